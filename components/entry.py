@@ -1,0 +1,63 @@
+"""How every stage starts: read its sections, open its record, turn mistakes into clear messages."""
+
+import errno
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from components.errors import InputError
+from components.params import Section, read_section
+from components.params.reading import section_name
+from components.tracking import stage_run
+
+EXIT_INPUT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_stage(
+    stage: str, sections: Sequence[type[Section]], main: Callable[..., None], items: Sequence[str] = ()
+) -> None:
+    """Run ``main(run, *sections)`` as the process of a DVC stage, and exit with 0, 1, 2 or 130.
+
+    Args:
+        stage: the stage's name in dvc.yaml, without the matrix item.
+        sections: the sections of params.yaml that dvc.yaml lists for the stage, in ``main``'s order.
+        main: the stage; gets a ``StageRun`` and one typed section for each of ``sections``.
+        items: for a matrix stage, the items the single command-line argument may name.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        item = _item(stage, items, sys.argv[1:])
+        values = [read_section(section) for section in sections]
+        record: dict[str, Any] = {section_name(type(value)): value.model_dump() for value in values}
+        with stage_run(stage, item, record) as run:
+            main(run, *values)
+    except InputError as error:
+        _fail(stage, str(error), EXIT_INPUT_ERROR)
+    except KeyboardInterrupt:
+        _fail(stage, "interrupted; what was finished is kept, start it again to go on", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" while writing {error.filename}" if error.filename else ""
+        _fail(stage, f"the disk is full{where}; free some space and start again. {error}", EXIT_INPUT_ERROR)
+
+
+def _item(stage: str, items: Sequence[str], arguments: Sequence[str]) -> str | None:
+    if not items:
+        if arguments:
+            raise InputError(f"{stage} takes no arguments, got {' '.join(arguments)}")
+        return None
+    if len(arguments) != 1 or arguments[0] not in items:
+        raise InputError(f"{stage} takes one of {', '.join(items)}, got {' '.join(arguments) or 'nothing'}")
+    return arguments[0]
+
+
+def _interrupt(signum: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt(f"signal {signum}")
+
+
+def _fail(stage: str, message: str, code: int) -> NoReturn:
+    print(f"{stage}: error: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)

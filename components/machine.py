@@ -1,0 +1,29 @@
+"""What this machine offers: decided here, never in params.yaml, so that it changes no result's name."""
+
+import os
+
+from components.errors import InputError
+
+
+def num_cpus() -> int:
+    """Processor cores this process may use; ``VIRTEX_NUM_WORKERS`` overrides.
+
+    Raises:
+        InputError: if the variable is not a positive whole number.
+    """
+    value = os.environ.get("VIRTEX_NUM_WORKERS")
+    if value is None:
+        return len(os.sched_getaffinity(0))
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"VIRTEX_NUM_WORKERS={value!r}: expected a whole number of at least 1")
+    return int(value)
+
+
+def device_name() -> str:
+    """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` overrides (``cpu``, ``cuda``, ``cuda:1``)."""
+    override = os.environ.get("VIRTEX_DEVICE")
+    if override:
+        return override
+    import torch  # here, so that what never computes never pays for the import
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,50 @@
+"""params.yaml, the whole configuration, as typed and checked sections."""
+
+from components.params.presets import Change, list_presets, matching_presets, overlay, read_preset
+from components.params.reading import check_params, read_section
+from components.params.sections import (
+    SECTIONS,
+    Augmentation,
+    Backbone,
+    Baseline,
+    Caption,
+    Download,
+    DrawnWorld,
+    Folders,
+    Lmdb,
+    Objective,
+    Optimizer,
+    Pretrain,
+    Schedule,
+    Section,
+    TextualHead,
+    Tokenize,
+    Voc07,
+)
+
+__all__ = [
+    "SECTIONS",
+    "Augmentation",
+    "Backbone",
+    "Baseline",
+    "Caption",
+    "Change",
+    "Download",
+    "DrawnWorld",
+    "Folders",
+    "Lmdb",
+    "Objective",
+    "Optimizer",
+    "Pretrain",
+    "Schedule",
+    "Section",
+    "TextualHead",
+    "Tokenize",
+    "Voc07",
+    "check_params",
+    "list_presets",
+    "matching_presets",
+    "overlay",
+    "read_preset",
+    "read_section",
+]

@@ -1,0 +1,113 @@
+"""From params.yaml to typed sections, with errors a person can act on."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from components.errors import InputError
+from components.params.sections import DEFAULT_PATH, SECTIONS, Section
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def read_section(section: type[SectionT], path: Path = DEFAULT_PATH) -> SectionT:
+    """Read and check one section of the parameters file.
+
+    Raises:
+        InputError: names the file, the key, what was expected and the nearest valid key.
+    """
+    name = section_name(section)
+    tree = load_yaml(path)
+    if name not in tree:
+        raise InputError(f"{path}: the section `{name}` is missing{nearest(name, tree)}")
+    return check_section(section, tree[name], path)
+
+
+def check_params(path: Path = DEFAULT_PATH) -> dict[str, Section]:
+    """Read and check every section, and that there are no others; returns them by name."""
+    return check_tree(load_yaml(path), path)
+
+
+def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
+    """Check a whole parameters tree that was read from ``path``."""
+    for name in tree:
+        if name not in SECTIONS:
+            raise InputError(f"{path}: unknown section `{name}`{nearest(name, SECTIONS)}")
+    for name in SECTIONS:
+        if name not in tree:
+            raise InputError(f"{path}: the section `{name}` is missing")
+    return {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
+
+
+def check_section(section: type[SectionT], values: Any, path: Path) -> SectionT:
+    """Validate one section's values; all faults are reported at once."""
+    name = section_name(section)
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path}: `{name}` must be a section of keys, found {values!r}")
+    try:
+        return section.model_validate(plain(values))
+    except ValidationError as error:
+        faults = "\n".join(f"  {_fault(section, name, detail)}" for detail in error.errors())
+        raise InputError(f"{path}: {error.error_count()} fault(s) in section `{name}`:\n{faults}") from None
+
+
+def section_name(section: type[Section]) -> str:
+    """The key a section has in params.yaml."""
+    return next(name for name, candidate in SECTIONS.items() if candidate is section)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Parse a YAML 1.2 file whose top level is a mapping."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run from the repository's root folder") from None
+    try:
+        tree = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected sections of keys at the top level, found {type(tree).__name__}")
+    return tree
+
+
+def nearest(name: str, valid: Any) -> str:
+    """A hint such as `` (did you mean `voc07`?)`` or the list of what is valid."""
+    valid = [str(candidate) for candidate in valid]
+    matches = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    return f" (did you mean `{matches[0]}`?)" if matches else f" (valid: {', '.join(valid)})"
+
+
+def plain(value: Any) -> Any:
+    """Plain dicts, lists and scalars from whatever containers a YAML reader made."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _fault(section: type[Section], name: str, detail: Any) -> str:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join([name, *location])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key `{key}`{nearest(location[-1], _fields(section, location[:-1]))}"
+    if detail["type"] == "missing":
+        return f"`{key}` is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(detail["input"], dict) else f", found {detail['input']!r}"
+    return f"`{key}`: {message[0].lower()}{message[1:]}{given}"
+
+
+def _fields(section: type[BaseModel], location: list[str]) -> list[str]:
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        section = annotation
+    return list(section.model_fields)

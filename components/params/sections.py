@@ -1,0 +1,266 @@
+"""The sections of params.yaml as frozen typed models; every rule a value must obey is here.
+
+Defaults are deliberately absent: params.yaml is complete, and a value stands in one place only.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict types, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DrawnWorld(Section):
+    """Numbers of images of each drawn dataset; 0 leaves a dataset out where that makes sense."""
+
+    seed: NonNegative
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    train_images: Positive
+    val_images: Positive
+    voc_trainval_images: NonNegative
+    voc_test_images: NonNegative
+    imagenet_train_images: NonNegative
+    imagenet_val_images: NonNegative
+    inaturalist_train_images: NonNegative
+    inaturalist_val_images: NonNegative
+
+
+class Folders(Section):
+    """Datasets that already lie on this disk; see params.yaml for the expected layouts."""
+
+    captions: dict[str, str]
+    voc2007: str | None
+    imagenet: str | None
+    inaturalist: str | None
+    lvis: str | None
+
+    @field_validator("captions")
+    @classmethod
+    def _plain_names(cls, folders: dict[str, str]) -> dict[str, str]:
+        for name in folders:
+            if not re.fullmatch(r"[a-z0-9_]+", name):
+                raise ValueError(f"dataset name {name!r}: use lower-case letters, digits and _ only")
+        return folders
+
+
+class Download(Section):
+    """Which data the run uses."""
+
+    source: Literal["drawn_world", "folders"]
+    drawn_world: DrawnWorld
+    folders: Folders
+
+    @model_validator(mode="after")
+    def _has_captions(self) -> "Download":
+        if self.source == "folders" and not self.folders.captions:
+            raise ValueError("source is `folders`: folders.captions must name at least one dataset")
+        return self
+
+
+class Tokenize(Section):
+    """SentencePiece BPE vocabulary (paper, section 3.1)."""
+
+    vocab_size: Annotated[int, Field(ge=8)]
+
+
+class Lmdb(Section):
+    """How images go into LMDB."""
+
+    short_side: Annotated[int, Field(ge=16)] | None
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    on_unreadable: Literal["refuse", "skip"]
+
+
+class Augmentation(Section):
+    """Training-image transform (paper, section 3.2)."""
+
+    crop_size: Annotated[int, Field(ge=32)]
+    crop_scale: tuple[float, float]
+    crop_ratio: tuple[float, float]
+    flip_probability: Fraction
+    jitter_probability: Fraction
+    brightness: Annotated[float, Field(ge=0.0)]
+    contrast: Annotated[float, Field(ge=0.0)]
+    saturation: Annotated[float, Field(ge=0.0)]
+    hue: Annotated[float, Field(ge=0.0, le=0.5)]
+
+    @field_validator("crop_scale", "crop_ratio", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("crop_scale", "crop_ratio")
+    @classmethod
+    def _ordered(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if not 0.0 < pair[0] <= pair[1]:
+            raise ValueError(f"expected [smallest, largest] with 0 < smallest <= largest, got {list(pair)}")
+        return pair
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _share(cls, pair: tuple[float, float]) -> tuple[float, float]:
+        if pair[1] > 1.0:
+            raise ValueError(f"a share of the image's area is at most 1, got {list(pair)}")
+        return pair
+
+
+class Backbone(Section):
+    """The ConvNet; any torchvision ResNet (paper: resnet50)."""
+
+    name: Annotated[str, Field(min_length=1)]
+    zero_init_residual: bool
+
+
+class TextualHead(Section):
+    """The Transformer head (paper, section 3.1)."""
+
+    hidden_size: Positive
+    num_layers: Positive
+    attention_heads: Positive | None
+    feedforward_size: Positive | None
+    norm: Literal["post", "pre"]
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    max_caption_length: Annotated[int, Field(ge=3)]
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads; the paper's rule is one for every 64 hidden units."""
+        return self.attention_heads or max(1, self.hidden_size // 64)
+
+    @property
+    def ffn_size(self) -> int:
+        """Feed-forward width; the paper's rule is four times the hidden size."""
+        return self.feedforward_size or 4 * self.hidden_size
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "TextualHead":
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads")
+        return self
+
+
+class Objective(Section):
+    """The pretraining task."""
+
+    name: Literal[
+        "bicaptioning", "captioning", "masked_lm", "token_classification", "multilabel_classification"
+    ]
+
+
+class Optimizer(Section):
+    """SGD with momentum inside Lookahead (paper, section 3.2)."""
+
+    backbone_lr: Annotated[float, Field(gt=0.0)]
+    head_lr: Annotated[float, Field(gt=0.0)]
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    weight_decay: Annotated[float, Field(ge=0.0)]
+    no_weight_decay: str
+    lookahead_steps: NonNegative
+    lookahead_alpha: Annotated[float, Field(gt=0.0, le=1.0)]
+    clip_grad_norm: Annotated[float, Field(gt=0.0)]
+
+    @field_validator("no_weight_decay")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+
+class Schedule(Section):
+    """Learning-rate multiplier by iteration."""
+
+    name: Literal["cosine", "linear", "multistep", "none"]
+    iterations: Positive
+    warmup_iterations: NonNegative
+    milestones: list[Positive]
+    gamma: Annotated[float, Field(gt=0.0)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Schedule":
+        if self.warmup_iterations >= self.iterations:
+            raise ValueError(
+                f"warmup_iterations {self.warmup_iterations} must be below iterations {self.iterations}"
+            )
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise, got {self.milestones}")
+        if self.name == "multistep" and not self.milestones:
+            raise ValueError("multistep needs milestones")
+        return self
+
+
+class Pretrain(Section):
+    """The training loop."""
+
+    seed: NonNegative
+    batch_size: Positive
+    precision: Literal["fp32", "fp16", "bf16"]
+    channels_last: bool
+    validate_every: Positive
+    checkpoint_every: Positive
+    keep_checkpoints: Positive
+    log_every: Positive
+
+
+class Baseline(Section):
+    """Backbones to compare with."""
+
+    seed: NonNegative
+
+
+class Voc07(Section):
+    """Linear SVMs on VOC2007 classification (paper, section 4.1)."""
+
+    image_size: Annotated[int, Field(ge=32)]
+    crop_size: Annotated[int, Field(ge=32)]
+    batch_size: Positive
+    costs: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2)]
+    positive_weight: Annotated[float, Field(gt=0.0)]
+    max_iterations: Positive
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Voc07":
+        if self.crop_size > self.image_size:
+            raise ValueError(f"crop_size {self.crop_size} is larger than image_size {self.image_size}")
+        return self
+
+
+class Caption(Section):
+    """Beam-search captions of the validation images (paper, section 4.4)."""
+
+    dataset: str
+    beam_size: Positive
+    batch_size: Positive
+    max_images: Positive | None
+    gallery_images: Positive
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "download": Download,
+    "tokenize": Tokenize,
+    "lmdb": Lmdb,
+    "augmentation": Augmentation,
+    "backbone": Backbone,
+    "textual_head": TextualHead,
+    "objective": Objective,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "pretrain": Pretrain,
+    "baseline": Baseline,
+    "voc07": Voc07,
+    "caption": Caption,
+}
+DEFAULT_PATH = Path("params.yaml")

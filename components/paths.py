@@ -1,0 +1,37 @@
+"""Where every stage's files lie, relative to the repository root (the working directory).
+
+dvc.yaml names the same paths; tests/test_dvc_yaml.py holds the two together.
+"""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+DATASETS_DIR = Path("data/datasets")
+DATASETS_MANIFEST = DATASETS_DIR / "manifest.json"
+TOKENIZER_MODEL = Path("data/tokenizer/captions.model")
+TOKENIZER_VOCAB = Path("data/tokenizer/captions.vocab")
+LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
+
+OUTPUTS_DIR = Path("outputs")
+CAPTIONER = OUTPUTS_DIR / "pretrain" / "captioner.safetensors"
+BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # virtex.safetensors, random.safetensors
+REPORT_DIR = OUTPUTS_DIR / "report"
+
+SCRATCH_DIR = Path(".scratch")  # resume checkpoints; git-ignored and unknown to DVC
+MLFLOW_RUN_FILE = "mlflow_run.json"  # in each stage's output folder
+
+
+def lmdb_path(split: str) -> Path:
+    """Path of one split's LMDB file; ``split`` is ``train`` or ``val``."""
+    return LMDB_DIR / f"{split}.lmdb"
+
+
+def backbone_path(name: str) -> Path:
+    """Path of an exported backbone; ``name`` is ``virtex`` or a baseline's, such as ``random``."""
+    return BACKBONES_DIR / f"{name}.safetensors"
+
+
+def stage_dir(stage: str, item: str | None = None) -> Path:
+    """Folder of a stage's own outputs: ``outputs/voc07/random`` for ``voc07@random``."""
+    return OUTPUTS_DIR / stage / item if item else OUTPUTS_DIR / stage
