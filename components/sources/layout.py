@@ -1,0 +1,140 @@
+"""What every reader of a published layout checks the same way, with hints for what is usually wrong."""
+
+import difflib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from components.errors import InputError
+
+NUM_NAMED = 3  # absent files named in an error; the rest are counted
+
+
+def require_folder(path: Path, holds: str) -> Path:
+    """Return ``path`` if it is a folder.
+
+    Args:
+        path: the folder.
+        holds: what it should contain, for the message.
+
+    Raises:
+        InputError: it is missing (with the nearest name beside it) or is a file.
+    """
+    if path.is_dir():
+        return path
+    fault = "is not a folder" if path.exists() else f"no such folder{nearest_entry(path)}"
+    raise InputError(f"{path}: {fault}; expected {holds}")
+
+
+def require_file(path: Path, holds: str) -> Path:
+    """Return ``path`` if it is a file; see :func:`require_folder`."""
+    if path.is_file():
+        return path
+    fault = "is not a file" if path.exists() else f"no such file{nearest_entry(path)}"
+    raise InputError(f"{path}: {fault}; expected {holds}")
+
+
+def nearest_entry(path: Path) -> str:
+    """A hint naming what lies beside ``path`` under a similar name, or its first missing parent."""
+    if not path.parent.is_dir():
+        missing = path.parent
+        while not missing.parent.is_dir():
+            missing = missing.parent
+        return f" (the folder {missing} is missing too{nearest_entry(missing)})"
+    entries = sorted(entry.name for entry in os.scandir(path.parent))
+    close = difflib.get_close_matches(path.name, entries, n=1, cutoff=0.7)
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""
+
+
+def read_annotations(path: Path, lists: Iterable[str]) -> dict[str, Any]:
+    """Parse an annotation file whose top level is a mapping that has at least these lists of records.
+
+    Raises:
+        InputError: missing file, broken or truncated JSON, a list missing or not of records.
+    """
+    require_file(path, "an annotation file")
+    try:
+        with path.open(encoding="utf-8") as file:
+            parsed = json.load(file)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InputError(
+            f"{path}: broken JSON at {where} ({error.msg}); is it cut short? Get it again"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path}: not UTF-8 text; expected JSON. Unpack it first if it is an archive"
+        ) from None
+    for key in lists:
+        records = parsed.get(key) if isinstance(parsed, dict) else None
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise InputError(f"{path}: expected a list of records under the key `{key}`")
+    return parsed
+
+
+def unique_ids(path: Path, records: list[dict[str, Any]], kind: str) -> dict[Any, dict[str, Any]]:
+    """Records by their ``id``, in file order.
+
+    Raises:
+        InputError: a record without an id (all whole numbers, or all text), or an id given twice.
+    """
+    by_id: dict[Any, dict[str, Any]] = {}
+    for record in records:
+        key = record.get("id")
+        if not isinstance(key, int | str) or (by_id and type(key) is not type(next(iter(by_id)))):
+            raise InputError(f"{path}: a record in `{kind}` has no `id` like the others': {shown(record)}")
+        if key in by_id:
+            raise InputError(f"{path}: the id {key!r} occurs twice in `{kind}`")
+        by_id[key] = record
+    return by_id
+
+
+def is_known(key: object, by_id: dict[Any, dict[str, Any]]) -> bool:
+    """Whether ``key``, of whatever type a broken file holds, is one of the ids."""
+    return isinstance(key, int | str) and key in by_id
+
+
+def file_name(path: Path, image: dict[str, Any]) -> str:
+    """An image record's ``file_name``, which must stay inside its folder.
+
+    Raises:
+        InputError: it is missing, absolute or climbs out with ``..``.
+    """
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{path}: an image has no `file_name`: {shown(image)}")
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise InputError(f"{path}: the file name {name!r} leads out of the dataset's folder")
+    return name
+
+
+def require_images(root: Path, names: Iterable[str], listed_in: Path) -> None:
+    """Check that every listed image lies below ``root``; each folder is read once.
+
+    Raises:
+        InputError: images are absent; the first are named and all are counted.
+    """
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        folder, _, base = name.rpartition("/")
+        wanted[folder].append(base)
+    total = sum(map(len, wanted.values()))
+    absent: list[Path] = []
+    for folder in wanted:
+        present = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
+        absent.extend(root / folder / base for base in wanted[folder] if base not in present)
+    if absent:
+        named = ", ".join(map(str, absent[:NUM_NAMED])) + (", ..." if len(absent) > NUM_NAMED else "")
+        raise InputError(
+            f"{listed_in}: lists {total} images, of which {len(absent)} are absent: {named}. "
+            "Complete the images, or list only those that are there"
+        )
+
+
+def shown(record: object) -> str:
+    """A record, cut to a readable length."""
+    text = repr(record)
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,142 @@
+"""SentencePiece BPE captions: training and use (paper, section 3.1; keyword values of its public code)."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from components.atomic import writing
+from components.errors import InputError
+from components.text.normalise import normalise
+
+UNK_ID = 0
+PAD_ID = UNK_ID  # the published models pad with <unk>
+SOS_ID = 1
+EOS_ID = 2
+MASK_ID = 3
+SPECIAL_PIECES = ("<unk>", "[SOS]", "[EOS]", "[MASK]")  # by id
+
+TRAINER_ARGUMENTS: dict[str, Any] = {
+    "model_type": "bpe",
+    "character_coverage": 1.0,
+    "bos_id": -1,
+    "eos_id": -1,
+    "control_symbols": list(SPECIAL_PIECES[1:]),
+    "num_threads": 1,  # the same file, byte for byte, on any machine
+    "minloglevel": 2,
+}
+
+
+def train_tokenizer(captions: Iterable[str], vocab_size: int, model_path: Path) -> None:
+    """Train on captions, in the order given, and write ``model_path`` and its ``.vocab`` beside it.
+
+    Args:
+        captions: already normalised (see :func:`components.text.normalise.normalise`).
+        vocab_size: pieces, the four special ones included.
+        model_path: the ``.model`` file; both files are written atomically.
+
+    Raises:
+        InputError: no captions, or they do not allow a vocabulary of this size.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(captions), model_writer=model, vocab_size=vocab_size, **TRAINER_ARGUMENTS
+        )
+    except RuntimeError as error:
+        raise _explained(str(error), vocab_size) from error
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    lines = [f"{processor.id_to_piece(i)}\t{processor.get_score(i):g}\n" for i in range(len(processor))]
+    with writing(model_path) as temporary:
+        temporary.write_bytes(model.getvalue())
+    with writing(model_path.with_suffix(".vocab")) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def _explained(message: str, vocab_size: int) -> Exception:
+    if "sentences_.empty()" in message:
+        return InputError("there are no captions to train the tokenizer on; check the download section")
+    if most := re.search(r"<= (\d+)\.", message):
+        return InputError(
+            f"tokenize.vocab_size: {vocab_size} is too large for these captions; "
+            f"the largest possible is {most[1]}. Lower it, or add captions"
+        )
+    if least := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return InputError(
+            f"tokenize.vocab_size: {vocab_size} is too small for these captions; "
+            f"their characters and the special pieces alone take {least[1]}"
+        )
+    return RuntimeError(f"SentencePiece failed: {message}")
+
+
+class CaptionTokenizer:
+    """Captions to caption tokens and back; holds only a path until it is first used.
+
+    It can be pickled: a worker process opens the file itself.
+    """
+
+    def __init__(self, model_path: Path | str) -> None:
+        self.model_path = Path(model_path)
+        self._processor: sentencepiece.SentencePieceProcessor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model_path": self.model_path, "_processor": None}
+
+    @property
+    def processor(self) -> sentencepiece.SentencePieceProcessor:
+        """The opened model.
+
+        Raises:
+            InputError: the file is missing, unreadable, or its special pieces are not ours.
+        """
+        if self._processor is None:
+            self._processor = _open(self.model_path)
+        return self._processor
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces, special ones included."""
+        return len(self.processor)
+
+    def encode(self, text: str) -> list[int]:
+        """Piece ids of ``text`` as it stands: not normalised, nothing added, nothing cut."""
+        return self.processor.encode(text)
+
+    def pieces(self, text: str) -> list[str]:
+        """The pieces themselves, for people to read; an unknown one is shown as its text."""
+        return self.processor.encode(text, out_type=str)
+
+    def caption_tokens(self, text: str, max_length: int) -> list[int]:
+        """Normalise, encode, put between [SOS] and [EOS], and cut to ``max_length`` caption tokens.
+
+        The [EOS] goes when it does not fit. ``text`` is a caption as written.
+        """
+        return [SOS_ID, *self.encode(normalise(text)), EOS_ID][:max_length]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the caption tokens before the first [EOS]; special pieces leave no trace.
+
+        An unknown piece becomes ``⁇``; so does padding, unless an [EOS] stands before it.
+        """
+        plain = [int(piece) for piece in ids]
+        end = plain.index(EOS_ID) if EOS_ID in plain else len(plain)
+        return self.processor.decode(plain[:end])
+
+
+def _open(path: Path) -> sentencepiece.SentencePieceProcessor:
+    if not path.is_file():
+        raise InputError(f"{path}: no such tokenizer; run the tokenize stage first")
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+    except RuntimeError:
+        raise InputError(f"{path}: not a SentencePiece model; run the tokenize stage again") from None
+    found = tuple(processor.id_to_piece(i) for i in range(min(len(SPECIAL_PIECES), len(processor))))
+    if found != SPECIAL_PIECES:
+        raise InputError(
+            f"{path}: its first pieces are {', '.join(found)}; expected {', '.join(SPECIAL_PIECES)}: "
+            "a tokenizer made elsewhere?"
+        )
+    return processor
