@@ -1,0 +1,119 @@
+"""Beam search over captions (paper, appendix; public code v1.2), with [SOS] kept at position 0."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from components.errors import InputError
+from components.models.key_value_cache import KeyValueCache
+from components.models.special_ids import EOS_ID, NEVER_GENERATED, SOS_ID
+from components.models.textual_head import TransformerTextualHead
+
+
+class DecodedCaptions(NamedTuple):
+    """Captions without their [SOS]; after an [EOS] a row goes on with [EOS].
+
+    Attributes:
+        tokens: ``(batch, length)`` int64, or ``(batch, beams, length)`` for all beams, best first.
+        log_probs: ``(batch,)`` or ``(batch, beams)``, sum over the caption's tokens.
+    """
+
+    tokens: Tensor
+    log_probs: Tensor
+
+
+@torch.no_grad()
+def beam_search(
+    head: TransformerTextualHead,
+    visual_features: Tensor,
+    beam_size: int = 5,
+    max_steps: int | None = None,
+    candidates_per_beam: int = 2,
+    forbidden_ids: tuple[int, ...] = NEVER_GENERATED,
+    all_beams: bool = False,
+) -> DecodedCaptions:
+    """Find likely captions of all images of a batch at once.
+
+    A token may not follow itself. A caption that has ended goes on with [EOS] at no cost. As log
+    probabilities only fall, the search stops once the best caption of every image has ended
+    (with ``all_beams``: once all captions have).
+
+    Args:
+        head: a causal textual head.
+        visual_features: ``(batch, feature_size, height, width)``.
+        beam_size: captions kept an image.
+        max_steps: tokens of the longest caption; None for as many as the head has positions.
+        candidates_per_beam: continuations considered for each kept caption.
+        forbidden_ids: tokens that are never generated.
+        all_beams: return every kept caption and not the best alone.
+
+    Raises:
+        InputError: if the search is larger than the head's positions or vocabulary allow.
+    """
+    max_steps = head.max_caption_length if max_steps is None else max_steps
+    _check_size(head, beam_size, max_steps, candidates_per_beam, forbidden_ids)
+    batch = visual_features.shape[0]
+    cache = KeyValueCache(head, visual_features)
+    start = torch.full((batch, 1), SOS_ID, device=visual_features.device)
+    first = next_log_probs(cache.step(start), start, forbidden_ids)
+    scores, last = first.squeeze(1).topk(beam_size)  # both (batch, beams)
+    cache.select(torch.zeros_like(last))
+    tokens = last.unsqueeze(-1)  # (batch, beams, length)
+
+    for _ in range(max_steps - 1):
+        if bool(((last if all_beams else last[:, :1]) == EOS_ID).all()):
+            break
+        candidates = next_log_probs(cache.step(last), last, forbidden_ids)  # (batch, beams, vocab_size)
+        gains, choices = candidates.topk(candidates_per_beam)  # (batch, beams, candidates)
+        scores, best = (scores.unsqueeze(-1) + gains).flatten(1).topk(beam_size)
+        parents = best // candidates_per_beam  # (batch, beams), which old beam each new one extends
+        last = choices.flatten(1).gather(1, best)
+        tokens = torch.cat([_take_beams(tokens, parents), last.unsqueeze(-1)], dim=-1)
+        cache.select(parents)
+
+    if all_beams:
+        return DecodedCaptions(tokens, scores)
+    return DecodedCaptions(tokens[:, 0], scores[:, 0])
+
+
+def next_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, ...]) -> Tensor:
+    """Log probabilities of each next token under the rules of decoding.
+
+    Forbidden tokens and the last one have minus infinity; after [EOS] only [EOS] is possible, with 0.
+    The others keep the model's own value: nothing is normalised anew.
+
+    Shape:
+        logits ``(..., vocab_size)``, last ``(...)`` int64 -> ``(..., vocab_size)``, float32 or wider
+    """
+    log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+    log_probs[..., list(forbidden_ids)] = -torch.inf
+    log_probs.scatter_(-1, last.unsqueeze(-1), -torch.inf)
+    only_end = log_probs.new_full((log_probs.shape[-1],), -torch.inf)
+    only_end[EOS_ID] = 0.0
+    return torch.where((last == EOS_ID).unsqueeze(-1), only_end, log_probs)
+
+
+def _take_beams(tokens: Tensor, beams: Tensor) -> Tensor:
+    """``(batch, beams, length)`` and indices ``(batch, new_beams)`` -> ``(batch, new_beams, length)``."""
+    return tokens.gather(1, beams.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def _check_size(
+    head: TransformerTextualHead,
+    beam_size: int,
+    max_steps: int,
+    candidates_per_beam: int,
+    forbidden_ids: tuple[int, ...],
+) -> None:
+    if not 1 <= max_steps <= head.max_caption_length:
+        raise InputError(f"max_steps must be from 1 to {head.max_caption_length}, not {max_steps}")
+    if beam_size < 1 or candidates_per_beam < 1:
+        raise InputError(
+            f"beam_size and candidates_per_beam must be positive: {beam_size}, {candidates_per_beam}"
+        )
+    possible = head.output.out_features - len(forbidden_ids)
+    if max(beam_size, candidates_per_beam) >= possible:
+        raise InputError(
+            f"beam_size {beam_size} is too large: the vocabulary has {possible} tokens to choose from"
+        )

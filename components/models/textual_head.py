@@ -1,0 +1,115 @@
+"""The transformer that reads a feature map and predicts caption tokens (paper, section 3.1)."""
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from components.errors import InputError
+from components.models.embedding import WordAndPositionEmbedding
+
+
+class TransformerTextualHead(nn.Module):
+    """Projection of the feature map, token embedding, transformer decoder and output layer.
+
+    The output layer shares its weight with the word embedding and has a bias of its own.
+    With ``norm="pre"`` each block normalises its input and a last LayerNorm follows the stack.
+
+    Shape:
+        visual_features ``(batch, feature_size, height, width)``,
+        caption_tokens ``(batch, length)`` int64, padded with 0 on the right,
+        caption_lengths ``(batch,)`` int64
+        -> logits ``(batch, length, vocab_size)``
+    """
+
+    def __init__(
+        self,
+        feature_size: int,
+        vocab_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        num_heads: int | None = None,
+        ffn_size: int | None = None,
+        norm: Literal["post", "pre"] = "post",
+        dropout: float = 0.1,
+        max_caption_length: int = 30,
+        causal: bool = True,
+    ) -> None:
+        """Build the head with weights drawn from N(0, 0.02).
+
+        Args:
+            feature_size: channels of the feature map.
+            vocab_size: number of token ids.
+            hidden_size: width of the transformer.
+            num_layers: decoder layers.
+            num_heads: attention heads; None for ``hidden_size / 64``.
+            ffn_size: width of the feed-forward block; None for ``4 * hidden_size``.
+            norm: LayerNorm after ("post") or before ("pre") each block.
+            dropout: probability, everywhere.
+            max_caption_length: number of learned positions.
+            causal: whether a token is hidden from those before it; False for masked language modelling.
+
+        Raises:
+            InputError: if the heads do not divide the width, or ``norm`` is neither "post" nor "pre".
+        """
+        super().__init__()
+        num_heads = num_heads or max(1, hidden_size // 64)
+        ffn_size = ffn_size or 4 * hidden_size
+        if hidden_size % num_heads:
+            raise InputError(f"hidden_size {hidden_size} is not a multiple of attention_heads {num_heads}")
+        if norm not in ("post", "pre"):
+            raise InputError(f"norm must be 'post' or 'pre', not {norm!r}")
+        self.max_caption_length = max_caption_length
+        self.causal = causal
+
+        self.visual_projection = nn.Linear(feature_size, hidden_size)
+        self.embedding = WordAndPositionEmbedding(vocab_size, hidden_size, max_caption_length, dropout)
+        layer = nn.TransformerDecoderLayer(
+            hidden_size,
+            num_heads,
+            dim_feedforward=ffn_size,
+            dropout=dropout,
+            activation="gelu",
+            batch_first=True,
+            norm_first=norm == "pre",
+        )
+        last_norm = nn.LayerNorm(hidden_size) if norm == "pre" else None
+        self.transformer = nn.TransformerDecoder(layer, num_layers, norm=last_norm)
+        self.output = nn.Linear(hidden_size, vocab_size)
+        self.apply(_draw_weights)
+        self.output.weight = self.embedding.words.weight
+
+    def forward(self, visual_features: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
+        """Logits of the token that follows each token (or stands there, if not causal)."""
+        positions = torch.arange(caption_tokens.shape[1], device=caption_tokens.device)
+        is_padding = positions >= caption_lengths.unsqueeze(1)  # (batch, length)
+        is_future = positions > positions.unsqueeze(1) if self.causal else None  # (length, length)
+        decoded = self.transformer(
+            self.embedding(caption_tokens),  # (batch, length, hidden_size)
+            self.project(visual_features),
+            tgt_mask=is_future,
+            tgt_key_padding_mask=is_padding,
+            tgt_is_causal=False,  # the mask is passed; a guess would cost a device synchronisation
+        )
+        return self.output(decoded)
+
+    def project(self, visual_features: Tensor) -> Tensor:
+        """``(batch, feature_size, height, width)`` -> ``(batch, height * width, hidden_size)``."""
+        return self.visual_projection(visual_features.flatten(2).transpose(1, 2))
+
+    def twin(self) -> "TransformerTextualHead":
+        """A head with a transformer of its own, a copy of this one's, that shares all other modules."""
+        shared = (self.visual_projection, self.embedding, self.output)
+        return copy.deepcopy(self, {id(module): module for module in shared})
+
+
+def _draw_weights(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), the padding word zero; biases keep torch's own start."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.MultiheadAttention):
+        nn.init.normal_(module.in_proj_weight, std=0.02)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        with torch.no_grad():
+            module.weight[module.padding_idx].zero_()

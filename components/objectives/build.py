@@ -1,0 +1,70 @@
+"""From a configuration to a model with its loss."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from components.models.backbones import TorchvisionBackbone
+from components.models.linear_head import LinearTextualHead
+from components.models.textual_head import TransformerTextualHead
+from components.objectives.bicaptioning import BicaptioningObjective
+from components.objectives.captioning import CaptioningObjective
+from components.objectives.interface import Objective
+from components.objectives.masked_lm import MaskedLMObjective
+from components.objectives.multilabel_classification import MultilabelClassificationObjective
+from components.objectives.token_classification import TokenClassificationObjective
+from components.params import Backbone, TextualHead
+from components.params import Objective as ObjectiveSection
+
+TRANSFORMER_OBJECTIVES: dict[str, type[BicaptioningObjective | CaptioningObjective | MaskedLMObjective]] = {
+    "bicaptioning": BicaptioningObjective,
+    "captioning": CaptioningObjective,
+    "masked_lm": MaskedLMObjective,
+}
+LINEAR_OBJECTIVES: dict[str, type[TokenClassificationObjective | MultilabelClassificationObjective]] = {
+    "token_classification": TokenClassificationObjective,
+    "multilabel_classification": MultilabelClassificationObjective,
+}
+
+
+class ModelConfig(BaseModel):
+    """All that decides a model's architecture; saved beside its weights.
+
+    ``model_dump_json()`` and ``ModelConfig.model_validate_json()`` are inverse to each other.
+
+    Attributes:
+        vocab_size: token ids, or label ids with the background for multilabel classification.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    backbone: Backbone
+    textual_head: TextualHead
+    objective: ObjectiveSection
+    vocab_size: Annotated[int, Field(ge=2)]
+
+
+def build_objective(config: ModelConfig) -> Objective:
+    """Build the model with weights drawn from torch's global generator.
+
+    Raises:
+        InputError: for an unknown backbone.
+    """
+    visual = TorchvisionBackbone(config.backbone.name, config.backbone.zero_init_residual)
+    name = config.objective.name
+    if name in LINEAR_OBJECTIVES:
+        return LINEAR_OBJECTIVES[name](visual, LinearTextualHead(visual.feature_size, config.vocab_size))
+    head = config.textual_head
+    textual = TransformerTextualHead(
+        visual.feature_size,
+        config.vocab_size,
+        head.hidden_size,
+        num_layers=head.num_layers,
+        num_heads=head.num_heads,
+        ffn_size=head.ffn_size,
+        norm=head.norm,
+        dropout=head.dropout,
+        max_caption_length=head.max_caption_length,
+        causal=name != "masked_lm",
+    )
+    return TRANSFORMER_OBJECTIVES[name](visual, textual)
