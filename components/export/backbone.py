@@ -1,0 +1,151 @@
+"""Backbones alone, as safetensors with plain torchvision ResNet names and metadata.
+
+``torchvision.models.resnet50().load_state_dict(safetensors.torch.load_file(path), strict=False)``
+takes such a file as it is: only ``fc.*`` is missing.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from components.atomic import writing
+from components.errors import InputError
+from components.export.stable_safetensors import save_stable
+from components.models.backbones import TorchvisionBackbone, backbone_names
+
+FORMAT = "virtex-backbone"
+VERSION = "1"
+TRUNK = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+EXAMPLE_SHAPE = (2, 3, 64, 64)
+
+
+def export_backbone(
+    cnn: nn.Module, path: Path, architecture: str, source: str, details: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Write a torchvision ResNet without its classifier, and prove that the file gives it back.
+
+    Before the file takes its place it is loaded again, and its features of `example_images` must
+    be those of ``cnn``.
+
+    Args:
+        cnn: the network; ``avgpool`` and ``fc`` are ignored, whatever they are.
+        path: where to write, atomically.
+        architecture: the torchvision name, such as ``resnet50``.
+        source: where the weights come from: ``virtex`` or a baseline's name.
+        details: more metadata, such as the pretraining objective.
+
+    Returns:
+        the metadata as written.
+
+    Raises:
+        RuntimeError: if the file does not give the same features.
+    """
+    cnn = copy.deepcopy(cnn).to(device="cpu", dtype=torch.float32).eval()
+    tensors = {
+        name: tensor.detach().contiguous()
+        for name, tensor in cnn.state_dict().items()
+        if name.partition(".")[0] in TRUNK
+    }
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": architecture,
+        "feature_size": str(_empty_resnet(architecture)[1]),
+        "source": source,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        **(details or {}),
+    }
+    with writing(path) as temporary:
+        save_stable(tensors, metadata, temporary)
+        loaded, _ = load_backbone(temporary)
+        images = example_images()
+        with torch.inference_mode():
+            expected, found = pooled_features(cnn, images), loaded(images)
+        if not torch.allclose(expected, found, rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise RuntimeError(
+                f"{path}: features after loading differ by {(expected - found).abs().max():.3g}"
+            )
+    return metadata
+
+
+def load_backbone(path: Path) -> tuple[nn.Module, dict[str, str]]:
+    """Load what `export_backbone` wrote.
+
+    Returns:
+        a torchvision ResNet in eval mode on the CPU whose ``fc`` is the identity, so that it maps images
+        ``(batch, 3, height, width)`` to pooled features ``(batch, feature_size)``; and the metadata.
+
+    Raises:
+        InputError: if the file is missing, damaged, or not such a backbone.
+    """
+    metadata = _read_metadata(Path(path))
+    backbone, feature_size = _empty_resnet(metadata["architecture"])
+    if metadata.get("feature_size") != str(feature_size):
+        raise InputError(
+            f"{path}: feature_size {metadata.get('feature_size')} in its metadata, but "
+            f"{metadata['architecture']} has {feature_size}; export it again (stage export or baseline)"
+        )
+    try:
+        backbone.load_state_dict(load_file(path), assign=True)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"{path}: its weights are not those of torchvision's {metadata['architecture']} without fc; "
+            f"export it again (stage export or baseline). {error}"
+        ) from error
+    return backbone.requires_grad_(False).eval(), metadata
+
+
+def pooled_features(cnn: nn.Module, images: Tensor) -> Tensor:
+    """Global average pool over layer4, whatever ``avgpool`` and ``fc`` are.
+
+    Shapes:
+        images ``(batch, 3, height, width)`` -> ``(batch, feature_size)``.
+    """
+    for name in TRUNK:
+        images = cnn.get_submodule(name)(images)
+    return images.mean(dim=(2, 3))
+
+
+def example_images() -> Tensor:
+    """Two fixed images ``(2, 3, 64, 64)`` in the range of normalised pixels."""
+    numbers = torch.arange(torch.Size(EXAMPLE_SHAPE).numel(), dtype=torch.float64)
+    return (2.0 * torch.sin(numbers * numbers * 1e-3)).float().reshape(EXAMPLE_SHAPE)
+
+
+def _empty_resnet(architecture: str) -> tuple[nn.Module, int]:
+    """The network without storage, pooling at its end and ``fc`` the identity; and its feature size."""
+    with torch.device("meta"):
+        backbone = TorchvisionBackbone(architecture)
+    backbone.cnn.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+    return backbone.cnn, backbone.feature_size
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such backbone; run the stage that writes it (export or baseline)")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not a whole safetensors file ({error}); export it again (stage export or baseline)"
+        ) from error
+    if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
+        raise InputError(
+            f"{path}: expected a {FORMAT} file of version {VERSION}, its metadata says "
+            f"{json.dumps(metadata)[:300]}; point to a file written by the stage export or baseline"
+        )
+    if metadata.get("architecture") not in backbone_names():
+        raise InputError(
+            f"{path}: architecture {metadata.get('architecture')!r} in its metadata is not one of "
+            f"{', '.join(backbone_names())}"
+        )
+    return metadata

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from components.errors import InputError
+from components.export.backbone import example_images, export_backbone, load_backbone, pooled_features
+
+
+def trained_resnet(architecture: str) -> nn.Module:
+    """A ResNet whose every weight and BatchNorm statistic is its own, with fc and avgpool taken away."""
+    torch.manual_seed(0)
+    cnn = torchvision.models.get_model(architecture, weights=None)
+    for name, buffer in cnn.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(std=0.1)
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2.0)
+        elif name.endswith("num_batches_tracked"):
+            buffer.fill_(7)
+    cnn.fc, cnn.avgpool = nn.Identity(), nn.Identity()
+    return cnn
+
+
+@pytest.mark.parametrize(("architecture", "feature_size"), [("resnet18", 512), ("resnet50", 2048)])
+def test_round_trip(architecture: str, feature_size: int, tmp_path: Path) -> None:
+    cnn, path = trained_resnet(architecture), tmp_path / "virtex.safetensors"
+    written = export_backbone(cnn, path, architecture, "virtex", {"objective": "bicaptioning"})
+    backbone, metadata = load_backbone(path)
+    assert metadata == written
+    assert metadata["feature_size"] == str(feature_size)
+    assert metadata["objective"] == "bicaptioning"
+    assert not backbone.training
+    images = torch.randn(2, 3, 50, 70)
+    features = backbone(images)
+    assert features.shape == (2, feature_size)
+    torch.testing.assert_close(features, pooled_features(cnn.eval(), images))
+
+
+def test_a_plain_torchvision_resnet_takes_the_file(tmp_path: Path) -> None:
+    cnn, path = trained_resnet("resnet18"), tmp_path / "virtex.safetensors"
+    export_backbone(cnn, path, "resnet18", "virtex")
+    plain = torchvision.models.resnet18()
+    result = plain.load_state_dict(load_file(path), strict=False)
+    assert result.missing_keys == ["fc.weight", "fc.bias"]
+    assert result.unexpected_keys == []
+    plain.fc = nn.Identity()
+    images = example_images()
+    torch.testing.assert_close(plain.eval()(images), pooled_features(cnn.eval(), images))
+
+
+def test_export_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    cnn = trained_resnet("resnet18").to(memory_format=torch.channels_last).train()
+    export_backbone(cnn, tmp_path / "virtex.safetensors", "resnet18", "virtex")
+    assert cnn.training
+    assert cnn.bn1.num_batches_tracked == 7
+
+
+def test_a_network_of_another_architecture_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "virtex.safetensors"
+    path.write_bytes(b"old")
+    with pytest.raises(InputError, match="not those of torchvision's resnet34"):
+        export_backbone(trained_resnet("resnet18"), path, "resnet34", "virtex")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_refuses_an_unknown_architecture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'vgg16' is not a torchvision ResNet"):
+        export_backbone(trained_resnet("resnet18"), tmp_path / "x", "vgg16", "virtex")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "virtex.safetensors"
+    export_backbone(trained_resnet("resnet18"), path, "resnet18", "virtex")
+    return path
+
+
+def test_refuses_missing_damaged_and_foreign_files(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such backbone"):
+        load_backbone(tmp_path / "absent.safetensors")
+
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(exported.read_bytes()[:-1000])
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_backbone(damaged)
+
+    garbage = tmp_path / "garbage.safetensors"
+    garbage.write_bytes(b"\x80\x04pickle" * 100)
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        load_backbone(garbage)
+
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="expected a virtex-backbone file of version 1"):
+        load_backbone(foreign)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "resnet34"}, "not those of torchvision's resnet34"),
+        ({"architecture": "os.system"}, "'os.system' in its metadata is not one of"),
+        ({"feature_size": "2048"}, "resnet18 has 512"),
+        ({"version": "2"}, "version 1"),
+    ],
+)
+def test_refuses_metadata_that_do_not_fit(
+    exported: Path, change: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "virtex.safetensors"
+    save_file(load_file(exported), path, metadata={**load_backbone(exported)[1], **change})
+    with pytest.raises(InputError, match=message):
+        load_backbone(path)
