@@ -1,0 +1,135 @@
+"""Metrics by iteration: collected without waiting, sent in batches by one background thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from components.tracking.names import mlflow_name
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+_logger = logging.getLogger(__name__)
+
+_BATCH = 1000  # metrics; the most that MLflow takes in one call
+_FLUSH_SECONDS = 3.0
+_SYSTEM_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 60.0  # between attempts while the server is away
+
+
+class MetricSender:
+    """Sends to one run; a server that is away is tried again later and nothing is dropped meanwhile.
+
+    Args:
+        client: connected to the store of the run.
+        run_id: of the run.
+        lost_hint: ends the warning that is given once when sending fails.
+        system_metrics: also sample processor, memory, disk, network and GPU load every ten seconds.
+    """
+
+    def __init__(
+        self, client: MlflowClient, run_id: str, lost_hint: str, system_metrics: bool = True
+    ) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._lost_hint = lost_hint
+        self._waiting: deque[Metric] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._failures = 0
+        self._system_step = 0
+        self._system = _system_monitor(run_id) if system_metrics else None
+        self._thread = threading.Thread(target=self._work, name="metric-sender", daemon=True)
+        self._thread.start()
+
+    def add(self, metrics: Mapping[str, float], step: int | None) -> None:
+        """Queue ``metrics`` at iteration ``step``, time now."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._waiting.extend(Metric(mlflow_name(k), float(v), now, step or 0) for k, v in metrics.items())
+        if len(self._waiting) >= _BATCH:
+            self._wake.set()
+
+    def close(self) -> int:
+        """Send the rest and end the thread; returns how many metrics could not be sent."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        return len(self._waiting)
+
+    def _work(self) -> None:
+        next_sample = 0.0
+        next_attempt = 0.0
+        while not self._stopping:
+            now = time.monotonic()
+            if now >= next_sample:
+                self._sample_system()
+                next_sample = now + _SYSTEM_SECONDS
+            if now >= next_attempt and not self._send_all():
+                pause = min(_FLUSH_SECONDS * 2**self._failures, _LONGEST_PAUSE_SECONDS)
+                next_attempt = time.monotonic() + pause
+            self._wake.wait(_FLUSH_SECONDS)
+            self._wake.clear()
+        self._sample_system()
+        self._send_all()
+
+    def _send_all(self) -> bool:
+        while self._waiting:
+            batch = [self._waiting[i] for i in range(min(_BATCH, len(self._waiting)))]
+            try:
+                self._client.log_batch(self._run_id, metrics=batch)
+            except Exception as error:
+                if not _is_refused(error):
+                    self._note_failure(error)
+                    return False
+                _logger.warning("MLflow refused %d metrics: %s", len(batch), error)
+            for _ in batch:
+                self._waiting.popleft()
+        if self._failures:
+            _logger.warning("The MLflow server answers again; all metrics so far are sent.")
+        self._failures = 0
+        return True
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._failures:
+            first_line = (str(error).splitlines() or [""])[0]
+            _logger.warning("Metrics cannot be sent to MLflow (%s). %s", first_line[:300], self._lost_hint)
+        self._failures += 1
+
+    def _sample_system(self) -> None:
+        if self._system is None:
+            return
+        try:
+            self._system.collect_metrics()
+            sample = {f"system/{key}": value for key, value in self._system.aggregate_metrics().items()}
+            for monitor in self._system.monitors:
+                monitor.clear_metrics()
+        except Exception:
+            _logger.debug("No system metrics from here on", exc_info=True)
+            self._system = None
+            return
+        self.add(sample, self._system_step)
+        self._system_step += 1
+
+
+def _system_monitor(run_id: str):
+    """MLflow's own samplers under its own names, driven by our thread instead of a second one."""
+    try:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        return SystemMetricsMonitor(run_id)
+    except Exception:
+        _logger.debug("System metrics are not available", exc_info=True)
+        return None
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the server answered that these values will never be taken (sending again is no use)."""
+    return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")

@@ -1,0 +1,109 @@
+"""Which MLflow store is written to, and how it comes to exist."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATABASE = Path("mlflow.db")
+ARTIFACTS_DIR = Path("mlartifacts")
+PARENT_RUN_VARIABLE = "VIRTEX_PARENT_RUN_ID"
+
+# MLflow's own defaults let a dead server hold a process for minutes, and all three tools telephone home.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "DVC_NO_ANALYTICS": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class Store(NamedTuple):
+    """An open MLflow store and the experiment that runs go to."""
+
+    client: MlflowClient
+    experiment_id: str
+    uri: str
+
+
+def prepare_environment() -> None:
+    """Set patience and privacy of MLflow, DVC and Prefect for this process and its children.
+
+    Has to precede their import; what the user has set already is left alone.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def tracking_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else the SQLite file at the root of the repository (working directory)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.absolute()}"
+
+
+def public_uri(uri: str) -> str | None:
+    """``uri`` if it can be shown and stored: no credentials in it, and no path of this machine."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("sqlite", "file", "") or parts.username or parts.password or parts.query:
+        return None
+    return uri
+
+
+def open_store() -> Store:
+    """Connect to the store and find or create the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``virtex``).
+
+    Several processes that create a SQLite database at once break it, so that is done under a file lock.
+    Raises whatever MLflow raises when the store is out of reach.
+    """
+    prepare_environment()
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning, ours, is enough
+    import mlflow
+
+    uri = tracking_uri()
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "virtex"
+    mlflow.set_tracking_uri(uri)
+    if not uri.startswith("sqlite:"):
+        client = mlflow.MlflowClient(uri)
+        return Store(client, _experiment(client, name, None), uri)
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(database.with_name(database.name + ".lock")):
+        client = mlflow.MlflowClient(uri)
+        artifacts = (database.parent / ARTIFACTS_DIR).absolute().as_uri()
+        return Store(client, _experiment(client, name, artifacts), uri)
+
+
+def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=artifact_location)
+        except MlflowException:  # somebody else created it between the two calls
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
