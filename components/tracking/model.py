@@ -18,7 +18,8 @@ def log_model(run_id: str, name: str, module: nn.Module, example: Tensor | Seque
     Args:
         run_id: the run it belongs to.
         name: of the logged model.
-        module: its forward takes the tensors of ``example`` by position; a copy goes to the CPU, in eval mode.
+        module: its forward takes the tensors of ``example`` by position; a copy of it, on the CPU and
+            in eval mode, is logged.
         example: input, or inputs, of batch 2 or more: an exported batch of 1 would be frozen at 1.
 
     Raises:

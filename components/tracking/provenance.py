@@ -42,7 +42,7 @@ def provenance(stage: str) -> dict[str, str]:
 
 
 def process_mark(pid: int) -> str:
-    """A process by number and start time, since numbers are given out again; just the number if it is gone."""
+    """A process by number and start time, since numbers are used again; the number alone if it is gone."""
     import psutil
 
     try:

@@ -94,11 +94,5 @@ class Record:
                 _logger.debug("MLflow did not take %s", what, exc_info=True)
                 return
             self._warned = True
-            first_line = (str(error).splitlines() or [""])[0]
-            _logger.warning(
-                "MLflow did not take %s (%s: %s). %s",
-                what,
-                type(error).__name__,
-                first_line[:300],
-                self._kept,
-            )
+            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+            _logger.warning("MLflow did not take %s (%s). %s", what, reason, self._kept)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from components import atomic, paths
 from components.tracking.names import numbers
-from components.tracking.store import PARENT_RUN_VARIABLE, open_store, prepare_environment, public_uri
+from components.tracking.store import (
+    PARENT_RUN_VARIABLE,
+    open_store,
+    prepare_environment,
+    public_uri,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -133,9 +139,7 @@ def _open_record(stage: str, output_dir: Path) -> Record | None:
 
 
 def _write_run_file(output_dir: Path, record: Record | None) -> None:
-    """The run id is an output of the stage, so a stage that DVC skips still points at the run that made it."""
-    from components.tracking.store import tracking_uri
-
+    """The run id is an output of the stage: one that DVC skips still points at the run that made it."""
     content: dict[str, str | None] = {"run_id": record.run_id if record else None}
     uri = public_uri(tracking_uri())
     if uri:
