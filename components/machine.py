@@ -20,7 +20,7 @@ def num_cpus() -> int:
 
 
 def device_name() -> str:
-    """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` overrides (``cpu``, ``cuda``, ``cuda:1``)."""
+    """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides."""
     override = os.environ.get("VIRTEX_DEVICE")
     if override:
         return override

@@ -1,0 +1,19 @@
+# docker build -t virtex . && docker run --rm virtex        runs the demo
+# docker run --rm -v "$PWD/out:/virtex/outputs" virtex      keeps its results
+FROM python:3.11-slim
+
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git make \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /virtex
+# The pins first: code changes do not install everything again.
+COPY pyproject.toml constraints.txt README.md Makefile ./
+COPY components/__init__.py components/
+COPY pipelines/__init__.py pipelines/
+RUN make setup PYTHON=python3 && rm -rf /root/.cache/pip
+COPY . .
+# .git is part of the context: DVC works inside a repository and runs are tagged with the commit.
+RUN touch .venv/.installed && git config --global --add safe.directory /virtex
+
+CMD ["make", "demo"]

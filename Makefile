@@ -1,0 +1,41 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint pins clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 10
+
+setup: $(INSTALLED)  ## create .venv and install the project with exact pins
+
+# PYTHON=... chooses the interpreter; otherwise the first of these that is 3.11 to 3.13.
+$(INSTALLED): pyproject.toml constraints.txt
+	@for candidate in $(PYTHON) python3 python3.12 python3.11 python3.13; do \
+	  if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	  then chosen=$$candidate; break; fi; done; \
+	if [ -z "$$chosen" ]; then echo "setup: no Python 3.11 to 3.13 found; install one or name it: make PYTHON=... " >&2; exit 1; fi; \
+	$$chosen -m venv $(VENV) || { echo "setup: this Python cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: setup  ## run the whole pipeline on the embedded default and print the results
+	@$(BIN)/virtex run --preset demo
+
+test: setup  ## run the unit and integration tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: setup  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+pins: setup  ## write the versions installed in .venv to constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '@' > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:  ## remove results, caches of tools and the environment; DVC's cache stays
+	rm -rf $(VENV) outputs data .scratch .virtex .pytest_cache .mypy_cache .ruff_cache *.egg-info

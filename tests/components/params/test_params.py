@@ -1,0 +1,134 @@
+"""Reading, checking and overlaying params.yaml."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from components.errors import InputError
+from components.params import Augmentation, Pretrain, TextualHead, check_params, overlay, read_section
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def params_path(tmp_path: Path) -> Path:
+    return Path(shutil.copy(REPOSITORY / "params.yaml", tmp_path / "params.yaml"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_sections_are_typed_and_frozen(params_path: Path) -> None:
+    sections = check_params(params_path)
+    assert isinstance(sections["pretrain"], Pretrain)
+    assert isinstance(read_section(Augmentation, params_path).crop_scale, tuple)
+    with pytest.raises(ValueError, match="frozen"):
+        sections["pretrain"].seed = 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "  validate_every:",
+            "  validateevery:",
+            "unknown key `pretrain.validateevery` (did you mean `validate_every`?)",
+        ),
+        ("\nvoc07:", "\nvoc2007:", "unknown section `voc2007` (did you mean `voc07`?)"),
+        ("    image_size:", "    image_siz:", "`download.drawn_world.image_siz`"),
+        ("  momentum: 0.9", "  momentum: fast", "`optimizer.momentum`"),
+        ("  momentum: 0.9", "  momentum: 1.5", "less than 1, found 1.5"),
+        ("crop_scale: [0.2, 1.0]", "crop_scale: [0.9, 0.2]", "smallest <= largest"),
+        ("crop_scale: [0.2, 1.0]", "crop_scale: [0.9, 2.0]", "at most 1"),
+        ("  attention_heads: null ", "  attention_heads: 7 ", "not a multiple of 7"),
+        ("  source: drawn_world", "  source: folders", "at least one dataset"),
+        ("  name: cosine ", "  name: multistep ", "multistep needs milestones"),
+        ("  short_side: null", "  short_side: '256'", "valid integer, found '256'"),
+        ("  precision: fp32", "  precision: [", "not valid YAML"),
+    ],
+)
+def test_faults_name_the_key_and_the_remedy(params_path: Path, old: str, new: str, expected: str) -> None:
+    edit(params_path, old, new)
+    with pytest.raises(InputError) as caught:
+        check_params(params_path)
+    assert expected in str(caught.value)
+    assert "params.yaml" in str(caught.value)
+
+
+def test_all_faults_of_a_section_are_reported_at_once(params_path: Path) -> None:
+    edit(params_path, "  momentum: 0.9", "  momentum: 2")
+    edit(params_path, "  lookahead_alpha: 0.5", "  lookahead_alpa: 0.5")
+    with pytest.raises(InputError) as caught:
+        check_params(params_path)
+    for expected in (
+        "optimizer.momentum",
+        "optimizer.lookahead_alpa",
+        "`optimizer.lookahead_alpha` is missing",
+    ):
+        assert expected in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        check_params(tmp_path / "params.yaml")
+
+
+def test_exponents_are_numbers(params_path: Path) -> None:
+    edit(params_path, "weight_decay: 0.0001", "weight_decay: 1e-4")
+    assert check_params(params_path)["optimizer"].weight_decay == 1e-4  # type: ignore[attr-defined]
+
+
+def test_overlay_keeps_comments_and_names_changes(params_path: Path) -> None:
+    before = params_path.read_text(encoding="utf-8")
+    changes = overlay(None, ["baseline.seed=32", "lmdb.short_side=72"], params_path)
+    assert [str(change) for change in changes] == [
+        "baseline.seed: 0 -> 32",
+        "lmdb.short_side: null -> 72",
+    ]
+    after = params_path.read_text(encoding="utf-8")
+    assert after.count("#") == before.count("#")
+    assert len(after.splitlines()) == len(before.splitlines())
+    assert overlay(None, ["baseline.seed=32"], params_path) == []
+
+
+def test_overlay_accepts_new_captioned_datasets(params_path: Path) -> None:
+    overlay(None, ["download.folders.captions={mine: my/photos}", "download.source=folders"], params_path)
+    assert check_params(params_path)["download"].folders.captions == {"mine": "my/photos"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("preset", "override", "expected"),
+    [
+        ("demmo", None, "did you mean `demo`?"),
+        (None, "pretrain.batchsize=3", "did you mean `batch_size`?"),
+        (None, "pretrain.batch_size", "expected section.key=value"),
+        (None, "pretrain.batch_size=-1", "greater than or equal to 1"),
+        (None, "pretrain=3", "must be a section of keys"),
+        (None, "pretrain.batch_size.x=3", "pretrain.batch_size"),
+    ],
+)
+def test_a_wrong_overlay_leaves_the_file_as_it_was(
+    params_path: Path, preset: str | None, override: str | None, expected: str
+) -> None:
+    before = params_path.read_text(encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        overlay(preset, [override] if override else [], params_path, REPOSITORY / "presets")
+    assert expected in str(caught.value)
+    assert params_path.read_text(encoding="utf-8") == before
+
+
+def test_null_sizes_follow_the_papers_rules() -> None:
+    head = TextualHead(
+        hidden_size=1024,
+        num_layers=1,
+        attention_heads=None,
+        feedforward_size=None,
+        norm="post",
+        dropout=0.1,
+        max_caption_length=30,
+    )
+    assert (head.num_heads, head.ffn_size) == (16, 4096)

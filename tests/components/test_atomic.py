@@ -1,0 +1,47 @@
+"""Whole or absent: what stands at a path after success, failure and interruption."""
+
+from pathlib import Path
+
+import pytest
+
+from components.atomic import write_json, write_text, writing
+
+
+def test_success_replaces_file_and_folder(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+    write_text(target, "one")
+    write_text(target, "zwei")
+    assert target.read_text(encoding="utf-8") == "zwei"
+    folder = tmp_path / "folder"
+    for content in ("a", "b"):
+        with writing(folder) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert [path.name for path in folder.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_failure_leaves_the_earlier_version_and_no_rest(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "file.txt"
+    write_text(target, "before")
+
+    def interrupted() -> None:
+        with writing(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert target.read_text(encoding="utf-8") == "before"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_nothing_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), writing(tmp_path / "file"):
+        pass
+
+
+def test_json_refuses_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,89 @@
+"""The house rules that a machine can hold: who imports whom, and how long a file may be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FILES = sorted([*REPOSITORY.glob("components/**/*.py"), *REPOSITORY.glob("pipelines/**/*.py")])
+LEAVES = {
+    "components.errors",
+    "components.atomic",
+    "components.paths",
+    "components.machine",
+    "components.params",
+}
+ROOMS = {  # room: the other rooms it may import
+    "components.sources": set(),
+    "components.text": set(),
+    "components.data": {"components.sources"},
+    "components.models": set(),
+    "components.objectives": {"components.models"},
+    "components.training": {"components.objectives"},
+    "components.benchmarks": {
+        "components.data",
+        "components.models",
+        "components.training",
+        "components.sources",
+        "components.text",
+    },
+    "components.export": {"components.models"},
+    "components.tracking": set(),
+    "components.params": {"components.errors", "components.atomic"},
+    "pipelines": set(),
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            modules.add(node.module or "")
+            modules.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return modules
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_imports_flow_one_way(path: Path) -> None:
+    module = module_of(path)
+    ours = {
+        name for name in imported_modules(path) if inside(name, "components") or inside(name, "pipelines")
+    }
+    assert not any(inside(name, "components.stages") for name in ours), "nothing imports stages"
+    if not inside(module, "pipelines"):
+        assert not any(inside(name, "pipelines") for name in ours), "components never import pipelines"
+    for room, others in ROOMS.items():
+        if inside(module, room):
+            allowed = {room, *others, *LEAVES}
+            wrong = {name for name in ours - {"components"} if not any(inside(name, a) for a in allowed)}
+            assert not wrong, f"{room} may import {sorted(allowed)}, not {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_files_hold_one_idea(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    assert path.name != "utils.py"
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or path.name == "__init__.py"
+
+
+def test_pipelines_never_load_torch() -> None:
+    names = [module_of(path) for path in FILES if inside(module_of(path), "pipelines")]
+    code = (
+        f"import sys, importlib; [importlib.import_module(n) for n in {names!r}]; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

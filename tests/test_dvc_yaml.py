@@ -1,0 +1,74 @@
+"""dvc.yaml against the stages' own code: sections, paths, entry points."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from components import params, paths
+from components.params.reading import section_name
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STAGES = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def outputs(stage: dict) -> list[str]:
+    entries = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
+    found = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    items = next(iter(stage["matrix"].values())) if "matrix" in stage else [None]
+    name = next(iter(stage["matrix"])) if "matrix" in stage else ""
+    return [path.replace(f"${{item.{name}}}", str(item)) for path in found for item in items]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_reads_the_sections_that_dvc_watches(name: str) -> None:
+    module = importlib.import_module(f"components.stages.{name}")
+    watched = {entry.split(".")[0] for entry in STAGES[name].get("params", [])}
+    assert {section_name(section) for section in module.SECTIONS} == watched
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_has_a_thin_entry_point_with_all_it_needs(name: str) -> None:
+    stage = STAGES[name]
+    assert stage["cmd"].split(" ${")[0] == f"python -m components.stages.{name}"
+    source = REPOSITORY / "components" / "stages" / f"{name}.py"
+    assert f"components/stages/{name}.py" in stage["deps"]
+    assert ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
+    assert stage["deps"]
+    assert stage["metrics"]
+    for path in outputs(stage):
+        assert path.startswith(("data/", "outputs/")), path
+    assert any(path.endswith(paths.MLFLOW_RUN_FILE) for path in outputs(stage))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_dependencies_on_code_exist(name: str) -> None:
+    made = {path for stage in STAGES.values() for path in outputs(stage)}
+    for dependency in STAGES[name]["deps"]:
+        if dependency.startswith("components/"):
+            assert (REPOSITORY / dependency).exists(), dependency
+        elif "${" not in dependency:
+            parents = {str(parent) for parent in Path(dependency).parents} | {dependency}
+            assert parents & made, f"no stage makes {dependency}"
+
+
+def test_paths_are_those_of_the_code() -> None:
+    made = {path for stage in STAGES.values() for path in outputs(stage)}
+    for path in (
+        paths.DATASETS_DIR,
+        paths.TOKENIZER_MODEL.parent,
+        paths.lmdb_path("train"),
+        paths.lmdb_path("val"),
+        paths.CAPTIONER,
+        paths.backbone_path("virtex"),
+        paths.backbone_path("random"),
+        paths.REPORT_DIR / "report.md",
+    ):
+        assert str(path) in made, path
+
+
+def test_every_section_belongs_to_a_stage() -> None:
+    watched = {entry.split(".")[0] for stage in STAGES.values() for entry in stage.get("params", [])}
+    assert watched == set(params.SECTIONS)

@@ -1,0 +1,66 @@
+"""Pins, environment, container and CI agree with each other."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PINS = dict(
+    line.split("==", 1)
+    for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+)
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def direct_dependencies() -> set[str]:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    return {canonical(re.match(r"[A-Za-z0-9._-]+", entry)[0]) for entry in listed}
+
+
+def conda_pip_entries() -> list[str]:
+    tree = YAML(typ="safe").load((REPOSITORY / "environment.yml").read_text(encoding="utf-8"))
+    return next(entry["pip"] for entry in tree["dependencies"] if isinstance(entry, dict))
+
+
+def test_every_direct_dependency_is_pinned() -> None:
+    assert direct_dependencies() <= {canonical(name) for name in PINS}
+
+
+def test_constraints_hold_only_exact_versions() -> None:
+    for name, version in PINS.items():
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
+        assert re.fullmatch(r"[0-9A-Za-z.!+]+", version), f"{name}=={version}"
+
+
+def test_conda_environment_has_the_same_pins() -> None:
+    pins = {canonical(name): version for name, version in PINS.items()}
+    entries = conda_pip_entries()
+    assert "--constraint constraints.txt" in entries
+    exact = {canonical(e.split("==")[0]): e.split("==")[1] for e in entries if "==" in e}
+    assert exact == {name: pins[name] for name in direct_dependencies()}
+
+
+def test_versions_that_are_known_to_work_together() -> None:
+    assert PINS["dvc"] == "3.67.1"
+    assert PINS["prefect"] == "3.8.8"
+    assert PINS["mlflow"] == "3.17.2"
+    assert tuple(int(part) for part in PINS["fastapi"].split(".")[:2]) < (0, 151)
+
+
+def test_ci_and_container_run_the_make_targets() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.M))
+    ci = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    container = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    assert os.access(REPOSITORY / ".ci" / "run", os.X_OK)
+    used = set(re.findall(r"^(?:RUN )?make ([a-z-]+)", ci + "\n" + container, re.M)) | set(
+        re.findall(r'"make", "([a-z-]+)"', container)
+    )
+    assert {"test", "demo", "setup"} <= used <= targets
