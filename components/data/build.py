@@ -1,0 +1,260 @@
+"""Building a captioned-image store (format: components.data.record) from image files.
+
+Threads read, decode and resize: simplejpeg, OpenCV and Pillow let go of the interpreter's lock, so
+threads use the cores as well as processes would, without sending every image through a pipe and
+without anything left running after an interruption.
+"""
+
+import errno
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import lmdb
+from tqdm import tqdm
+
+from components.atomic import writing
+from components.data.image import DecodeError, decode, encode_jpeg, resize_short_side
+from components.data.record import META_KEY, Metadata, Record, key_of, pack_metadata, pack_record
+from components.errors import InputError
+from components.sources.captioned import CaptionedImage
+
+_INITIAL_MAP_BYTES = 16 * 2**20
+_COMMIT_BYTES = 8 * 2**20  # by size, not by time, so that equal inputs give equal files
+_PENDING_PER_WORKER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedImage:
+    """An image left out of a store, and why."""
+
+    image_id: str
+    dataset: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        count: images written.
+        num_captions: captions written.
+        num_resized: images re-encoded at the smaller size.
+        image_bytes: bytes of encoded images.
+        file_bytes: size of the store.
+        skipped: images left out, in order.
+    """
+
+    count: int
+    num_captions: int
+    num_resized: int
+    image_bytes: int
+    file_bytes: int
+    skipped: tuple[SkippedImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    source: CaptionedImage
+    image: bytes
+    resized: bool
+
+
+def build_store(
+    path: Path,
+    images: Sequence[CaptionedImage],
+    *,
+    short_side: int | None,
+    jpeg_quality: int,
+    on_unreadable: Literal["refuse", "skip"],
+    num_workers: int,
+    progress: bool = False,
+) -> BuildReport:
+    """Write ``images``, in order, to a new store that takes the place of ``path``.
+
+    Every image is decoded in full to prove that it is readable. The result is the same bytes for
+    any number of workers. On any failure or interruption ``path`` stays as it was.
+
+    Args:
+        path: the store, a single file.
+        images: with distinct ``image_id``.
+        short_side: images with a larger shorter side are resized to it (never enlarged); None keeps
+            every file's own bytes.
+        jpeg_quality: of the resized images, 1 to 100.
+        on_unreadable: ``refuse`` raises at the first unreadable image, ``skip`` leaves it out.
+        num_workers: threads that read and decode.
+        progress: show a bar on standard error.
+
+    Raises:
+        InputError: if there is no image to write, an image is unreadable and refused, or the disk
+            is full.
+    """
+    if not images:
+        raise InputError(f"{path}: no captioned images to write; check download.folders in params.yaml")
+    with writing(path) as temporary, closing(_Writer(temporary, path)) as writer:
+        with closing(_prepare_all(images, short_side, jpeg_quality, num_workers)) as prepared:
+            skipped = _write_all(writer, _bar(prepared, path.name, len(images), progress), on_unreadable)
+        if not writer.count:
+            raise InputError(
+                f"{path}: not one of the {len(images)} images could be read; "
+                f"first {skipped[0].path}: {skipped[0].reason}"
+            )
+        writer.finish(len(skipped), short_side, jpeg_quality)
+    return BuildReport(
+        count=writer.count,
+        num_captions=writer.num_captions,
+        num_resized=writer.num_resized,
+        image_bytes=writer.image_bytes,
+        file_bytes=path.stat().st_size,
+        skipped=tuple(skipped),
+    )
+
+
+def _write_all(
+    writer: "_Writer", outcomes: Iterable[_Prepared | SkippedImage], on_unreadable: Literal["refuse", "skip"]
+) -> list[SkippedImage]:
+    skipped = []
+    for outcome in outcomes:
+        if isinstance(outcome, _Prepared):
+            writer.add(outcome)
+        elif on_unreadable == "skip":
+            skipped.append(outcome)
+        else:
+            raise _unreadable(outcome)
+    return skipped
+
+
+class _Writer:
+    """Appends records to a new LMDB file at ``path``, to become ``target``, growing its map as needed."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        self.count = self.num_captions = self.num_resized = self.image_bytes = 0
+        self._path = path
+        self._target = target
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._pending_bytes = 0
+        self._map_bytes = _INITIAL_MAP_BYTES
+        with self._explaining_full_disk():
+            self._environment = lmdb.open(
+                str(path), subdir=False, lock=False, sync=False, metasync=False, map_size=self._map_bytes
+            )
+
+    def add(self, prepared: _Prepared) -> None:
+        source = prepared.source
+        record = Record(source.image_id, source.dataset, source.path.name, prepared.image, source.captions)
+        self._append(key_of(self.count), pack_record(record))
+        self.count += 1
+        self.num_captions += len(source.captions)
+        self.num_resized += prepared.resized
+        self.image_bytes += len(prepared.image)
+
+    def finish(self, num_skipped: int, short_side: int | None, jpeg_quality: int) -> None:
+        metadata = Metadata(
+            count=self.count,
+            captions=self.num_captions,
+            image_bytes=self.image_bytes,
+            skipped=num_skipped,
+            short_side=short_side,
+            jpeg_quality=jpeg_quality,
+        )
+        self._append(META_KEY, pack_metadata(metadata))
+        self._commit()
+
+    def close(self) -> None:
+        self._environment.close()
+
+    def _append(self, key: bytes, value: bytes) -> None:
+        self._pending.append((key, value))
+        self._pending_bytes += len(value)
+        if self._pending_bytes >= _COMMIT_BYTES:
+            self._commit()
+
+    def _commit(self) -> None:
+        with self._explaining_full_disk():
+            while not self._try_to_commit():
+                self._map_bytes *= 2
+                self._environment.set_mapsize(self._map_bytes)
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    def _try_to_commit(self) -> bool:
+        try:
+            with self._environment.begin(write=True) as transaction:
+                for key, value in self._pending:
+                    transaction.put(key, value, append=True)
+        except lmdb.MapFullError:
+            return False
+        return True
+
+    @contextmanager
+    def _explaining_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except (lmdb.Error, OSError) as error:
+            if not self._is_disk_full(error):
+                raise
+            raise InputError(
+                f"{self._target}: the disk is full after {self.image_bytes:,} bytes of images; the earlier "
+                f"file, if there was one, is untouched. Free some space or lower lmdb.short_side, then run "
+                f"the stage again"
+            ) from error
+
+    def _is_disk_full(self, error: Exception) -> bool:
+        if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        # LMDB calls a write that was cut short an input/output error.
+        room = shutil.disk_usage(self._path.parent).free
+        return os.strerror(errno.EIO) in str(error) and room < 2 * self._pending_bytes
+
+
+def _prepare_all(
+    images: Sequence[CaptionedImage], short_side: int | None, jpeg_quality: int, num_workers: int
+) -> Generator[_Prepared | SkippedImage, None, None]:
+    """Results in the order of ``images``; never more than a few a worker are held in memory."""
+    pool = ThreadPoolExecutor(num_workers, "image-reader", initializer=cv2.setNumThreads, initargs=(0,))
+    waiting: deque[Future[_Prepared | SkippedImage]] = deque()
+    try:
+        for image in images:
+            waiting.append(pool.submit(_prepare, image, short_side, jpeg_quality))
+            if len(waiting) >= num_workers * _PENDING_PER_WORKER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(source: CaptionedImage, short_side: int | None, jpeg_quality: int) -> _Prepared | SkippedImage:
+    try:
+        data = source.path.read_bytes()
+        pixels = decode(data)
+    except (OSError, DecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return SkippedImage(source.image_id, source.dataset, source.path, reason)
+    if short_side is None or min(pixels.shape[:2]) <= short_side:
+        return _Prepared(source, data, resized=False)
+    return _Prepared(source, encode_jpeg(resize_short_side(pixels, short_side), jpeg_quality), resized=True)
+
+
+def _bar(
+    outcomes: Iterable[_Prepared | SkippedImage], name: str, total: int, shown: bool
+) -> Iterable[_Prepared | SkippedImage]:
+    seconds = 0.2 if sys.stderr.isatty() else 10.0  # a log keeps every state of the bar
+    return tqdm(outcomes, name, total, unit=" images", mininterval=seconds, disable=not shown)
+
+
+def _unreadable(image: SkippedImage) -> InputError:
+    return InputError(
+        f"{image.path}: cannot be read as an image: {image.reason} (image {image.image_id} of dataset "
+        f"{image.dataset}); replace the file, or set lmdb.on_unreadable to skip to leave such images out"
+    )

@@ -1,0 +1,109 @@
+"""Batches from datasets, made by worker processes."""
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from components.data.batch import Batch, ImageBatch, collate_captions, collate_images
+from components.data.dataset import ImageDataset, TrainDataset, ValDataset
+
+_Batch = TypeVar("_Batch")
+
+
+def train_loader(
+    dataset: TrainDataset,
+    *,
+    batch_size: int,
+    start_iteration: int,
+    num_iterations: int,
+    num_workers: int,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """Batches of iterations ``start_iteration`` to ``num_iterations - 1`` of a run, once.
+
+    Iteration ``i``, from 0, takes visits ``i * batch_size`` to ``(i + 1) * batch_size - 1``. Its batch
+    is the same wherever the loader started and whatever the number of workers.
+
+    Args:
+        dataset: samples by visit.
+        batch_size: images in every batch; none is smaller.
+        start_iteration: iterations already done, so the first one to come.
+        num_iterations: iterations of the whole run, those already done included.
+        num_workers: processes; 0 works in this one.
+        pin_memory: copy batches into page-locked memory, for a GPU.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations)),
+        collate_fn=collate_captions,
+        pin_memory=pin_memory,
+        **_workers(num_workers, persistent=False),
+    )
+    return iter(loader)
+
+
+def val_loader(
+    dataset: ValDataset, *, batch_size: int, num_workers: int, pin_memory: bool = False
+) -> DataLoader[Batch]:
+    """Batches of a whole validation set in order, as often as it is iterated; the last may be smaller."""
+    return _in_order(dataset, collate_captions, batch_size, num_workers, pin_memory)
+
+
+def image_loader(
+    dataset: ImageDataset, *, batch_size: int, num_workers: int, pin_memory: bool = False
+) -> DataLoader[ImageBatch]:
+    """Batches of images alone in order, as often as it is iterated; the last may be smaller."""
+    return _in_order(dataset, collate_images, batch_size, num_workers, pin_memory)
+
+
+class _Visits(Sampler[list[int]]):
+    """The visits of each of some iterations."""
+
+    def __init__(self, batch_size: int, iterations: range) -> None:
+        self.batch_size = batch_size
+        self.iterations = iterations
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for iteration in self.iterations:
+            yield list(range(iteration * self.batch_size, (iteration + 1) * self.batch_size))
+
+
+def _in_order(
+    dataset: ValDataset | ImageDataset,
+    collate: Callable[[list[Any]], _Batch],
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool,
+) -> DataLoader[_Batch]:
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # typed by its samples; the loader by its batches
+        batch_size=batch_size,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        **_workers(num_workers, persistent=True),
+    )
+
+
+def _workers(num_workers: int, persistent: bool) -> dict[str, Any]:
+    """The options of worker processes.
+
+    The loader gets a generator of its own: it draws a number from it whenever it is iterated, which
+    must not move torch's global generator (dropout) of a run that was resumed.
+    """
+    options: dict[str, Any] = {"num_workers": num_workers, "generator": torch.Generator().manual_seed(0)}
+    if num_workers:
+        options |= {"persistent_workers": persistent, "worker_init_fn": _start_worker}
+    return options
+
+
+def _start_worker(_worker: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process is interrupted too and ends its workers

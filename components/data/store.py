@@ -1,0 +1,158 @@
+"""Reading a captioned-image store (format: components.data.record)."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from components.data.record import META_KEY, Metadata, Record, key_of, unpack_metadata, unpack_record
+from components.errors import InputError
+
+
+class CaptionStore:
+    """The images and captions of one split, by index.
+
+    Nothing is opened before the first use, and each process opens the file for itself, so a store
+    may be pickled, forked with and shared by threads. Closing is optional: the last reference
+    closes the file.
+
+    Every method raises InputError if the file is missing, damaged or of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._file: _OpenFile | None = None
+
+    def __len__(self) -> int:
+        return self.metadata.count
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self.get(index) for index in range(len(self)))
+
+    def __enter__(self) -> "CaptionStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None}
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the store says about itself."""
+        self._environment()
+        assert self._file is not None
+        return self._file.metadata
+
+    def get(self, index: int) -> Record:
+        """Record ``index``, from 0.
+
+        Raises:
+            IndexError: if there is no such record.
+        """
+        environment = self._environment()
+        if not 0 <= index < self.metadata.count:
+            raise IndexError(f"{self.path} has no record {index}, only 0 to {self.metadata.count - 1}")
+        try:
+            with environment.begin(buffers=True) as transaction:
+                value = transaction.get(key_of(index))
+                if value is None:
+                    raise ValueError("the record is missing")
+                return unpack_record(value)
+        except (ValueError, lmdb.Error) as error:
+            raise _broken(self.path, f"record {index}: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        self._file = None
+
+    def _environment(self) -> lmdb.Environment:
+        if self._file is None:
+            self._file = _open_file(self.path)
+        return self._file.environment()
+
+
+class _OpenFile:
+    """One open LMDB file, shared by the stores of a process: LMDB refuses to open a file twice."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._environment = _open_environment(path)
+        self._pid = os.getpid()
+        self.metadata = _read_metadata(path, self._environment)
+
+    def environment(self) -> lmdb.Environment:
+        if self._pid != os.getpid():  # inherited by fork
+            with _lock:
+                if self._pid != os.getpid():
+                    self._environment.close()
+                    self._environment = _open_environment(self.path)
+                    self._pid = os.getpid()
+        return self._environment
+
+
+_open_files: WeakValueDictionary[tuple[int, int], _OpenFile] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _open_file(path: Path) -> _OpenFile:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: no such store ({error.strerror}); run the lmdb stage first") from error
+    with _lock:
+        key = (status.st_dev, status.st_ino)
+        file = _open_files.get(key)
+        if file is None:
+            file = _open_files[key] = _OpenFile(path.absolute())
+        return file
+
+
+def _open_environment(path: Path) -> lmdb.Environment:
+    try:
+        environment = lmdb.open(
+            str(path), subdir=False, readonly=True, lock=False, readahead=False, max_dbs=0
+        )
+    except (lmdb.Error, OSError) as error:
+        raise _broken(path, str(error)) from error
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if path.stat().st_size < needed:  # reading past the end of the map would kill the process
+        environment.close()
+        raise _broken(path, f"truncated to {path.stat().st_size:,} of {needed:,} bytes")
+    return environment
+
+
+def _read_metadata(path: Path, environment: lmdb.Environment) -> Metadata:
+    try:
+        with environment.begin() as transaction:
+            value = transaction.get(META_KEY)
+        if value is None:
+            raise ValueError("no metadata, so it was never finished or is no store of ours")
+        metadata = unpack_metadata(value)
+        entries = environment.stat()["entries"] - 1
+        if entries != metadata.count:
+            raise ValueError(f"{entries} records where its metadata says {metadata.count}")
+    except (ValueError, lmdb.Error) as error:
+        environment.close()
+        raise _broken(path, str(error)) from error
+    return metadata
+
+
+def _broken(path: Path, reason: str) -> InputError:
+    return InputError(f"{path}: not a usable store: {reason}; remove it and run the lmdb stage again")

@@ -1,0 +1,61 @@
+"""Stage ``lmdb``: one split's captioned images into one LMDB file."""
+
+import csv
+import io
+import time
+
+from components import machine, params, paths
+from components.atomic import write_text
+from components.data.build import SkippedImage, build_store
+from components.entry import run_stage
+from components.sources.manifest import read_manifest
+from components.tracking import StageRun
+
+SECTIONS = (params.Lmdb,)
+ITEMS = ("train", "val")
+
+
+def main(run: StageRun, lmdb: params.Lmdb) -> None:
+    """Build the store of the split ``run.item``."""
+    assert run.item in ITEMS
+    images = read_manifest(paths.DATASETS_MANIFEST).captions_of(run.item)
+    start = time.perf_counter()
+    report = build_store(
+        paths.lmdb_path(run.item),
+        images,
+        short_side=lmdb.short_side,
+        jpeg_quality=lmdb.jpeg_quality,
+        on_unreadable=lmdb.on_unreadable,
+        num_workers=machine.num_cpus(),
+        progress=True,
+    )
+    seconds = time.perf_counter() - start
+    skipped_path = run.output_dir / "skipped.csv"
+    skipped_path.unlink(missing_ok=True)
+    if report.skipped:
+        write_text(skipped_path, _table(report.skipped))
+        run.artifact(skipped_path)
+    run.metrics(
+        {
+            "images": report.count,
+            "captions": report.num_captions,
+            "resized": report.num_resized,
+            "skipped": len(report.skipped),
+            "image_bytes": report.image_bytes,
+            "file_bytes": report.file_bytes,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(report.count / seconds, 1),
+        }
+    )
+
+
+def _table(skipped: tuple[SkippedImage, ...]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("image_id", "dataset", "path", "reason"))
+    table.writerows((image.image_id, image.dataset, image.path, image.reason) for image in skipped)
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    run_stage("lmdb", SECTIONS, main, ITEMS)
