@@ -1,0 +1,37 @@
+"""Stage ``export``: the pretrained backbone alone, without the textual head."""
+
+import hashlib
+
+from components import paths
+from components.entry import run_stage
+from components.export.backbone import example_images, export_backbone, load_backbone
+from components.objectives.saved import load_captioner
+from components.tracking import StageRun
+
+NAME = "virtex"
+
+
+def main(run: StageRun) -> None:
+    """Write the backbone of the pretrained captioner and log it as a model."""
+    objective, config = load_captioner(paths.CAPTIONER)
+    details = {
+        "objective": config.objective.name,
+        "pretraining_config": config.model_dump_json(),
+        "captioner_sha256": hashlib.sha256(paths.CAPTIONER.read_bytes()).hexdigest(),
+    }
+    path = paths.backbone_path(NAME)
+    export_backbone(objective.visual.get_submodule("cnn"), path, config.backbone.name, NAME, details)
+    backbone, metadata = load_backbone(path)
+    run.model("backbone", backbone, example_images())
+    run.artifact(path)
+    run.metrics(
+        {
+            "feature_size": int(metadata["feature_size"]),
+            "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
+            "file_bytes": path.stat().st_size,
+        }
+    )
+
+
+if __name__ == "__main__":
+    run_stage("export", (), main)

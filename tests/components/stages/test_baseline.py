@@ -1,0 +1,39 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from components import params, paths
+from components.export.backbone import load_backbone
+from components.models.backbones import TorchvisionBackbone
+from components.stages import baseline
+from components.tracking import StageRun
+
+RESNET18 = params.Backbone(name="resnet18", zero_init_residual=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+    monkeypatch.chdir(tmp_path)
+    output_dir = paths.stage_dir("baseline", "random")
+    output_dir.mkdir(parents=True)
+    return StageRun("baseline", "random", output_dir, None)
+
+
+def test_random_is_the_seeded_network_in_the_exported_format(run: StageRun) -> None:
+    baseline.main(run, params.Baseline(seed=4), RESNET18)
+    backbone, metadata = load_backbone(paths.backbone_path("random"))
+    torch.manual_seed(4)
+    expected = TorchvisionBackbone("resnet18").cnn
+    assert torch.equal(backbone.layer3[0].conv1.weight, expected.layer3[0].conv1.weight)
+    assert (metadata["source"], metadata["seed"]) == ("random", "4")
+    assert json.loads((run.output_dir / "metrics.json").read_text())["feature_size"] == 512
+
+
+def test_bytes_depend_on_the_seed_alone(run: StageRun) -> None:
+    contents = []
+    for seed in (0, 0, 1):
+        baseline.main(run, params.Baseline(seed=seed), RESNET18)
+        contents.append(paths.backbone_path("random").read_bytes())
+    assert contents[0] == contents[1] != contents[2]

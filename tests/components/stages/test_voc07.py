@@ -1,0 +1,141 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components import params, paths
+from components.errors import InputError
+from components.sources.manifest import DatasetEntry, Manifest, write_manifest
+from components.sources.voc import read_voc07
+from components.stages import baseline, voc07
+from components.tracking import StageRun
+
+SECTION = params.Voc07(
+    image_size=48,
+    crop_size=40,
+    batch_size=16,
+    costs=[0.1, 10.0],
+    folds=3,
+    positive_weight=2.0,
+    max_iterations=2000,
+)
+RESNET18 = params.Backbone(name="resnet18", zero_init_residual=True)
+
+
+def stage_run(stage: str, item: str) -> StageRun:
+    output_dir = paths.stage_dir(stage, item)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    return StageRun(stage, item, output_dir, None)
+
+
+def use_voc(root: Path) -> None:
+    """Make ``root`` the run's VOC2007, and a random backbone its baseline."""
+    entry = DatasetEntry(root=str(root), annotations={}, images={}, listings={})
+    write_manifest(paths.DATASETS_MANIFEST, Manifest(source="folders", captions={}, voc2007=entry))
+    baseline.main(stage_run("baseline", "random"), params.Baseline(seed=0), RESNET18)
+
+
+def draw_voc(root: Path, num_images: int = 18) -> None:
+    """Noisy images that are red, or green, or neither; the first test image's class is difficult."""
+    folder = root / "VOC2007"
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    (folder / "JPEGImages").mkdir()
+    rng = np.random.default_rng(0)
+    for split in ("trainval", "test"):
+        ids = [f"{split}{i:03d}" for i in range(num_images)]
+        for index, image_id in enumerate(ids):
+            pixels = rng.integers(0, 120, (50, 60, 3))
+            if index % 3 < 2:
+                pixels[..., index % 3] += 130
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / "JPEGImages" / f"{image_id}.jpg")
+        lists = folder / "ImageSets" / "Main"
+        (lists / f"{split}.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
+        for remainder, name in enumerate(("red", "green")):
+            labels = [1 if i % 3 == remainder else -1 for i in range(num_images)]
+            if split == "test" and name == "red":
+                labels[0] = 0
+            rows = (f"{image_id} {label:2d}\n" for image_id, label in zip(ids, labels, strict=True))
+            (lists / f"{name}_{split}.txt").write_text("".join(rows))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
+    monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
+    return tmp_path
+
+
+@pytest.mark.integration
+def test_writes_figures_tables_and_picture(folder: Path) -> None:
+    draw_voc(folder / "VOCdevkit")
+    use_voc(folder / "VOCdevkit")
+    run = stage_run("voc07", "random")
+    voc07.main(run, SECTION)
+
+    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    assert figures["mAP"] > 90  # colours are told apart even by a random network
+    assert figures["mAP"] == pytest.approx(np.mean([figures["ap"]["red"], figures["ap"]["green"]]))
+    assert set(figures["costs"].values()) <= {0.1, 10.0}
+    assert (figures["num_trainval"], figures["num_test"]) == (18, 18)
+    with open(run.output_dir / "ap.csv", newline="") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"red", "green"}
+    assert rows["red"]["test_images"] == "17"
+    assert rows["red"]["test_positives"] == "5"
+    assert rows["green"]["test_images"] == "18"
+    with open(run.output_dir / "precision_recall.csv", newline="") as file:
+        assert {row["class"] for row in csv.DictReader(file)} == {"red", "green"}
+    with Image.open(run.output_dir / "ap.png") as picture:
+        assert picture.width > 400
+
+    before = {path.name: path.read_bytes() for path in run.output_dir.glob("*.csv")}
+    voc07.main(run, SECTION)
+    assert {path.name: path.read_bytes() for path in run.output_dir.glob("*.csv")} == before
+
+
+def test_refuses_splits_with_different_classes(folder: Path) -> None:
+    draw_voc(folder / "VOCdevkit")
+    use_voc(folder / "VOCdevkit")
+    (folder / "VOCdevkit/VOC2007/ImageSets/Main/green_test.txt").unlink()
+    with pytest.raises(InputError, match="only one of them lists green"):
+        voc07.main(stage_run("voc07", "random"), SECTION)
+
+
+def test_an_unreadable_image_leaves_the_old_results(folder: Path) -> None:
+    draw_voc(folder / "VOCdevkit")
+    use_voc(folder / "VOCdevkit")
+    run = stage_run("voc07", "random")
+    (run.output_dir / "ap.csv").write_text("old")
+    (folder / "VOCdevkit/VOC2007/JPEGImages/test003.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"^\S*test003\.jpg: cannot be read"):
+        voc07.main(run, SECTION)
+    assert (run.output_dir / "ap.csv").read_text() == "old"
+    assert not (run.output_dir / "metrics.json").exists()
+
+
+def test_a_backbone_that_was_not_exported_is_named(folder: Path) -> None:
+    draw_voc(folder / "VOCdevkit")
+    use_voc(folder / "VOCdevkit")
+    with pytest.raises(InputError, match=r"virtex\.safetensors: no such backbone"):
+        voc07.main(stage_run("voc07", "virtex"), SECTION)
+
+
+@pytest.mark.slow
+def test_random_features_of_photographs_beat_chance(folder: Path, shared_dir: Path) -> None:
+    root = shared_dir / "data" / "real" / "voc2007" / "VOCdevkit"
+    use_voc(root)
+    run = stage_run("voc07", "random")
+    voc07.main(run, SECTION.model_copy(update={"image_size": 80, "crop_size": 72}))
+    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    test = read_voc07(root, "test")
+    positives, kept = (test.labels == 1).sum(axis=0), (test.labels != 0).sum(axis=0)
+    chance = 100 * float((positives / kept).mean())
+    assert len(figures["ap"]) == 20
+    assert chance + 2 < figures["mAP"] < 50
+    with open(run.output_dir / "ap.csv", newline="") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert [int(rows[name]["test_images"]) for name in test.classes] == kept.tolist()
