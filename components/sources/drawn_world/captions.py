@@ -1,0 +1,152 @@
+"""Five different true English captions of a scene, each with its own focus."""
+
+import numpy as np
+
+from components.sources.drawn_world.looks import Look
+from components.sources.drawn_world.relations import Relation, places_of, relations_of
+from components.sources.drawn_world.scene import Placed, Scene
+from components.sources.drawn_world.words import NUMBERS, counted, described, listed, many, one, sentence
+
+RELATION_WORDS: dict[str, tuple[str, ...]] = {
+    "left": ("to the left of", "left of"),
+    "right": ("to the right of", "right of"),
+    "above": ("above",),
+    "below": ("below",),
+    "behind": ("behind",),
+    "front": ("in front of",),
+}
+PLACE_WORDS = {
+    "left": "on the left",
+    "right": "on the right",
+    "top": "at the top",
+    "bottom": "at the bottom",
+    "middle": "in the middle",
+}
+OPENINGS = ("", "", "a picture of ", "a drawing of ", "a picture with ")
+
+
+def captions_of(scene: Scene, rng: np.random.Generator) -> list[str]:
+    """Five different captions in random order; every statement in them is true of the scene.
+
+    The word "left" or "right" is the only one that a mirror image makes untrue, and swapping the
+    two makes it true again.
+    """
+    relations = relations_of(scene)
+    captions = [
+        _inventory(scene, rng),
+        _counts_and_background(scene, rng),
+        _relation(scene, _pick(relations, rng, ("left", "right", "above", "below")), rng),
+        _details(scene, rng),
+    ]
+    second = _pick(relations, rng, ("behind", "front")) or _pick(relations, rng)
+    captions.append(_second_relation(scene, second, rng))
+    while captions[4] in captions[:4] or (relations and _same_words(captions[4], captions[2])):
+        captions[4] = _total(scene, rng)
+    if len(set(captions)) != 5:
+        raise AssertionError(f"captions repeat themselves: {captions}")
+    return [sentence(captions[index]) for index in rng.permutation(5)]
+
+
+def _same_words(first: str, second: str) -> bool:
+    return sorted(first.split()) == sorted(second.split())
+
+
+def _pick(
+    relations: list[Relation], rng: np.random.Generator, kinds: tuple[str, ...] | None = None
+) -> Relation | None:
+    fitting = [relation for relation in relations if kinds is None or relation.kind in kinds]
+    return fitting[int(rng.integers(len(fitting)))] if fitting else None
+
+
+def _shuffled(scene: Scene, rng: np.random.Generator) -> list[Placed]:
+    return [scene.objects[index] for index in rng.permutation(len(scene.objects))]
+
+
+def _crowd_words(scene: Scene, *features: str) -> list[str]:
+    if scene.crowd is None:
+        return []
+    phrase = many(described(scene.crowd.look, *features), 2)
+    return ["many " + phrase.removeprefix(NUMBERS[2] + " ")]
+
+
+def _opening(rng: np.random.Generator) -> str:
+    return OPENINGS[int(rng.integers(len(OPENINGS)))]
+
+
+def _inventory(scene: Scene, rng: np.random.Generator) -> str:
+    """Everything with its colour: ``a red circle, two blue stars and many small green hearts``."""
+    things = counted([described(placed.look, "colour") for placed in _shuffled(scene, rng)])
+    return _opening(rng) + listed(things + _crowd_words(scene, "size", "colour"))
+
+
+def _counts_and_background(scene: Scene, rng: np.random.Generator) -> str:
+    """Shapes without colours: ``two circles and a star on a plain background``."""
+    things = counted([placed.look.shape for placed in _shuffled(scene, rng)]) + _crowd_words(scene, "size")
+    opening = ("", "there is " if things[0].split()[0] in ("a", "an") else "there are ")[int(rng.integers(2))]
+    return f"{opening}{listed(things)} on {one(scene.background + ' background')}"
+
+
+def _related(relation: Relation, rng: np.random.Generator, *features: str) -> str:
+    words = RELATION_WORDS[relation.kind]
+    first = one(described(relation.first.look, *features))
+    second = one(described(relation.second.look, *features))
+    if first == second:
+        second = f"another {second.split(maxsplit=1)[1]}"
+    return f"{first} {words[int(rng.integers(len(words)))]} {second}"
+
+
+def _rest(scene: Scene, mentioned: list[Placed]) -> list[str]:
+    """The other objects by shape; ``another`` and ``more`` where their shape was mentioned before."""
+    others = [placed.look.shape for placed in scene.objects if all(placed is not m for m in mentioned)]
+    named = {placed.look.shape for placed in mentioned}
+    phrases = []
+    for phrase, shape in zip(counted(others), dict.fromkeys(others), strict=True):
+        if shape in named:
+            number, noun = phrase.split()
+            phrase = f"another {noun}" if number in ("a", "an") else f"{number} more {noun}"
+        phrases.append(phrase)
+    return phrases
+
+
+def _relation(scene: Scene, relation: Relation | None, rng: np.random.Generator) -> str:
+    """Two objects with their colours and where they stand, or one object and its place."""
+    if relation is not None:
+        return _related(relation, rng, "colour")
+    placed = scene.objects[int(rng.integers(len(scene.objects)))]
+    places = places_of(placed, scene.size)
+    place = PLACE_WORDS[places[int(rng.integers(len(places)))]]
+    return f"{one(described(placed.look, 'colour'))} {place}"
+
+
+def _details(scene: Scene, rng: np.random.Generator) -> str:
+    """One object with size, texture and colour, the others by shape."""
+    placed = max(_shuffled(scene, rng), key=lambda placed: _num_details(placed.look))
+    phrase = described(placed.look, "size", "texture", "colour")
+    if _num_details(placed.look) == 0:
+        phrase = f"plain {phrase}"
+    rest = _rest(scene, [placed]) + _crowd_words(scene, "colour")
+    return f"{one(phrase)} with {listed(rest)}" if rest else one(phrase)
+
+
+def _num_details(look: Look) -> int:
+    return (look.size in ("small", "large")) + (look.texture != "plain")
+
+
+def _second_relation(scene: Scene, relation: Relation | None, rng: np.random.Generator) -> str:
+    """A relation between shapes, then the rest; how many things there are where none relate."""
+    if relation is None:
+        return _total(scene, rng)
+    rest = _rest(scene, [relation.first, relation.second]) + _crowd_words(scene)
+    features = () if rng.random() < 0.5 else ("texture",)
+    phrase = _related(relation, rng, *features)
+    return f"{phrase}, and {listed(rest)}" if rest else phrase
+
+
+def _total(scene: Scene, rng: np.random.Generator) -> str:
+    """How many things there are: ``three shapes: a circle and two stars``."""
+    shapes = [placed.look.shape for placed in _shuffled(scene, rng)]
+    if len(shapes) > 1 or scene.crowd is not None:
+        for crowd in _crowd_words(scene):
+            return f"{crowd} with {listed(counted(shapes))}"
+        return f"{NUMBERS[len(shapes)]} shapes: {listed(counted(shapes))}"
+    return f"one {shapes[0]} and nothing else"
