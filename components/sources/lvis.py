@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from components.errors import InputError
 from components.sources.coco import check_instances
-from components.sources.layout import read_annotations, require_images, shown
+from components.sources.layout import is_known, read_annotations, require_images, shown, unique_ids
 
 SPLITS = ("train", "val")
 FREQUENCIES = ("r", "c", "f")  # rare, common, frequent: 1-10, 11-100, more than 100 training images
@@ -46,13 +46,14 @@ def check_lvis(path: Path, parsed: dict[str, Any]) -> None:
         InputError: names the file and the first faulty record.
     """
     check_instances(path, parsed)
-    known = {category["id"] for category in parsed["categories"]}
+    categories = unique_ids(path, parsed["categories"], "categories")
     for category in parsed["categories"]:
         if category.get("frequency") not in FREQUENCIES:
             raise InputError(f"{path}: a category's `frequency` must be r, c or f: {shown(category)}")
     for image in parsed["images"]:
         for key in ("neg_category_ids", "not_exhaustive_category_ids"):
-            if not isinstance(image.get(key), list) or not known.issuperset(image[key]):
+            listed = image.get(key)
+            if not isinstance(listed, list) or not all(is_known(entry, categories) for entry in listed):
                 raise InputError(f"{path}: `{key}` must list known categories: {shown(image)}")
 
 

@@ -1,0 +1,177 @@
+"""Datasets that already lie on this disk: verified where they are, described in a manifest, never copied."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from components.errors import InputError
+from components.sources import coco, imagenet, inaturalist, lvis, voc
+from components.sources.classified import ClassifiedImages
+from components.sources.manifest import (
+    CaptionedEntry,
+    DatasetEntry,
+    LvisEntry,
+    Manifest,
+    listing_sha256,
+    sha256,
+    stored_path,
+)
+
+EntryT = TypeVar("EntryT", bound=DatasetEntry)
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DatasetFolders:
+    """Roots of datasets in their published layouts; see the reader of each for what it expects.
+
+    LVIS has no images of its own: they are taken from its root when ``train2017/`` lies there, else from
+    the first captioned dataset that has one.
+    """
+
+    captions: Mapping[str, Path]
+    voc2007: Path | None = None
+    imagenet: Path | None = None
+    inaturalist: Path | None = None
+    lvis: Path | None = None
+
+
+def verify_folders(folders: DatasetFolders, source: str) -> tuple[Manifest, Figures]:
+    """Read every dataset with its reader; what is missing, broken or inconsistent stops here.
+
+    Args:
+        folders: what to verify.
+        source: the name of download's source, to say which key of params.yaml is at fault.
+
+    Returns:
+        The manifest, and the counts by dataset and split.
+
+    Raises:
+        InputError: begins with the key, ``download.<source>.<dataset>``.
+    """
+    figures: Figures = {"captions": {}}
+
+    def checked(
+        key: str, verify: Callable[..., tuple[EntryT, Figures]], root: Path | None, *more: Any
+    ) -> EntryT | None:
+        if root is None:
+            return None
+        try:
+            entry, figures[key] = verify(root, *more)
+        except InputError as error:
+            raise InputError(f"download.{source}.{key}: {error}") from None
+        return entry
+
+    captions: dict[str, CaptionedEntry] = {}
+    for name, root in folders.captions.items():
+        try:
+            captions[name], figures["captions"][name] = _captioned(root, name)
+        except InputError as error:
+            raise InputError(f"download.{source}.captions.{name}: {error}") from None
+
+    manifest = Manifest(
+        source=source,
+        captions=captions,
+        voc2007=checked("voc2007", _voc2007, folders.voc2007),
+        imagenet=checked("imagenet", _imagenet, folders.imagenet),
+        inaturalist=checked("inaturalist", _inaturalist, folders.inaturalist),
+        lvis=checked("lvis", _lvis, folders.lvis, list(folders.captions.values())),
+    )
+    return manifest, figures
+
+
+def _captioned(root: Path, dataset: str) -> tuple[CaptionedEntry, Figures]:
+    splits = {split: coco.read_captions(root, split, dataset) for split in coco.SPLITS}
+    paths = [coco.annotation_path(root, "captions", split) for split in coco.SPLITS]
+    num_captions = {split: sum(len(image.captions) for image in images) for split, images in splits.items()}
+    figures: Figures = {
+        split: {"images": len(images), "captions": num_captions[split]} for split, images in splits.items()
+    }
+    for split in coco.SPLITS:
+        if (path := coco.annotation_path(root, "instances", split)).exists():
+            paths.append(path)
+            figures[split]["objects"] = coco.count_objects(coco.read_instances(root, split))
+    files = {split: [image.path for image in images] for split, images in splits.items()}
+    return CaptionedEntry(**_described(root, paths, files), num_captions=num_captions), figures
+
+
+def _voc2007(root: Path) -> tuple[DatasetEntry, Figures]:
+    splits = {split: voc.read_voc07(root, split) for split in voc.SPLITS}
+    if splits["trainval"].classes != splits["test"].classes:
+        differing = sorted(set(splits["trainval"].classes) ^ set(splits["test"].classes))
+        raise InputError(f"{root}: trainval and test have different classes, such as {differing[0]}")
+    figures: Figures = {}
+    for split, images in splits.items():
+        annotations = [
+            voc.read_annotation(voc.annotation_path(root, path.stem)) for path in images.image_paths
+        ]
+        objects = Counter(thing.name for annotation in annotations for thing in annotation.objects)
+        figures[split] = {
+            "images": len(images.image_paths),
+            "objects": {name: objects[name] for name in images.classes},
+            "positive_images": dict(
+                zip(images.classes, (images.labels == 1).sum(axis=0).tolist(), strict=True)
+            ),
+            "difficult_objects": sum(thing.difficult for found in annotations for thing in found.objects),
+        }
+    lists = [path for split in voc.SPLITS for path in voc.list_paths(root, split)]
+    files = {split: images.image_paths for split, images in splits.items()}
+    return DatasetEntry(**_described(root, lists, files)), figures
+
+
+def _imagenet(root: Path) -> tuple[DatasetEntry, Figures]:
+    return _classified(root, {split: imagenet.read_imagenet(root, split) for split in imagenet.SPLITS}, [])
+
+
+def _inaturalist(root: Path) -> tuple[DatasetEntry, Figures]:
+    splits = {split: inaturalist.read_inaturalist(root, split) for split in inaturalist.SPLITS}
+    if splits["train"].classes != splits["val"].classes:
+        raise InputError(f"{root}: train and val list different categories; are they of the same year?")
+    return _classified(root, splits, [inaturalist.annotation_path(root, split) for split in splits])
+
+
+def _classified(
+    root: Path, splits: Mapping[str, ClassifiedImages], paths: list[Path]
+) -> tuple[DatasetEntry, Figures]:
+    figures = {
+        split: {"images": len(images.image_paths), "classes": len(images.classes)}
+        for split, images in splits.items()
+    }
+    files = {split: images.image_paths for split, images in splits.items()}
+    return DatasetEntry(**_described(root, paths, files)), figures
+
+
+def _lvis(root: Path, captioned_roots: list[Path]) -> tuple[LvisEntry, Figures]:
+    images_root = next(
+        (folder for folder in (root, *captioned_roots) if (folder / "train2017").is_dir()), root
+    )
+    splits = {split: lvis.read_lvis(root, split, images_root) for split in lvis.SPLITS}
+    figures = {
+        split: {
+            "images": len(parsed["images"]),
+            "objects": len(parsed["annotations"]),
+            "classes": len(parsed["categories"]),
+        }
+        for split, parsed in splits.items()
+    }
+    paths = {split: lvis.annotation_path(root, split) for split in splits}
+    files = {
+        split: [images_root / lvis.image_name(paths[split], image) for image in parsed["images"]]
+        for split, parsed in splits.items()
+    }
+    described = _described(root, list(paths.values()), files, images_root)
+    return LvisEntry(**described, images_root=stored_path(images_root).as_posix()), figures
+
+
+def _described(
+    root: Path, annotation_paths: list[Path], files: Mapping[str, list[Path]], images_root: Path | None = None
+) -> dict[str, Any]:
+    """The fields of a ``DatasetEntry``."""
+    return {
+        "root": stored_path(root).as_posix(),
+        "annotations": {path.relative_to(root).as_posix(): sha256(path) for path in annotation_paths},
+        "images": {split: len(paths) for split, paths in files.items()},
+        "listings": {split: listing_sha256(images_root or root, paths) for split, paths in files.items()},
+    }

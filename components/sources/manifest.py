@@ -1,0 +1,162 @@
+"""data/datasets/manifest.json: which datasets the run uses, where they lie, and what they were.
+
+The later stages read the datasets through it alone, so they need not know whether they were drawn
+here, downloaded, or lie elsewhere on this disk.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from components.atomic import write_text
+from components.errors import InputError
+from components.sources import coco
+from components.sources.captioned import CaptionedImage
+
+CHANGED_ADVICE = "run the download stage again: `virtex run --force` or `dvc repro -f download`"
+
+
+class DatasetEntry(BaseModel):
+    """One dataset.
+
+    Attributes:
+        root: folder in the published layout; relative to the repository root when inside it.
+        annotations: SHA-256 by path below ``root``.
+        images: number of images by split.
+        listings: SHA-256 over the names and sizes of the images, by split.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    root: str
+    annotations: dict[str, str]
+    images: dict[str, int]
+    listings: dict[str, str]
+
+
+class CaptionedEntry(DatasetEntry):
+    """A captioned dataset in COCO layout; ``images`` counts those that have captions."""
+
+    num_captions: dict[str, int]
+
+
+class LvisEntry(DatasetEntry):
+    """LVIS, whose images (below ``images_root``) are COCO's."""
+
+    images_root: str
+
+
+class Manifest(BaseModel):
+    """All datasets of a run; those that it lacks are None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["virtex-datasets"] = "virtex-datasets"
+    version: Literal[1] = 1
+    source: str
+    captions: dict[str, CaptionedEntry]
+    voc2007: DatasetEntry | None = None
+    imagenet: DatasetEntry | None = None
+    inaturalist: DatasetEntry | None = None
+    lvis: LvisEntry | None = None
+
+    def captions_of(self, split: str, dataset: str | None = None) -> list[CaptionedImage]:
+        """Captioned images of all datasets, one after the other, or of one.
+
+        Raises:
+            InputError: no such dataset, its annotations changed since the download stage, or
+                :func:`components.sources.coco.read_captions` finds a fault.
+        """
+        if dataset is not None and dataset not in self.captions:
+            known = ", ".join(self.captions)
+            raise InputError(f"there is no captioned dataset `{dataset}` in this run; there is: {known}")
+        images: list[CaptionedImage] = []
+        for name in self.captions if dataset is None else [dataset]:
+            root = Path(self.captions[name].root)
+            self._require_unchanged(self.captions[name], [coco.annotation_path(root, "captions", split)])
+            images.extend(coco.read_captions(root, split, name))
+        return images
+
+    def root_of(self, dataset: Literal["voc2007", "imagenet", "inaturalist", "lvis"]) -> Path:
+        """Root of a dataset that benchmarks use, its annotations unchanged.
+
+        Raises:
+            InputError: this run has no such dataset, or it changed since the download stage.
+        """
+        entry: DatasetEntry | None = getattr(self, dataset)
+        if entry is None:
+            section = f"download.{self.source}"
+            raise InputError(f"this run has no `{dataset}` data; ask for it in params.yaml under {section}")
+        root = Path(entry.root)
+        self._require_unchanged(entry, [root / name for name in entry.annotations])
+        return root
+
+    @property
+    def voc2007_root(self) -> Path:
+        """Folder that contains ``VOC2007/``; see :meth:`root_of`."""
+        return self.root_of("voc2007")
+
+    def moved(self, before: Path, after: Path) -> "Manifest":
+        """The same datasets after the folder ``before`` became ``after``."""
+        old, new = stored_path(before), stored_path(after)
+        fields = self.model_dump()
+        others = [fields[name] for name in ("voc2007", "imagenet", "inaturalist", "lvis") if fields[name]]
+        for entry in [*fields["captions"].values(), *others]:
+            for key in {"root", "images_root"} & entry.keys():
+                if Path(entry[key]).is_relative_to(old):
+                    entry[key] = (new / Path(entry[key]).relative_to(old)).as_posix()
+        return Manifest.model_validate(fields)
+
+    @staticmethod
+    def _require_unchanged(entry: DatasetEntry, annotation_paths: Iterable[Path]) -> None:
+        for path in annotation_paths:
+            name = path.relative_to(entry.root).as_posix()
+            if not path.is_file():
+                raise InputError(
+                    f"{path}: was there when the download stage ran, and is gone; {CHANGED_ADVICE}"
+                )
+            if sha256(path) != entry.annotations.get(name):
+                raise InputError(f"{path}: changed since the download stage ran; {CHANGED_ADVICE}")
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write it, atomically; the same datasets give the same bytes."""
+    write_text(path, manifest.model_dump_json(indent=2) + "\n")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check the manifest; its datasets are checked when they are asked for.
+
+    Raises:
+        InputError: missing, broken, or of another version.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no datasets yet; run the download stage first")
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "the file"
+        raise InputError(f"{path}: {where}: {fault['msg']}; {CHANGED_ADVICE}") from None
+
+
+def stored_path(path: Path) -> Path:
+    """``path`` relative to the repository root (the working directory) when inside it, else absolute."""
+    absolute = Path(os.path.abspath(path))
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def listing_sha256(root: Path, image_paths: Iterable[Path]) -> str:
+    """SHA-256 over the lines ``<path below root> <size in bytes>`` of the images, sorted."""
+    lines = sorted(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for path in image_paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,40 @@
+"""Stage 2, ``tokenize``: train the captions' vocabulary and report what it does to them."""
+
+from components import params, paths
+from components.atomic import write_text
+from components.entry import run_stage
+from components.sources.manifest import read_manifest
+from components.text.normalise import normalise
+from components.text.report import caption_figures, readable_sample
+from components.text.tokenizer import CaptionTokenizer, train_tokenizer
+from components.tracking import StageRun
+
+SECTIONS = (params.Tokenize, params.TextualHead)
+SPLITS = ("train", "val")
+
+
+def main(run: StageRun, tokenize: params.Tokenize, textual_head: params.TextualHead) -> None:
+    """Train on the training captions alone; the validation captions are only measured."""
+    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    written = {
+        split: [text for image in manifest.captions_of(split) for text in image.captions] for split in SPLITS
+    }
+    normalised = {split: list(map(normalise, captions)) for split, captions in written.items()}
+    train_tokenizer(normalised["train"], tokenize.vocab_size, paths.TOKENIZER_MODEL)
+
+    tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
+    max_length = textual_head.max_caption_length
+    figures = {split: caption_figures(tokenizer, normalised[split], max_length) for split in SPLITS}
+    lengths_path = run.output_dir / "lengths.csv"
+    rows = [f"{tokens},{captions}\n" for tokens, captions in figures["train"].lengths]
+    write_text(lengths_path, "tokens,captions\n" + "".join(rows))
+    run.metrics(
+        {"vocab_size": tokenizer.vocab_size, **{split: found.metrics for split, found in figures.items()}}
+    )
+    run.artifact(lengths_path)
+    run.artifact(paths.TOKENIZER_MODEL)
+    run.text(readable_sample(tokenizer, written["train"], max_length), "tokenised_captions.txt")
+
+
+if __name__ == "__main__":
+    run_stage("tokenize", SECTIONS, main)
