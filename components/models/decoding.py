@@ -1,4 +1,4 @@
-"""Beam search over captions (paper, appendix; public code v1.2), with [SOS] kept at position 0."""
+"""Beam search over captions: the public code's (v1.2), but with [SOS] kept at position 0."""
 
 from typing import NamedTuple
 
@@ -87,7 +87,8 @@ def next_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, ...])
         logits ``(..., vocab_size)``, last ``(...)`` int64 -> ``(..., vocab_size)``, float32 or wider
     """
     log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
-    log_probs[..., list(forbidden_ids)] = -torch.inf
+    for token in forbidden_ids:  # a fill each: indexing by a list would copy it to the device every step
+        log_probs[..., token] = -torch.inf
     log_probs.scatter_(-1, last.unsqueeze(-1), -torch.inf)
     only_end = log_probs.new_full((log_probs.shape[-1],), -torch.inf)
     only_end[EOS_ID] = 0.0

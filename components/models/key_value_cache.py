@@ -40,7 +40,7 @@ class KeyValueCache:
 
     @property
     def _layers(self) -> list[nn.TransformerDecoderLayer]:
-        return list(self.head.transformer.layers)  # type: ignore[arg-type]
+        return list(self.head.transformer.layers)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Feed one token a caption and predict the next.

@@ -1,4 +1,7 @@
-"""Token ids with a meaning of their own, as the tokenizer lays them out (see components/text)."""
+"""Token ids with a meaning of their own.
+
+Models never import the text room; a test holds these equal to the tokenizer's.
+"""
 
 PAD_ID = 0  # also <unk>
 SOS_ID = 1

@@ -23,7 +23,7 @@ def token_cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
 def label_cross_entropy(
     logits: Tensor, label_ids: Tensor, ignored_ids: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Soft-target cross entropy with 1/K on each of a row's K different labels (paper, section 4.2).
+    """Soft-target cross entropy with 1/K on each of a row's K different labels.
 
     Mean over the rows that have a label; zero where none has.
 
@@ -32,7 +32,8 @@ def label_cross_entropy(
         -> two scalars
     """
     targets = torch.zeros_like(logits).scatter_(1, label_ids, 1.0)
-    targets[:, list(ignored_ids)] = 0.0
+    for label in ignored_ids:
+        targets[:, label] = 0.0
     num_labels = targets.sum(dim=1)  # (batch,)
     log_probs = logits.log_softmax(dim=1)
     row_losses = -(log_probs * targets).sum(dim=1) / num_labels.clamp(min=1)

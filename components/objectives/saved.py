@@ -79,10 +79,14 @@ def _fill(path: Path, objective: Objective, tensors: dict[str, Tensor]) -> None:
         raise InputError(
             f"{path}: its tensors do not fit its configuration; missing {missing[:3]}, unknown {unknown[:3]}"
         )
-    try:
-        objective.load_state_dict({name: tensors[first] for name, first in names.items()})
-    except RuntimeError as error:
-        raise InputError(f"{path}: its tensors do not fit its configuration: {error}") from error
+    state = objective.state_dict()
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            raise InputError(
+                f"{path}: its tensors do not fit its configuration; {name} has shape {tuple(tensor.shape)} "
+                f"where {tuple(state[name].shape)} is expected"
+            )
+    objective.load_state_dict({name: tensors[first] for name, first in names.items()})
 
 
 def _first_names(objective: Objective) -> dict[str, str]:

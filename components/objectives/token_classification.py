@@ -1,4 +1,4 @@
-"""Token classification: the caption as a bag of tokens (paper, section 4.2)."""
+"""Token classification: the caption as a bag of tokens (an ablation of the paper)."""
 
 from collections.abc import Mapping
 

@@ -1,0 +1,164 @@
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from components.errors import InputError
+from components.models.backbones import TorchvisionBackbone
+from components.models.decoding import beam_search, next_log_probs
+from components.models.key_value_cache import KeyValueCache
+from components.models.special_ids import EOS_ID, NEVER_GENERATED
+from components.models.textual_head import TransformerTextualHead
+
+HeadMaker = Callable[..., TransformerTextualHead]
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    return torch.randn(4, 8, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def score(head: TransformerTextualHead, features: torch.Tensor, tokens: list[int]) -> float:
+    """Log probability of one caption, up to its first [EOS], from the full forward."""
+    length = tokens.index(EOS_ID) + 1 if EOS_ID in tokens else len(tokens)
+    caption = torch.tensor([[1, *tokens[:length]]])
+    logits = head(features.unsqueeze(0), caption[:, :-1], torch.tensor([length]))
+    return logits.log_softmax(-1).gather(2, caption[:, 1:, None]).sum().item()
+
+
+@pytest.mark.parametrize("forbidden_ids", [(), NEVER_GENERATED], ids=["nothing_forbidden", "our_rule"])
+@pytest.mark.parametrize(("eos_bias", "beam_size"), [("0", 5), ("0.5", 3)])
+def test_golden_captions(
+    golden_dir: Path,
+    golden_fill: ModuleType,
+    eos_bias: str,
+    beam_size: int,
+    forbidden_ids: tuple[int, ...],
+) -> None:
+    """The reference forbids nothing; on these models its search and ours come to the same captions."""
+    searches = json.loads((golden_dir / "beam_search.json").read_text())["model"]
+    case = f"captioning_postnorm/eos_bias+{eos_bias}/beam{beam_size}/steps30"
+    golden = searches[case]["not_the_reference_with_sos_prefix"]
+    model = torch.nn.ModuleDict(
+        {
+            "visual": TorchvisionBackbone("resnet18"),
+            "textual": TransformerTextualHead(512, 120, 64, num_layers=2, num_heads=4, ffn_size=128),
+        }
+    )
+    golden_fill.fill_module(model).double().eval()
+    head = model["textual"]
+    with torch.no_grad():
+        head.output.bias[EOS_ID] += float(eos_bias)
+        features = model["visual"](torch.from_numpy(golden_fill.images()))
+    found = beam_search(head, features, beam_size, max_steps=30, forbidden_ids=forbidden_ids)
+    assert found.tokens.tolist() == golden["predictions"]
+    assert found.log_probs.tolist() == pytest.approx(golden["logprobs"], rel=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_batched_equals_one_by_one(make_head: HeadMaker, features: torch.Tensor, norm: str) -> None:
+    head = make_head(norm=norm)
+    tokens, log_probs = beam_search(head, features)
+    assert len({tuple(row) for row in tokens.tolist()}) > 1, "the images must differ in their captions"
+    for row, image in enumerate(features):
+        alone = beam_search(head, image.unsqueeze(0))
+        padding = [EOS_ID] * (tokens.shape[1] - alone.tokens.shape[1])
+        assert tokens[row].tolist() == alone.tokens[0].tolist() + padding
+        assert log_probs[row].item() == pytest.approx(alone.log_probs.item(), rel=1e-9)
+
+
+def test_scores_are_those_of_the_full_forward(make_head: HeadMaker, features: torch.Tensor) -> None:
+    head = make_head()
+    tokens, log_probs = beam_search(head, features, all_beams=True)
+    assert tokens.shape[:2] == log_probs.shape == (4, 5)
+    assert (log_probs[:, :-1] >= log_probs[:, 1:]).all()
+    for row, beam in itertools.product(range(4), range(5)):
+        expected = score(head, features[row], tokens[row, beam].tolist())
+        assert log_probs[row, beam].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_wide_search_is_exhaustive(make_head: HeadMaker, features: torch.Tensor) -> None:
+    head = make_head()
+    words = [token for token in range(30) if token not in NEVER_GENERATED]
+    pairs = [(a, b) for a in words for b in words if (a != b or a == EOS_ID) and (a != EOS_ID or b == EOS_ID)]
+    captions = torch.tensor([[1, *pair] for pair in pairs])
+    logits = head(
+        features[:1].expand(len(pairs), -1, -1, -1), captions[:, :-1], torch.tensor(2).expand(len(pairs))
+    )
+    token_scores = logits.log_softmax(-1).gather(2, captions[:, 1:, None]).squeeze(2)  # (pairs, 2)
+    token_scores[captions[:, 1] == EOS_ID, 1] = 0.0
+    best_score, best = token_scores.sum(dim=1).max(dim=0)
+    found = beam_search(head, features[:1], beam_size=26, max_steps=2, candidates_per_beam=26)
+    assert tuple(found.tokens[0].tolist()) == pairs[best]
+    assert found.log_probs.item() == pytest.approx(best_score.item(), rel=1e-9)
+
+
+def test_forbidden_tokens_and_repetitions_never_come(make_head: HeadMaker, features: torch.Tensor) -> None:
+    head = make_head()
+    with torch.no_grad():
+        head.output.bias[list(NEVER_GENERATED)] += 50.0
+        head.output.bias[7] += 20.0  # would follow itself if it could
+    tokens, log_probs = beam_search(head, features, all_beams=True)
+    assert log_probs.isfinite().all()
+    assert not torch.isin(tokens, torch.tensor(NEVER_GENERATED)).any()
+    repeated = (tokens[..., 1:] == tokens[..., :-1]) & (tokens[..., 1:] != EOS_ID)
+    assert not repeated.any()
+    assert (tokens == 7).any()
+    ended = (tokens == EOS_ID).cummax(dim=-1).values
+    assert (tokens[ended] == EOS_ID).all()
+
+
+def test_stops_when_the_best_captions_have_ended(
+    make_head: HeadMaker, features: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = make_head()
+    with torch.no_grad():
+        head.output.bias[EOS_ID] += 8.0
+    steps = 0
+    step = KeyValueCache.step
+
+    def counting_step(cache: KeyValueCache, tokens: torch.Tensor) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        return step(cache, tokens)
+
+    monkeypatch.setattr(KeyValueCache, "step", counting_step)
+    best = beam_search(head, features)
+    steps_for_best, steps = steps, 0
+    every = beam_search(head, features, all_beams=True)
+    assert best.tokens.shape[1] == steps_for_best < head.max_caption_length
+    assert every.tokens.shape[2] == steps < head.max_caption_length
+    assert steps_for_best <= steps
+    torch.testing.assert_close(every.log_probs[:, 0], best.log_probs)
+    assert (every.tokens[..., -1] == EOS_ID).all()
+
+
+def test_reduced_precision_is_scored_in_float32(make_head: HeadMaker, features: torch.Tensor) -> None:
+    found = beam_search(make_head().bfloat16(), features.bfloat16(), max_steps=4)
+    assert found.log_probs.dtype == torch.float32
+
+
+def test_after_the_end_only_the_end() -> None:
+    log_probs = next_log_probs(torch.zeros(2, 6), torch.tensor([EOS_ID, 4]), NEVER_GENERATED)
+    assert log_probs[0].tolist() == [-torch.inf, -torch.inf, 0.0, -torch.inf, -torch.inf, -torch.inf]
+    assert log_probs[1].isfinite().tolist() == [False, False, True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_steps": 13}, "max_steps must be from 1 to 12, not 13"),
+        ({"max_steps": 0}, "not 0"),
+        ({"beam_size": 0}, "must be positive"),
+        ({"beam_size": 27}, "beam_size 27 is too large: the vocabulary has 27"),
+    ],
+)
+def test_impossible_searches(
+    make_head: HeadMaker, features: torch.Tensor, arguments: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        beam_search(make_head(), features, **arguments)  # type: ignore[arg-type]

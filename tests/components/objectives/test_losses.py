@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from components.objectives.losses import label_cross_entropy, token_cross_entropy
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(3, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_tokens_are_averaged_without_padding(logits: torch.Tensor) -> None:
+    targets = torch.tensor([[3, 5, 0]])
+    loss, num_tokens = token_cross_entropy(logits.unsqueeze(0), targets)
+    log_probs = logits.log_softmax(dim=1)
+    assert num_tokens.item() == 2
+    assert loss.item() == pytest.approx(-(log_probs[0, 3] + log_probs[1, 5]).item() / 2)
+
+
+def test_padding_alone_costs_nothing(logits: torch.Tensor) -> None:
+    loss, num_tokens = token_cross_entropy(logits.unsqueeze(0), torch.zeros(1, 3, dtype=torch.int64))
+    assert (loss.item(), num_tokens.item()) == (0.0, 0)
+
+
+def test_labels_count_once_and_special_ones_not(logits: torch.Tensor) -> None:
+    labels = torch.tensor([[1, 4, 4, 7, 0], [5, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
+    loss, num_rows = label_cross_entropy(logits, labels, (0, 1))
+    log_probs = logits.log_softmax(dim=1)
+    expected = -((log_probs[0, 4] + log_probs[0, 7]) / 2 + log_probs[1, 5]) / 2
+    assert num_rows.item() == 2, "the last row has no label"
+    assert loss.item() == pytest.approx(expected.item())
+
+
+def test_no_labels_at_all(logits: torch.Tensor) -> None:
+    loss, num_rows = label_cross_entropy(logits, torch.zeros(3, 1, dtype=torch.int64), (0,))
+    assert (loss.item(), num_rows.item()) == (0.0, 0)
