@@ -4,9 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -18,8 +16,8 @@ class CaptionStore:
     """The images and captions of one split, by index.
 
     Nothing is opened before the first use, and each process opens the file for itself, so a store
-    may be pickled, forked with and shared by threads. Closing is optional: the last reference
-    closes the file.
+    may be pickled, forked with and shared by threads. An opened file stays open until its process
+    ends; one that replaces it under the same name is another file, which only new stores see.
 
     Every method raises InputError if the file is missing, damaged or of another version.
     """
@@ -33,14 +31,6 @@ class CaptionStore:
 
     def __iter__(self) -> Iterator[Record]:
         return (self.get(index) for index in range(len(self)))
-
-    def __enter__(self) -> "CaptionStore":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "_file": None}
@@ -70,10 +60,6 @@ class CaptionStore:
         except (ValueError, lmdb.Error) as error:
             raise _broken(self.path, f"record {index}: {error}") from error
 
-    def close(self) -> None:
-        """Let go of the file; the next use opens it again."""
-        self._file = None
-
     def _environment(self) -> lmdb.Environment:
         if self._file is None:
             self._file = _open_file(self.path)
@@ -99,7 +85,7 @@ class _OpenFile:
         return self._environment
 
 
-_open_files: WeakValueDictionary[tuple[int, int], _OpenFile] = WeakValueDictionary()
+_open_files: dict[tuple[int, int], _OpenFile] = {}  # by device and inode
 _lock = threading.Lock()
 
 

@@ -1,0 +1,106 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.data.image import DecodeError, decode, encode_jpeg, resize, resize_short_side
+
+GRADIENT = np.stack(
+    np.broadcast_arrays(np.arange(60)[:, None] * 4, np.arange(80)[None] * 3, np.full((60, 80), 90)), 2
+).astype(np.uint8)
+
+
+def encoded(mode: str = "RGB", file_format: str = "JPEG", **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(GRADIENT).convert(mode).save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def difference(left: np.ndarray, right: np.ndarray) -> float:
+    return float(np.abs(left.astype(int) - right.astype(int)).mean())
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}])
+def test_jpeg(options: dict) -> None:
+    pixels = decode(encoded(quality=95, **options))
+    assert pixels.shape == (60, 80, 3)
+    assert pixels.dtype == np.uint8
+    assert difference(pixels, GRADIENT) < 3
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+def test_gray_becomes_three_equal_channels(file_format: str) -> None:
+    pixels = decode(encoded("L", file_format))
+    assert pixels.shape == (60, 80, 3)
+    assert (pixels[..., :1] == pixels).all()
+    assert pixels.std() > 10
+
+
+def test_cmyk_jpeg() -> None:
+    assert difference(decode(encoded("CMYK", quality=95)), GRADIENT) < 4
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "WEBP", "TIFF"])
+def test_lossless_formats(file_format: str) -> None:
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    np.testing.assert_array_equal(decode(encoded("RGB", file_format, **options)), GRADIENT)
+
+
+def test_transparency_is_dropped_and_palettes_are_resolved() -> None:
+    np.testing.assert_array_equal(decode(encoded("RGBA", "PNG")), GRADIENT)
+    assert difference(decode(encoded("P", "GIF")), GRADIENT) < 20
+
+
+def test_sixteen_bits_are_cut_to_eight() -> None:
+    wide = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024 + 7
+    buffer = io.BytesIO()
+    Image.fromarray(wide).save(buffer, "PNG")
+    np.testing.assert_array_equal(decode(buffer.getvalue())[..., 1], wide >> 8)
+
+
+def test_the_exif_orientation_is_not_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    assert decode(encoded(exif=exif.tobytes())).shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated_jpeg(mode: str, share: float) -> None:
+    data = encoded(mode)
+    with pytest.raises(DecodeError):
+        decode(data[: int(share * len(data))])
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "GIF", "WEBP"])
+def test_truncated_files_of_other_formats(file_format: str) -> None:
+    data = encoded("P" if file_format == "GIF" else "RGB", file_format)
+    with pytest.raises(DecodeError):
+        decode(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>not found</html>", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n" + bytes(40)]
+)
+def test_what_is_no_image(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode(data)
+
+
+def test_encoding_keeps_the_picture() -> None:
+    assert difference(decode(encode_jpeg(GRADIENT[:, ::-1], 95)), GRADIENT[:, ::-1]) < 3
+    assert len(encode_jpeg(GRADIENT, 30)) < len(encode_jpeg(GRADIENT, 95))
+
+
+def test_shrinking_is_antialiased() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 254
+    np.testing.assert_allclose(resize(stripes, 16, 16), 127, atol=1)
+
+
+@pytest.mark.parametrize(("short_side", "shape"), [(30, (30, 40, 3)), (120, (120, 160, 3)), (7, (7, 9, 3))])
+def test_the_shorter_side_is_met_and_the_shape_kept(short_side: int, shape: tuple[int, ...]) -> None:
+    assert resize_short_side(GRADIENT, short_side).shape == shape
+    turned = resize_short_side(np.ascontiguousarray(GRADIENT.transpose(1, 0, 2)), short_side)
+    assert turned.shape == (shape[1], shape[0], 3)

@@ -1,0 +1,101 @@
+import multiprocessing
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from components.data.batch import Batch
+from components.data.dataset import ImageDataset, TrainDataset, ValDataset
+from components.data.loader import image_loader, train_loader, val_loader
+from components.data.store import CaptionStore
+from components.data.transforms import EvalTransform, TrainTransform
+
+
+class Letters:
+    """A tokenizer with one token a letter."""
+
+    def caption_tokens(self, text: str, max_length: int) -> list[int]:
+        return [1, *(4 + ord(letter) for letter in text), 2][:max_length]
+
+
+@pytest.fixture
+def dataset(store: CaptionStore, augmentation) -> TrainDataset:
+    return TrainDataset(store, TrainTransform(augmentation), Letters(), max_caption_length=16, seed=4)
+
+
+def batches(dataset: TrainDataset, start: int, end: int, num_workers: int) -> list[Batch]:
+    return list(
+        train_loader(
+            dataset, batch_size=4, start_iteration=start, num_iterations=end, num_workers=num_workers
+        )
+    )
+
+
+def require_equal(left: Batch, right: Batch) -> None:
+    assert left["image_id"] == right["image_id"]
+    for key in ("image", "caption_tokens", "noitpac_tokens", "caption_lengths"):
+        torch.testing.assert_close(left[key], right[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("start", [0, 1, 5])
+def test_a_run_goes_on_exactly_where_it_was(dataset: TrainDataset, start: int, num_workers: int) -> None:
+    whole = batches(dataset, 0, 8, 0)
+    rest = batches(dataset, start, 8, num_workers)
+    assert len(whole) == 8
+    assert len(rest) == 8 - start
+    for expected, batch in zip(whole[start:], rest, strict=True):
+        require_equal(batch, expected)
+
+
+def test_batches_run_over_the_end_of_an_epoch(dataset: TrainDataset) -> None:
+    names = [name for batch in batches(dataset, 0, 5, 0) for name in batch["image_id"]]
+    assert sorted(names[:10]) == sorted(names[10:]) == [f"world/{index}" for index in range(10)]
+
+
+def test_a_finished_run_has_no_batches(dataset: TrainDataset) -> None:
+    assert batches(dataset, 8, 8, 0) == []
+
+
+def test_a_training_loader_is_an_iterator_of_whole_batches(dataset: TrainDataset) -> None:
+    loader = train_loader(dataset, batch_size=4, start_iteration=0, num_iterations=2, num_workers=0)
+    assert isinstance(loader, Iterator)
+    batch = next(loader)
+    assert batch["image"].shape == (4, 3, 32, 32)
+    assert set(batch) == {"image", "image_id", "caption_tokens", "noitpac_tokens", "caption_lengths"}
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_loaders_leave_torchs_generator_alone(
+    dataset: TrainDataset, store: CaptionStore, num_workers: int
+) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    batches(dataset, 0, 1, num_workers)
+    list(image_loader(ImageDataset(store, EvalTransform(24, 24)), batch_size=8, num_workers=num_workers))
+    assert torch.rand(1) == expected
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_validation_is_whole_and_repeats(store: CaptionStore, num_workers: int) -> None:
+    dataset = ValDataset(store, EvalTransform(24, 24), Letters(), max_caption_length=16)
+    loader = val_loader(dataset, batch_size=4, num_workers=num_workers)
+    first, second = list(loader), list(loader)
+    assert [len(batch["image_id"]) for batch in first] == [4, 4, 2]
+    assert [name for batch in first for name in batch["image_id"]] == [f"world/{n}" for n in range(10)]
+    for left, right in zip(first, second, strict=True):
+        require_equal(left, right)
+
+
+@pytest.mark.integration
+def test_loading_works_under_spawn(store: CaptionStore) -> None:
+    expected = list(image_loader(ImageDataset(store, EvalTransform(24, 24)), batch_size=5, num_workers=0))
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        found = list(image_loader(ImageDataset(store, EvalTransform(24, 24)), batch_size=5, num_workers=1))
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert [batch["image_id"] for batch in found] == [batch["image_id"] for batch in expected]
+    torch.testing.assert_close(found[1]["image"], expected[1]["image"], rtol=0, atol=0)

@@ -1,0 +1,70 @@
+import json
+
+import msgpack
+import pytest
+
+from components.data import record
+from components.data.record import Metadata, Record
+
+RECORD = Record("coco/9", "coco", "000000000009.jpg", b"\xff\xd8\xff", ("A café.", "Two"))
+METADATA = Metadata(count=3, captions=15, image_bytes=900, skipped=1, short_side=None, jpeg_quality=95)
+
+
+def test_a_record_comes_back_as_it_went() -> None:
+    assert record.unpack_record(record.pack_record(RECORD)) == RECORD
+
+
+def test_any_messagepack_reader_sees_the_documented_map() -> None:
+    assert msgpack.unpackb(record.pack_record(RECORD)) == {
+        "v": 1,
+        "image_id": "coco/9",
+        "dataset": "coco",
+        "file": "000000000009.jpg",
+        "image": b"\xff\xd8\xff",
+        "captions": ["A café.", "Two"],
+    }
+
+
+def test_keys_sort_as_indices_and_before_the_metadata() -> None:
+    keys = [record.key_of(index) for index in (0, 1, 255, 256, 65536, 2**40)]
+    assert keys == sorted(keys)
+    assert all(len(key) == 8 for key in keys)
+    assert keys[-1] < record.META_KEY
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"v": 2}, "version 1, found 2"),
+        ({"captions": []}, "captions"),
+        ({"image": "text"}, "image"),
+        ({"file": None}, "text"),
+        ({"captions": [1]}, "text"),
+    ],
+)
+def test_a_wrong_field_is_refused(change: dict[str, object], message: str) -> None:
+    fields = msgpack.unpackb(record.pack_record(RECORD)) | change
+    with pytest.raises(ValueError, match=message):
+        record.unpack_record(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("value", [b"", b"\xc1", b"\x01", record.pack_record(RECORD)[:-4]])
+def test_bytes_that_are_no_record_are_refused(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"expected a record|MessagePack"):
+        record.unpack_record(value)
+
+
+def test_metadata_is_plain_json() -> None:
+    packed = record.pack_metadata(METADATA)
+    assert json.loads(packed)["format"] == "virtex-lmdb"
+    assert record.unpack_metadata(packed) == METADATA
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"format": "other"}, "virtex-lmdb"), ({"version": 7}, "found 7"), ({"count": "3"}, "count")],
+)
+def test_foreign_metadata_is_refused(change: dict[str, object], message: str) -> None:
+    fields = json.loads(record.pack_metadata(METADATA)) | change
+    with pytest.raises(ValueError, match=message):
+        record.unpack_metadata(json.dumps(fields).encode())

@@ -1,0 +1,73 @@
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components import params, paths
+from components.data.store import CaptionStore
+from components.errors import InputError
+from components.sources.captioned import CaptionedImage
+from components.stages import lmdb as stage
+from components.tracking.stage_run import StageRun
+
+KEEP = params.Lmdb(short_side=None, jpeg_quality=95, on_unreadable="refuse")
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CaptionedImage]:
+    """Five pictures that the manifest names for ``val`` and a working directory of their own."""
+    monkeypatch.chdir(tmp_path)
+    pictures = []
+    for index in range(5):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(np.full((20, 30, 3), 40 * index, np.uint8)).save(path)
+        pictures.append(CaptionedImage(f"world/{index}", "world", path, ("one", "two")))
+    manifest = SimpleNamespace(captions_of=lambda split: {"val": pictures}[split])
+    monkeypatch.setattr(stage, "read_manifest", lambda path: manifest)
+    return pictures
+
+
+@pytest.fixture
+def stage_run(images: list[CaptionedImage]) -> StageRun:
+    output_dir = paths.stage_dir("lmdb", "val")
+    output_dir.mkdir(parents=True)
+    return StageRun("lmdb", "val", output_dir, record=None)
+
+
+def test_the_split_and_its_figures(stage_run: StageRun) -> None:
+    stage.main(stage_run, KEEP)
+    store = CaptionStore(paths.lmdb_path("val"))
+    metrics = json.loads((stage_run.output_dir / "metrics.json").read_text())
+    assert len(store) == metrics["images"] == 5
+    assert metrics["captions"] == 10
+    assert metrics["skipped"] == metrics["resized"] == 0
+    assert metrics["file_bytes"] == paths.lmdb_path("val").stat().st_size
+    assert metrics["images_per_second"] > 0
+    assert not (stage_run.output_dir / "skipped.csv").exists()
+
+
+def test_resizing_is_a_parameter(stage_run: StageRun) -> None:
+    stage.main(stage_run, KEEP.model_copy(update={"short_side": 16}))
+    assert CaptionStore(paths.lmdb_path("val")).metadata.short_side == 16
+
+
+def test_skipped_images_are_listed_until_they_are_mended(
+    stage_run: StageRun, images: list[CaptionedImage]
+) -> None:
+    whole = images[2].path.read_bytes()
+    images[2].path.write_bytes(whole[:30])
+    with pytest.raises(InputError, match=r"2\.png"):
+        stage.main(stage_run, KEEP)
+    skip = KEEP.model_copy(update={"on_unreadable": "skip"})
+    stage.main(stage_run, skip)
+    with (stage_run.output_dir / "skipped.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [(row["image_id"], row["dataset"]) for row in rows] == [("world/2", "world")]
+    assert json.loads((stage_run.output_dir / "metrics.json").read_text())["skipped"] == 1
+    images[2].path.write_bytes(whole)
+    stage.main(stage_run, skip)
+    assert not (stage_run.output_dir / "skipped.csv").exists()
