@@ -1,0 +1,103 @@
+"""Scores of captions against references, as the COCO caption evaluation computes them.
+
+The scorers are pycocoevalcap's; the words they count come from `components.benchmarks.caption_text`
+and not from its Java tokenizer. A further metric (METEOR, SPICE) is one more entry of METRICS.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.rouge.rouge import Rouge
+
+from components.benchmarks.caption_text import caption_words
+from components.errors import InputError
+
+Texts = dict[str, list[str]]  # words joined by spaces, by image id; hypotheses have one text an image
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionScores:
+    """Scores by metric, in percent: CIDEr-D 94.0 is what the library calls 0.940.
+
+    Attributes:
+        corpus: the score of the whole set.
+        images: the score of each image, by image id. Their mean is the corpus score, but for BLEU,
+            which counts n-grams over the whole set.
+    """
+
+    corpus: dict[str, float]
+    images: dict[str, dict[str, float]]
+
+
+def score_captions(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> CaptionScores:
+    """Score one caption an image with every metric.
+
+    CIDEr-D weighs words by how many images' references have them, so a caption's score depends on
+    the set it is scored in, and with a single image it is 0.
+
+    Args:
+        references: the captions people wrote, as written, by image id.
+        hypotheses: the caption to score, by image id.
+
+    Raises:
+        InputError: if there are no captions, or an image lacks its hypothesis or references.
+    """
+    _check(references, hypotheses)
+    image_ids = list(references)
+    reference_texts = {
+        image_id: [_text(caption) for caption in references[image_id]] for image_id in image_ids
+    }
+    hypothesis_texts = {image_id: [_text(hypotheses[image_id])] for image_id in image_ids}
+    corpus: dict[str, float] = {}
+    images: dict[str, dict[str, float]] = {image_id: {} for image_id in image_ids}
+    for names, metric in METRICS.items():
+        totals, rows = metric(reference_texts, hypothesis_texts)
+        for name, total, row in zip(names, totals, rows, strict=True):
+            corpus[name] = 100.0 * float(total)
+            for image_id, value in zip(image_ids, row, strict=True):
+                images[image_id][name] = 100.0 * float(value)
+    return CaptionScores(corpus, images)
+
+
+def _text(caption: str) -> str:
+    return " ".join(caption_words(caption))
+
+
+def _check(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> None:
+    if not references:
+        raise InputError("there are no captions to score; expected references for at least one image")
+    if lone := sorted(references.keys() ^ hypotheses.keys()):
+        raise InputError(
+            f"{len(lone)} images have a caption or references but not both, first {lone[0]!r}; "
+            "expected one caption for each image with references"
+        )
+    if bare := [image_id for image_id, captions in references.items() if not captions]:
+        raise InputError(f"{len(bare)} images have no reference captions, first {bare[0]!r}; leave them out")
+
+
+Result = tuple[Sequence[float], Sequence[Sequence[float]]]  # a total, and a score an image, for each name
+
+
+def _cider(references: Texts, hypotheses: Texts) -> Result:
+    total, scores = Cider().compute_score(references, hypotheses)
+    return [total], [scores]
+
+
+def _bleu(references: Texts, hypotheses: Texts) -> Result:
+    totals, scores = Bleu(4).compute_score(references, hypotheses, verbose=0)
+    return totals, scores
+
+
+def _rouge(references: Texts, hypotheses: Texts) -> Result:
+    total, scores = Rouge().compute_score(references, hypotheses)
+    return [total], [scores]
+
+
+METRICS: Mapping[tuple[str, ...], Callable[[Texts, Texts], Any]] = {
+    ("CIDEr-D",): _cider,
+    ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"): _bleu,
+    ("ROUGE-L",): _rouge,
+}
