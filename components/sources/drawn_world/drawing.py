@@ -1,6 +1,7 @@
 """Drawing many scenes to image files with several processes; what a writer needs to know comes back."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -117,11 +118,20 @@ class Studio:
         self._progress = progress
 
     def draw_all(self, drawings: Sequence[Drawing]) -> list[ImageRecord]:
-        """Draw all images; their records in the same order."""
+        """Draw all images; their records in the same order.
+
+        After a failure no worker draws any more when the exception arrives, so that the caller may
+        remove the folder.
+        """
         if self._executor is None:
-            results: Iterator[ImageRecord] = map(draw, drawings)
-        else:
-            results = self._executor.map(draw, drawings, chunksize=CHUNK)
+            return self._collect(map(draw, drawings))
+        try:
+            return self._collect(self._executor.map(draw, drawings, chunksize=CHUNK))
+        except BaseException:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            raise
+
+    def _collect(self, results: Iterator[ImageRecord]) -> list[ImageRecord]:
         records = []
         for record in results:
             records.append(record)
@@ -144,9 +154,10 @@ def studio(num_workers: int, num_images: int, progress: bool) -> Iterator[Studio
             yield Studio(None, bar)
         return
     context = multiprocessing.get_context("spawn")
-    with bar, ProcessPoolExecutor(num_workers, mp_context=context) as executor:
-        try:
-            yield Studio(executor, bar)
-        except BaseException:
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
+    with bar, ProcessPoolExecutor(num_workers, context, initializer=_leave_interrupts_alone) as executor:
+        yield Studio(executor, bar)
+
+
+def _leave_interrupts_alone() -> None:
+    """Ctrl-C reaches the whole process group; the parent process stops its workers in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,9 +14,11 @@ from pycocotools.coco import COCO
 
 from components.sources.coco import read_captions, read_instances
 from components.sources.drawn_world import draw_world
+from components.sources.drawn_world.drawing import Drawing, studio
 from components.sources.drawn_world.geometry import box_of
 from components.sources.drawn_world.shapes import SHAPE_NAMES
 from components.sources.drawn_world.species import SPECIES
+from components.sources.drawn_world.world import CAPTIONED
 from components.sources.imagenet import read_imagenet
 from components.sources.inaturalist import read_inaturalist
 from components.sources.lvis import read_lvis
@@ -212,4 +215,18 @@ def test_nothing_is_left_behind_when_drawing_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("components.sources.drawn_world.coco.write_annotations", fail)
     with pytest.raises(OSError, match="No space left"):
         draw_world(make_settings(train_images=2, val_images=1), tmp_path, num_workers=1, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_worker_stops_the_drawing(tmp_path):
+    """One image's folder is missing: its error arrives, and nobody draws after that."""
+    (tmp_path / "there").mkdir()
+    drawings = [
+        Drawing(0, 0, index, 48, CAPTIONED, tmp_path / ("there" if index != 20 else "gone") / f"{index}.jpg")
+        for index in range(200)
+    ]
+    with studio(2, len(drawings), progress=False) as workers:
+        with pytest.raises(FileNotFoundError, match="gone"):
+            workers.draw_all(drawings)
+        shutil.rmtree(tmp_path / "there")
     assert list(tmp_path.iterdir()) == []
