@@ -53,4 +53,5 @@ def extract_features(
 def l2_normalised(features: Features) -> Features:
     """Rows ``(num_images, feature_size)`` scaled to unit length; a row of zeros stays as it is."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths > 0, lengths, np.float32(1))
+    normalised: Features = np.divide(features, np.where(lengths > 0, lengths, 1), dtype=np.float32)
+    return normalised
