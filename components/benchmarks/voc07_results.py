@@ -53,8 +53,11 @@ def draw_aps(path: Path, results: Sequence[ClassResult], title: str) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     bars = axes.barh([result.name for result in ordered], [100.0 * result.ap for result in ordered])
-    axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     axes.axvline(mean, color="black", linestyle="--", linewidth=1, label=f"mAP {mean:.1f}")
+    labels = axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+    for label in labels:
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    axes.margins(y=0.02)
     axes.set(xlabel="average precision (%)", xlim=(0, 108), title=title)
     axes.set_xticks(range(0, 101, 20))
     axes.spines[["top", "right"]].set_visible(False)

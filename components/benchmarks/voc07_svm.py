@@ -5,6 +5,7 @@ training an image whose only objects of a class are difficult counts as a negati
 the test it is left out for that class.
 """
 
+import signal
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,8 +91,20 @@ def evaluate_classes(
         delayed(_evaluate_class)(name, _one_class(trainval, i), _one_class(test, i), protocol)
         for i, name in enumerate(classes)
     )
-    results = Parallel(n_jobs=min(num_jobs, len(classes)), return_as="generator", mmap_mode="r")(jobs)
+    workers = Parallel(
+        n_jobs=min(num_jobs, len(classes)),
+        backend="loky",
+        return_as="generator",
+        mmap_mode="r",
+        initializer=_leave_interrupts_to_parent,
+    )
+    results = workers(jobs)
     return list(tqdm(results, total=len(classes), desc="SVMs", unit="class", mininterval=1.0))
+
+
+def _leave_interrupts_to_parent() -> None:
+    """In a worker: Ctrl-C reaches the whole process group, and the parent ends its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def mean_ap_percent(results: Sequence[ClassResult]) -> float:
