@@ -1,0 +1,145 @@
+"""Stage ``caption``: beam-search captions of the validation images, their scores, and a page of them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from components import machine, params, paths
+from components.atomic import write_json, write_text
+from components.benchmarks.caption_metrics import CaptionScores, score_captions
+from components.benchmarks.captioning import WrittenCaption, caption_images, images_of_dataset
+from components.benchmarks.captions_page import CaptionedPicture, captions_page, choose_examples
+from components.data.image import decode
+from components.data.store import CaptionStore
+from components.data.transforms import EvalTransform
+from components.entry import run_stage
+from components.errors import InputError
+from components.objectives.build import ModelConfig
+from components.objectives.captioning import CaptioningObjective
+from components.objectives.saved import load_captioner
+from components.text.tokenizer import CaptionTokenizer
+from components.tracking import StageRun
+
+SECTIONS = (params.Caption, params.Augmentation)
+HEADLINES = ("CIDEr-D", "BLEU-4", "ROUGE-L")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCaption:
+    """One entry of captions.json; ``cider`` is CIDEr-D in percent."""
+
+    image_id: str
+    caption: str
+    log_probability: float
+    references: tuple[str, ...]
+    cider: float
+
+
+def main(run: StageRun, caption: params.Caption, augmentation: params.Augmentation) -> None:
+    """Caption and score the images of ``caption.dataset`` in the validation store."""
+    objective, config = load_captioner(paths.CAPTIONER, machine.device_name())
+    if not isinstance(objective, CaptioningObjective):
+        _write_nothing(run, config)
+        return
+    store = CaptionStore(paths.lmdb_path("val"))
+    indices = images_of_dataset(store, caption.dataset, caption.max_images)
+    written = caption_images(
+        objective,
+        _tokenizer(config),
+        store,
+        indices,
+        EvalTransform(augmentation.crop_size, augmentation.crop_size),
+        beam_size=caption.beam_size,
+        batch_size=caption.batch_size,
+        num_workers=machine.num_cpus(),
+        device=machine.device_name(),
+    )
+    references = {record.image_id: record.captions for record in map(store.get, indices)}
+    scores = score_captions(references, {entry.image_id: entry.caption for entry in written})
+    captions = _scored(written, references, scores)
+    title = f"Captions of {caption.dataset}, by {config.objective.name} on {config.backbone.name}"
+    headlines = {name: scores.corpus[name] for name in HEADLINES}
+    page = captions_page(
+        title,
+        headlines,
+        [entry.cider for entry in captions],
+        _examples(store, indices, captions, caption.gallery_images),
+    )
+    _write(run, captions, page)
+    lengths = [len(entry.caption.split()) for entry in captions]
+    run.metrics(
+        {
+            **scores.corpus,
+            "images": len(captions),
+            "dataset": caption.dataset,
+            "distinct_captions": len({entry.caption for entry in captions}),
+            "mean_words": sum(lengths) / len(lengths),
+            "mean_log_probability": sum(entry.log_probability for entry in captions) / len(captions),
+        }
+    )
+    print(
+        f"CIDEr-D on {len(captions)} images of {caption.dataset}: {scores.corpus['CIDEr-D']:.1f}", flush=True
+    )
+
+
+def _tokenizer(config: ModelConfig) -> CaptionTokenizer:
+    tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise InputError(
+            f"{paths.TOKENIZER_MODEL} has {tokenizer.vocab_size} pieces, but {paths.CAPTIONER} was "
+            f"trained with {config.vocab_size}; run the pretrain stage again"
+        )
+    return tokenizer
+
+
+def _scored(
+    written: Sequence[WrittenCaption], references: dict[str, tuple[str, ...]], scores: CaptionScores
+) -> list[ScoredCaption]:
+    return [
+        ScoredCaption(
+            entry.image_id,
+            entry.caption,
+            entry.log_probability,
+            references[entry.image_id],
+            scores.images[entry.image_id]["CIDEr-D"],
+        )
+        for entry in written
+    ]
+
+
+def _examples(
+    store: CaptionStore, indices: Sequence[int], captions: Sequence[ScoredCaption], num_examples: int
+) -> dict[str, list[CaptionedPicture]]:
+    ranking = choose_examples([entry.cider for entry in captions], num_examples)
+
+    def pictures(chosen: Sequence[int]) -> list[CaptionedPicture]:
+        return [
+            CaptionedPicture(pixels=decode(store.get(indices[index]).image), **asdict(captions[index]))
+            for index in chosen
+        ]
+
+    return {
+        "Best: the highest scores": pictures(ranking.best),
+        "Typical: around the median": pictures(ranking.typical),
+        "Worst: the lowest scores": pictures(ranking.worst),
+    }
+
+
+def _write_nothing(run: StageRun, config: ModelConfig) -> None:
+    """Empty results: a model of another pretraining task writes no captions, and the run goes on."""
+    reason = f"the objective {config.objective.name} writes no captions"
+    _write(run, [], captions_page(f"No captions: {reason}", {}, [], {}))
+    run.metrics({"images": 0, "not_run": reason})
+    print(f"Nothing to score: {reason}", flush=True)
+
+
+def _write(run: StageRun, captions: Sequence[ScoredCaption], page: str) -> None:
+    entries: list[dict[str, Any]] = [asdict(entry) for entry in captions]
+    write_json(run.output_dir / "captions.json", entries)
+    write_text(run.output_dir / "index.html", page)
+    for name in ("captions.json", "index.html"):
+        run.artifact(run.output_dir / name)
+
+
+if __name__ == "__main__":
+    run_stage("caption", SECTIONS, main)

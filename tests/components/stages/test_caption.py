@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from components import params, paths
+from components.data.build import build_store
+from components.errors import InputError
+from components.objectives.build import ModelConfig, build_objective
+from components.objectives.saved import save_captioner
+from components.sources.captioned import CaptionedImage
+from components.stages import caption as stage
+from components.text.tokenizer import train_tokenizer
+from components.tracking import StageRun
+
+SECTION = params.Caption(dataset="world", beam_size=2, batch_size=3, max_images=None, gallery_images=6)
+AUGMENTATION = params.Augmentation(
+    crop_size=32,
+    crop_scale=(0.2, 1.0),
+    crop_ratio=(0.75, 1.3),
+    flip_probability=0.5,
+    jitter_probability=0.8,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+)
+CAPTIONS = [
+    (f"a {colour} <b>circle</b> on the left — naïve", f"One {colour} thing.")
+    for colour in ("red", "green", "blue", "grey", "pink", "black", "white")
+]
+VOCAB_SIZE = 60
+
+
+def config(objective: str = "bicaptioning", vocab_size: int = VOCAB_SIZE) -> ModelConfig:
+    return ModelConfig.model_validate(
+        {
+            "backbone": {"name": "resnet18", "zero_init_residual": True},
+            "textual_head": {
+                "hidden_size": 16, "num_layers": 1, "attention_heads": 2, "feedforward_size": 32,
+                "norm": "post", "dropout": 0.1, "max_caption_length": 8,
+            },
+            "objective": {"name": objective},
+            "vocab_size": vocab_size,
+        }
+    )  # fmt: skip
+
+
+def save_model(model: ModelConfig) -> None:
+    torch.manual_seed(0)
+    save_captioner(paths.CAPTIONER, build_objective(model), model)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+    """A store of seven images of ``world`` and one of ``other``, a tokenizer and an untrained model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
+    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
+    images = []
+    for index, captions in enumerate([*CAPTIONS, ("other",)]):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(np.random.default_rng(index).integers(0, 255, (36, 50, 3), np.uint8)).save(path)
+        dataset = "world" if index < len(CAPTIONS) else "other"
+        images.append(CaptionedImage(f"{dataset}/{index}", dataset, path, captions))
+    build_store(
+        paths.lmdb_path("val"),
+        images,
+        short_side=None,
+        jpeg_quality=90,
+        on_unreadable="refuse",
+        num_workers=1,
+    )
+    train_tokenizer([text for captions in CAPTIONS for text in captions], VOCAB_SIZE, paths.TOKENIZER_MODEL)
+    save_model(config())
+    output_dir = paths.stage_dir("caption")
+    output_dir.mkdir(parents=True)
+    return StageRun("caption", None, output_dir, None)
+
+
+@pytest.mark.integration
+def test_writes_captions_scores_and_page(run: StageRun) -> None:
+    stage.main(run, SECTION, AUGMENTATION)
+    metrics = json.loads((run.output_dir / "metrics.json").read_text())
+    captions = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
+    assert metrics["images"] == len(captions) == 7
+    assert [entry["image_id"] for entry in captions] == [f"world/{index}" for index in range(7)]
+    assert [tuple(entry["references"]) for entry in captions] == CAPTIONS
+    assert all(entry["log_probability"] < 0 for entry in captions)
+    assert metrics["CIDEr-D"] == pytest.approx(np.mean([entry["cider"] for entry in captions]))
+    assert "naïve" in (run.output_dir / "captions.json").read_text(encoding="utf-8")
+    page = (run.output_dir / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 6
+    assert "<b>circle" not in page
+
+    before = (run.output_dir / "captions.json").read_bytes(), page
+    stage.main(run, SECTION.model_copy(update={"batch_size": 7}), AUGMENTATION)
+    again = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
+    assert [entry["caption"] for entry in again] == [entry["caption"] for entry in captions]
+    stage.main(run, SECTION, AUGMENTATION)
+    assert (run.output_dir / "captions.json").read_bytes() == before[0]
+    assert (run.output_dir / "index.html").read_text(encoding="utf-8") == before[1]
+
+
+def test_fewer_images_when_asked(run: StageRun) -> None:
+    stage.main(run, SECTION.model_copy(update={"max_images": 2}), AUGMENTATION)
+    assert len(json.loads((run.output_dir / "captions.json").read_text())) == 2
+
+
+def test_an_unknown_dataset_names_those_there_are(run: StageRun) -> None:
+    section = SECTION.model_copy(update={"dataset": "coco"})
+    with pytest.raises(
+        InputError, match=r"caption\.dataset: .*no images of 'coco'; expected one of other, world"
+    ):
+        stage.main(run, section, AUGMENTATION)
+    assert not list(run.output_dir.iterdir())
+
+
+def test_another_tokenizer_is_refused(run: StageRun) -> None:
+    save_model(config(vocab_size=VOCAB_SIZE - 1))
+    with pytest.raises(InputError, match=r"captions\.model has 60 pieces, .* trained with 59"):
+        stage.main(run, SECTION, AUGMENTATION)
+
+
+def test_a_model_that_writes_no_captions_gives_empty_results(run: StageRun) -> None:
+    save_model(config("token_classification"))
+    stage.main(run, SECTION, AUGMENTATION)
+    metrics = json.loads((run.output_dir / "metrics.json").read_text())
+    assert metrics == {"images": 0, "not_run": "the objective token_classification writes no captions"}
+    assert json.loads((run.output_dir / "captions.json").read_text()) == []
+    assert "writes no captions" in (run.output_dir / "index.html").read_text()
+
+
+def test_a_missing_model_is_named(run: StageRun) -> None:
+    paths.CAPTIONER.unlink()
+    with pytest.raises(InputError, match="captioner"):
+        stage.main(run, SECTION, AUGMENTATION)
