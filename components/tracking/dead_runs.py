@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import socket
 
-from components.tracking.provenance import HOST_TAG, PROCESS_TAG, STAGE_TAG, is_alive
+from components.tracking.processes import is_alive
+from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.store import Store
 
 
-def close_dead_runs(store: Store, stage: str) -> list[str]:
-    """End, as KILLED, the runs of ``stage`` that a dead process of this machine left open.
+def close_dead_runs(store: Store, tag: str, value: str) -> list[str]:
+    """End, as KILLED, the open runs with this tag whose process, on this machine, is dead.
 
     Returns their ids.
     """
     found = store.client.search_runs(
         [store.experiment_id],
         filter_string=(
-            f"attributes.status = 'RUNNING' and tags.`{STAGE_TAG}` = '{stage}' "
+            f"attributes.status = 'RUNNING' and tags.`{tag}` = '{value}' "
             f"and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
         ),
     )

@@ -1,4 +1,4 @@
-"""Tags that say where a run comes from: stage, commit, host, process, versions."""
+"""Tags that say where a run comes from: commit, host, process, versions."""
 
 import getpass
 import os
@@ -7,28 +7,25 @@ import socket
 import subprocess
 from importlib import metadata
 
+from components.tracking.processes import process_mark
+
 _PACKAGES = ("torch", "torchvision", "dvc", "mlflow", "prefect")
 
-STAGE_TAG = "dvc.stage"
 HOST_TAG = "virtex.host"
 PROCESS_TAG = "virtex.process"
 
 
-def provenance(stage: str) -> dict[str, str]:
-    """Tags for a run of ``stage``, the name DVC gives it (``lmdb@train``)."""
-    name, _, item = stage.partition("@")
+def provenance(name: str, source: str) -> dict[str, str]:
+    """Tags for a run called ``name``, started by the Python module ``source``."""
     tags = {
-        "mlflow.runName": stage.replace("@", "/"),
+        "mlflow.runName": name,
         "mlflow.user": _user(),
-        "mlflow.source.name": f"components.stages.{name}",
+        "mlflow.source.name": source,
         "mlflow.source.type": "LOCAL",
-        STAGE_TAG: stage,
         HOST_TAG: socket.gethostname(),
         PROCESS_TAG: process_mark(os.getpid()),
         "version.python": platform.python_version(),
     }
-    if item:
-        tags["item"] = item
     commit = _git("rev-parse", "HEAD")
     if commit:
         tags["mlflow.source.git.commit"] = commit
@@ -39,22 +36,6 @@ def provenance(stage: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return tags
-
-
-def process_mark(pid: int) -> str:
-    """A process by number and start time, since numbers are used again; the number alone if it is gone."""
-    import psutil
-
-    try:
-        return f"{pid} {psutil.Process(pid).create_time():.0f}"
-    except psutil.NoSuchProcess:
-        return str(pid)
-
-
-def is_alive(mark: str) -> bool:
-    """Whether the process that ``process_mark`` described is still running."""
-    pid, _, started = mark.partition(" ")
-    return bool(started) and pid.isdecimal() and process_mark(int(pid)) == mark
 
 
 def _user() -> str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+STAGE_TAG = "dvc.stage"
+
 
 class StageRun:
     """One execution of one stage. Only ``metrics`` can raise, and only for the stage's own file.
@@ -94,7 +96,7 @@ def stage_run(stage: str, item: str | None, params: Mapping[str, Any]) -> Iterat
     """
     output_dir = paths.stage_dir(stage, item)
     output_dir.mkdir(parents=True, exist_ok=True)
-    record = _open_record(f"{stage}@{item}" if item else stage, output_dir)
+    record = _open_record(stage, item, output_dir)
     _write_run_file(output_dir, record)
     if record:
         record.params(params)
@@ -115,22 +117,26 @@ def stage_run(stage: str, item: str | None, params: Mapping[str, Any]) -> Iterat
             record.close(status)
 
 
-def _open_record(stage: str, output_dir: Path) -> Record | None:
+def _open_record(stage: str, item: str | None, output_dir: Path) -> Record | None:
     prepare_environment()
+    address = f"{stage}@{item}" if item else stage
     try:
         from components.tracking.dead_runs import close_dead_runs
         from components.tracking.provenance import provenance
         from components.tracking.record import Record
 
         store = open_store()
-        close_dead_runs(store, stage)
-        return Record(store, provenance(stage), os.environ.get(PARENT_RUN_VARIABLE), output_dir)
+        close_dead_runs(store, STAGE_TAG, address)
+        tags = provenance(address.replace("@", "/"), f"components.stages.{stage}") | {STAGE_TAG: address}
+        if item:
+            tags["item"] = item
+        return Record(store, tags, os.environ.get(PARENT_RUN_VARIABLE), output_dir)
     except Exception as error:
         first_line = (str(error).splitlines() or [""])[0]
         _logger.warning(
             "No MLflow run for %s, the tracking store is out of reach (%s: %s). The work goes on; "
             "its figures are in %s.",
-            stage,
+            address,
             type(error).__name__,
             first_line[:300],
             output_dir,

@@ -1,0 +1,195 @@
+"""A child process in a process group of its own, which can be stopped as a whole."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from pipelines.output import LineSplitter
+
+# DVC ignores SIGINT and waits for its command; killed by SIGTERM alone it leaves the command behind.
+STOP_SEQUENCE: tuple[tuple[signal.Signals, float], ...] = (
+    (signal.SIGINT, 20.0),
+    (signal.SIGTERM, 10.0),
+    (signal.SIGKILL, 10.0),
+)
+_POLL_SECONDS = 0.2
+_DRAIN_SECONDS = 2.0
+_KILL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """How a child ended: its return code, and why it was stopped if it was."""
+
+    returncode: int
+    stopped_by: Literal["cancel", "deadline"] | None
+
+
+class GroupStopper:
+    """Walks through the stop sequence as time passes, without blocking."""
+
+    def __init__(self, group: int, sequence: Sequence[tuple[signal.Signals, float]] = STOP_SEQUENCE) -> None:
+        self._group = group
+        self._left = list(sequence)
+        self._next_at = 0.0
+
+    def is_over(self) -> bool:
+        """Whether the last signal has been sent and has had its time."""
+        return not self._left and time.monotonic() >= self._next_at
+
+    def step(self) -> None:
+        """Send the next signal if the previous one has had its time."""
+        if self._left and time.monotonic() >= self._next_at:
+            number, patience = self._left.pop(0)
+            self._next_at = time.monotonic() + patience
+            signal_group(self._group, number)
+
+
+def signal_group(group: int, number: int) -> None:
+    """Signal every process of the group, if there is one."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def group_processes(group: int) -> list[psutil.Process]:
+    """The group's processes, without the dead that nobody has reaped (a container may have no reaper)."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return []
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def stop_group(group: int) -> None:
+    """Stop a group, waiting until no process of it is left."""
+    stopper = GroupStopper(group)
+    while group_processes(group) and not stopper.is_over():
+        stopper.step()
+        time.sleep(_POLL_SECONDS)
+
+
+def run_child(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    folder: Path,
+    on_start: Callable[[int], None],
+    on_line: Callable[[str], object],
+    cancelled: Callable[[], bool],
+    timeout_seconds: float | None = None,
+) -> ChildEnd:
+    """Run ``command`` to its end, handing out each line it prints.
+
+    Args:
+        command: program and arguments; stdout and stderr are read as one stream.
+        environment: complete environment of the child.
+        folder: its working directory.
+        on_start: called with the process group's id.
+        on_line: called with each line.
+        cancelled: asked several times a second; True stops the whole group.
+        timeout_seconds: deadline from now.
+
+    When this returns or raises, no process of the group is left.
+    """
+    process = subprocess.Popen(
+        list(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=dict(environment),
+        cwd=folder,
+    )
+    try:
+        on_start(process.pid)
+        reason = _follow(process, on_line, cancelled, timeout_seconds)
+        return ChildEnd(process.wait(), reason)
+    finally:
+        _kill_rest(process.pid)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    on_line: Callable[[str], object],
+    cancelled: Callable[[], bool],
+    timeout_seconds: float | None,
+) -> Literal["cancel", "deadline"] | None:
+    """Read the child to its end, or stop its group; returns why it was stopped."""
+    splitter = LineSplitter()
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    reason: Literal["cancel", "deadline"] | None = None
+    stopper: GroupStopper | None = None
+    with _Stream(process) as stream:
+        while True:
+            for line in splitter.feed(stream.read(_POLL_SECONDS)):
+                on_line(line)
+            if stopper:
+                stopper.step()
+            elif cancelled():
+                reason, stopper = "cancel", GroupStopper(process.pid)
+            elif deadline is not None and time.monotonic() >= deadline:
+                reason, stopper = "deadline", GroupStopper(process.pid)
+            if stream.is_over() and (not stopper or stopper.is_over() or not group_processes(process.pid)):
+                break
+    for line in splitter.close():
+        on_line(line)
+    return reason
+
+
+class _Stream:
+    """What a child prints; over when the child is, even if somebody it started holds the pipe open."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        self._process = process
+        self._pipe = process.stdout.fileno()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._pipe, selectors.EVENT_READ)
+        self._open = True
+        self._ended_at: float | None = None
+
+    def __enter__(self) -> "_Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+
+    def read(self, seconds: float) -> bytes:
+        """What arrives within ``seconds``."""
+        if not self._open:
+            time.sleep(seconds)
+        elif self._selector.select(seconds):
+            data = os.read(self._pipe, 65536)
+            self._open = bool(data)
+            return data
+        return b""
+
+    def is_over(self) -> bool:
+        if self._process.poll() is None:
+            return False
+        self._ended_at = self._ended_at or time.monotonic()
+        return not self._open or time.monotonic() - self._ended_at > _DRAIN_SECONDS
+
+
+def _kill_rest(group: int) -> None:
+    limit = time.monotonic() + _KILL_SECONDS
+    while group_processes(group) and time.monotonic() < limit:
+        signal_group(group, signal.SIGKILL)
+        time.sleep(0.02)

@@ -1,0 +1,122 @@
+"""The stage graph as DVC itself plans it. DVC's private interfaces are used in this module only."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage, or one item of a matrix stage, of dvc.yaml.
+
+    Attributes:
+        name: DVC's address, such as ``lmdb@train``.
+        upstream: names of the stages that it waits for.
+        outs: its outputs, relative to the repository root.
+        timeout_seconds: deadline from ``meta: {timeout_seconds: ...}``, or None.
+        tags: for Prefect, from ``meta: {tags: [...]}``.
+    """
+
+    name: str
+    upstream: tuple[str, ...]
+    outs: tuple[str, ...]
+    timeout_seconds: float | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages in an order that respects the graph, and those that DVC finds unchanged.
+
+    A stage counts as unchanged only if everything above it is unchanged too.
+    """
+
+    stages: tuple[Stage, ...]
+    unchanged: frozenset[str]
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Names of the stages that something has to be done for."""
+        return tuple(stage.name for stage in self.stages if stage.name not in self.unchanged)
+
+
+def read_plan(targets: Sequence[str] = ()) -> Plan:
+    """Plan the working directory's stages.
+
+    Args:
+        targets: names of stages (``lmdb@train``, or ``lmdb`` for every item) to plan with all that they
+            need; none plans every stage.
+
+    Raises:
+        InputError: no DVC repository, a dvc.yaml that DVC refuses, an unknown target.
+    """
+    root = Path.cwd()
+    with _repository(root) as repo:
+        from dvc.dvcfile import PROJECT_FILE
+        from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+
+        graph = get_active_graph(repo.index.graph)
+        for target in targets:
+            _check_target(repo, graph, target)
+        nodes = plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE]))
+        nodes = [node for node in nodes if not node.is_data_source]
+        stages = tuple(_stage(node, graph, root) for node in nodes)
+        return Plan(stages, _unchanged(repo, graph, nodes))
+
+
+def _stage(node: Any, graph: Any, root: Path) -> Stage:
+    meta = node.meta or {}
+    timeout = meta.get("timeout_seconds")
+    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+        raise InputError(f"dvc.yaml: stage {node.addressing}: meta.timeout_seconds must be a number above 0")
+    return Stage(
+        name=node.addressing,
+        upstream=tuple(sorted(dep.addressing for dep in graph.successors(node) if not dep.is_data_source)),
+        outs=tuple(str(Path(out.fs_path).relative_to(root.resolve())) for out in node.outs),
+        timeout_seconds=timeout,
+        tags=tuple(str(tag) for tag in meta.get("tags", ())),
+    )
+
+
+def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any]) -> frozenset[str]:
+    from dvc.lock import LockError
+
+    found: set[str] = set()
+    try:
+        with repo.lock:
+            for node in nodes:
+                upstream = list(graph.successors(node))
+                above = {dep.addressing for dep in upstream if not dep.is_data_source}
+                if above <= found and not node.changed(False, upstream):
+                    found.add(node.addressing)
+    except LockError:  # another DVC command is at work: let each stage ask for itself
+        return frozenset()
+    return frozenset(found)
+
+
+def _check_target(repo: Any, graph: Any, target: str) -> None:
+    from dvc.exceptions import DvcException
+
+    try:
+        repo.stage.collect(target)
+    except DvcException as error:
+        names = ", ".join(sorted(node.addressing for node in graph if not node.is_data_source))
+        raise InputError(f"unknown target `{target}`: expected a stage of dvc.yaml ({names})") from error
+
+
+@contextmanager
+def _repository(root: Path) -> Iterator[Any]:
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except NotDvcRepoError as error:
+        raise InputError(f"{root} is not a DVC repository: run `dvc init` there") from error
+    except DvcException as error:
+        raise InputError(f"dvc.yaml: {error}") from error

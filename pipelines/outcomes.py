@@ -1,0 +1,65 @@
+"""The outcomes of a run as tables, and where each stage's MLflow run is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from components.paths import MLFLOW_RUN_FILE
+from pipelines.graph import Plan, Stage
+from pipelines.stage import Outcome
+
+Row = dict[str, str | float | None]
+
+
+def rows(root: Path, plan: Plan, outcomes: Mapping[str, Outcome], new_runs: Mapping[str, str]) -> list[Row]:
+    """One row a stage, in the plan's order.
+
+    Args:
+        root: the repository.
+        plan: of the run.
+        outcomes: by stage; a stage without one was never started.
+        new_runs: ids of the MLflow runs made in this pipeline run, by stage.
+    """
+    table: list[Row] = []
+    for stage in plan.stages:
+        outcome = outcomes.get(stage.name, Outcome(stage.name, "not started"))
+        table.append(
+            {
+                "stage": stage.name,
+                "state": outcome.state,
+                "seconds": round(outcome.seconds, 1),
+                "run_id": new_runs.get(stage.name) or recorded_run(root, stage),
+            }
+        )
+    return table
+
+
+def recorded_run(root: Path, stage: Stage) -> str | None:
+    """The MLflow run that made the stage's outputs as they are now."""
+    for out in stage.outs:
+        if Path(out).name == MLFLOW_RUN_FILE:
+            try:
+                return json.loads((root / out).read_text(encoding="utf-8")).get("run_id")
+            except (OSError, ValueError, AttributeError):
+                return None
+    return None
+
+
+def as_markdown(table: Sequence[Row], experiment_id: str | None = None) -> str:
+    """The rows as Markdown; run ids link into the MLflow UI if the experiment is known."""
+    lines = ["| stage | state | seconds | MLflow run |", "|---|---|---:|---|"]
+    for row in table:
+        run_id = row["run_id"]
+        link = run_id if not (run_id and experiment_id) else _link(str(run_id), experiment_id)
+        lines.append(f"| {row['stage']} | {row['state']} | {row['seconds']} | {link or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_text(table: Sequence[Row]) -> str:
+    """The rows for a terminal."""
+    width = max((len(str(row["stage"])) for row in table), default=0)
+    return "\n".join(f"  {row['stage']:<{width}}  {row['state']:<11} {row['seconds']:>8} s" for row in table)
+
+
+def _link(run_id: str, experiment_id: str) -> str:
+    return f"[{run_id[:8]}](#/experiments/{experiment_id}/runs/{run_id})"

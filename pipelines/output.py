@@ -1,0 +1,104 @@
+"""What a stage's process prints: lines without progress-bar flicker, what DVC did, why it failed."""
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NOISE = (
+    "Updating lock file",
+    "Generating lock file",
+    "To track the changes with git",
+    "To enable auto staging",
+    "Use `dvc push`",
+    "\tgit add ",
+    "\tdvc config core.autostage",
+)
+_STATES = (
+    (re.compile(r"^Running stage '"), "ran"),
+    (re.compile(r"^Stage '.*' is cached - skipping run"), "restored"),
+    (re.compile(r"^(Stage )?'.*' didn't change, skipping"), "unchanged"),
+)
+_KEPT_LINES = 400
+_SHOWN_LINES = 15
+
+
+class LineSplitter:
+    """Bytes to lines; of a progress bar, redrawn with carriage returns, one line every ``seconds``."""
+
+    def __init__(self, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._rest = b""
+        self._drawn = ""  # the newest state of a bar, not shown yet
+        self._last_shown = float("-inf")
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """Yield the lines that ``data`` completes."""
+        *pieces, self._rest = re.split(rb"(?<=[\r\n])", self._rest + data)
+        for piece in pieces:
+            yield from self._piece(piece)
+
+    def close(self) -> Iterator[str]:
+        """Yield what is left at the end of the stream."""
+        if self._rest:
+            yield from self._piece(self._rest + b"\n")
+        elif self._drawn:
+            yield self._drawn
+        self._rest, self._drawn = b"", ""
+
+    def _piece(self, piece: bytes) -> Iterator[str]:
+        text = _ESCAPES.sub("", piece.decode("utf-8", errors="replace")).rstrip("\r\n").rstrip()
+        if piece.endswith(b"\r"):
+            self._drawn = text or self._drawn
+            now = self._clock()
+            if self._drawn and now - self._last_shown >= self._seconds:
+                self._last_shown = now
+                yield self._drawn
+                self._drawn = ""
+            return
+        if not text and self._drawn:
+            text = self._drawn
+        self._drawn = ""
+        if text:
+            yield text
+
+
+class StageOutput:
+    """Reads a stage's lines one by one.
+
+    Attributes:
+        state: ``ran``, ``restored`` (from DVC's cache), ``unchanged``, or None before DVC said so.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.state: str | None = None
+
+    def feed(self, line: str) -> bool:
+        """Take note of ``line``; returns whether it is worth showing."""
+        for pattern, state in _STATES:
+            if self.state is None and pattern.match(line):
+                self.state = state
+        if line.startswith(_NOISE):
+            return False
+        self._lines.append(line)
+        return True
+
+    def error(self) -> str:
+        """The stage's own words on its failure: its error message, its exception, or its last lines."""
+        lines = [line for line in self._lines if not line.startswith("ERROR: failed to reproduce")]
+        own = f"{self._stage.partition('@')[0]}: error: "
+        start = next((i for i, line in enumerate(lines) if line.startswith(own)), None)
+        if start is not None:
+            return "\n".join(lines[start : start + _SHOWN_LINES])
+        start = next((i for i in reversed(range(len(lines))) if lines[i].startswith("Traceback (most")), None)
+        if start is not None:
+            raised = [i for i in range(start + 1, len(lines)) if not lines[i].startswith(" ")]
+            if raised:
+                return "\n".join(lines[raised[0] : raised[0] + _SHOWN_LINES])
+        if len(lines) < len(self._lines) and self.state is None:
+            lines = list(self._lines)  # DVC itself failed, before the stage's command
+        return "\n".join(lines[-_SHOWN_LINES:]) or "it ended without a word"

@@ -1,0 +1,26 @@
+"""What precedes every run: nothing left over, parameters laid over and checked, the graph planned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.params import check_params, overlay
+from pipelines.graph import Plan, read_plan
+from pipelines.workspace import end_leftovers
+
+
+def prepare(
+    root: Path, targets: Sequence[str] = (), preset: str | None = None, overrides: Sequence[str] = ()
+) -> tuple[Plan, list[str]]:
+    """Lay the preset and the overrides over params.yaml, check it, and plan; returns plan and notices.
+
+    To be called with the run lock held and the repository as working directory.
+
+    Raises:
+        InputError: before any stage has started.
+    """
+    notices = [f"Ended {stage}, left over from a run that died." for stage in end_leftovers(root)]
+    if preset is not None or overrides:
+        notices += [f"params.yaml: {change}" for change in overlay(preset, list(overrides))]
+    else:
+        check_params()
+    return read_plan(targets), notices

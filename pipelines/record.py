@@ -1,0 +1,113 @@
+"""The pipeline's own MLflow run, which the stages' runs hang below."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.paths import PARAMS, REPORT_DIR
+from components.tracking.names import flatten, numbers
+from components.tracking.store import open_store
+from pipelines.outcomes import Row, as_markdown
+
+if TYPE_CHECKING:
+    from components.tracking.record import Record
+    from components.tracking.store import Store
+
+_logger = logging.getLogger(__name__)
+
+FLOW_TAG = "virtex.flow"
+_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
+
+
+class PipelineRecord:
+    """The parent run, or nothing at all when the tracking server is away.
+
+    Attributes:
+        run_id: handed to the stages; None if there is no run.
+    """
+
+    def __init__(self, root: Path, store: Store | None, record: Record | None) -> None:
+        self._root = root
+        self._store = store
+        self._record = record
+        self.run_id = record.run_id if record else None
+
+    @property
+    def experiment_id(self) -> str | None:
+        return self._store.experiment_id if self._store else None
+
+    def stage_runs(self) -> dict[str, str]:
+        """Ids of the runs below this one, by DVC stage."""
+        if not (self._store and self.run_id):
+            return {}
+        try:
+            children = self._store.client.search_runs(
+                [self._store.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{self.run_id}'"
+            )
+        except Exception as error:
+            _logger.warning("MLflow did not list the stages' runs (%s)", type(error).__name__)
+            return {}
+        return {child.data.tags.get("dvc.stage", ""): child.info.run_id for child in reversed(children)}
+
+    def close(self, table: Sequence[Row], end: str) -> None:
+        """Store the table, the lock file, the parameters, the report and its figures, and end the run.
+
+        Args:
+            table: one row a stage.
+            end: ``completed``, ``failed`` or ``cancelled``.
+        """
+        if not self._record:
+            return
+        self._record.text(as_markdown(table, self.experiment_id), "stages.md")
+        self._record.text(json.dumps(list(table), indent=2) + "\n", "stages.json")
+        for row in table:
+            self._record.tag(
+                f"stage.{row['stage']}", f"{row['state']}, {row['seconds']} s, {row['run_id'] or '-'}"
+            )
+        for name in (str(PARAMS), "dvc.lock"):
+            if (self._root / name).is_file():
+                self._record.artifact(self._root / name)
+        report = self._root / REPORT_DIR
+        if end == "completed" and report.is_dir():
+            self._record.artifact(report, "report")
+            self._record.log(_headline(report / "metrics.json"))
+        self._record.close(_STATUS[end])
+
+
+def open_record(root: Path, name: str, settings: Mapping[str, object]) -> PipelineRecord:
+    """Create the parent run called ``name``, and close those of pipelines that died."""
+    try:
+        from components.tracking.dead_runs import close_dead_runs
+        from components.tracking.provenance import provenance
+        from components.tracking.record import Record
+
+        store = open_store()
+        close_dead_runs(store, FLOW_TAG, "virtex")
+        tags = provenance(name, "pipelines.run") | {FLOW_TAG: "virtex"}
+        record = Record(store, tags, None, root / "outputs")
+    except Exception as error:
+        first_line = (str(error).splitlines() or [""])[0][:300]
+        _logger.warning(
+            "No MLflow run for this pipeline run, the tracking store is out of reach (%s: %s). The work goes "
+            "on; its figures are in outputs/.",
+            type(error).__name__,
+            first_line,
+        )
+        return PipelineRecord(root, None, None)
+    record.params(dict(flatten(settings)))
+    return PipelineRecord(root, store, record)
+
+
+def _headline(path: Path) -> dict[str, float]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return (
+        {k: v for k, v in numbers(content).items() if math.isfinite(v)} if isinstance(content, dict) else {}
+    )

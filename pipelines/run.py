@@ -1,0 +1,177 @@
+"""The flow: DVC's graph as Prefect tasks, below one MLflow run.
+
+Start it with ``virtex run`` or ``python -m pipelines.run``; without ``PREFECT_API_URL`` a temporary
+server is used.
+"""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, runtime, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.futures import PrefectFuture, wait
+from prefect.states import Cancelled, Completed, Failed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from components.errors import InputError
+from components.machine import num_cpus
+from components.params import matching_presets
+from components.paths import REPORT_DIR
+from components.tracking.store import PARENT_RUN_VARIABLE
+from pipelines.graph import Plan, Stage
+from pipelines.outcomes import Row, as_markdown, rows
+from pipelines.preparation import prepare
+from pipelines.record import PipelineRecord, open_record
+from pipelines.stage import Outcome, StageRunner
+from pipelines.stopping import interrupt_held_back, stop_on_signals, stop_when
+from pipelines.workspace import run_lock
+
+_STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
+
+
+# Threads, since stages are processes; StageRunner holds the number of stages at a time.
+_RUNNER: Any = ThreadPoolTaskRunner()
+
+
+class StageError(RuntimeError):
+    """Stages that failed, in their own words."""
+
+
+def run_name(preset: str | None = None) -> str:
+    """Name of a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``."""
+    known = preset or next(iter(matching_presets()), "own parameters")
+    return f"{known} · {time.strftime('%Y-%m-%d %H:%M')}"
+
+
+def start_server() -> None:
+    """Start the temporary server, if none is configured, so that Ctrl-C in a terminal does not reach it."""
+    with interrupt_held_back(), get_client(sync_client=True) as client:
+        client.api_healthcheck()
+
+
+def _flow_run_name() -> str:
+    return run_name((runtime.flow_run.parameters or {}).get("preset"))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, retries=0)
+def stage_task(stage: Stage, runner: StageRunner, unchanged: bool) -> State[Any]:
+    """One DVC stage. An unchanged one costs no process."""
+    logger = get_run_logger()
+    outcome = runner.skip(stage) if unchanged else runner.run(stage, logger.info)
+    if outcome.state == "failed":
+        logger.error("%s failed:\n%s", stage.name, outcome.message)
+        return Failed(message=outcome.message.splitlines()[0])
+    if outcome.state in ("stopped", "not started"):
+        return Cancelled(message=outcome.message)
+    return Completed(name=_STATE_NAMES[outcome.state], message=f"{outcome.state}, {outcome.seconds:.1f} s")
+
+
+@flow(name="virtex", flow_run_name=_flow_run_name, task_runner=_RUNNER, log_prints=False)
+def virtex(
+    targets: list[str] | None = None,
+    preset: str | None = None,
+    overrides: list[str] | None = None,
+    force: bool = False,
+    max_parallel: int | None = None,
+) -> State[Any]:
+    """Run the pipeline in the working directory.
+
+    Args:
+        targets: stages to bring up to date; none means all.
+        preset: overlay on params.yaml, by name; stays in force afterwards.
+        overrides: ``section.key=value`` changes on top of it.
+        force: run the stages even if they are unchanged.
+        max_parallel: stages at a time; none means ``VIRTEX_MAX_PARALLEL``, else one a core, four at most.
+
+    Stages that do not depend on a failed one still run.
+
+    Raises:
+        InputError: bad parameters, or another run in this workspace.
+        StageError: with the failed stages' own messages.
+    """
+    root, stop, logger = Path.cwd(), threading.Event(), get_run_logger()
+    with run_lock(root), stop_on_signals(stop), stop_when(_cancelled_in_prefect(), stop):
+        plan, notices = prepare(root, targets or (), preset, overrides or ())
+        for notice in notices:
+            logger.info(notice)
+        unchanged = frozenset() if force else plan.unchanged
+        idle = all(stage.name in unchanged for stage in plan.stages)
+        settings = {"targets": targets, "preset": preset, "overrides": overrides, "force": force}
+        record = PipelineRecord(root, None, None) if idle else open_record(root, run_name(preset), settings)
+        variables = {PARENT_RUN_VARIABLE: record.run_id} if record.run_id else {}
+        runner = StageRunner(root, variables, force, stop, max_parallel or _max_parallel())
+        table: list[Row] = []
+        end = "failed"
+        try:
+            _run_stages(plan, runner, unchanged)
+            end = _end(runner.outcomes, stop)
+        finally:
+            table = rows(root, plan, runner.outcomes, record.stage_runs())
+            record.close(table, end)
+        _publish(root, table)
+    if end == "cancelled":
+        return Cancelled(message="stopped; what was finished is kept, start it again to go on")
+    if end == "failed":
+        message = "\n\n".join(o.message for o in runner.outcomes.values() if o.state == "failed")
+        return Failed(message=message, data=StageError(message))
+    return Completed(name="Cached" if idle else "Completed", message="nothing to do" if idle else None)
+
+
+def _run_stages(plan: Plan, runner: StageRunner, unchanged: frozenset[str]) -> None:
+    futures: dict[str, PrefectFuture[Any]] = {}
+    for stage in plan.stages:
+        named = stage_task.with_options(name=stage.name, task_run_name=stage.name, tags=list(stage.tags))
+        above = [futures[name] for name in stage.upstream if name in futures]
+        futures[stage.name] = named.submit(
+            stage, runner, stage.name in unchanged, wait_for=above, return_state=False
+        )
+    wait(list(futures.values()))
+
+
+def _end(outcomes: dict[str, Outcome], stop: threading.Event) -> str:
+    if any(outcome.state == "failed" for outcome in outcomes.values()):
+        return "failed"
+    stopped = any(outcome.state in ("stopped", "not started") for outcome in outcomes.values())
+    return "cancelled" if stop.is_set() and stopped else "completed"
+
+
+def _publish(root: Path, table: list[Row]) -> None:
+    create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
+    report = root / REPORT_DIR / "report.md"
+    if report.is_file():
+        create_markdown_artifact(
+            report.read_text(encoding="utf-8"), key="report", description="Results table"
+        )
+
+
+def _cancelled_in_prefect() -> Any:
+    """A question for ``stop_when``: has somebody cancelled this flow run in the UI or by the API?"""
+    flow_run_id = runtime.flow_run.id
+
+    def asked() -> bool:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(flow_run_id).state
+        return state is not None and (state.is_cancelling() or state.is_cancelled())
+
+    return asked
+
+
+def _max_parallel() -> int:
+    value = os.environ.get("VIRTEX_MAX_PARALLEL")
+    if value is None:
+        return min(num_cpus(), 4)
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"VIRTEX_MAX_PARALLEL={value!r}: expected a whole number of at least 1")
+    return int(value)
+
+
+if __name__ == "__main__":
+    from pipelines.cli import main
+
+    raise SystemExit(main(["run", *sys.argv[1:]]))

@@ -1,0 +1,58 @@
+"""Turns Ctrl-C, SIGTERM and a cancellation in Prefect into one flag that the stages watch."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM set ``stop``; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request(number: int, _frame: FrameType | None) -> None:
+        if not stop.is_set():
+            print("\nStopping the running stages; this can take up to 30 seconds.", flush=True)
+        stop.set()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stop_when(asked: Callable[[], bool], stop: threading.Event, every_seconds: float = 5.0) -> Iterator[None]:
+    """Within it, a thread asks now and then, and sets ``stop`` at the first True; errors count as False."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every_seconds):
+            with contextlib.suppress(Exception):
+                if asked():
+                    stop.set()
+                    return
+
+    thread = threading.Thread(target=watch, name="cancellation-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=every_seconds)
+
+
+@contextlib.contextmanager
+def interrupt_held_back() -> Iterator[None]:
+    """Hold SIGINT back in this thread; processes started within never receive it from the terminal."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

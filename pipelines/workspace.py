@@ -1,0 +1,91 @@
+"""One run at a time in a workspace, and nothing left over from a run that died."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from components.atomic import write_json
+from components.errors import InputError
+from components.tracking.processes import process_mark
+from pipelines.child import group_processes, stop_group
+
+STATE_DIR = Path(".virtex")
+STAGE_VARIABLE = "VIRTEX_STAGE"
+
+
+@contextlib.contextmanager
+def run_lock(root: Path) -> Iterator[None]:
+    """Hold the workspace. The lock is the system's, so a dead process holds nothing.
+
+    Raises:
+        InputError: if another run holds it.
+    """
+    path = root / STATE_DIR / "run.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise InputError(_refusal(stream.read())) from None
+        stream.truncate(0)
+        stream.write(json.dumps({"pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}))
+        stream.flush()
+        try:
+            yield
+        finally:
+            stream.truncate(0)
+
+
+def _refusal(holder: str) -> str:
+    try:
+        known = json.loads(holder)
+        who = f"process {known['pid']}, started {known['started']}"
+        how = f" or stop it with `kill -INT {known['pid']}`"
+    except (ValueError, KeyError, TypeError):
+        who, how = "unknown process", ""
+    return f"another run is at work in this workspace ({who}): wait for it{how}"
+
+
+def remember_group(root: Path, stage: str, group: int) -> Path:
+    """Note a stage's process group, so that the next run can find it if this one dies."""
+    path = root / STATE_DIR / "stages" / f"{stage.replace('/', '_')}.json"
+    write_json(path, {"stage": stage, "group": group, "leader": process_mark(group)})
+    return path
+
+
+def end_leftovers(root: Path) -> list[str]:
+    """Stop stage processes that outlived the run that started them; returns their stages' names.
+
+    To be called with the run lock held.
+    """
+    ended = []
+    for path in sorted((root / STATE_DIR / "stages").glob("*.json")):
+        try:
+            note = json.loads(path.read_text(encoding="utf-8"))
+            stage, group, leader = str(note["stage"]), int(note["group"]), str(note["leader"])
+        except (ValueError, KeyError, TypeError):
+            path.unlink()
+            continue
+        if _is_ours(group, leader, stage):
+            stop_group(group)
+            ended.append(stage)
+        path.unlink()
+    return ended
+
+
+def _is_ours(group: int, leader: str, stage: str) -> bool:
+    """Whether the group still has a process, and it is the stage's: ids are given out again."""
+    if psutil.pid_exists(group) and process_mark(group) != leader:
+        return False
+    for process in group_processes(group):
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(STAGE_VARIABLE) == stage:
+                return True
+    return False

@@ -1,0 +1,87 @@
+"""The command line's small commands, and what it must not import."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli, servers
+from pipelines.workspace import STATE_DIR
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "tiny.yaml").write_text("# Smaller.\ntokenize:\n  vocab_size: 123\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_presets(workspace, capsys):
+    assert cli.main(["preset", "list"]) == 0
+    assert capsys.readouterr().out == "  tiny\n"
+    assert cli.main(["preset", "show", "tiny"]) == 0
+    assert capsys.readouterr().out.startswith("# Smaller.")
+    assert cli.main(["preset", "apply", "tiny"]) == 0
+    assert "-> 123" in capsys.readouterr().out
+    assert "vocab_size: 123" in (workspace / "params.yaml").read_text()
+    assert cli.main(["preset", "list"]) == 0
+    assert capsys.readouterr().out == "* tiny\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["preset", "apply", "tyni"],
+        ["run", "--set", "tokenize.vocab_sise=3"],
+        ["run", "--preset", "x"],
+        ["report"],
+    ],
+)
+def test_bad_input_costs_nothing(workspace, capsys, arguments):
+    before = (workspace / "params.yaml").read_text()
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("virtex: error: ")
+    assert (workspace / "params.yaml").read_text() == before
+
+
+def test_report(workspace, capsys):
+    (workspace / "outputs" / "report").mkdir(parents=True)
+    (workspace / "outputs" / "report" / "report.md").write_text("| a |\n")
+    assert cli.main(["report"]) == 0
+    assert "| a |" in capsys.readouterr().out
+
+
+def test_free_port_skips_a_taken_one():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        wanted = taken.getsockname()[1]
+        assert servers.free_port(wanted) > wanted
+
+
+def test_prefect_is_pointed_at_the_workspace(workspace, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", raising=False)
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    servers.use_workspace_server(workspace)
+    assert os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"].endswith(f"{STATE_DIR}/prefect.db")
+    note = {"prefect_api_url": "http://127.0.0.1:1/api", "process": servers.process_mark(os.getpid())}
+    (workspace / STATE_DIR / "ui.json").write_text(json.dumps(note))
+    servers.use_workspace_server(workspace)
+    assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+
+
+def test_pipelines_never_import_torch():
+    script = "import sys, pipelines.run, pipelines.cli; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr

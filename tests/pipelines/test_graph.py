@@ -1,0 +1,101 @@
+"""The graph as DVC plans it, on a small repository."""
+
+import pytest
+
+from components.errors import InputError
+from pipelines.graph import read_plan
+
+DVC_YAML = """
+stages:
+  first:
+    cmd: cp source.txt first.txt
+    deps: [source.txt]
+    outs: [first.txt]
+  part:
+    matrix: {half: [a, b]}
+    cmd: cp first.txt part-${item.half}.txt
+    deps: [first.txt]
+    outs: ["part-${item.half}.txt"]
+    meta: {timeout_seconds: 5, tags: [quick]}
+  last:
+    cmd: cat part-a.txt part-b.txt > last.txt
+    deps: [part-a.txt, part-b.txt]
+    outs: [last.txt]
+  alone:
+    cmd: echo x > alone.txt
+    outs: [alone.txt]
+"""
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    from dvc.repo import Repo
+
+    Repo.init(str(tmp_path), no_scm=True).close()
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "source.txt").write_text("one")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_whole_plan(repository):
+    plan = read_plan()
+    stages = {stage.name: stage for stage in plan.stages}
+    assert set(stages) == {"first", "part@a", "part@b", "last", "alone"}
+    assert stages["last"].upstream == ("part@a", "part@b")
+    assert stages["part@a"].upstream == ("first",)
+    assert stages["part@a"].outs == ("part-a.txt",)
+    assert stages["part@a"].timeout_seconds == 5
+    assert stages["part@a"].tags == ("quick",)
+    names = [stage.name for stage in plan.stages]
+    assert all(names.index(up) < names.index(s.name) for s in plan.stages for up in s.upstream)
+    assert set(plan.pending) == set(stages)
+
+
+def test_targets(repository):
+    assert {stage.name for stage in read_plan(["part@a"]).stages} == {"first", "part@a"}
+    assert {stage.name for stage in read_plan(["part"]).stages} == {"first", "part@a", "part@b"}
+
+
+def test_unchanged_follows_the_graph(repository):
+    from dvc.repo import Repo
+
+    with Repo(str(repository)) as repo:
+        repo.reproduce()
+    assert read_plan().pending == ()
+    (repository / "source.txt").write_text("two")
+    assert set(read_plan().pending) == {"first", "part@a", "part@b", "last"}
+    (repository / "source.txt").write_text("one")
+    (repository / "part-b.txt").unlink()
+    assert set(read_plan().pending) == {"part@b", "last"}
+
+
+def test_a_pipeline_copied_into_a_subfolder_is_not_ours(repository):
+    (repository / "artifacts").mkdir()
+    (repository / "artifacts" / "dvc.yaml").write_text("stages: {other: {cmd: echo, outs: [o]}}")
+    assert "artifacts/dvc.yaml:other" not in {stage.name for stage in read_plan().stages}
+
+
+@pytest.mark.parametrize(
+    ("change", "targets", "message"),
+    [
+        (None, ["lats"], "unknown target `lats`.*first, last, part@a"),
+        (
+            "stages: {a: {cmd: x, outs: [a], meta: {timeout_seconds: soon}}}",
+            [],
+            "stage a: meta.timeout_seconds",
+        ),
+        ("stages: {a: {command: x}}", [], "dvc.yaml"),
+    ],
+)
+def test_refusals(repository, change, targets, message):
+    if change:
+        (repository / "dvc.yaml").write_text(change)
+    with pytest.raises(InputError, match=message):
+        read_plan(targets)
+
+
+def test_not_a_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="dvc init"):
+        read_plan()

@@ -1,0 +1,74 @@
+"""The run lock, and processes left over from a run that died."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from components.errors import InputError
+from pipelines.workspace import STAGE_VARIABLE, STATE_DIR, end_leftovers, remember_group, run_lock
+
+HOLD = """
+import sys, pathlib
+from pipelines.workspace import run_lock
+with run_lock(pathlib.Path(sys.argv[1])):
+"""
+
+
+def hold(folder, then):
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD + then, str(folder)], stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+
+
+def test_second_run_is_refused_and_the_lock_passes_on(tmp_path):
+    first = hold(tmp_path, "    print('held', flush=True); sys.stdin.read()")
+    assert first.stdout.readline() == b"held\n"
+    with (
+        pytest.raises(InputError, match=f"process {first.pid}, started .*`kill -INT {first.pid}"),
+        run_lock(tmp_path),
+    ):
+        pass
+    first.communicate()
+    with run_lock(tmp_path):
+        assert str(os.getpid()) in (tmp_path / STATE_DIR / "run.lock").read_text()
+
+
+def test_a_killed_holder_holds_nothing(tmp_path):
+    killed = hold(tmp_path, "    import os; os.kill(os.getpid(), 9)")
+    killed.communicate()
+    with run_lock(tmp_path):
+        pass
+
+
+def sleeper(stage):
+    return subprocess.Popen(
+        ["sleep", "60"], start_new_session=True, env={**os.environ, STAGE_VARIABLE: stage}
+    )
+
+
+def test_leftover_stage_is_ended(tmp_path):
+    process = sleeper("pretrain")
+    note = remember_group(tmp_path, "pretrain", process.pid)
+    reaper = threading.Thread(target=process.wait)  # as init would
+    reaper.start()
+    assert end_leftovers(tmp_path) == ["pretrain"]
+    reaper.join()
+    assert process.returncode != 0
+    assert not note.exists()
+    assert end_leftovers(tmp_path) == []
+
+
+def test_others_are_left_alone(tmp_path):
+    process = sleeper("somebody else's")
+    try:
+        remember_group(tmp_path, "pretrain", process.pid)
+        (tmp_path / STATE_DIR / "stages" / "broken.json").write_text("{")
+        assert end_leftovers(tmp_path) == []
+        assert process.poll() is None
+        assert not list((tmp_path / STATE_DIR / "stages").iterdir())
+    finally:
+        process.kill()
+        process.wait()
