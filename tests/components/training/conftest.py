@@ -1,8 +1,33 @@
-"""Sections with the values the training tests start from."""
+"""A model and a recipe small enough to train in a unit test, and the sections they start from."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from components import params
+from components.models.textual_head import TransformerTextualHead
+from components.objectives.bicaptioning import BicaptioningObjective
+from components.training.checkpoints import CheckpointFolder
+from components.training.loop import train
+from components.training.state import TrainingState
+
+VOCAB_SIZE = 40
+BATCH_SIZE = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors are tiny here: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -24,3 +49,106 @@ def schedule_params() -> params.Schedule:
     return params.Schedule(
         name="cosine", iterations=100, warmup_iterations=10, milestones=[40, 70], gamma=0.1
     )
+
+
+class NoiseCaptions(Dataset):
+    """Batches by iteration: noise images and tokens that depend on the iteration alone."""
+
+    def __init__(self, start: int, stop: int) -> None:
+        self.iterations = range(start, stop)
+
+    def __len__(self) -> int:
+        return len(self.iterations)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return noise_batch(self.iterations[index])
+
+
+def noise_batch(iteration: int, batch_size: int = BATCH_SIZE, length: int = 6) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1000 + iteration)
+    tokens = torch.randint(4, VOCAB_SIZE, (batch_size, length), generator=generator)
+    return {
+        "image": torch.randn(batch_size, 3, 32, 32, generator=generator),
+        "image_id": [f"noise/{iteration}_{row}" for row in range(batch_size)],
+        "caption_tokens": tokens,
+        "noitpac_tokens": tokens.flip(1),
+        "caption_lengths": torch.full((batch_size,), length),
+    }
+
+
+def tiny_objective(seed: int = 0) -> BicaptioningObjective:
+    """Bicaptioning over a backbone of one convolution, batch normalisation included."""
+    torch.manual_seed(seed)
+    visual = nn.Sequential()
+    visual.add_module("conv", nn.Conv2d(3, 8, kernel_size=8, stride=8, bias=False))
+    visual.add_module("bn", nn.BatchNorm2d(8))
+    textual = TransformerTextualHead(8, VOCAB_SIZE, 64, ffn_size=64, dropout=0.1, max_caption_length=8)
+    return BicaptioningObjective(visual, textual)
+
+
+@dataclass
+class Trainer:
+    """A short run with everything at hand that a test may want to change."""
+
+    folder: Path
+    optimizer: params.Optimizer
+    num_iterations: int = 7
+    num_workers: int = 0
+    pretrain: dict[str, Any] = field(default_factory=dict)
+    before_batch: Callable[[int], None] = lambda iteration: None
+    change_batch: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda iteration, batch: batch
+    rows: list[tuple[dict[str, float], int]] = field(default_factory=list)
+
+    def with_(self, **changes: Any) -> "Trainer":
+        return replace(self, rows=[], **changes)
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        return CheckpointFolder(self.folder, "key", self.settings.keep_checkpoints)
+
+    @property
+    def settings(self) -> params.Pretrain:
+        values = {
+            "seed": 0,
+            "batch_size": BATCH_SIZE,
+            "precision": "fp32",
+            "channels_last": True,
+            "validate_every": 5,
+            "checkpoint_every": 3,
+            "keep_checkpoints": 2,
+            "log_every": 2,
+        }
+        return params.Pretrain(**(values | self.pretrain))
+
+    def batches(self, start: int) -> Iterator[dict[str, Any]]:
+        dataset = NoiseCaptions(start, self.num_iterations)
+        loader = DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
+        for iteration, batch in zip(range(start, self.num_iterations), loader, strict=True):
+            self.before_batch(iteration)
+            yield self.change_batch(iteration, batch)
+
+    def run(self) -> TrainingState:
+        schedule = params.Schedule(
+            name="cosine",
+            iterations=self.num_iterations,
+            warmup_iterations=2,
+            milestones=[],
+            gamma=0.1,
+        )
+        return train(
+            tiny_objective(),
+            optimizer=self.optimizer,
+            schedule=schedule,
+            pretrain=self.settings,
+            train_batches=self.batches,
+            val_batches=lambda: [noise_batch(-1), noise_batch(-2, batch_size=2, length=8)],
+            checkpoints=self.checkpoints,
+            device=torch.device("cpu"),
+            log=lambda figures, step: self.rows.append((figures, step)),
+        )
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, optimizer_params: params.Optimizer) -> Trainer:
+    changes = {"head_lr": 0.05, "lookahead_steps": 3}
+    return Trainer(tmp_path / "checkpoints", optimizer_params.model_copy(update=changes))

@@ -1,0 +1,134 @@
+"""Resume checkpoints: the newest few, whole or absent, for one configuration only."""
+
+import hashlib
+import json
+import logging
+import pickle
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.atomic import writing
+from components.errors import InputError
+
+FORMAT = "virtex-resume"
+VERSION = 1
+
+_logger = logging.getLogger(__name__)
+
+
+def configuration_key(sections: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Hash of all that a training run depends on; names its checkpoint folder.
+
+    Args:
+        sections: plain JSON values of the stage's sections, by name.
+        inputs: a digest of each input, by name.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    canonical = json.dumps({"sections": sections, "inputs": inputs}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint as read: after how many iterations it was made, and the state given to ``save``."""
+
+    path: Path
+    iteration: int
+    state: dict[str, Any]
+
+
+class CheckpointFolder:
+    """A folder of ``iteration_<count>.pt`` files.
+
+    Args:
+        folder: created at the first ``save``.
+        key: of the configuration, from ``configuration_key``; kept in every file.
+        keep: how many of the newest files stay, at least 1.
+    """
+
+    def __init__(self, folder: Path, key: str, keep: int) -> None:
+        self.folder = Path(folder)
+        self._key = key
+        self._keep = keep
+
+    def paths(self) -> list[Path]:
+        """The files there are, oldest first."""
+        return sorted(self.folder.glob("iteration_*.pt"), key=lambda path: int(path.stem.split("_")[1]))
+
+    def save(self, iteration: int, state: Mapping[str, Any]) -> Path:
+        """Write a checkpoint made after ``iteration`` iterations, then remove the oldest surplus ones.
+
+        Args:
+            iteration: iterations done.
+            state: tensors, numbers, strings and None in dicts and lists.
+
+        Raises:
+            OSError: if it cannot be written, for example to a full disk; earlier files stay.
+        """
+        path = self.folder / f"iteration_{iteration:09d}.pt"
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "key": self._key,
+            "iteration": iteration,
+            "state": dict(state),
+        }
+        with writing(path) as temporary, open(temporary, "wb") as file:
+            torch.save(content, file)
+        for surplus in self.paths()[: -self._keep]:
+            surplus.unlink()
+        return path
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that can be read, on the CPU; None if there is none.
+
+        A damaged file is passed over with a warning. What a killed writer left behind is removed.
+
+        Raises:
+            InputError: if the checkpoint belongs to another configuration.
+        """
+        for left_behind in self.folder.glob(".iteration_*.partial"):
+            left_behind.unlink()
+        for path in reversed(self.paths()):
+            try:
+                content = _read(path)
+            except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                _logger.warning("%s is damaged and passed over: %s", path, reason)
+                continue
+            if content["key"] != self._key:
+                raise InputError(
+                    f"{path}: made with another configuration or other data (its key is {content['key']}, "
+                    f"expected {self._key}); remove the folder {self.folder} to train from the beginning"
+                )
+            return Checkpoint(path, content["iteration"], content["state"])
+        return None
+
+    def remove(self) -> None:
+        """Delete the folder, once training has ended well and its outputs are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not verify the checksums
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        raise ValueError(str(error)) from error
+    if damaged is not None:
+        raise ValueError(f"wrong checksum of its part {damaged}")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise ValueError(f"not a {FORMAT} file of version {VERSION}")
+    missing = {"key", "iteration", "state"} - content.keys()
+    if missing:
+        raise ValueError(f"without {', '.join(sorted(missing))}")
+    return content

@@ -1,0 +1,73 @@
+"""A polite end: SIGINT and SIGTERM ask training to stop after the iteration in progress."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """Somebody asked to stop, and nothing is half done."""
+
+
+class StopRequest:
+    """Context in which both signals only set ``signal_number``; the loop looks at it and stops.
+
+    Once asked, the death of a data-loading worker, which may have got the signal as well, no
+    longer interrupts the iteration in progress. Outside the main thread nothing is installed.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def watch(self, batches: Iterable[T]) -> Iterator[T]:
+        """Pass batches on until somebody asks to stop.
+
+        Raises:
+            Stopped: instead of the next batch, once asked to stop; also when the loader fails
+                then, because its workers got the signal too.
+        """
+        iterator = iter(batches)
+        while True:
+            if self:
+                raise Stopped
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if self:
+                    raise Stopped from error
+                raise
+            yield batch
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_number is None:
+            self.signal_number = number
+            self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _ignore)
+            name = signal.Signals(number).name
+            print(f"\n{name}: stopping after this iteration", file=sys.stderr, flush=True)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    pass

@@ -1,0 +1,59 @@
+"""Loss over a validation set."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from components.errors import InputError
+from components.objectives.interface import Objective
+from components.training.batches import Batch, to_device
+from components.training.precision import autocast
+from components.training.random_state import unchanged_random_state
+
+
+def validate(
+    objective: Objective,
+    batches: Iterable[Batch],
+    device: torch.device,
+    precision: str = "fp32",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> dict[str, float]:
+    """Mean loss and mean of each of its parts over all predictions of all batches.
+
+    Batches count by their number of predictions (tokens), so that their size and the length of
+    their captions do not matter. The objective is in eval mode meanwhile and then in the mode it
+    was in; random generators stay as they were.
+
+    Returns:
+        ``loss`` and the parts by name.
+
+    Raises:
+        InputError: if there is nothing to predict.
+    """
+    sums: dict[str, Tensor] = {}
+    num_tokens = torch.zeros((), dtype=torch.int64, device=device)
+    with evaluating(objective), torch.inference_mode(), unchanged_random_state():
+        for batch in batches:
+            with autocast(device, precision):
+                output = objective(to_device(batch, device, memory_format))
+            num_tokens += output.num_tokens
+            for name, value in {"loss": output.loss, **output.parts}.items():
+                total = value.double() * output.num_tokens
+                sums[name] = sums[name] + total if name in sums else total
+    if not num_tokens:
+        raise InputError("the validation set is empty: it needs at least one image with a caption")
+    return {name: float(total / num_tokens) for name, total in sums.items()}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; afterwards each submodule is in the mode it was in."""
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for submodule, mode in modes:
+            submodule.training = mode

@@ -1,0 +1,17 @@
+import csv
+from pathlib import Path
+
+from components.training.history import History
+
+
+def test_rows_as_csv_with_a_cell_left_empty_where_a_value_is_missing(tmp_path: Path) -> None:
+    history = History(
+        train=[{"iteration": 2, "loss": 5.0}, {"iteration": 4, "loss": 4.0, "grad_norm": 0.1}],
+        val=[{"iteration": 4, "loss": 4.5}],
+    )
+    train_path, val_path = history.write_csv(tmp_path)
+    assert train_path.read_text() == "iteration,loss,grad_norm\n2,5.0,\n4,4.0,0.1\n"
+    with open(val_path, newline="") as file:
+        assert list(csv.DictReader(file)) == [{"iteration": "4", "loss": "4.5"}]
+    assert history.is_validated(4)
+    assert not history.is_validated(2)

@@ -1,0 +1,64 @@
+import io
+
+import pytest
+
+from components.training import progress
+from components.training.progress import Progress
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def test_a_pipe_gets_a_line_every_so_often(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(100, 40, stream) as shown:
+        shown.show({"loss": 4.25})
+        for _ in range(30):
+            clock.now += 1.0
+            shown.advance(16)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "iteration 50/100 (50%), 16.0 images/s, 0:00:50 left, loss 4.25"
+    assert [line.split("/")[0] for line in lines] == [
+        "iteration 50",
+        "iteration 60",
+        "iteration 70",
+        "iteration 70",
+    ]
+    assert "\r" not in stream.getvalue()
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    stream = Terminal()
+    with Progress(10, 5, stream) as shown:
+        for _ in range(5):
+            shown.advance(16)
+    last = stream.getvalue().rstrip().split("\r")[-1]
+    assert "100%" in last
+    assert "10/10 iterations" in last
+    assert "images/s, 0:00:00 left" in last
+
+
+def test_a_run_without_iterations_shows_nothing() -> None:
+    stream = io.StringIO()
+    with Progress(10, 10, stream):
+        pass
+    assert stream.getvalue() == ""
