@@ -15,6 +15,7 @@ LEAVES = {
     "components.paths",
     "components.machine",
     "components.params",
+    "components.stable_safetensors",
 }
 ROOMS = {  # room: the other rooms it may import
     "components.sources": set(),
@@ -33,7 +34,7 @@ ROOMS = {  # room: the other rooms it may import
     "components.export": {"components.models"},
     "components.tracking": set(),
     "components.params": {"components.errors", "components.atomic"},
-    "pipelines": set(),
+    "pipelines": {"components.tracking"},  # one MLflow store for stages and flows
 }
 
 

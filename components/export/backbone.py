@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from components.atomic import writing
 from components.errors import InputError
-from components.export.stable_safetensors import save_stable
+from components.stable_safetensors import save_stable
 from components.models.backbones import TorchvisionBackbone, backbone_names
 
 FORMAT = "virtex-backbone"

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from components.atomic import writing
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.interface import Objective
+from components.stable_safetensors import save_stable
 
 FORMAT = "virtex-captioner"
 VERSION = "1"
@@ -31,7 +31,7 @@ def save_captioner(path: Path, objective: Objective, config: ModelConfig) -> Non
     }
     metadata = {"format": FORMAT, "version": VERSION, "config": config.model_dump_json()}
     with writing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_stable(tensors, metadata, temporary)
 
 
 def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Objective, ModelConfig]:

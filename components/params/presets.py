@@ -102,10 +102,11 @@ def _parse_override(override: str) -> dict[str, Any]:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise InputError(f"--set {override}: expected section.key=value, such as pretrain.batch_size=128")
+    section, *rest = key.strip().split(".")
     value = YAML(typ="safe").load(text) if text.strip() else None
-    for part in reversed(key.strip().split(".")):
+    for part in reversed(rest):
         value = {part: value}
-    return value
+    return {section: value}
 
 
 def _round_trip() -> YAML:

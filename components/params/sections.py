@@ -145,7 +145,9 @@ class TextualHead(Section):
     @model_validator(mode="after")
     def _heads_divide(self) -> "TextualHead":
         if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of {self.num_heads} attention heads"
+            )
         return self
 
 

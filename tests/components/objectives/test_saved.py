@@ -84,7 +84,7 @@ def test_a_failed_write_leaves_the_old_file(
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("components.objectives.saved.save_file", full_disk)
+    monkeypatch.setattr("components.objectives.saved.save_stable", full_disk)
     config = make_config("captioning")
     with pytest.raises(OSError, match="no space"):
         save_captioner(saved, build_objective(config), config)

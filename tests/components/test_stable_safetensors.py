@@ -4,7 +4,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from components.export.stable_safetensors import save_stable
+from components.stable_safetensors import save_stable
 
 TENSORS = {"weight": torch.randn(3, 5), "count": torch.tensor(7), "half": torch.ones(3, dtype=torch.float16)}
 METADATA = {f"key {i}": f"wört {i}" for i in range(12)}
