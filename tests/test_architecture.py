@@ -25,6 +25,7 @@ ROOMS = {  # room: the other rooms it may import
     "components.objectives": {"components.models"},
     "components.training": {"components.objectives"},
     "components.benchmarks": {
+        "components.objectives",
         "components.data",
         "components.models",
         "components.training",

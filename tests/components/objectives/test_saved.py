@@ -80,7 +80,7 @@ def test_a_failed_write_leaves_the_old_file(
 ) -> None:
     before = saved.read_bytes()
 
-    def full_disk(tensors: object, path: Path, metadata: object) -> None:
+    def full_disk(tensors: object, metadata: object, path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
