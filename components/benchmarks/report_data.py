@@ -1,0 +1,171 @@
+"""What the report says, gathered from the stages' own files; what is missing is said, not fatal."""
+
+import csv
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from components import paths
+from components.benchmarks.published import BENCHMARKS, Benchmark, PublishedModel, Setup, published_model
+
+BACKBONES = ("virtex", "random")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One benchmark's figures in percent.
+
+    Attributes:
+        benchmark: which.
+        figures: by backbone; without those that have no result.
+        published: the paper's, or None.
+        problems: why a figure is absent, by backbone: "not run", or what is wrong with its file.
+    """
+
+    benchmark: Benchmark
+    figures: dict[str, float]
+    published: float | None
+    problems: dict[str, str]
+
+    @property
+    def difference(self) -> float | None:
+        """Pretrained minus random, in percentage points; None without both."""
+        if self.benchmark.compares_backbones and self.figures.keys() >= set(BACKBONES):
+            return self.figures["virtex"] - self.figures["random"]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Loss by iteration."""
+
+    iterations: list[float]
+    losses: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """All that the table and the picture show.
+
+    Attributes:
+        setup: of this run.
+        published: the model of the paper that the figures are held against.
+        results: one a benchmark, in the order of the report.
+        pretraining: metrics.json of pretraining, empty when there is none.
+        captioning: metrics.json of captioning, empty when there is none.
+        train_loss: of pretraining.
+        val_loss: of pretraining.
+        class_aps: VOC07 AP in percent by backbone and class.
+        missing: what ought to be there and is not or cannot be read, for people.
+    """
+
+    setup: Setup
+    published: PublishedModel
+    results: list[Result]
+    pretraining: dict[str, Any] = field(default_factory=dict)
+    captioning: dict[str, Any] = field(default_factory=dict)
+    train_loss: Curve | None = None
+    val_loss: Curve | None = None
+    class_aps: dict[str, dict[str, float]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def result(self, key: str) -> Result:
+        """The result of one benchmark by its key, such as ``voc07.mAP``."""
+        return next(result for result in self.results if result.benchmark.key == key)
+
+    def differences(self) -> list[tuple[str, Any, Any]]:
+        """What of the set-up differs from the published model's: (name, this run's, the paper's)."""
+        names = Setup.__dataclass_fields__
+        pairs = [(name, getattr(self.setup, name), getattr(self.published.setup, name)) for name in names]
+        return [(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]
+
+
+def gather(setup: Setup) -> ReportData:
+    """Read the results that are there; ``setup`` is what params.yaml knows of this run.
+
+    The numbers of images in it are taken from the results.
+    """
+    missing: list[str] = []
+    pretraining = _read_metrics(paths.stage_dir("pretrain"), missing)
+    captioning = _read_metrics(paths.stage_dir("caption"), missing)
+    store = _read_metrics(paths.stage_dir("lmdb", "train"), missing)
+    voc07 = _read_metrics(paths.stage_dir("voc07", BACKBONES[0]), missing)
+    setup = replace(setup, captioned_images=store.get("images"), voc07_test_images=voc07.get("num_test"))
+    published = published_model(setup)
+    return ReportData(
+        setup=setup,
+        published=published,
+        results=[_result(benchmark, published) for benchmark in BENCHMARKS],
+        pretraining=pretraining,
+        captioning=captioning,
+        train_loss=_read_curve(paths.stage_dir("pretrain") / "train.csv", missing),
+        val_loss=_read_curve(paths.stage_dir("pretrain") / "val.csv", missing),
+        class_aps={name: _read_class_aps(paths.stage_dir("voc07", name), missing) for name in BACKBONES},
+        missing=missing,
+    )
+
+
+def _result(benchmark: Benchmark, published: PublishedModel) -> Result:
+    figures: dict[str, float] = {}
+    problems: dict[str, str] = {}
+    for backbone in BACKBONES if benchmark.compares_backbones else BACKBONES[:1]:
+        folder = paths.stage_dir(benchmark.name, backbone if benchmark.compares_backbones else None)
+        unreadable: list[str] = []
+        metrics = _read_metrics(folder, unreadable)
+        value = metrics.get(benchmark.metric)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            figures[backbone] = float(value)
+        elif not (folder / "metrics.json").exists():
+            problems[backbone] = "not run"
+        else:
+            problems[backbone] = metrics.get("not_run") or (
+                unreadable[0] if unreadable else f"{folder / 'metrics.json'} has no {benchmark.metric}"
+            )
+    return Result(benchmark, figures, published.figures.get(benchmark.key), problems)
+
+
+def _read_metrics(folder: Path, missing: list[str]) -> dict[str, Any]:
+    path = folder / "metrics.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        missing.append(f"{path} is missing")
+        return {}
+    except (OSError, ValueError) as error:
+        missing.append(f"{path} cannot be read: {error}")
+        return {}
+    if not isinstance(value, dict):
+        missing.append(f"{path} is no table of figures")
+        return {}
+    return value
+
+
+def _read_curve(path: Path, missing: list[str]) -> Curve | None:
+    rows = _read_rows(path, missing, "iteration", "loss")
+    if not rows:
+        return None
+    return Curve([row["iteration"] for row in rows], [row["loss"] for row in rows])
+
+
+def _read_class_aps(folder: Path, missing: list[str]) -> dict[str, float]:
+    path = folder / "ap.csv"
+    rows = _read_rows(path, missing, "ap", label="class")
+    return {row["class"]: row["ap"] for row in rows}
+
+
+def _read_rows(
+    path: Path, missing: list[str], *columns: str, label: str | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a CSV file with ``columns`` as numbers and ``label`` as text; other columns are left out."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [
+                {column: float(row[column]) for column in columns} | ({label: row[label]} if label else {})
+                for row in csv.DictReader(file)
+            ]
+    except FileNotFoundError:
+        missing.append(f"{path} is missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing.append(f"{path} cannot be read: {type(error).__name__} {error}")
+    return []

@@ -1,0 +1,240 @@
+"""The report as Markdown for a terminal of 80 columns, and as JSON."""
+
+import textwrap
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from components.benchmarks.published import REMARKS, SOURCE, Setup
+from components.benchmarks.report_data import BACKBONES, ReportData, Result
+
+WIDTH = 80
+ABSENT = "–"
+SETUP_TITLES = {
+    "captions": "Captioned datasets",
+    "captioned_images": "Captioned images",
+    "backbone": "Backbone",
+    "objective": "Pretraining task",
+    "hidden_size": "Width of the textual head",
+    "num_layers": "Layers of the textual head",
+    "iterations": "Iterations",
+    "batch_size": "Batch size",
+    "voc07_test_images": "VOC07 test images",
+}
+
+
+def markdown(data: ReportData) -> str:
+    """The whole report; no line is longer than WIDTH."""
+    parts = [
+        "# What this run learned",
+        _wrap(headline(data)),
+        results_table(data.results),
+        _wrap(_legend(data)),
+        _wrap(comparability(data)),
+        "## Set-up",
+        _setup_table(data),
+        "## Pretraining",
+        _pretraining_table(data.pretraining),
+        "## VOC07 average precision by class",
+        _class_table(data.class_aps),
+    ]
+    if data.missing:
+        parts += ["## Missing", "\n".join(_wrap(f"- {text}", indent="  ") for text in data.missing)]
+    return "\n\n".join(parts) + "\n"
+
+
+def headline(data: ReportData) -> str:
+    """One sentence that says whether pretraining helped."""
+    voc07 = data.result("voc07.mAP")
+    caption = data.result("caption.CIDEr-D").figures.get("virtex")
+    captions = "" if caption is None else f" Its captions score CIDEr-D {caption:.1f}."
+    if voc07.difference is None:
+        return f"Whether pretraining helped is not known: VOC07 is not complete.{captions}"
+    ours, random = (voc07.figures[name] for name in BACKBONES)
+    verdict = "beats" if voc07.difference > 0 else "does not beat"
+    return (
+        f"The backbone pretrained on captions {verdict} the random one on VOC07: "
+        f"{ours:.1f} against {random:.1f} mAP ({voc07.difference:+.1f}).{captions}"
+    )
+
+
+def comparability(data: ReportData) -> str:
+    """Whether the figures may be held against the paper's."""
+    differences = [_within(SETUP_TITLES[name]) for name, _, _ in data.differences()]
+    if not differences:
+        return f"This run has the set-up of the paper's {data.published.name}."
+    return (
+        "**Not comparable with the paper's figures.** They are shown for orientation; this run differs in "
+        f"{_listed(differences)} (see Set-up)."
+    )
+
+
+def results_table(results: Sequence[Result]) -> str:
+    """Benchmarks by backbone, with the gain and the paper's figure."""
+    rows = [
+        [
+            result.benchmark.title,
+            result.benchmark.metric_title,
+            *(figure_text(result, backbone) for backbone in BACKBONES),
+            ABSENT if result.difference is None else f"{result.difference:+.1f}",
+            ABSENT if result.published is None else f"{result.published:.1f}",
+        ]
+        for result in results
+    ]
+    return table(["Benchmark", "Metric", "VirTex", "Random", "Gain", "Paper"], rows, text_columns=2)
+
+
+def report_json(data: ReportData) -> dict[str, Any]:
+    """The report for programs; figures in percent."""
+    return {
+        "format": "virtex-report",
+        "version": 1,
+        "results": [
+            {
+                "benchmark": result.benchmark.name,
+                "metric": result.benchmark.metric,
+                "figures": result.figures,
+                "difference": result.difference,
+                "published": result.published,
+                "problems": result.problems,
+            }
+            for result in data.results
+        ],
+        "published": {"source": SOURCE, "model": data.published.name},
+        "comparable": not data.differences(),
+        "setup": {
+            name: {"this_run": getattr(data.setup, name), "published": getattr(data.published.setup, name)}
+            for name in Setup.__dataclass_fields__
+        },
+        "pretraining": data.pretraining,
+        "captioning": data.captioning,
+        "voc07_class_ap": data.class_aps,
+        "missing": data.missing,
+    }
+
+
+def headline_figures(data: ReportData) -> dict[str, float]:
+    """The few figures for metrics.json; without those that are absent."""
+    voc07, caption = data.result("voc07.mAP"), data.result("caption.CIDEr-D")
+    figures = {
+        **{f"{name}_mAP": voc07.figures.get(name) for name in BACKBONES},
+        "difference": voc07.difference,
+        "CIDEr-D": caption.figures.get("virtex"),
+    }
+    return {name: value for name, value in figures.items() if value is not None}
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """A Markdown table with its columns aligned: the first ``text_columns`` left, the others right."""
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (
+            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return f"| {' | '.join(padded)} |"
+
+    rule = (
+        "-" * (width + 2) if column < text_columns else "-" * (width + 1) + ":"
+        for column, width in enumerate(widths)
+    )
+    return "\n".join([line(header), f"|{'|'.join(rule)}|", *(line(row) for row in rows)])
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03`` in hours, minutes and seconds."""
+    text = str(timedelta(seconds=round(seconds)))
+    return text.removeprefix("0:").removeprefix("0") if text.startswith("0:") else text
+
+
+def figure_text(result: Result, backbone: str) -> str:
+    """A backbone's figure, or in a word why there is none."""
+    if backbone in result.figures:
+        return f"{result.figures[backbone]:.1f}"
+    problem = result.problems.get(backbone)
+    return ABSENT if problem is None else "not run" if problem == "not run" else "failed"
+
+
+def _legend(data: ReportData) -> str:
+    remarks = [REMARKS[result.benchmark.key] for result in data.results if result.benchmark.key in REMARKS]
+    problems = [
+        f"{result.benchmark.title} of {backbone}: {problem}."
+        for result in data.results
+        for backbone, problem in result.problems.items()
+        if problem != "not run"
+    ]
+    return " ".join(
+        [
+            "In percent. VirTex is the backbone of this run, Random the same network untrained, Gain "
+            f"their difference. Paper is the published {data.published.name} ({SOURCE}).",
+            *remarks,
+            *problems,
+        ]
+    )
+
+
+def _setup_table(data: ReportData) -> str:
+    different = {name for name, _, _ in data.differences()}
+    rows = [
+        [
+            title,
+            _plain(getattr(data.setup, name)),
+            _plain(getattr(data.published.setup, name)),
+            "differs" if name in different else "",
+        ]
+        for name, title in SETUP_TITLES.items()
+    ]
+    return table(["", "This run", "Paper", ""], rows)
+
+
+def _pretraining_table(metrics: dict[str, Any]) -> str:
+    rows = [
+        [title, form(metrics[key])]
+        for key, title, form in (
+            ("train_loss", "Training loss", "{:.3f}".format),
+            ("val_loss", "Validation loss", "{:.3f}".format),
+            ("perplexity", "Validation perplexity", "{:.2f}".format),
+            ("iterations", "Iterations", "{:,.0f}".format),
+            ("images_seen", "Images seen", "{:,.0f}".format),
+            ("seconds", "Time", duration),
+            ("images_per_second", "Images/s", "{:,.1f}".format),
+        )
+        if isinstance(metrics.get(key), int | float)
+    ]
+    return table(["", "Value"], rows) if rows else "Not run."
+
+
+def _class_table(class_aps: dict[str, dict[str, float]]) -> str:
+    names = sorted(
+        {name for aps in class_aps.values() for name in aps},
+        key=lambda name: (-class_aps.get(BACKBONES[0], {}).get(name, 0.0), name),
+    )
+    if not names:
+        return "Not run."
+    rows = []
+    for name in names:
+        values = [class_aps.get(backbone, {}).get(name) for backbone in BACKBONES]
+        gain = ABSENT if None in values else f"{values[0] - values[1]:+.1f}"  # type: ignore[operator]
+        rows.append([name, *(ABSENT if value is None else f"{value:.1f}" for value in values), gain])
+    return table(["Class", "VirTex", "Random", "Gain"], rows)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return f"{value:,}" if isinstance(value, int) else textwrap.shorten(str(value), 24, placeholder=" …")
+
+
+def _within(title: str) -> str:
+    """A title inside a sentence; names in capitals stay."""
+    return title if title[:2].isupper() else title[0].lower() + title[1:]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)

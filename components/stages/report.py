@@ -1,0 +1,64 @@
+"""Stage ``report``: this run beside a random backbone and the paper's figures."""
+
+from components import params
+from components.atomic import write_json, write_text
+from components.benchmarks.published import Setup
+from components.benchmarks.report_data import gather
+from components.benchmarks.report_picture import draw_report
+from components.benchmarks.report_table import headline_figures, markdown, report_json
+from components.entry import run_stage
+from components.tracking import StageRun
+
+SECTIONS = (
+    params.Download,
+    params.Backbone,
+    params.TextualHead,
+    params.Objective,
+    params.Schedule,
+    params.Pretrain,
+)
+
+
+def main(
+    run: StageRun,
+    download: params.Download,
+    backbone: params.Backbone,
+    textual_head: params.TextualHead,
+    objective: params.Objective,
+    schedule: params.Schedule,
+    pretrain: params.Pretrain,
+) -> None:
+    """Write report.md, report.json and report.png from whatever results there are."""
+    data = gather(
+        Setup(
+            captions=_captions(download),
+            captioned_images=None,
+            backbone=backbone.name,
+            objective=objective.name,
+            hidden_size=textual_head.hidden_size,
+            num_layers=textual_head.num_layers,
+            iterations=schedule.iterations,
+            batch_size=pretrain.batch_size,
+            voc07_test_images=None,
+        )
+    )
+    text = markdown(data)
+    write_text(run.output_dir / "report.md", text)
+    write_json(run.output_dir / "report.json", report_json(data))
+    draw_report(run.output_dir / "report.png", data)
+    for name in ("report.md", "report.json", "report.png"):
+        run.artifact(run.output_dir / name)
+    run.metrics(headline_figures(data))
+    print(text, flush=True)
+
+
+def _captions(download: params.Download) -> str:
+    """Datasets that were pretrained on; ``coco`` alone is taken for COCO Captions."""
+    if download.source == "drawn_world":
+        return "drawn world"
+    names = list(download.folders.captions)
+    return "COCO Captions" if names == ["coco"] else " + ".join(names)
+
+
+if __name__ == "__main__":
+    run_stage("report", SECTIONS, main)

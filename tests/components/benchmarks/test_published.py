@@ -1,0 +1,31 @@
+from dataclasses import replace
+
+import pytest
+
+from components.benchmarks.published import BENCHMARKS, BEST_MODEL, MODELS, published_model
+
+
+def test_best_model_has_the_published_figures() -> None:
+    assert BEST_MODEL.figures["voc07.mAP"] == 88.7
+    assert BEST_MODEL.figures["imagenet_linear.top1"] == 53.8
+    assert BEST_MODEL.figures["caption.CIDEr-D"] == 94.0
+
+
+def test_every_figure_belongs_to_a_row_of_the_report() -> None:
+    keys = [benchmark.key for benchmark in BENCHMARKS]
+    assert len(keys) == len(set(keys))
+    assert {key for model in MODELS for key in model.figures} <= set(keys)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_a_run_is_held_against_the_model_of_its_architecture(model: object) -> None:
+    assert published_model(replace(model.setup, iterations=3, captions="mine")) is model  # type: ignore[attr-defined]
+
+
+def test_head_sizes_do_not_matter_without_a_transformer() -> None:
+    setup = replace(BEST_MODEL.setup, objective="token_classification", hidden_size=64, num_layers=9)
+    assert published_model(setup).figures["voc07.mAP"] == 88.8
+
+
+def test_an_unpublished_architecture_is_held_against_the_best_model() -> None:
+    assert published_model(replace(BEST_MODEL.setup, backbone="resnet18")) is BEST_MODEL

@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from components import params, paths
+from components.stages import report as stage
+from components.tracking import StageRun
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+CLASSES = {"cube": (81.0, 35.5), "ball <&|>": (62.25, 60.0), "cone": (40.0, 44.0)}
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def write_results() -> None:
+    """Made-up results of every stage the report reads."""
+    write_json(paths.stage_dir("lmdb", "train") / "metrics.json", {"images": 4000})
+    write_json(
+        paths.stage_dir("pretrain") / "metrics.json",
+        {
+            "train_loss": 3.2, "val_loss": 2.75, "perplexity": 3.95, "images_seen": 38400, "seconds": 372.4,
+            "images_per_second": 103.1, "iterations": 600,
+        },
+    )  # fmt: skip
+    curve = "iteration,loss,captioning_forward\n20,9.5,4\n40,6.5,3\n600,3.2,1.5\n"
+    (paths.stage_dir("pretrain") / "train.csv").write_text(curve)
+    (paths.stage_dir("pretrain") / "val.csv").write_text("iteration,loss\n0,10.5\n300,4.5\n600,2.75\n")
+    for column, backbone in enumerate(("virtex", "random")):
+        aps = {name: pair[column] for name, pair in CLASSES.items()}
+        folder = paths.stage_dir("voc07", backbone)
+        write_json(folder / "metrics.json", {"mAP": sum(aps.values()) / len(aps), "num_test": 600})
+        rows = "".join(f'"{name}",{ap},0.1,9,9,600\n' for name, ap in aps.items())
+        (folder / "ap.csv").write_text("class,ap,cost,positives,test_positives,test_images\n" + rows)
+    write_json(paths.stage_dir("caption") / "metrics.json", {"CIDEr-D": 71.23, "images": 200})
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+    monkeypatch.chdir(tmp_path)
+    paths.REPORT_DIR.mkdir(parents=True)
+    return StageRun("report", None, paths.REPORT_DIR, None)
+
+
+def make_report(run: StageRun) -> tuple[str, dict[str, Any], dict[str, float]]:
+    sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS]
+    stage.main(run, *sections)
+    text = (run.output_dir / "report.md").read_text(encoding="utf-8")
+    with Image.open(run.output_dir / "report.png") as picture:
+        assert picture.width == 2100
+    values = [json.loads((run.output_dir / name).read_text()) for name in ("report.json", "metrics.json")]
+    assert max(len(line) for line in text.splitlines()) <= 80
+    return text, values[0], values[1]
+
+
+def rows_of(text: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line[2:-2].split(" | ")] for line in text.splitlines() if line[:2] == "| "
+    ]
+
+
+def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.CaptureFixture[str]) -> None:
+    write_results()
+    text, report, figures = make_report(run)
+    assert "beats the random one on VOC07: 61.1 against 46.5 mAP (+14.6)" in " ".join(text.split())
+    assert ["VOC07 linear SVMs", "mAP", "61.1", "46.5", "+14.6", "88.7"] in rows_of(text)
+    assert ["Captioning", "CIDEr-D", "71.2", "–", "–", "94.0"] in rows_of(text)
+    assert ["ImageNet linear", "top-1", "not run", "not run", "–", "53.8"] in rows_of(text)
+    assert ["cone", "40.0", "44.0", "-4.0"] in rows_of(text)
+    assert ["Time", "6:12"] in rows_of(text)
+    assert "## Missing" not in text
+    assert figures == pytest.approx(
+        {"virtex_mAP": 61.0833, "random_mAP": 46.5, "difference": 14.5833, "CIDEr-D": 71.23}, abs=1e-3
+    )
+    assert report["voc07_class_ap"]["virtex"]["cube"] == 81.0
+    assert report["results"][0]["difference"] == pytest.approx(14.5833, abs=1e-3)
+    assert capsys.readouterr().out.strip() == text.strip()
+
+
+def test_says_what_makes_it_not_comparable(run: StageRun) -> None:
+    write_results()
+    text, report, _ = make_report(run)
+    assert "Not comparable with the paper's figures" in text
+    assert not report["comparable"]
+    assert report["setup"]["captioned_images"] == {"this_run": 4000, "published": 118_287}
+    assert ["Captioned datasets", "drawn world", "COCO Captions", "differs"] in rows_of(text)
+    assert ["Pretraining task", "bicaptioning", "bicaptioning", ""] in rows_of(text)
+
+
+def test_nothing_has_run(run: StageRun) -> None:
+    text, report, figures = make_report(run)
+    assert figures == {}
+    assert "is not known" in text
+    assert "- outputs/voc07/random/ap.csv is missing" in text
+    assert all(not result["figures"] for result in report["results"])
+
+
+def test_one_backbone_is_missing(run: StageRun) -> None:
+    write_results()
+    for path in paths.stage_dir("voc07", "random").iterdir():
+        path.unlink()
+    text, _, figures = make_report(run)
+    assert ["VOC07 linear SVMs", "mAP", "61.1", "not run", "–", "88.7"] in rows_of(text)
+    assert ["cube", "81.0", "–", "–"] in rows_of(text)
+    assert "difference" not in figures
+
+
+def test_broken_results_are_named_and_do_not_stop_it(run: StageRun) -> None:
+    write_results()
+    (paths.stage_dir("voc07", "random") / "metrics.json").write_text("{")
+    (paths.stage_dir("voc07", "virtex") / "ap.csv").write_text("class,cost\ncube,1\n")
+    (paths.stage_dir("pretrain") / "val.csv").write_text("iteration,loss\n1,high\n")
+    write_json(paths.stage_dir("caption") / "metrics.json", {"images": 0, "not_run": "it writes no captions"})
+    text, report, _ = make_report(run)
+    assert ["VOC07 linear SVMs", "mAP", "61.1", "failed", "–", "88.7"] in rows_of(text)
+    flat = " ".join(text.split())
+    assert "outputs/voc07/random/metrics.json cannot be read" in flat
+    assert "Captioning of virtex: it writes no captions." in flat
+    assert "outputs/pretrain/val.csv cannot be read" in flat
+    assert len(report["missing"]) == 2
+
+
+def test_a_result_of_a_later_benchmark_takes_its_row(run: StageRun) -> None:
+    for backbone, value in (("virtex", 20.0), ("random", 5.0)):
+        write_json(paths.stage_dir("imagenet_linear", backbone) / "metrics.json", {"top1": value})
+    text, _, _ = make_report(run)
+    assert ["ImageNet linear", "top-1", "20.0", "5.0", "+15.0", "53.8"] in rows_of(text)
