@@ -8,6 +8,7 @@ from components.export.backbone import example_images, export_backbone, load_bac
 from components.objectives.saved import load_captioner
 from components.tracking import StageRun
 
+SECTIONS = ()
 NAME = "virtex"
 
 
@@ -34,4 +35,4 @@ def main(run: StageRun) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("export", (), main)
+    run_stage("export", SECTIONS, main)
