@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, num_iterations: int, start_iteration: int, stream: TextIO | None = None) -> None:
         self._num_iterations = num_iterations
-        self._start_iteration = self._iteration = start_iteration
+        self._start_iteration = self._iteration = self._last_iteration = start_iteration
         self._stream = stream or sys.stderr
         self._figures = ""
         self._num_images = 0
@@ -46,7 +46,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._num_images:
+        elif self._iteration > self._last_iteration:
             self._write_line()
 
     def advance(self, num_images: int) -> None:
@@ -72,6 +72,7 @@ class Progress:
 
     def _write_line(self) -> None:
         self._last_line = time.monotonic()
+        self._last_iteration = self._iteration
         share = self._iteration / self._num_iterations
         line = f"iteration {self._iteration}/{self._num_iterations} ({share:.0%}), {self._rates()}"
         print(line, file=self._stream, flush=True)

@@ -37,13 +37,17 @@ def test_a_pipe_gets_a_line_every_so_often(clock: Clock) -> None:
             shown.advance(16)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "iteration 50/100 (50%), 16.0 images/s, 0:00:50 left, loss 4.25"
-    assert [line.split("/")[0] for line in lines] == [
-        "iteration 50",
-        "iteration 60",
-        "iteration 70",
-        "iteration 70",
-    ]
+    assert [line.split("/")[0] for line in lines] == ["iteration 50", "iteration 60", "iteration 70"]
     assert "\r" not in stream.getvalue()
+
+
+def test_a_pipe_gets_the_last_iteration_too(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(3, 0, stream) as shown:
+        for _ in range(3):
+            clock.now += 1.0
+            shown.advance(16)
+    assert stream.getvalue() == "iteration 3/3 (100%), 16.0 images/s, 0:00:00 left\n"
 
 
 def test_a_terminal_gets_a_bar() -> None:

@@ -1,0 +1,152 @@
+"""Stage 4, ``pretrain``: learn a backbone and a textual head from captioned images."""
+
+import hashlib
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components import machine, params, paths
+from components.data.batch import collate_captions
+from components.data.dataset import TrainDataset, ValDataset
+from components.data.loader import train_loader, val_loader
+from components.data.store import CaptionStore
+from components.data.transforms import EvalTransform, TrainTransform
+from components.entry import run_stage
+from components.errors import InputError
+from components.objectives.build import ModelConfig, build_objective
+from components.objectives.saved import save_captioner
+from components.text.tokenizer import CaptionTokenizer
+from components.tracking import StageRun
+from components.training.checkpoints import CheckpointFolder, configuration_key
+from components.training.curves import draw_losses
+from components.training.inference import Logits, logits_inputs
+from components.training.loop import train
+from components.training.state import TrainingState
+
+SECTIONS = (
+    params.Augmentation,
+    params.Backbone,
+    params.TextualHead,
+    params.Objective,
+    params.Optimizer,
+    params.Schedule,
+    params.Pretrain,
+)
+SUPPORTED = ("bicaptioning", "captioning", "token_classification")  # the loader's batches suffice for these
+FINGERPRINT_RECORDS = 256
+
+
+def main(
+    run: StageRun,
+    augmentation: params.Augmentation,
+    backbone: params.Backbone,
+    textual_head: params.TextualHead,
+    objective: params.Objective,
+    optimizer: params.Optimizer,
+    schedule: params.Schedule,
+    pretrain: params.Pretrain,
+) -> None:
+    """Train, from the newest checkpoint of this very configuration if there is one; write the captioner."""
+    if objective.name not in SUPPORTED:
+        raise InputError(f"objective.name: {objective.name} has no data yet; choose {', '.join(SUPPORTED)}")
+    device = torch.device(machine.device_name())
+    on_gpu = device.type == "cuda"
+    torch.backends.cudnn.benchmark = on_gpu
+    num_workers = machine.num_cpus() if on_gpu else max(1, machine.num_cpus() - 1)
+
+    tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
+    config = ModelConfig(
+        backbone=backbone, textual_head=textual_head, objective=objective, vocab_size=tokenizer.vocab_size
+    )
+    train_store, val_store = (CaptionStore(paths.lmdb_path(split)) for split in ("train", "val"))
+    max_length = textual_head.max_caption_length
+    train_dataset = TrainDataset(
+        train_store,
+        TrainTransform(augmentation),
+        tokenizer,
+        max_caption_length=max_length,
+        seed=pretrain.seed,
+    )
+    val_transform = EvalTransform(augmentation.crop_size, augmentation.crop_size)
+    val_dataset = ValDataset(val_store, val_transform, tokenizer, max_caption_length=max_length)
+    val_batches = val_loader(
+        val_dataset, batch_size=pretrain.batch_size, num_workers=num_workers, pin_memory=on_gpu
+    )
+    sections = (augmentation, backbone, textual_head, objective, optimizer, schedule, pretrain)
+    checkpoints = _checkpoints(sections, pretrain.keep_checkpoints, train_store, val_store)
+
+    torch.manual_seed(pretrain.seed)
+    model = build_objective(config)
+    state = train(
+        model,
+        optimizer=optimizer,
+        schedule=schedule,
+        pretrain=pretrain,
+        train_batches=lambda done: train_loader(
+            train_dataset,
+            batch_size=pretrain.batch_size,
+            start_iteration=done,
+            num_iterations=schedule.iterations,
+            num_workers=num_workers,
+            pin_memory=on_gpu,
+        ),
+        val_batches=lambda: val_batches,
+        checkpoints=checkpoints,
+        device=device,
+        log=run.log,
+    )
+    _write(run, state, config)
+    example = collate_captions([val_dataset[0], val_dataset[len(val_dataset) - 1]])
+    run.model("captioner", Logits(model), logits_inputs(model, example))
+    checkpoints.remove()
+
+
+def _write(run: StageRun, state: TrainingState, config: ModelConfig) -> None:
+    save_captioner(paths.CAPTIONER, state.objective, config)
+    for path in state.history.write_csv(run.output_dir):
+        run.artifact(path)
+    run.metrics(summary(state))
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder, "loss.png")
+        draw_losses(picture, state.history)
+        run.artifact(picture)
+
+
+def summary(state: TrainingState) -> dict[str, Any]:
+    """What goes into metrics.json; losses are nats a token, perplexity is averaged over directions."""
+    train, val = state.history.train[-1], state.history.val[-1]
+    parts = {name: value for name, value in val.items() if name not in ("iteration", "loss")}
+    return {
+        "train_loss": train["loss"],
+        "val_loss": val["loss"],
+        "val": parts,
+        "perplexity": math.exp(min(val["loss"] / len(parts), 700.0)),
+        "best_val_loss": min(row["loss"] for row in state.history.val),
+        "iterations": state.iteration,
+        "images_seen": state.num_images,
+        "seconds": round(state.seconds, 3),
+        "images_per_second": round(state.num_images / state.seconds, 2),
+    }
+
+
+def _checkpoints(sections: tuple[params.Section, ...], keep: int, *stores: CaptionStore) -> CheckpointFolder:
+    inputs = {str(store.path): _fingerprint(store) for store in stores}
+    inputs["tokenizer"] = hashlib.sha256(paths.TOKENIZER_MODEL.read_bytes()).hexdigest()
+    key = configuration_key({type(s).__name__: s.model_dump(mode="json") for s in sections}, inputs)
+    return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)
+
+
+def _fingerprint(store: CaptionStore) -> str:
+    """Digest of a store's metadata, size, and of some hundred records spread over it."""
+    digest = hashlib.sha256(f"{store.metadata} {store.path.stat().st_size}".encode())
+    for index in range(0, len(store), max(1, len(store) // FINGERPRINT_RECORDS)):
+        record = store.get(index)
+        digest.update(repr((record.image_id, record.captions)).encode() + record.image)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    run_stage("pretrain", SECTIONS, main)

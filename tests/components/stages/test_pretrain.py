@@ -1,0 +1,156 @@
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+
+from components import params, paths
+from components.data.build import build_store
+from components.errors import InputError
+from components.objectives.saved import load_captioner
+from components.sources.captioned import CaptionedImage
+from components.stages import pretrain as stage
+from components.text.tokenizer import train_tokenizer
+from components.tracking.stage_run import StageRun
+
+REPOSITORY = Path(stage.__file__).parents[2]
+CHANGES: dict[str, dict[str, Any]] = {
+    "augmentation": {"crop_size": 32},
+    "textual_head": {"hidden_size": 64, "max_caption_length": 12},
+    "schedule": {"iterations": 8, "warmup_iterations": 2},
+    "pretrain": {"batch_size": 4, "validate_every": 4, "checkpoint_every": 2, "log_every": 2},
+}
+PROGRAM = """
+import torch
+from pathlib import Path
+from components.params import read_section
+from components.stages import pretrain
+from components.tracking.stage_run import StageRun
+torch.set_num_threads(1)
+run = StageRun("pretrain", None, Path("outputs/pretrain"), record=None)
+pretrain.main(run, *(read_section(section) for section in pretrain.SECTIONS))
+"""
+
+
+@pytest.fixture
+def sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[params.Section]:
+    """A working directory with params.yaml, a tokenizer and both stores, of grey pictures."""
+    yaml = YAML()
+    tree = yaml.load(REPOSITORY / "params.yaml")
+    for name, values in CHANGES.items():
+        tree[name].update(values)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
+    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "2")
+    yaml.dump(tree, tmp_path / "params.yaml")
+    captions = [f"a {word} square to the left of {word}s" for word in ("grey", "pale", "dark", "black")]
+    pictures = []
+    for index in range(8):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(np.full((40, 48, 3), 30 * index, np.uint8)).save(path)
+        pictures.append(CaptionedImage(f"grey/{index}", "grey", path, (captions[index % 4], "a square")))
+    for split, kept in (("train", pictures), ("val", pictures[:3])):
+        build_store(paths.lmdb_path(split), kept, num_workers=1, progress=False, **_lmdb_options())
+    train_tokenizer(captions, 30, paths.TOKENIZER_MODEL)
+    return [params.read_section(section) for section in stage.SECTIONS]
+
+
+def _lmdb_options() -> dict[str, Any]:
+    return {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}
+
+
+def _run() -> StageRun:
+    output_dir = paths.stage_dir("pretrain")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    return StageRun("pretrain", None, output_dir, record=None)
+
+
+def _digest() -> str:
+    return hashlib.sha256(paths.CAPTIONER.read_bytes()).hexdigest()
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with open(paths.stage_dir("pretrain") / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.integration
+def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[params.Section]) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        stage.main(_run(), *sections)
+    finally:
+        torch.set_num_threads(threads)
+    whole = _digest()
+    metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
+    assert metrics["iterations"] == 8
+    assert metrics["images_seen"] == 32
+    assert metrics["val_loss"] == pytest.approx(sum(metrics["val"].values()))
+    assert set(metrics["val"]) == {"captioning_forward", "captioning_backward"}
+    assert [row["iteration"] for row in _rows("train.csv")] == ["2", "4", "6", "8"]
+    assert [row["iteration"] for row in _rows("val.csv")] == ["4", "8"]
+    captioner, config = load_captioner(paths.CAPTIONER)
+    assert config.vocab_size == 30
+    assert captioner.visual is not None
+    assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
+    val_rows = _rows("val.csv")
+
+    paths.CAPTIONER.unlink()
+    killed = subprocess.Popen([sys.executable, "-c", PROGRAM], env=_environment())
+    deadline = time.monotonic() + 120
+    while not list(paths.SCRATCH_DIR.glob("pretrain/*/iteration_*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    assert killed.wait() < 0
+    assert not paths.CAPTIONER.exists()
+    resumed = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=_environment(), check=True, capture_output=True, text=True
+    )
+    assert "continuing after iteration" in resumed.stdout
+    assert "iteration 8/8 (100%)" in resumed.stderr
+    assert _digest() == whole
+    assert _rows("val.csv") == val_rows
+    assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+
+
+def test_an_objective_without_data_is_refused(sections: list[params.Section]) -> None:
+    sections[3] = params.Objective(name="masked_lm")
+    with pytest.raises(InputError, match="masked_lm has no data"):
+        stage.main(_run(), *sections)
+
+
+def test_the_checkpoint_folder_follows_configuration_and_data(sections: list[params.Section]) -> None:
+    def key() -> str:
+        stores = [stage.CaptionStore(paths.lmdb_path(split)) for split in ("train", "val")]
+        return stage._checkpoints(tuple(sections), 2, *stores).folder.name
+
+    before = key()
+    assert key() == before
+    sections[-1] = sections[-1].model_copy(update={"seed": 1})
+    assert key() != before
+    sections[-1] = sections[-1].model_copy(update={"seed": 0})
+    train_tokenizer(["other words altogether, my dear"], 25, paths.TOKENIZER_MODEL)
+    assert key() != before
+
+
+@pytest.mark.parametrize("lost", ["tokenizer", "lmdb"])
+def test_missing_inputs_are_named(sections: list[params.Section], lost: str) -> None:
+    path = {"tokenizer": paths.TOKENIZER_MODEL, "lmdb": paths.lmdb_path("train")}[lost]
+    path.unlink()
+    with pytest.raises(InputError, match=path.name):
+        stage.main(_run(), *sections)
