@@ -71,7 +71,7 @@ class CheckpointFolder:
             state: tensors, numbers, strings and None in dicts and lists.
 
         Raises:
-            OSError: if it cannot be written, for example to a full disk; earlier files stay.
+            OSError: naming the file, if it cannot be written, say to a full disk; earlier files stay.
         """
         path = self.folder / f"iteration_{iteration:09d}.pt"
         content = {
@@ -81,8 +81,8 @@ class CheckpointFolder:
             "iteration": iteration,
             "state": dict(state),
         }
-        with writing(path) as temporary, open(temporary, "wb") as file:
-            torch.save(content, file)
+        with writing(path) as temporary:
+            _write(temporary, content, path)
         for surplus in self.paths()[: -self._keep]:
             surplus.unlink()
         return path
@@ -115,6 +115,17 @@ class CheckpointFolder:
     def remove(self) -> None:
         """Delete the folder, once training has ended well and its outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _write(temporary: Path, content: dict[str, Any], path: Path) -> None:
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:  # torch hides a failed write behind a RuntimeError of its own
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

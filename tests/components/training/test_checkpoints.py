@@ -106,16 +106,18 @@ def test_another_configuration_is_refused(folder: CheckpointFolder) -> None:
         other.latest()
 
 
-def test_a_full_disk_leaves_the_earlier_files(folder: CheckpointFolder) -> None:
+@pytest.mark.parametrize("num_numbers", [1000, 1_000_000], ids=["at_the_end", "midway"])
+def test_a_full_disk_leaves_the_earlier_files(folder: CheckpointFolder, num_numbers: int) -> None:
     folder.save(10, _state(10))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large") as raised:
-            folder.save(20, _state(20))
+            folder.save(20, {"weights": torch.zeros(num_numbers)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert raised.value.errno == errno.EFBIG
+    assert "iteration_000000020.pt" in str(raised.value)
     assert [path.name for path in folder.folder.iterdir()] == ["iteration_000000010.pt"]
 
 
