@@ -6,8 +6,8 @@ from PIL import Image, ImageDraw
 from components.sources.drawn_world.looks import COLOURS
 
 BACKGROUNDS = ("plain", "shaded", "cloudy", "cluttered")
-BACKGROUND_WEIGHTS = (0.25, 0.25, 0.25, 0.25)
-CONTRAST = 105.0  # least RGB distance wanted between the background and the objects' colours
+BACKGROUND_WEIGHTS = (0.35, 0.30, 0.20, 0.15)
+CONTRAST = 120.0  # least RGB distance wanted between the background and the objects' colours
 
 
 def draw_background(
@@ -41,7 +41,7 @@ def draw_background(
 def _muted(colours: set[str], rng: np.random.Generator) -> np.ndarray:
     """The best of a few random muted colours, as far as needed from all object colours, (3,) float32."""
     grey = rng.uniform(55, 205, (8, 1))
-    candidates = grey + rng.uniform(-28, 28, (8, 3))
+    candidates = grey + rng.uniform(-24, 24, (8, 3))
     named = np.array([COLOURS[name] for name in sorted(colours)])
     distance = np.linalg.norm(candidates[:, None] - named, axis=2).min(axis=1)
     far_enough = np.flatnonzero(distance >= CONTRAST)

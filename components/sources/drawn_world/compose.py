@@ -33,7 +33,7 @@ class SceneStyle:
         subject_texture: its texture; None for any.
     """
 
-    count_weights: tuple[float, ...] = (0.12, 0.26, 0.28, 0.20, 0.14)
+    count_weights: tuple[float, ...] = (0.36, 0.30, 0.19, 0.10, 0.05)
     crowd_share: float = 0.0
     hard_share: float = 0.0
     subject_shape: str | None = None

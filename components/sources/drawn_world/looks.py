@@ -17,16 +17,16 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 COLOUR_NAMES = tuple(COLOURS)
 
 TEXTURES = ("plain", "striped", "dotted", "checked")
-TEXTURE_WEIGHTS = (0.46, 0.22, 0.18, 0.14)
+TEXTURE_WEIGHTS = (0.70, 0.12, 0.10, 0.08)
 
 SIZES = ("small", "medium", "large")
-SIZE_WEIGHTS = (0.25, 0.45, 0.30)
+SIZE_WEIGHTS = (0.20, 0.45, 0.35)
 RADIUS_RANGE: dict[str, tuple[float, float]] = {  # as a share of the picture's shorter side
     "tiny": (0.035, 0.045),
-    "small": (0.09, 0.12),
-    "medium": (0.14, 0.185),
-    "large": (0.21, 0.26),
-    "dominant": (0.26, 0.38),
+    "small": (0.13, 0.16),
+    "medium": (0.19, 0.25),
+    "large": (0.28, 0.36),
+    "dominant": (0.30, 0.40),
 }
 
 
@@ -48,7 +48,7 @@ def shade(colour: str, rng: np.random.Generator) -> np.ndarray:
 def second_tone(tone: np.ndarray) -> np.ndarray:
     """The other tone of a two-tone texture: lighter for dark colours, darker for light ones."""
     brightness = tone @ np.array([0.3, 0.59, 0.11], dtype=np.float32)
-    return tone * 0.52 if brightness > 120 else tone + (255 - tone) * 0.52
+    return tone * 0.66 if brightness > 120 else tone + (255 - tone) * 0.38
 
 
 def paint(

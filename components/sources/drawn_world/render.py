@@ -14,7 +14,7 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     for placed in scene.everything:
         _paint_over(picture, placed, rng)
     light = rng.uniform(0.88, 1.08)
-    grain = rng.standard_normal(scene.size, dtype=np.float32)[..., None] * np.float32(rng.uniform(1, 5))
+    grain = rng.standard_normal(scene.size, dtype=np.float32)[..., None] * np.float32(rng.uniform(1, 3.5))
     return np.clip(picture * np.float32(light) + grain, 0, 255).astype(np.uint8)
 
 

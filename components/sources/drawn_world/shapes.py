@@ -78,16 +78,6 @@ def _crescent() -> Points:
     return points + np.array([0.15, 0.0])
 
 
-def _drop() -> Points:
-    t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    x = 0.68 * np.sin(t) * np.sin(t / 2) ** 1.4
-    return np.stack([x * 1.15, -np.cos(t)], axis=1)
-
-
-def _gear(num_teeth: int = 8) -> Points:
-    return _polar(lambda angle: np.where(np.arange(len(angle)) % 4 < 2, 1.0, 0.7), 4 * num_teeth)
-
-
 _SQUARE = _regular(4) @ np.array([[1, 1], [-1, 1]]) / 2**0.5
 _TRIANGLE = _regular(3) + np.array([0.0, 0.2])
 _DIAMOND = _table((0, -1), (0.62, 0), (0, 1), (-0.62, 0))
@@ -95,7 +85,6 @@ _ARROW = _table(
     (-0.95, -0.26), (0.1, -0.26), (0.1, -0.75), (1, 0), (0.1, 0.75), (0.1, 0.26), (-0.95, 0.26)
 )  # fmt: skip
 _FLOWER = _polar(lambda angle: 0.72 + 0.28 * np.cos(5 * angle), 60)
-_BOLT = _table((0.3, -1), (-0.55, 0.15), (-0.05, 0.15), (-0.3, 1), (0.55, -0.25), (0.05, -0.25))
 _HOUSE = _table(
     (0, -0.95), (0.85, -0.15), (0.62, -0.15), (0.62, 0.8), (-0.62, 0.8), (-0.62, -0.15), (-0.85, -0.15)
 )  # fmt: skip
@@ -111,12 +100,8 @@ SHAPES: tuple[Shape, ...] = (
     Shape("heart", "hearts", _heart(), "Curved", "a figure with two lobes and a point"),
     Shape("crescent", "crescents", _crescent(), "Curved", "the figure of a young moon", any_direction=True),
     Shape("diamond", "diamonds", _DIAMOND, "Cornered", "a tall rhombus standing on a corner"),
-    Shape("hexagon", "hexagons", _regular(6), "Cornered", "a figure with six equal sides"),
     Shape("arrow", "arrows", _ARROW, "Cornered", "a shaft with a pointed head", any_direction=True),
-    Shape("drop", "drops", _drop(), "Curved", "falling water, round below and pointed above"),
     Shape("flower", "flowers", _FLOWER, "Curved", "a figure with five round petals"),
-    Shape("gear", "gears", _gear(), "Round", "a wheel with teeth"),
-    Shape("bolt", "bolts", _BOLT, "Cornered", "a zigzag of lightning"),
     Shape("house", "houses", _HOUSE, "Cornered", "a block under a pointed roof"),
 )
 

@@ -60,11 +60,11 @@ def draw_sprite(
         rng: the scene's random numbers.
     """
     shape = SHAPE_BY_NAME[shape_name]
-    turn = np.deg2rad(rng.uniform(-18, 18))
+    turn = np.deg2rad(rng.uniform(-10, 10))
     quarter = rng.integers(4)
     if shape.any_direction:
         turn += quarter * np.pi / 2
-    stretch = rng.uniform(0.92, 1.09)
+    stretch = rng.uniform(0.94, 1.06)
     mirror = rng.choice((-1.0, 1.0))
     pose = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     pose = np.diag([mirror * stretch, 1 / stretch]) @ pose * radius

@@ -11,8 +11,8 @@ from components.sources.drawn_world.scene import Scene
 NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
 # fmt: off
 NOUNS = [
-    "circle", "square", "triangle", "star", "cross", "ring", "heart", "crescent", "diamond", "hexagon",
-    "arrow", "drop", "flower", "gear", "bolt", "house",
+    "circle", "square", "triangle", "star", "cross", "ring", "heart", "crescent", "diamond", "arrow",
+    "flower", "house",
 ]
 # fmt: on
 PLURALS = {noun + ("es" if noun == "cross" else "s"): noun for noun in NOUNS}
