@@ -30,7 +30,7 @@ from pipelines.preparation import prepare
 from pipelines.record import PipelineRecord, open_record
 from pipelines.stage import Outcome, StageRunner
 from pipelines.stopping import interrupt_held_back, stop_on_signals, stop_when
-from pipelines.workspace import run_lock
+from pipelines.workspace import remember_servers, run_lock
 
 _STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
 
@@ -53,6 +53,7 @@ def start_server() -> None:
     """Start the temporary server, if none is configured, so that Ctrl-C in a terminal does not reach it."""
     with interrupt_held_back(), get_client(sync_client=True) as client:
         client.api_healthcheck()
+    remember_servers(Path.cwd())
 
 
 def _flow_run_name() -> str:
@@ -131,7 +132,9 @@ def _run_stages(plan: Plan, runner: StageRunner, unchanged: frozenset[str]) -> N
         futures[stage.name] = named.submit(
             stage, runner, stage.name in unchanged, wait_for=above, return_state=False
         )
-    wait(list(futures.values()))
+    unfinished = set(futures.values())
+    while unfinished:  # a thread that waits without end may sleep through its signals
+        unfinished = wait(list(unfinished), timeout=0.5).not_done
 
 
 def _end(outcomes: dict[str, Outcome], stop: threading.Event) -> str:

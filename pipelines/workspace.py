@@ -12,7 +12,7 @@ import psutil
 
 from components.atomic import write_json
 from components.errors import InputError
-from components.tracking.processes import process_mark
+from components.tracking.processes import is_alive, process_mark
 from pipelines.child import group_processes, stop_group
 
 STATE_DIR = Path(".virtex")
@@ -60,11 +60,33 @@ def remember_group(root: Path, stage: str, group: int) -> Path:
     return path
 
 
+def remember_servers(root: Path) -> None:
+    """Note the temporary Prefect server among our children: killed outright, we would leave it behind."""
+    servers = [child for child in psutil.Process().children() if "uvicorn" in child.cmdline()]
+    write_json(root / STATE_DIR / "servers.json", [process_mark(server.pid) for server in servers])
+
+
+def _end_servers(root: Path) -> None:
+    path = root / STATE_DIR / "servers.json"
+    try:
+        marks = [str(mark) for mark in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return
+    for mark in filter(is_alive, marks):
+        with contextlib.suppress(psutil.Error):
+            server = psutil.Process(int(mark.split()[0]))
+            if server.ppid() == os.getpid():
+                return
+            server.terminate()
+    path.unlink()
+
+
 def end_leftovers(root: Path) -> list[str]:
     """Stop stage processes that outlived the run that started them; returns their stages' names.
 
     To be called with the run lock held.
     """
+    _end_servers(root)
     ended = []
     for path in sorted((root / STATE_DIR / "stages").glob("*.json")):
         try:

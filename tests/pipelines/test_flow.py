@@ -1,0 +1,260 @@
+"""The whole flow on a small repository, as a user starts it: one workspace, one story.
+
+The tests build on each other in file order: a first run, one with nothing to do, a failure, a
+Ctrl-C, a killed run and its successor.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+DVC_YAML = """
+stages:
+  first:
+    cmd: python stage.py first
+    deps: [source.txt]
+    params: [tokenize.vocab_size]
+    outs: [outputs/first/out.txt, outputs/first/mlflow_run.json]
+  part:
+    matrix: {half: [a, b]}
+    cmd: python part.py ${item.half}
+    deps: [outputs/first/out.txt]
+    outs: ["outputs/part/${item.half}.txt"]
+  last:
+    cmd: python stage.py last
+    deps: [outputs/part/a.txt, outputs/part/b.txt]
+    outs: [outputs/last/out.txt, outputs/last/mlflow_run.json, outputs/last/metrics.json]
+    meta: {timeout_seconds: 300, tags: [quick]}
+"""
+
+STAGE = """
+import shutil, sys, time
+from pathlib import Path
+from components.tracking import stage_run
+
+name = sys.argv[1]
+source = "outputs/part/a.txt" if name == "last" else "source.txt"
+with stage_run(name, None, {"tokenize": {"vocab_size": 1}}) as run:
+    print("hello from", name, flush=True)
+    run.log({"loss": 1.0}, 1)
+    run.metrics({"figure": 7})
+    (run.output_dir / "out.txt").write_text("half-written")
+    if name == "last" and Path("control/fail").exists():
+        print("last: error: the input is bad", file=sys.stderr)
+        sys.exit(2)
+    if name == "last" and Path("control/sleep").exists():
+        Path("control/sleeping").touch()
+        time.sleep(600)
+    shutil.copy(source, run.output_dir / "out.txt")
+"""
+
+PART = """
+import shutil, sys, time
+from pathlib import Path
+
+half, other = sys.argv[1], {"a": "b", "b": "a"}[sys.argv[1]]
+Path("outputs/part").mkdir(parents=True, exist_ok=True)
+Path(f"control/part-{half}").touch()
+limit = time.monotonic() + 120
+while not Path(f"control/part-{other}").exists():  # each waits until the other runs too
+    assert time.monotonic() < limit, "the other half never started beside this one"
+    time.sleep(0.05)
+shutil.copy("outputs/first/out.txt", f"outputs/part/{half}.txt")
+"""
+
+
+class Workspace:
+    def __init__(self, root: Path, prefect_url: str) -> None:
+        self.root = root
+        hidden = ("MLFLOW_", "VIRTEX_", "PREFECT_")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+        self.environment |= {
+            "PYTHONPATH": str(REPOSITORY),
+            "PREFECT_API_URL": prefect_url,
+            "VIRTEX_MAX_PARALLEL": "2",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines.run", *arguments],
+            cwd=self.root,
+            env={k: v for k, v in (self.environment | variables).items() if v},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        process = self.start(*arguments, **variables)
+        output, _ = process.communicate(timeout=280)
+        return process.returncode, output
+
+    def start_and_wait_for_sleep(self, **variables: str) -> subprocess.Popen[str]:
+        (self.root / "control" / "sleeping").unlink(missing_ok=True)
+        (self.root / "control" / "sleep").touch()
+        process = self.start(**variables)
+        limit = time.monotonic() + 240
+        while not (self.root / "control" / "sleeping").exists():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        return process
+
+    def text(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def change(self, text: str) -> None:
+        (self.root / "source.txt").write_text(text)
+        for marker in (self.root / "control").glob("part-*"):
+            marker.unlink()
+
+    def runs(self) -> list:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.root}/mlflow.db")
+        return client.search_runs([client.get_experiment_by_name("virtex").experiment_id])
+
+    def stage_processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                at_work = "VIRTEX_STAGE" in process.environ() and process.cwd() == str(self.root)
+            except psutil.Error:
+                continue
+            if at_work and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    root = tmp_path_factory.mktemp("workspace")
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    (root / "control").mkdir()
+    for name, text in (("dvc.yaml", DVC_YAML), ("stage.py", STAGE), ("part.py", PART), ("source.txt", "one")):
+        (root / name).write_text(text)
+    (root / ".dvcignore").write_text("mlartifacts\n.virtex\n")
+    subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
+    with prefect_test_harness(server_startup_timeout=180):
+        workspace = Workspace(root, str(PREFECT_API_URL.value()))
+        workspace.dvc("init", "-q")
+        yield workspace
+    for process in workspace.stage_processes():
+        process.kill()
+
+
+def by_stage(runs):
+    return {run.data.tags.get("dvc.stage", "flow"): run for run in reversed(runs)}
+
+
+def test_first_run(workspace):
+    code, output = workspace.run()
+    assert code == 0, output
+    assert "hello from first" in output
+    assert workspace.text("outputs/last/out.txt") == "one"
+    positions = [output.index(f"'{name}' - Finished") for name in ("first", "part@a", "part@b", "last")]
+    assert positions[0] < min(positions[1:3])
+    assert max(positions[1:3]) < positions[3]
+
+    runs = by_stage(workspace.runs())
+    assert set(runs) == {"flow", "first", "last"}
+    assert all(run.info.status == "FINISHED" for run in runs.values())
+    parent = runs["flow"].info.run_id
+    assert {runs[name].data.tags["mlflow.parentRunId"] for name in ("first", "last")} == {parent}
+    tag = runs["flow"].data.tags["stage.last"]
+    assert tag.startswith("ran, ")
+    assert runs["last"].info.run_id in tag
+    assert json.loads(workspace.text("outputs/last/mlflow_run.json"))["run_id"] == runs["last"].info.run_id
+
+
+def test_nothing_to_do(workspace):
+    runs = len(workspace.runs())
+    code, output = workspace.run()
+    assert code == 0
+    assert "Nothing to do: all 4 stages are unchanged." in output
+    assert len(workspace.runs()) == runs
+
+
+def test_flow_called_directly_with_nothing_to_do(workspace, monkeypatch):
+    from pipelines.run import virtex
+
+    monkeypatch.chdir(workspace.root)
+    runs = len(workspace.runs())
+    state = virtex(return_state=True)
+    assert state.is_completed()
+    assert state.name == "Cached"
+    assert len(workspace.runs()) == runs
+
+
+def test_failure_with_the_tracking_server_away(workspace):
+    (workspace.root / "control" / "fail").touch()
+    workspace.change("two")
+    runs = len(workspace.runs())
+    code, output = workspace.run(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    (workspace.root / "control" / "fail").unlink()
+    assert code == 1
+    assert output.rstrip().endswith("virtex: error: last: error: the input is bad")
+    assert "No MLflow run for this pipeline run" in output
+    assert "No MLflow run for first" in output
+    assert workspace.text("outputs/first/out.txt") == "two"
+    assert workspace.text("outputs/last/out.txt") == "one"
+    assert json.loads(workspace.text("outputs/last/mlflow_run.json"))["run_id"]
+    assert len(workspace.runs()) == runs
+
+
+def test_ctrl_c(workspace):
+    process = workspace.start_and_wait_for_sleep(PREFECT_API_URL="")  # a temporary server in the same group
+    code, refusal = workspace.run()
+    assert code == 2
+    assert f"another run is at work in this workspace (process {process.pid}" in refusal
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "Connect" not in output.split("Stopping the running stages")[1]
+    assert workspace.stage_processes() == []
+    assert workspace.text("outputs/last/out.txt") == "one"
+    assert workspace.dvc("status").returncode == 0
+    runs = by_stage(workspace.runs())
+    assert runs["last"].info.status == "KILLED"
+    assert runs["flow"].info.status == "KILLED"
+    assert runs["flow"].data.tags["stage.last"].startswith("stopped")
+
+
+def test_killed_run_and_its_successor(workspace):
+    process = workspace.start_and_wait_for_sleep(PREFECT_API_URL="")
+    server = next(child for child in psutil.Process(process.pid).children() if "uvicorn" in child.cmdline())
+    process.kill()
+    process.wait()
+    assert workspace.stage_processes()
+    (workspace.root / "control" / "sleep").unlink()
+    workspace.change("one")
+    code, output = workspace.run()
+    assert code == 0, output
+    assert "Ended last, left over from a run that died." in output
+    assert workspace.stage_processes() == []
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    assert workspace.text("outputs/last/out.txt") == "one"
+    for stage in ("first", "part@a", "part@b", "last"):
+        assert f"'{stage}' - Finished in state Restored" in output
+    assert "RUNNING" not in {run.info.status for run in workspace.runs()}
