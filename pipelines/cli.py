@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -115,13 +116,14 @@ def _ui(options: argparse.Namespace) -> int:
     root = Path.cwd()
     use_workspace_server(root)
     print("Starting; this takes some seconds.", flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with servers(root, options.mlflow_port, options.prefect_port) as addresses:
         for name, address in addresses.items():
             print(f"{name:<8} {address}")
-        print("Ctrl-C stops both.", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.pause()
-    return 0
+        print("Ctrl-C stops what was started here.", flush=True)
+        while True:
+            time.sleep(1)
 
 
 def _report(_: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[dict[st
         RuntimeError: if one does not answer within three minutes.
     """
     addresses: dict[str, str] = {}
-    groups: list[subprocess.Popen[bytes]] = []
+    started: list[_Server] = []
     note = root / STATE_DIR / "ui.json"
     try:
         if tracking_uri().startswith("http"):
@@ -68,25 +68,62 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[dict[st
         else:
             port = free_port(mlflow_port)
             addresses["MLflow"] = f"http://{_HOST}:{port}"
-            groups.append(_start(mlflow_command(port), {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
+            variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            health = f"{addresses['MLflow']}/health"
+            started.append(_Server(root, "mlflow", mlflow_command(port), variables, health))
         given = os.environ.get("PREFECT_API_URL")
         if given:
             addresses["Prefect"] = given.removesuffix("/api")
         else:
             port = free_port(prefect_port)
             addresses["Prefect"] = f"http://{_HOST}:{port}"
-            groups.append(_start(prefect_command(port), {"PREFECT_UI_API_URL": f"http://{_HOST}:{port}/api"}))
-        for process, path in zip(groups, _health_paths(addresses, len(groups)), strict=True):
-            _wait_until_up(process, path)
+            api = f"{addresses['Prefect']}/api"
+            variables = {"PREFECT_UI_API_URL": api}
+            started.append(_Server(root, "prefect", prefect_command(port), variables, f"{api}/health"))
+        for server in started:
+            server.wait_until_up()
         if not given:
-            mark = process_mark(os.getpid())
-            write_json(note, {"prefect_api_url": addresses["Prefect"] + "/api", "process": mark})
+            write_json(note, {"prefect_api_url": api, "process": process_mark(os.getpid())})
         yield addresses
     finally:
         note.unlink(missing_ok=True)
-        for process in groups:
-            stop_group(process.pid)
-            process.wait()
+        for server in started:
+            server.stop()
+
+
+class _Server:
+    """One server process, in a group of its own, with its messages in a file."""
+
+    def __init__(
+        self, root: Path, name: str, command: list[str], variables: dict[str, str], health: str
+    ) -> None:
+        self._health = health
+        self._log = root / STATE_DIR / f"{name}-server.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **variables},
+                start_new_session=True,
+            )
+
+    def wait_until_up(self, seconds: float = 180.0) -> None:
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(self._health, timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.3)
+        raise RuntimeError(f"no answer from {self._health}; the server's messages are in {self._log}")
+
+    def stop(self) -> None:
+        stop_group(self._process.pid)
+        self._process.wait()
 
 
 def free_port(wanted: int) -> int:
@@ -111,32 +148,3 @@ def _running_ui(root: Path) -> str | None:
         return str(note["prefect_api_url"]) if is_alive(str(note["process"])) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _health_paths(addresses: Mapping[str, str], started: int) -> list[str]:
-    paths = [addresses["MLflow"] + "/health", addresses["Prefect"] + "/api/health"]
-    if started == 2:
-        return paths
-    return [] if not started else [paths[1] if tracking_uri().startswith("http") else paths[0]]
-
-
-def _start(command: list[str], variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, **variables},
-        start_new_session=True,
-    )
-
-
-def _wait_until_up(process: subprocess.Popen[bytes], address: str, seconds: float = 180.0) -> None:
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.3)
-    raise RuntimeError(f"the server at {address} did not start; its messages are above")

@@ -1,0 +1,50 @@
+"""Signals and cancellations as one flag."""
+
+import os
+import signal
+import threading
+
+from pipelines.stopping import interrupt_held_back, stop_on_signals, stop_when
+
+
+def test_signals_set_the_flag_and_handlers_come_back(capsys):
+    before = signal.getsignal(signal.SIGINT)
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(5)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "Stopping" in capsys.readouterr().out
+
+
+def test_other_threads_install_nothing():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with stop_on_signals(threading.Event()):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_asked_until_true_and_errors_do_not_count():
+    answers = iter([False, OSError(), True])
+
+    def asked():
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    stop = threading.Event()
+    with stop_when(asked, stop, every_seconds=0.01):
+        assert stop.wait(5)
+
+
+def test_interrupt_is_held_back_only_within():
+    with interrupt_held_back():
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
