@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DATABASE = Path("mlflow.db")
 ARTIFACTS_DIR = Path("mlartifacts")
 PARENT_RUN_VARIABLE = "VIRTEX_PARENT_RUN_ID"
+# Opens the pages for model training, not those for language-model traces.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 # MLflow's own defaults let a dead server hold a process for minutes, and all three tools telephone home.
 _ENVIRONMENT = {
@@ -92,7 +94,7 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=artifact_location)
+            return client.create_experiment(name, artifact_location, tags=EXPERIMENT_TAGS)
         except MlflowException:  # somebody else created it between the two calls
             found = client.get_experiment_by_name(name)
             if found is None:
