@@ -85,18 +85,12 @@ def caption_images(
     )
     captions: list[WrittenCaption] = []
     with torch.inference_mode(), tqdm(total=len(indices), desc="captions", unit="image") as bar:
-        try:
-            for batch in loader:
-                decoded = objective.caption(batch["image"].to(device, non_blocking=True), beam_size)
-                rows = zip(
-                    batch["image_id"], decoded.tokens.tolist(), decoded.log_probs.tolist(), strict=True
-                )
-                captions += [
-                    WrittenCaption(image_id, tokenizer.decode(tokens), log_probability)
-                    for image_id, tokens, log_probability in rows
-                ]
-                bar.update(len(batch["image_id"]))
-        except InputError as error:
-            # A loader's worker puts its traceback before the message.
-            raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+        for batch in loader:
+            decoded = objective.caption(batch["image"].to(device, non_blocking=True), beam_size)
+            rows = zip(batch["image_id"], decoded.tokens.tolist(), decoded.log_probs.tolist(), strict=True)
+            captions += [
+                WrittenCaption(image_id, tokenizer.decode(tokens), log_probability)
+                for image_id, tokens, log_probability in rows
+            ]
+            bar.update(len(batch["image_id"]))
     return captions

@@ -8,7 +8,6 @@ from tqdm import tqdm
 
 from components.data.dataset import ImageDataset
 from components.data.loader import image_loader
-from components.errors import InputError
 
 Features = NDArray[np.float32]
 
@@ -39,14 +38,10 @@ def extract_features(
         torch.inference_mode(),
         tqdm(total=len(dataset), desc=description, unit="image", mininterval=1.0) as bar,
     ):
-        try:
-            for batch in loader:
-                features = backbone(batch["image"].to(device, non_blocking=True))
-                parts.append(features.float().cpu().numpy())
-                bar.update(len(features))
-        except InputError as error:
-            # A loader's worker puts its traceback before the message.
-            raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+        for batch in loader:
+            features = backbone(batch["image"].to(device, non_blocking=True))
+            parts.append(features.float().cpu().numpy())
+            bar.update(len(features))
     return np.concatenate(parts)
 
 

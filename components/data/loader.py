@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from components.data.batch import Batch, ImageBatch, collate_captions, collate_images
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
+from components.errors import InputError
 
 _Batch = TypeVar("_Batch")
 
@@ -36,7 +37,7 @@ def train_loader(
         num_workers: processes; 0 works in this one.
         pin_memory: copy batches into page-locked memory, for a GPU.
     """
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[Any] = _Loader(
         dataset,
         batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations)),
         collate_fn=collate_captions,
@@ -58,6 +59,22 @@ def image_loader(
 ) -> DataLoader[ImageBatch]:
     """Batches of images alone in order, as often as it is iterated; the last may be smaller."""
     return _in_order(dataset, collate_images, batch_size, num_workers, pin_memory)
+
+
+class _Loader(DataLoader[_Batch]):
+    """A loader whose InputErrors read the same from a worker as from this process."""
+
+    def __iter__(self) -> Iterator[_Batch]:  # type: ignore[override]  # torch names its own iterator class
+        return _with_plain_errors(super().__iter__())
+
+
+def _with_plain_errors(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+    try:
+        yield from batches
+    except InputError as error:
+        # torch hands on a worker's error with the worker's traceback before its message
+        name = f"{InputError.__module__}.{InputError.__qualname__}"
+        raise InputError(str(error).rpartition(f"\n{name}: ")[2].strip()) from None
 
 
 class _Visits(Sampler[list[int]]):
@@ -82,7 +99,7 @@ def _in_order(
     num_workers: int,
     pin_memory: bool,
 ) -> DataLoader[_Batch]:
-    return DataLoader(
+    return _Loader(
         dataset,  # type: ignore[arg-type]  # typed by its samples; the loader by its batches
         batch_size=batch_size,
         collate_fn=collate,

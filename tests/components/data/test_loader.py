@@ -9,6 +9,7 @@ from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.data.loader import image_loader, train_loader, val_loader
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform, TrainTransform
+from components.errors import InputError
 
 
 class Letters:
@@ -86,6 +87,34 @@ def test_validation_is_whole_and_repeats(store: CaptionStore, num_workers: int) 
     assert [name for batch in first for name in batch["image_id"]] == [f"world/{n}" for n in range(10)]
     for left, right in zip(first, second, strict=True):
         require_equal(left, right)
+
+
+class Refuses(EvalTransform):
+    """Stands for a broken image; its error has a cause and more than one line."""
+
+    def __init__(self) -> None:
+        super().__init__(24, 24)
+
+    def __call__(self, *_: object) -> torch.Tensor:
+        raise InputError("world/0: broken\nInputError: replace it") from OSError("cause")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("kind", ["train", "val", "image"])
+def test_a_workers_input_error_keeps_its_message(store: CaptionStore, kind: str, num_workers: int) -> None:
+    if kind == "train":
+        dataset = TrainDataset(store, Refuses(), Letters(), max_caption_length=16, seed=4)  # type: ignore[arg-type]
+        loader = train_loader(
+            dataset, batch_size=2, start_iteration=0, num_iterations=1, num_workers=num_workers
+        )
+    elif kind == "val":
+        validation = ValDataset(store, Refuses(), Letters(), max_caption_length=16)
+        loader = iter(val_loader(validation, batch_size=2, num_workers=num_workers))
+    else:
+        loader = iter(image_loader(ImageDataset(store, Refuses()), batch_size=2, num_workers=num_workers))
+    with pytest.raises(InputError) as raised:
+        next(loader)
+    assert str(raised.value) == "world/0: broken\nInputError: replace it"
 
 
 @pytest.mark.integration
