@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from components.atomic import writing
 from components.errors import InputError
-from components.stable_safetensors import save_stable
 from components.models.backbones import TorchvisionBackbone, backbone_names
+from components.stable_safetensors import save_stable
 
 FORMAT = "virtex-backbone"
 VERSION = "1"
