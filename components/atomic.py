@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path``.
 
     The caller creates a file or a folder there. On any exception the temporary is removed and
-    whatever stood at ``path`` stays as it was.
+    whatever stood at ``path`` stays as it was. What killed processes left beside it is removed first.
 
     Raises:
         FileNotFoundError: if the caller created nothing.
@@ -22,7 +23,7 @@ def writing(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{os.getpid()}.partial"
-    _remove(temporary)
+    _remove_left_behind(path)
     try:
         yield temporary
         _flush(temporary)
@@ -44,6 +45,25 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON to ``path``, atomically; NaN is refused with ValueError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove the temporaries of ``path`` whose process has ended, and an earlier one of this process."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.partial")
+    for entry in list(path.parent.iterdir()):
+        match = pattern.fullmatch(entry.name)
+        if match and (int(match[1]) == os.getpid() or not _is_running(int(match[1]))):
+            _remove(entry)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -1,10 +1,25 @@
 """Whole or absent: what stands at a path after success, failure and interruption."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from components.atomic import write_json, write_text, writing
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from components.atomic import writing
+with writing(Path(sys.argv[1])) as temporary:
+    temporary.mkdir()
+    (temporary / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_success_replaces_file_and_folder(tmp_path: Path) -> None:
@@ -34,6 +49,19 @@ def test_failure_leaves_the_earlier_version_and_no_rest(tmp_path: Path, error: t
         interrupted()
     assert target.read_text(encoding="utf-8") == "before"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "folder[1]"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], cwd=REPOSITORY)
+    assert done.returncode == -signal.SIGKILL
+    (left_behind,) = tmp_path.iterdir()
+    living = tmp_path / f".{target.name}.{os.getppid()}.partial"
+    living.write_text("being written")
+    of_another = tmp_path / left_behind.name.replace("folder", "other")
+    of_another.mkdir()
+    write_text(target, "whole")
+    assert set(tmp_path.iterdir()) == {target, living, of_another}
 
 
 def test_nothing_written_is_an_error(tmp_path: Path) -> None:
