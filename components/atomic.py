@@ -27,9 +27,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush(temporary)
-        if temporary.is_dir():
-            _remove(path)  # a folder cannot be renamed over another one
-        os.replace(temporary, path)
+        _take_place(temporary, path)
         _flush_entry(path.parent)
     except BaseException:
         _remove(temporary)
@@ -47,9 +45,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _take_place(temporary: Path, path: Path) -> None:
+    """Rename; a folder cannot be renamed over another one, so that one steps aside and goes last."""
+    if not temporary.is_dir() or not os.path.lexists(path):
+        os.replace(temporary, path)
+        return
+    former = temporary.with_suffix(".former.partial")
+    os.replace(path, former)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(former, path)
+        raise
+    _remove(former)
+
+
 def _remove_left_behind(path: Path) -> None:
     """Remove the temporaries of ``path`` whose process has ended, and an earlier one of this process."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.partial")
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)(\.former)?\.partial")
     for entry in list(path.parent.iterdir()):
         match = pattern.fullmatch(entry.name)
         if match and (int(match[1]) == os.getpid() or not _is_running(int(match[1]))):

@@ -1,6 +1,7 @@
 """Whole or absent: what stands at a path after success, failure and interruption."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,6 +50,29 @@ def test_failure_leaves_the_earlier_version_and_no_rest(tmp_path: Path, error: t
         interrupted()
     assert target.read_text(encoding="utf-8") == "before"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_whole_when_removing_the_former_one_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+
+    def write(content: str) -> None:
+        with writing(folder) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+
+    def interrupted(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    write("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write("b")
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    write("c")
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
