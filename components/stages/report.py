@@ -42,14 +42,13 @@ def main(
             voc07_test_images=None,
         )
     )
-    text = markdown(data)
-    write_text(run.output_dir / "report.md", text)
+    write_text(run.output_dir / "report.md", markdown(data))
     write_json(run.output_dir / "report.json", report_json(data))
     draw_report(run.output_dir / "report.png", data)
     for name in ("report.md", "report.json", "report.png"):
         run.artifact(run.output_dir / name)
     run.metrics(headline_figures(data))
-    print(text, flush=True)
+    print(f"report: {run.output_dir / 'report.md'}", flush=True)
 
 
 def _captions(download: params.Download) -> str:
