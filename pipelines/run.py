@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def virtex(
         end = "failed"
         try:
             _run_stages(plan, runner, unchanged)
-            end = _end(runner.outcomes, stop)
+            end = how_it_ended(plan, runner.outcomes, stop.is_set())
         finally:
             table = rows(root, plan, runner.outcomes, record.stage_runs())
             record.close(table, end)
@@ -120,6 +121,7 @@ def virtex(
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
         message = "\n\n".join(o.message for o in runner.outcomes.values() if o.state == "failed")
+        message = message or "not all stages were started; Prefect's messages above say why"
         return Failed(message=message, data=StageError(message))
     return Completed(name="Cached" if idle else "Completed", message="nothing to do" if idle else None)
 
@@ -137,11 +139,12 @@ def _run_stages(plan: Plan, runner: StageRunner, unchanged: frozenset[str]) -> N
         unfinished = wait(list(unfinished), timeout=0.5).not_done
 
 
-def _end(outcomes: dict[str, Outcome], stop: threading.Event) -> str:
-    if any(outcome.state == "failed" for outcome in outcomes.values()):
-        return "failed"
-    stopped = any(outcome.state in ("stopped", "not started") for outcome in outcomes.values())
-    return "cancelled" if stop.is_set() and stopped else "completed"
+def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) -> str:
+    """``completed``, only if each stage of the plan has a good outcome; else ``failed`` or ``cancelled``."""
+    states = {outcomes[stage.name].state if stage.name in outcomes else None for stage in plan.stages}
+    if states <= _STATE_NAMES.keys():
+        return "completed"
+    return "cancelled" if is_stopped and "failed" not in states else "failed"
 
 
 def _publish(root: Path, table: list[Row]) -> None:

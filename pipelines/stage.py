@@ -64,9 +64,13 @@ class StageRunner:
         return self.outcomes[stage.name]
 
     def run(self, stage: Stage, log: Log) -> Outcome:
-        """Run one stage to its end; never raises for what the stage does."""
-        self.outcomes[stage.name] = self._run(stage, log)
-        return self.outcomes[stage.name]
+        """Run one stage to its end; a stage that cannot even be started, say on a full disk, has failed."""
+        try:
+            outcome = self._run(stage, log)
+        except OSError as error:
+            outcome = Outcome(stage.name, "failed", message=f"{stage.name}: {error}")
+        self.outcomes[stage.name] = outcome
+        return outcome
 
     def _run(self, stage: Stage, log: Log) -> Outcome:
         with self._slots:

@@ -45,6 +45,13 @@ def test_first_failure_leaves_nothing_behind(repository):
     assert not (repository / "folder").exists()
 
 
+def test_a_stage_that_cannot_be_started_has_failed(repository):
+    (repository / ".virtex").write_text("a file where a folder should be")
+    outcome, _ = run(repository, "echo unreached")
+    assert outcome.state == "failed"
+    assert ".virtex" in outcome.message
+
+
 def test_run_failure_and_deadline_keep_the_earlier_outputs(repository):
     outcome, lines = run(repository, "echo $GREETING > out.txt; echo good > folder/a; echo working")
     assert (outcome.state, outcome.message) == ("ran", "")
