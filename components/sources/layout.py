@@ -21,10 +21,11 @@ def require_folder(path: Path, holds: str) -> Path:
         holds: what it should contain, for the message.
 
     Raises:
-        InputError: it is missing (with the nearest name beside it) or is a file.
+        InputError: it is missing (with the nearest name beside it) or is a file; names the absolute path.
     """
     if path.is_dir():
         return path
+    path = Path(os.path.abspath(path))
     fault = "is not a folder" if path.exists() else f"no such folder{nearest_entry(path)}"
     raise InputError(f"{path}: {fault}; expected {holds}")
 
@@ -33,6 +34,7 @@ def require_file(path: Path, holds: str) -> Path:
     """Return ``path`` if it is a file; see :func:`require_folder`."""
     if path.is_file():
         return path
+    path = Path(os.path.abspath(path))
     fault = "is not a file" if path.exists() else f"no such file{nearest_entry(path)}"
     raise InputError(f"{path}: {fault}; expected {holds}")
 

@@ -1,5 +1,6 @@
 """Stage 1, ``download``: put the data that params.yaml names on disk, verify it, write its manifest."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,15 +36,18 @@ def use_folders(download: params.Download, target: Path) -> DatasetFolders:
     """Use the configured folders where they are; nothing is put below ``target``."""
     folders = download.folders
 
-    def path(root: str | None) -> Path | None:
-        return None if root is None else stored_path(Path(root).expanduser())
+    def path(root: str) -> Path:
+        return stored_path(Path(os.path.expanduser(root)))
+
+    def path_or_none(root: str | None) -> Path | None:
+        return None if root is None else path(root)
 
     return DatasetFolders(
-        captions={name: stored_path(Path(root).expanduser()) for name, root in folders.captions.items()},
-        voc2007=path(folders.voc2007),
-        imagenet=path(folders.imagenet),
-        inaturalist=path(folders.inaturalist),
-        lvis=path(folders.lvis),
+        captions={name: path(root) for name, root in folders.captions.items()},
+        voc2007=path_or_none(folders.voc2007),
+        imagenet=path_or_none(folders.imagenet),
+        inaturalist=path_or_none(folders.inaturalist),
+        lvis=path_or_none(folders.lvis),
     )
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,20 @@ def test_folders_are_used_in_place(shared_dir: Path) -> None:
     assert manifest.voc2007_root == (real / "voc2007" / "VOCdevkit").absolute()
 
 
+@pytest.mark.parametrize("written", ["../data/voc", "voc", "~nobody_of_this_name/voc", "/absent/voc"])
+def test_a_missing_folder_names_the_key_and_the_absolute_path(written: str) -> None:
+    run_download("drawn_world")
+    captions = {"coco": str(paths.DATASETS_DIR / "coco")}
+    for key in ("captions.mine", "voc2007", "imagenet", "inaturalist", "lvis"):
+        more = {"captions": captions | {"mine": written}} if key == "captions.mine" else {key: written}
+        with pytest.raises(InputError) as raised:
+            run_download("folders", **({"captions": captions} | more))
+        assert str(raised.value).startswith(f"download.folders.{key}: {os.path.abspath(written)}")
+
+
 def test_a_failure_leaves_what_was_there() -> None:
     run_download("drawn_world")
     before = {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"^download\.folders\.captions\.mine: nowhere: no such folder"):
+    with pytest.raises(InputError, match=r"^download\.folders\.captions\.mine: /.*/nowhere: no such folder"):
         run_download("folders", captions={"mine": "nowhere"})
     assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
