@@ -9,7 +9,9 @@ from pathlib import Path
 
 from components.errors import InputError
 from components.params import list_presets, matching_presets, overlay, read_preset
-from components.paths import REPORT_DIR
+from components.paths import PARAMS
+from pipelines.graph import Plan
+from pipelines.outcomes import REPORT
 from pipelines.servers import servers, use_workspace_server
 from pipelines.workspace import run_lock
 
@@ -23,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
+        if not PARAMS.is_file():
+            raise InputError(f"no {PARAMS} in {Path.cwd()}: run it in the repository's root folder")
         return command(options)
     except InputError as error:
         print(f"virtex: error: {error}", file=sys.stderr)
@@ -72,24 +76,26 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from pipelines.preparation import prepare
+    from pipelines.preparation import prepare, stages_at_a_time
 
     root = Path.cwd()
+    options.max_parallel = options.max_parallel or stages_at_a_time()
     targets = [*options.targets, *options.more_targets]
     with run_lock(root):
         plan, notices = prepare(root, targets, options.preset, options.overrides)
     print(*notices, sep="\n", end="\n" if notices else "", flush=True)
     if not plan.pending and not options.force:
-        _print_report()
+        _print_results(plan)
         print(f"Nothing to do: all {len(plan.stages)} stages are unchanged.")
         _print_commands()
         return 0
     use_workspace_server(root)
-    print(f"To do: {', '.join(plan.pending) if not options.force else 'every stage'}.", flush=True)
-    return _run_flow(targets, options)
+    to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
+    print(f"To do: {', '.join(to_do)}.", flush=True)
+    return _run_flow(plan, targets, options)
 
 
-def _run_flow(targets: list[str], options: argparse.Namespace) -> int:
+def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace) -> int:
     from pipelines.run import start_server, virtex
 
     start_server()
@@ -102,7 +108,7 @@ def _run_flow(targets: list[str], options: argparse.Namespace) -> int:
         return_state=True,
     )
     if state.is_completed():
-        _print_report()
+        _print_results(plan)
         _print_commands()
         return 0
     if state.is_cancelled():
@@ -127,8 +133,9 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _report(_: argparse.Namespace) -> int:
-    if not _print_report():
-        raise InputError(f"{REPORT_DIR / 'report.md'} does not exist yet: run `virtex run` first")
+    if not REPORT.is_file():
+        raise InputError(f"{REPORT} does not exist yet: run `virtex run` first")
+    print(_report_text())
     return 0
 
 
@@ -154,19 +161,18 @@ def _preset_apply(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_report() -> bool:
-    path = REPORT_DIR / "report.md"
-    if not path.is_file():
-        return False
-    print(f"\n{path.read_text(encoding='utf-8').rstrip()}\n")
-    return True
+def _print_results(plan: Plan) -> None:
+    if plan.makes(REPORT) and REPORT.is_file():
+        print(f"\n{_report_text()}\n\nReport: {REPORT}")
+
+
+def _report_text() -> str:
+    return REPORT.read_text(encoding="utf-8").rstrip()
 
 
 def _print_commands() -> None:
     command = Path(sys.executable).with_name("virtex")
     shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command.name
-    if (REPORT_DIR / "report.md").is_file():
-        print(f"Report: {REPORT_DIR / 'report.md'}")
     print(f"MLflow and Prefect pages: {shown} ui")
 
 

@@ -43,6 +43,10 @@ class Plan:
         """Names of the stages that something has to be done for."""
         return tuple(stage.name for stage in self.stages if stage.name not in self.unchanged)
 
+    def makes(self, path: Path) -> bool:
+        """Whether ``path``, relative to the repository root, is an output of one of the stages."""
+        return any(str(path) in stage.outs for stage in self.stages)
+
 
 def read_plan(targets: Sequence[str] = ()) -> Plan:
     """Plan the working directory's stages.
@@ -112,11 +116,14 @@ def _check_target(repo: Any, graph: Any, target: str) -> None:
 def _repository(root: Path) -> Iterator[Any]:
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
     try:
         with Repo(str(root)) as repo:
             yield repo
     except NotDvcRepoError as error:
         raise InputError(f"{root} is not a DVC repository: run `dvc init` there") from error
+    except SCMError as error:
+        raise InputError(f"{error}: DVC needs one; get the project with `git clone`") from error
     except DvcException as error:
         raise InputError(f"dvc.yaml: {error}") from error

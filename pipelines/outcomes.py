@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.paths import MLFLOW_RUN_FILE
+from components.paths import MLFLOW_RUN_FILE, REPORT_DIR
 from pipelines.graph import Plan, Stage
 from pipelines.stage import Outcome
 
+REPORT = REPORT_DIR / "report.md"
 Row = dict[str, str | float | None]
 
 

@@ -1,8 +1,11 @@
 """What precedes every run: nothing left over, parameters laid over and checked, the graph planned."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.errors import InputError
+from components.machine import num_cpus
 from components.params import check_params, overlay
 from pipelines.graph import Plan, read_plan
 from pipelines.workspace import end_leftovers
@@ -24,3 +27,17 @@ def prepare(
     else:
         check_params()
     return read_plan(targets), notices
+
+
+def stages_at_a_time() -> int:
+    """``VIRTEX_MAX_PARALLEL``, else one a core, four at most.
+
+    Raises:
+        InputError: if the variable is not a positive whole number.
+    """
+    value = os.environ.get("VIRTEX_MAX_PARALLEL")
+    if value is None:
+        return min(num_cpus(), 4)
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"VIRTEX_MAX_PARALLEL={value!r}: expected a whole number of at least 1")
+    return int(value)

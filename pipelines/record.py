@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.paths import PARAMS, REPORT_DIR
+from components.paths import PARAMS
 from components.tracking.names import flatten, numbers
 from components.tracking.store import open_store
 from pipelines.outcomes import Row, as_markdown
@@ -54,12 +54,13 @@ class PipelineRecord:
             return {}
         return {child.data.tags.get("dvc.stage", ""): child.info.run_id for child in reversed(children)}
 
-    def close(self, table: Sequence[Row], end: str) -> None:
-        """Store the table, the lock file, the parameters, the report and its figures, and end the run.
+    def close(self, table: Sequence[Row], end: str, report_dir: Path | None = None) -> None:
+        """Store the table, the lock file and the parameters, and end the run.
 
         Args:
             table: one row a stage.
             end: ``completed``, ``failed`` or ``cancelled``.
+            report_dir: of a report that belongs to this run, stored with its figures.
         """
         if not self._record:
             return
@@ -72,10 +73,9 @@ class PipelineRecord:
         for name in (str(PARAMS), "dvc.lock"):
             if (self._root / name).is_file():
                 self._record.artifact(self._root / name)
-        report = self._root / REPORT_DIR
-        if end == "completed" and report.is_dir():
-            self._record.artifact(report, "report")
-            self._record.log(_headline(report / "metrics.json"))
+        if report_dir:
+            self._record.artifact(report_dir, "report")
+            self._record.log(_headline(report_dir / "metrics.json"))
         self._record.close(_STATUS[end])
 
 

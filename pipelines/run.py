@@ -4,7 +4,6 @@ Start it with ``virtex run`` or ``python -m pipelines.run``; without ``PREFECT_A
 server is used.
 """
 
-import os
 import sys
 import threading
 import time
@@ -20,14 +19,11 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from components.errors import InputError
-from components.machine import num_cpus
 from components.params import matching_presets
-from components.paths import REPORT_DIR
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
-from pipelines.outcomes import Row, as_markdown, rows
-from pipelines.preparation import prepare
+from pipelines.outcomes import REPORT, Row, as_markdown, rows
+from pipelines.preparation import prepare, stages_at_a_time
 from pipelines.record import PipelineRecord, open_record
 from pipelines.stage import Outcome, StageRunner
 from pipelines.stopping import interrupt_held_back, stop_on_signals, stop_when
@@ -107,7 +103,7 @@ def virtex(
         settings = {"targets": targets, "preset": preset, "overrides": overrides, "force": force}
         record = PipelineRecord(root, None, None) if idle else open_record(root, run_name(preset), settings)
         variables = {PARENT_RUN_VARIABLE: record.run_id} if record.run_id else {}
-        runner = StageRunner(root, variables, force, stop, max_parallel or _max_parallel())
+        runner = StageRunner(root, variables, force, stop, max_parallel or stages_at_a_time())
         table: list[Row] = []
         end = "failed"
         try:
@@ -115,8 +111,9 @@ def virtex(
             end = how_it_ended(plan, runner.outcomes, stop.is_set())
         finally:
             table = rows(root, plan, runner.outcomes, record.stage_runs())
-            record.close(table, end)
-        _publish(root, table)
+            has_report = end == "completed" and plan.makes(REPORT)
+            record.close(table, end, root / REPORT.parent if has_report else None)
+        _publish(root, plan, table)
     if end == "cancelled":
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
@@ -147,13 +144,11 @@ def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) 
     return "cancelled" if is_stopped and "failed" not in states else "failed"
 
 
-def _publish(root: Path, table: list[Row]) -> None:
+def _publish(root: Path, plan: Plan, table: list[Row]) -> None:
     create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
-    report = root / REPORT_DIR / "report.md"
-    if report.is_file():
-        create_markdown_artifact(
-            report.read_text(encoding="utf-8"), key="report", description="Results table"
-        )
+    if plan.makes(REPORT) and (root / REPORT).is_file():
+        text = (root / REPORT).read_text(encoding="utf-8")
+        create_markdown_artifact(text, key="report", description="Results table")
 
 
 def _cancelled_in_prefect() -> Any:
@@ -166,15 +161,6 @@ def _cancelled_in_prefect() -> Any:
         return state is not None and (state.is_cancelling() or state.is_cancelled())
 
     return asked
-
-
-def _max_parallel() -> int:
-    value = os.environ.get("VIRTEX_MAX_PARALLEL")
-    if value is None:
-        return min(num_cpus(), 4)
-    if not value.isdecimal() or int(value) < 1:
-        raise InputError(f"VIRTEX_MAX_PARALLEL={value!r}: expected a whole number of at least 1")
-    return int(value)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines import cli, servers
+from pipelines.graph import Plan, Stage
+from pipelines.outcomes import REPORT
 from pipelines.workspace import STATE_DIR
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,6 +52,33 @@ def test_bad_input_costs_nothing(workspace, capsys, arguments):
     assert (workspace / "params.yaml").read_text() == before
 
 
+@pytest.mark.parametrize("command", [["run"], ["ui"], ["report"], ["preset", "list"]])
+def test_elsewhere_nothing_is_done(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 2
+    assert "repository's root folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bad_number_of_stages_at_a_time(workspace, monkeypatch, capsys):
+    monkeypatch.setenv("VIRTEX_MAX_PARALLEL", "many")
+    assert cli.main(["run"]) == 2
+    assert "VIRTEX_MAX_PARALLEL='many'" in capsys.readouterr().err
+
+
+def test_a_run_without_the_report_does_not_show_an_old_one(workspace, monkeypatch, capsys):
+    reported = Stage("report", (), (str(REPORT),))
+    (workspace / REPORT).parent.mkdir(parents=True)
+    (workspace / REPORT).write_text("| old |")
+    for stages, shown in (((reported,), True), ((Stage("tokenize", (), ("data/tokenizer",)),), False)):
+        plan = Plan(stages, frozenset(stage.name for stage in stages))
+        monkeypatch.setattr("pipelines.preparation.prepare", lambda *_, plan=plan: (plan, []))
+        assert cli.main(["run"]) == 0
+        output = capsys.readouterr().out
+        assert "Nothing to do: all 1 stages" in output
+        assert ("| old |" in output) == shown
+
+
 def test_report(workspace, capsys):
     (workspace / "outputs" / "report").mkdir(parents=True)
     (workspace / "outputs" / "report" / "report.md").write_text("| a |\n")
@@ -70,18 +97,12 @@ def test_free_port_skips_a_taken_one():
 
 
 def test_prefect_is_pointed_at_the_workspace(workspace, monkeypatch):
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.delenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", raising=False)
     monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "")
+    monkeypatch.delenv("PREFECT_SERVER_DATABASE_CONNECTION_URL")
     servers.use_workspace_server(workspace)
     assert os.environ["PREFECT_SERVER_DATABASE_CONNECTION_URL"].endswith(f"{STATE_DIR}/prefect.db")
     note = {"prefect_api_url": "http://127.0.0.1:1/api", "process": servers.process_mark(os.getpid())}
     (workspace / STATE_DIR / "ui.json").write_text(json.dumps(note))
     servers.use_workspace_server(workspace)
     assert os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
-
-
-def test_pipelines_never_import_torch():
-    script = "import sys, pipelines.run, pipelines.cli; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.stdout == "False\n", done.stderr

@@ -1,5 +1,9 @@
 """The graph as DVC plans it, on a small repository."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from components.errors import InputError
@@ -50,6 +54,8 @@ def test_whole_plan(repository):
     names = [stage.name for stage in plan.stages]
     assert all(names.index(up) < names.index(s.name) for s in plan.stages for up in s.upstream)
     assert set(plan.pending) == set(stages)
+    assert plan.makes(Path("part-a.txt"))
+    assert not plan.makes(Path("source.txt"))
 
 
 def test_targets(repository):
@@ -98,4 +104,15 @@ def test_refusals(repository, change, targets, message):
 def test_not_a_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="dvc init"):
+        read_plan()
+
+
+def test_git_is_gone(tmp_path, monkeypatch):
+    from dvc.repo import Repo
+
+    subprocess.run(["git", "init", "-q", "."], cwd=tmp_path, check=True)
+    Repo.init(str(tmp_path)).close()
+    shutil.rmtree(tmp_path / ".git")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"not a git repository.*git clone"):
         read_plan()
