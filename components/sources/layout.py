@@ -39,6 +39,20 @@ def require_file(path: Path, holds: str) -> Path:
     raise InputError(f"{path}: {fault}; expected {holds}")
 
 
+def read_text(path: Path, holds: str) -> str:
+    """The text of a UTF-8 file; see :func:`require_folder`.
+
+    Raises:
+        InputError: it is missing or not UTF-8.
+    """
+    try:
+        return require_file(path, holds).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{path}: not UTF-8 text; expected {holds}. Unpack it first if it is an archive"
+        ) from None
+
+
 def nearest_entry(path: Path) -> str:
     """A hint naming what lies beside ``path`` under a similar name, or its first missing parent."""
     if not path.parent.is_dir():
@@ -57,18 +71,12 @@ def read_annotations(path: Path, lists: Iterable[str]) -> dict[str, Any]:
     Raises:
         InputError: missing file, broken or truncated JSON, a list missing or not of records.
     """
-    require_file(path, "an annotation file")
     try:
-        with path.open(encoding="utf-8") as file:
-            parsed = json.load(file)
+        parsed = json.loads(read_text(path, "an annotation file in JSON"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(
             f"{path}: broken JSON at {where} ({error.msg}); is it cut short? Get it again"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path}: not UTF-8 text; expected JSON. Unpack it first if it is an archive"
         ) from None
     for key in lists:
         records = parsed.get(key) if isinstance(parsed, dict) else None

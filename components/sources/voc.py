@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.errors import InputError
-from components.sources.layout import require_file, require_folder, require_images
+from components.sources.layout import read_text, require_file, require_folder, require_images
 
 SPLITS = ("trainval", "test")
 LABELS = {"1": 1, "-1": -1, "0": 0}
@@ -80,7 +80,6 @@ def read_voc07(root: Path, split: str) -> VocSplit:
     _require_root(root)
     require_folder(image_sets_dir(root), "one list of images a class and split")
     split_list, *class_lists = list_paths(root, split)
-    require_file(split_list, f"the ids of the {split} images, one a line")
     if not class_lists:
         raise InputError(f"{image_sets_dir(root)}: no class lists; expected files such as dog_{split}.txt")
     ids = read_image_ids(split_list)
@@ -98,9 +97,9 @@ def read_image_ids(path: Path) -> list[str]:
     """Image ids of a split's list.
 
     Raises:
-        InputError: none, or one occurs twice.
+        InputError: the list is missing, empty or not text, or an id occurs twice.
     """
-    ids = path.read_text(encoding="utf-8").split()
+    ids = read_text(path, "image ids, one a line").split()
     if not ids:
         raise InputError(f"{path}: lists no images")
     repeated = next((image_id for image_id, count in Counter(ids).items() if count > 1), None)
@@ -150,7 +149,7 @@ def _text(element: ElementTree.Element, key: str) -> str:
 def _read_labels(path: Path, ids: list[str]) -> list[int]:
     """Labels of one class in the order of ``ids``."""
     labels: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "image ids with labels").splitlines(), start=1):
         if not line.strip():
             continue
         fields = line.split()

@@ -41,6 +41,8 @@ SETS = Path("VOC2007/ImageSets/Main")
         ),
         (lambda root: (root / SETS / "trainval.txt").unlink(), r"trainval\.txt: no such file"),
         (lambda root: (root / SETS / "trainval.txt").write_text(""), "lists no images"),
+        (lambda root: (root / SETS / "trainval.txt").write_bytes(b"\xff\xfe1"), "not UTF-8 text"),
+        (lambda root: (root / SETS / "cat_trainval.txt").write_bytes(b"\x1f\x8b"), "not UTF-8 text"),
         (lambda root: (root / SETS / "trainval.txt").write_text("1\n1\n"), "lists the image 1 twice"),
         (lambda root: (root / SETS / "dog_trainval.txt").write_text("000001 1\n"), "other images .* 000002"),
         (lambda root: (root / SETS / "dog_trainval.txt").write_text("000001 2\n"), r"dog_trainval\.txt:1: "),
