@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from components.atomic import write_text
 from components.errors import InputError
@@ -56,7 +57,7 @@ def overlay(
     Raises:
         InputError: unknown preset, key or section; malformed override; a value that does not fit.
     """
-    tree = _round_trip().load(path.read_text(encoding="utf-8")) if path.is_file() else load_yaml(path)
+    tree = load_yaml(path, _round_trip())
     changes: list[Change] = []
     if preset is not None:
         _merge(tree, read_preset(preset, folder), (), folder / f"{preset}.yaml", changes)
@@ -87,8 +88,7 @@ def _merge(
 ) -> None:
     for key, value in overlaid.items():
         location = (*parents, str(key))
-        named_by_user = parents == ("download", "folders", "captions")
-        if key not in tree and not named_by_user:
+        if key not in tree:
             raise InputError(f"{origin}: unknown key `{'.'.join(location)}`{nearest(str(key), tree)}")
         replaces_whole = location == ("download", "folders", "captions")
         if isinstance(value, Mapping) and isinstance(tree.get(key), Mapping) and not replaces_whole:
@@ -103,7 +103,10 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not separator or not key.strip():
         raise InputError(f"--set {override}: expected section.key=value, such as pretrain.batch_size=128")
     section, *rest = key.strip().split(".")
-    value = YAML(typ="safe").load(text) if text.strip() else None
+    try:
+        value = YAML(typ="safe").load(text) if text.strip() else None
+    except YAMLError as error:
+        raise InputError(f"--set {override}: the value is not valid YAML: {error}") from None
     for part in reversed(rest):
         value = {part: value}
     return {section: value}

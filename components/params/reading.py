@@ -61,14 +61,20 @@ def section_name(section: type[Section]) -> str:
     return next(name for name, candidate in SECTIONS.items() if candidate is section)
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Parse a YAML 1.2 file whose top level is a mapping."""
+def load_yaml(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
+    """Parse a YAML 1.2 file whose top level is a mapping, with ``yaml`` or else to plain values.
+
+    Raises:
+        InputError: the file is missing, not UTF-8, not YAML, or holds something else.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run from the repository's root folder") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     try:
-        tree = YAML(typ="safe").load(text)
+        tree = (yaml or YAML(typ="safe")).load(text)
     except YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):

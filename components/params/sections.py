@@ -15,9 +15,9 @@ NonNegative = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, strict types, no unknown keys."""
+    """Base of all sections: frozen, strict types, finite numbers, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DrawnWorld(Section):

@@ -27,7 +27,7 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
     assert isinstance(sections["pretrain"], Pretrain)
     assert isinstance(read_section(Augmentation, params_path).crop_scale, tuple)
     with pytest.raises(ValueError, match="frozen"):
-        sections["pretrain"].seed = 1  # type: ignore[attr-defined]
+        sections["pretrain"].seed = 1
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
         ),
         ("\nvoc07:", "\nvoc2007:", "unknown section `voc2007` (did you mean `voc07`?)"),
         ("    image_size:", "    image_siz:", "`download.drawn_world.image_siz`"),
+        ("  backbone_lr: 0.2", "  backbone_lr: .inf", "`optimizer.backbone_lr`"),
         ("  momentum: 0.9", "  momentum: fast", "`optimizer.momentum`"),
         ("  momentum: 0.9", "  momentum: 1.5", "less than 1, found 1.5"),
         ("crop_scale: [0.2, 1.0]", "crop_scale: [0.9, 0.2]", "smallest <= largest"),
@@ -107,6 +108,7 @@ def test_overlay_accepts_new_captioned_datasets(params_path: Path) -> None:
         (None, "pretrain.batchsize=3", "did you mean `batch_size`?"),
         (None, "pretrain.batch_size", "expected section.key=value"),
         (None, "pretrain.batch_size=-1", "greater than or equal to 1"),
+        (None, "pretrain.batch_size=[3", "--set pretrain.batch_size=[3: the value is not valid YAML"),
         (None, "pretrain=3", "must be a section of keys"),
         (None, "pretrain.batch_size.x=3", "pretrain.batch_size"),
     ],
@@ -119,6 +121,22 @@ def test_a_wrong_overlay_leaves_the_file_as_it_was(
         overlay(preset, [override] if override else [], params_path, REPOSITORY / "presets")
     assert expected in str(caught.value)
     assert params_path.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"baseline: [", "not valid YAML"),
+        (b"", "expected sections of keys at the top level, found NoneType"),
+        ("# gr\u00f6\u00dfer\nbaseline:\n  seed: 0\n".encode("latin-1"), "not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_named(params_path: Path, content: bytes, expected: str) -> None:
+    params_path.write_bytes(content)
+    for use in (check_params, lambda path: overlay(None, ["baseline.seed=1"], path)):
+        with pytest.raises(InputError) as caught:
+            use(params_path)
+        assert str(caught.value).startswith(f"{params_path}: {expected}")
 
 
 def test_null_sizes_follow_the_papers_rules() -> None:
