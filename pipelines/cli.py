@@ -123,13 +123,21 @@ def _ui(options: argparse.Namespace) -> int:
     use_workspace_server(root)
     print("Starting; this takes some seconds.", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, _interrupt_once)
     with servers(root, options.mlflow_port, options.prefect_port) as addresses:
         for name, address in addresses.items():
             print(f"{name:<8} {address}")
         print("Ctrl-C stops what was started here.", flush=True)
         while True:
             time.sleep(1)
+
+
+def _interrupt_once(_number: int, _frame: object) -> None:
+    """End the command; further signals must not keep it from stopping its servers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    print("\nStopping.", flush=True)
+    raise KeyboardInterrupt
 
 
 def _report(_: argparse.Namespace) -> int:

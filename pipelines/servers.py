@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components.atomic import write_json
+from components.errors import InputError
 from components.tracking.processes import is_alive, process_mark
 from components.tracking.store import ARTIFACTS_DIR, tracking_uri
 from pipelines.child import stop_group
@@ -19,6 +20,7 @@ from pipelines.workspace import STATE_DIR
 
 _DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _HOST = "127.0.0.1"
+_NOTE = "ui.json"  # where the Prefect server of a running `virtex ui` is
 
 
 def use_workspace_server(root: Path) -> None:
@@ -57,11 +59,11 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[dict[st
     """Run both servers; yields their addresses by name once they answer. Those in the environment are used.
 
     Raises:
-        RuntimeError: if one does not answer within three minutes.
+        InputError: if no port is free, or one does not answer within three minutes.
     """
     addresses: dict[str, str] = {}
     started: list[_Server] = []
-    note = root / STATE_DIR / "ui.json"
+    notes: list[Path] = []
     try:
         if tracking_uri().startswith("http"):
             addresses["MLflow"] = tracking_uri()
@@ -83,10 +85,12 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[dict[st
         for server in started:
             server.wait_until_up()
         if not given:
-            write_json(note, {"prefect_api_url": api, "process": process_mark(os.getpid())})
+            notes.append(root / STATE_DIR / _NOTE)
+            write_json(notes[0], {"prefect_api_url": api, "process": process_mark(os.getpid())})
         yield addresses
     finally:
-        note.unlink(missing_ok=True)
+        for note in notes:
+            note.unlink(missing_ok=True)
         for server in started:
             server.stop()
 
@@ -119,7 +123,7 @@ class _Server:
                         return
             except OSError:
                 time.sleep(0.3)
-        raise RuntimeError(f"no answer from {self._health}; the server's messages are in {self._log}")
+        raise InputError(f"no answer from {self._health}; the server's messages are in {self._log}")
 
     def stop(self) -> None:
         stop_group(self._process.pid)
@@ -130,21 +134,21 @@ def free_port(wanted: int) -> int:
     """``wanted`` or the next port above it that nothing on this machine listens at.
 
     Raises:
-        OSError: if none of the hundred ports from there on is free.
+        InputError: if none of the hundred ports from there on is free.
     """
-    for port in range(wanted, wanted + 100):
+    for port in range(wanted, min(wanted + 100, 65536)):
         with socket.socket() as probe:
             try:
                 probe.bind((_HOST, port))
             except OSError:
                 continue
             return port
-    raise OSError(f"no free port from {wanted} to {wanted + 99}")
+    raise InputError(f"no free port from {wanted} to {wanted + 99}: choose another one with --...-port")
 
 
 def _running_ui(root: Path) -> str | None:
     try:
-        note = json.loads((root / STATE_DIR / "ui.json").read_text(encoding="utf-8"))
+        note = json.loads((root / STATE_DIR / _NOTE).read_text(encoding="utf-8"))
         return str(note["prefect_api_url"]) if is_alive(str(note["process"])) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

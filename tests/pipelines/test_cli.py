@@ -1,12 +1,15 @@
 """The command line's small commands, and what it must not import."""
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
+from components.errors import InputError
 from pipelines import cli, servers
 from pipelines.graph import Plan, Stage
 from pipelines.outcomes import REPORT
@@ -94,6 +97,52 @@ def test_free_port_skips_a_taken_one():
         taken.listen()
         wanted = taken.getsockname()[1]
         assert servers.free_port(wanted) > wanted
+
+
+def test_no_port_is_free(monkeypatch):
+    monkeypatch.setattr("socket.socket.bind", refuse)
+    with pytest.raises(InputError, match="no free port from 65530"):
+        servers.free_port(65530)
+
+
+def refuse(*_):
+    raise OSError
+
+
+def test_ui_stops_its_servers_however_often_it_is_interrupted(workspace, monkeypatch, capsys):
+    stopped = []
+
+    @contextlib.contextmanager
+    def fake_servers(*_):
+        try:
+            yield {"MLflow": "http://127.0.0.1:1"}
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            stopped.append(True)
+
+    monkeypatch.setattr(cli, "servers", fake_servers)
+    monkeypatch.setattr(cli, "use_workspace_server", lambda root: None)
+    monkeypatch.setattr(cli.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert cli.main(["ui"]) == 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert stopped
+    assert "MLflow   http://127.0.0.1:1" in capsys.readouterr().out
+
+
+def test_a_second_ui_leaves_the_note_of_the_first(workspace, monkeypatch):
+    note = workspace / STATE_DIR / "ui.json"
+    note.parent.mkdir()
+    note.write_text("{}")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:2")
+    with servers.servers(workspace, 5000, 4200) as addresses:
+        assert addresses == {"MLflow": "http://127.0.0.1:2", "Prefect": "http://127.0.0.1:1"}
+    assert note.exists()
 
 
 def test_prefect_is_pointed_at_the_workspace(workspace, monkeypatch):
