@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.errors import InputError
-from components.params.sections import DEFAULT_PATH, SECTIONS, Section
+from components.params.sections import DEFAULT_PATH, SECTIONS, Caption, Download, Section
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -41,7 +41,20 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
     for name in SECTIONS:
         if name not in tree:
             raise InputError(f"{path}: the section `{name}` is missing")
-    return {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
+    sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
+    _check_caption_dataset(sections["download"], sections["caption"], path)
+    return sections
+
+
+def _check_caption_dataset(download: Section, caption: Section, path: Path) -> None:
+    """Said before anything runs, and not by the caption stage after the whole pretraining."""
+    assert isinstance(download, Download)
+    assert isinstance(caption, Caption)
+    if caption.dataset not in download.captioned_datasets:
+        raise InputError(
+            f"{path}: `caption.dataset`: {caption.dataset!r} is not a captioned dataset of this run"
+            f"{nearest(caption.dataset, download.captioned_datasets)}"
+        )
 
 
 def check_section(section: type[SectionT], values: Any, path: Path) -> SectionT:

@@ -60,6 +60,11 @@ class Download(Section):
     drawn_world: DrawnWorld
     folders: Folders
 
+    @property
+    def captioned_datasets(self) -> list[str]:
+        """Names of the datasets to pretrain on."""
+        return ["coco"] if self.source == "drawn_world" else list(self.folders.captions)
+
     @model_validator(mode="after")
     def _has_captions(self) -> "Download":
         if self.source == "folders" and not self.folders.captions:

@@ -50,6 +50,7 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
         ("  name: cosine ", "  name: multistep ", "multistep needs milestones"),
         ("  short_side: null", "  short_side: '256'", "valid integer, found '256'"),
         ("  precision: fp32", "  precision: [", "not valid YAML"),
+        ("  dataset: coco", "  dataset: coca", "`caption.dataset`: 'coca' is not a captioned dataset"),
     ],
 )
 def test_faults_name_the_key_and_the_remedy(params_path: Path, old: str, new: str, expected: str) -> None:
@@ -97,7 +98,10 @@ def test_overlay_keeps_comments_and_names_changes(params_path: Path) -> None:
 
 
 def test_overlay_accepts_new_captioned_datasets(params_path: Path) -> None:
-    overlay(None, ["download.folders.captions={mine: my/photos}", "download.source=folders"], params_path)
+    changes = ["download.folders.captions={mine: my/photos}", "download.source=folders"]
+    with pytest.raises(InputError, match=r"`caption\.dataset`: 'coco' .*valid: mine"):
+        overlay(None, changes, params_path)
+    overlay(None, [*changes, "caption.dataset=mine"], params_path)
     assert check_params(params_path)["download"].folders.captions == {"mine": "my/photos"}  # type: ignore[attr-defined]
 
 
