@@ -73,7 +73,7 @@ class MetricSender:
                 self._sample_system()
                 next_sample = now + _SYSTEM_SECONDS
             if now >= next_attempt and not self._send_all():
-                pause = min(_FLUSH_SECONDS * 2**self._failures, _LONGEST_PAUSE_SECONDS)
+                pause = min(_FLUSH_SECONDS * 2 ** min(self._failures, 10), _LONGEST_PAUSE_SECONDS)
                 next_attempt = time.monotonic() + pause
             self._wake.wait(_FLUSH_SECONDS)
             self._wake.clear()

@@ -97,11 +97,11 @@ def stage_run(stage: str, item: str | None, params: Mapping[str, Any]) -> Iterat
     output_dir = paths.stage_dir(stage, item)
     output_dir.mkdir(parents=True, exist_ok=True)
     record = _open_record(stage, item, output_dir)
-    _write_run_file(output_dir, record)
-    if record:
-        record.params(params)
     status = "FINISHED"
     try:
+        _write_run_file(output_dir, record)
+        if record:
+            record.params(params)
         yield StageRun(stage, item, output_dir, record)
     except KeyboardInterrupt:
         status = "KILLED"

@@ -1,10 +1,12 @@
 """A stage's run, against a real SQLite store in a temporary folder."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,45 @@ def test_status_of_a_broken_stage(workspace, error, status):
     with pytest.raises(type(error)), stage_run("tokenize", None, {}) as run:
         raise error
     assert open_store().client.get_run(run.run_id).info.status == status
+
+
+def test_a_run_that_cannot_note_its_id_is_ended(workspace, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space")
+
+    monkeypatch.setattr("components.atomic.write_json", full)
+    with pytest.raises(OSError, match="No space"), stage_run("tokenize", None, {}):
+        pass
+    store = open_store()
+    assert [run.info.status for run in store.client.search_runs([store.experiment_id])] == ["FAILED"]
+
+
+def test_a_server_that_is_away_for_days_is_still_asked(workspace, monkeypatch):
+    from mlflow import MlflowClient
+
+    from components.tracking import metric_sender
+
+    monkeypatch.setattr(metric_sender, "_FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(metric_sender, "_LONGEST_PAUSE_SECONDS", 0.01)
+    send, answers = MlflowClient.log_batch, threading.Event()
+    asked = []
+
+    def away(self, run_id, **given):
+        if given.get("metrics") and not answers.is_set():
+            asked.append(True)
+            raise ConnectionError("gone")
+        return send(self, run_id, **given)
+
+    with stage_run("pretrain", None, {}) as run:
+        monkeypatch.setattr(MlflowClient, "log_batch", away)
+        run._record._sender._failures = 5000
+        run.log({"loss": 2.0}, 7)
+        limit = time.monotonic() + 20
+        while len(asked) < 3 and time.monotonic() < limit:
+            time.sleep(0.01)
+        answers.set()
+    assert len(asked) >= 3
+    assert open_store().client.get_metric_history(run.run_id, "loss")[0].value == 2.0
 
 
 def test_figures_that_are_not_finite_are_refused(workspace):
@@ -177,7 +218,7 @@ def test_processes_that_create_the_database_together(workspace):
         for _ in range(3)
     ]
     ids = {child.communicate()[0].strip() for child in children}
-    assert len(ids - {"None"}) == 3
+    assert len(ids - {"None", ""}) == 3
 
 
 def test_credentials_stay_out_of_files():
