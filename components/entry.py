@@ -38,10 +38,13 @@ def run_stage(
     except KeyboardInterrupt:
         _fail(stage, "interrupted; what was finished is kept, start it again to go on", EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        _fail(stage, f"the disk is full{where}; free some space and start again. {error}", EXIT_INPUT_ERROR)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" while writing {error.filename}" if error.filename else ""
+            _fail(stage, f"the disk is full{where}; free some space and start again", EXIT_INPUT_ERROR)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+            reason = f"{error.filename}: {error.strerror}; make it accessible and start again"
+            _fail(stage, reason, EXIT_INPUT_ERROR)
+        raise
 
 
 def _item(stage: str, items: Sequence[str], arguments: Sequence[str]) -> str | None:

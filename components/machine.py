@@ -20,10 +20,19 @@ def num_cpus() -> int:
 
 
 def device_name() -> str:
-    """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides."""
-    override = os.environ.get("VIRTEX_DEVICE")
-    if override:
-        return override
+    """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides.
+
+    Raises:
+        InputError: if the variable names no device of this machine.
+    """
     import torch  # here, so that what never computes never pays for the import
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    override = os.environ.get("VIRTEX_DEVICE")
+    if not override:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=override)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise InputError(f"VIRTEX_DEVICE={override!r}: cannot be used here: {reason}") from None
+    return override

@@ -58,6 +58,13 @@ def test_success_writes_metrics_and_the_run(tmp_path: Path) -> None:
             2,
             "disk is full while writing big.mdb",
         ),
+        (
+            "raise PermissionError(errno.EACCES, 'Permission denied', 'photos')",
+            ["random"],
+            "0",
+            2,
+            "baseline: error: photos: Permission denied",
+        ),
     ],
 )
 def test_mistakes_end_with_a_message_and_no_traceback(
