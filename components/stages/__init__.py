@@ -1,0 +1,17 @@
+"""The stages' entry points, thin, each named as in dvc.yaml.
+
+dvc.yaml says ``python``: whatever comes first on PATH. With another environment's Python a stage ends
+here, with advice, and not somewhere below with an import error.
+"""
+
+import importlib.util
+import sys
+
+_missing = [
+    name for name in ("torch", "mlflow", "lmdb", "sentencepiece") if not importlib.util.find_spec(name)
+]
+if _missing:
+    sys.exit(
+        f"error: {sys.executable} has no {', '.join(_missing)}: activate this project's environment first "
+        "(`source .venv/bin/activate`, after `make setup`), or start the stages with `.venv/bin/virtex run`"
+    )
