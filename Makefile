@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# PYTHON=... chooses the interpreter; otherwise the first of these that is 3.11 to 3.13.
+PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.13)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint pins clean
@@ -12,14 +14,14 @@ help:  ## list the targets
 
 setup: $(INSTALLED)  ## create .venv and install the project with exact pins
 
-# PYTHON=... chooses the interpreter; otherwise the first of these that is 3.11 to 3.13.
 $(INSTALLED): pyproject.toml constraints.txt
-	@for candidate in $(PYTHON) python3 python3.12 python3.11 python3.13; do \
-	  if $$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
-	  then chosen=$$candidate; break; fi; done; \
-	if [ -z "$$chosen" ]; then echo "setup: no Python 3.11 to 3.13 found; install one or name it: make PYTHON=... " >&2; exit 1; fi; \
-	$$chosen -m venv $(VENV) || { echo "setup: this Python cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@chosen=; for candidate in $(PYTHONS); do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	  then chosen="$$candidate"; break; fi; done; \
+	if [ -z "$$chosen" ]; then echo 'setup: no Python 3.11 to 3.13 among $(PYTHONS); install one or name it: make setup PYTHON=/path/to/python3.12' >&2; exit 1; fi; \
+	"$$chosen" -m venv $(VENV) || { echo "setup: this Python cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: installing into $(VENV) with $$($(BIN)/python --version); this takes some minutes"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: setup  ## run the whole pipeline on the embedded default and print the results
