@@ -1,5 +1,7 @@
-# docker build -t virtex . && docker run --rm virtex        runs the demo
-# docker run --rm -v "$PWD/out:/virtex/outputs" virtex      keeps its results
+# docker build -t virtex . && docker run --rm virtex                             runs the demo
+# docker run --name demo virtex && docker cp demo:/virtex/outputs out            keeps its results
+# A folder of the host mounted at /virtex/outputs would get links into DVC's cache, which stays inside.
+# Photographs at full size need more shared memory for the loader's workers: --shm-size 8g.
 FROM python:3.11-slim
 
 RUN apt-get update \
