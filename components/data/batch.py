@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-PAD_ID = 0  # the tokenizer's padding, REFERENCE.md
+PAD_ID = 0  # a test holds it equal to the tokenizer's
 
 
 class ImageSample(TypedDict):

@@ -28,7 +28,7 @@ def draw_world(settings: DrawnWorld, root: Path, num_workers: int, progress: boo
     """Draw the datasets below ``root``, the same bytes for the same settings.
 
     Writes ``coco/``, ``lvis/``, ``VOCdevkit/VOC2007/``, ``imagenet/`` and ``inaturalist/``, each
-    whole or not at all; a layout whose counts are all 0 is left out.
+    whole or not at all; VOC, ImageNet and iNaturalist are left out where their counts are all 0.
 
     Args:
         settings: the section ``download.drawn_world`` of params.yaml.
@@ -38,8 +38,7 @@ def draw_world(settings: DrawnWorld, root: Path, num_workers: int, progress: boo
     """
     root.mkdir(parents=True, exist_ok=True)
     with studio(num_workers, _num_images(settings), progress) as workers:
-        if settings.train_images + settings.val_images:
-            _draw_captioned(settings, root, workers)
+        _draw_captioned(settings, root, workers)
         if settings.voc_trainval_images + settings.voc_test_images:
             with writing(root / "VOCdevkit" / "VOC2007") as folder:
                 _draw_voc(settings, folder, workers)
