@@ -12,6 +12,13 @@ from components.params.reading import section_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 STAGES = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+UNWATCHED = [
+    REPOSITORY / "components" / name
+    for name in (
+        *("params", "tracking", "entry.py", "errors.py", "atomic.py"),
+        *("paths.py", "machine.py", "stable_safetensors.py"),
+    )
+]
 
 
 def outputs(stage: dict) -> list[str]:
@@ -52,6 +59,34 @@ def test_dependencies_on_code_exist(name: str) -> None:
         elif "${" not in dependency:
             parents = {str(parent) for parent in Path(dependency).parents} | {dependency}
             assert parents & made, f"no stage makes {dependency}"
+
+
+def imported_files(source: Path) -> set[Path]:
+    """Our files that ``source`` imports, without what decides how a stage runs but not what it makes."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = {REPOSITORY / f"{name.replace('.', '/')}.py" for name in names if name.startswith("components.")}
+    return {file for file in files if file.is_file() and not any(map(file.is_relative_to, UNWATCHED))}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_dvc_watches_the_code_that_makes_the_outputs(name: str) -> None:
+    found: set[Path] = set()
+    waiting = [REPOSITORY / "components" / "stages" / f"{name}.py"]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imported_files(file)
+    watched = [REPOSITORY / dependency for dependency in STAGES[name]["deps"]]
+    unwatched = {file for file in found if not any(file.is_relative_to(place) for place in watched)}
+    assert not unwatched
+    code = [place for place in watched if place.is_relative_to(REPOSITORY / "components")]
+    assert not [place for place in code if not any(file.is_relative_to(place) for file in found)]
 
 
 def test_paths_are_those_of_the_code() -> None:
