@@ -39,7 +39,7 @@ def test_summary_is_in_percent() -> None:
 
 def test_tables(tmp_path: Path) -> None:
     write_ap_table(tmp_path / "ap.csv", RESULTS)
-    with open(tmp_path / "ap.csv", newline="") as file:
+    with open(tmp_path / "ap.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == ["cat", "dining, table"]
     assert rows[1] | {"class": ""} == {
@@ -51,7 +51,7 @@ def test_tables(tmp_path: Path) -> None:
         "test_images": "20",
     }
     write_curves(tmp_path / "precision_recall.csv", RESULTS)
-    lines = (tmp_path / "precision_recall.csv").read_text().splitlines()
+    lines = (tmp_path / "precision_recall.csv").read_text(encoding="utf-8").splitlines()
     assert lines[:3] == ["class,recall,precision", "cat,0.500000,1.000000", "cat,1.000000,0.666667"]
     assert len(lines) == 5
 

@@ -28,7 +28,7 @@ def photographs(shared_dir: Path) -> list[CaptionedImage]:
     root = shared_dir / "data" / "real" / "coco"
     if not root.is_dir():
         pytest.skip(f"no COCO photographs at {root}")
-    annotations = json.loads((root / "annotations" / "captions_val2017.json").read_text())
+    annotations = json.loads((root / "annotations" / "captions_val2017.json").read_text(encoding="utf-8"))
     captions: dict[int, list[str]] = {}
     for annotation in annotations["annotations"]:
         captions.setdefault(annotation["image_id"], []).append(annotation["caption"])

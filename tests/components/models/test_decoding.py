@@ -40,7 +40,7 @@ def test_golden_captions(
     forbidden_ids: tuple[int, ...],
 ) -> None:
     """The reference forbids nothing; on these models its search and ours come to the same captions."""
-    searches = json.loads((golden_dir / "beam_search.json").read_text())["model"]
+    searches = json.loads((golden_dir / "beam_search.json").read_text(encoding="utf-8"))["model"]
     case = f"captioning_postnorm/eos_bias+{eos_bias}/beam{beam_size}/steps30"
     golden = searches[case]["not_the_reference_with_sos_prefix"]
     model = torch.nn.ModuleDict(

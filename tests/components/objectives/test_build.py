@@ -30,7 +30,7 @@ PUBLISHED = {
 def test_state_dict_is_that_of_the_published_weights(
     published: str, make_config: ConfigMaker, golden_dir: Path
 ) -> None:
-    golden = json.loads((golden_dir / "state_dict_keys.json").read_text())
+    golden = json.loads((golden_dir / "state_dict_keys.json").read_text(encoding="utf-8"))
     expected = golden["configs"][f"task_ablations/{published}.yaml"]
     name, vocab_size = PUBLISHED[published]
     with torch.device("meta"):

@@ -27,7 +27,7 @@ PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 1e-5)]
 
 @cache
 def read_cases(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())["cases"]
+    return json.loads(path.read_text(encoding="utf-8"))["cases"]
 
 
 def filled(config: ModelConfig, fill: ModuleType, mode: str, dtype: torch.dtype) -> Objective:

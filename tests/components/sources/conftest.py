@@ -14,7 +14,7 @@ BOX_XML = """<annotation><filename>{name}.jpg</filename><size><width>9</width><h
 
 def write(path: Path, text: str = "jpeg") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def edit() -> Callable[[Path, Callable[[Any], Any]], None]:
     """Change a JSON file in place."""
 
     def change(path: Path, how: Callable[[Any], Any]) -> None:
-        parsed = json.loads(path.read_text())
+        parsed = json.loads(path.read_text(encoding="utf-8"))
         how(parsed)
-        path.write_text(json.dumps(parsed))
+        path.write_text(json.dumps(parsed), encoding="utf-8")
 
     return change
 

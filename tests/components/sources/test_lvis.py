@@ -42,7 +42,7 @@ def test_broken(
 def test_real_subset(shared_dir: Path) -> None:
     coco_root = shared_dir / "data" / "real" / "coco"
     path = coco_root / "annotations" / "lvis_v0.5_val_subset.json"
-    parsed = json.loads(path.read_text())
+    parsed = json.loads(path.read_text(encoding="utf-8"))
     lvis.check_lvis(path, parsed)
     require_images(coco_root, [lvis.image_name(path, image) for image in parsed["images"]], path)
     assert len(parsed["images"]) == 64

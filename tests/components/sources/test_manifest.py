@@ -58,7 +58,7 @@ def test_roots_of_benchmarks(manifest: Manifest) -> None:
 
 def test_changed_annotations_are_refused(manifest: Manifest, coco_root: Path, voc_root: Path) -> None:
     path = coco_root / "annotations" / "captions_train2017.json"
-    path.write_text(path.read_text() + "\n")
+    path.write_text(path.read_text(encoding="utf-8") + "\n")
     with pytest.raises(InputError, match=r"captions_train2017\.json: changed since .*dvc repro -f download"):
         manifest.captions_of("train")
     assert len(manifest.captions_of("val")) == 4

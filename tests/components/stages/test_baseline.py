@@ -28,7 +28,7 @@ def test_random_is_the_seeded_network_in_the_exported_format(run: StageRun) -> N
     expected = TorchvisionBackbone("resnet18").cnn
     assert torch.equal(backbone.layer3[0].conv1.weight, expected.layer3[0].conv1.weight)
     assert (metadata["source"], metadata["seed"]) == ("random", "4")
-    assert json.loads((run.output_dir / "metrics.json").read_text())["feature_size"] == 512
+    assert json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))["feature_size"] == 512
 
 
 def test_bytes_depend_on_the_seed_alone(run: StageRun) -> None:

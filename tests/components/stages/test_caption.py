@@ -84,7 +84,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
 @pytest.mark.integration
 def test_writes_captions_scores_and_page(run: StageRun) -> None:
     stage.main(run, SECTION, AUGMENTATION)
-    metrics = json.loads((run.output_dir / "metrics.json").read_text())
+    metrics = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     captions = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
     assert metrics["images"] == len(captions) == 7
     assert [entry["image_id"] for entry in captions] == [f"world/{index}" for index in range(7)]
@@ -107,7 +107,7 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
 
 def test_fewer_images_when_asked(run: StageRun) -> None:
     stage.main(run, SECTION.model_copy(update={"max_images": 2}), AUGMENTATION)
-    assert len(json.loads((run.output_dir / "captions.json").read_text())) == 2
+    assert len(json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))) == 2
 
 
 def test_an_unknown_dataset_names_those_there_are(run: StageRun) -> None:
@@ -128,10 +128,10 @@ def test_another_tokenizer_is_refused(run: StageRun) -> None:
 def test_a_model_that_writes_no_captions_gives_empty_results(run: StageRun) -> None:
     save_model(config("token_classification"))
     stage.main(run, SECTION, AUGMENTATION)
-    metrics = json.loads((run.output_dir / "metrics.json").read_text())
+    metrics = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     assert metrics == {"images": 0, "not_run": "the objective token_classification writes no captions"}
-    assert json.loads((run.output_dir / "captions.json").read_text()) == []
-    assert "writes no captions" in (run.output_dir / "index.html").read_text()
+    assert json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8")) == []
+    assert "writes no captions" in (run.output_dir / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_missing_model_is_named(run: StageRun) -> None:

@@ -36,7 +36,7 @@ def run_download(source: str, world: dict[str, int] | None = None, **folders: An
     output_dir = paths.stage_dir("download")
     output_dir.mkdir(parents=True, exist_ok=True)
     download.main(StageRun("download", None, output_dir, None), section)
-    return json.loads((output_dir / "metrics.json").read_text())
+    return json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_every_source_that_params_allow_is_there() -> None:

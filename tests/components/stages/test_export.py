@@ -74,7 +74,7 @@ def test_writes_the_backbone_of_the_captioner(run: RecordingRun) -> None:
     module, example = run.models["backbone"]
     assert len(example) >= 2
     assert module(example).shape == (len(example), 512)
-    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    figures = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     assert figures["feature_size"] == 512
     assert figures["num_parameters"] == 11_176_512  # torchvision's resnet18 without its fc
 

@@ -41,7 +41,7 @@ def stage_run(images: list[CaptionedImage]) -> StageRun:
 def test_the_split_and_its_figures(stage_run: StageRun) -> None:
     stage.main(stage_run, KEEP)
     store = CaptionStore(paths.lmdb_path("val"))
-    metrics = json.loads((stage_run.output_dir / "metrics.json").read_text())
+    metrics = json.loads((stage_run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     assert len(store) == metrics["images"] == 5
     assert metrics["captions"] == 10
     assert metrics["skipped"] == metrics["resized"] == 0
@@ -67,7 +67,7 @@ def test_skipped_images_are_listed_until_they_are_mended(
     with (stage_run.output_dir / "skipped.csv").open() as table:
         rows = list(csv.DictReader(table))
     assert [(row["image_id"], row["dataset"]) for row in rows] == [("world/2", "world")]
-    assert json.loads((stage_run.output_dir / "metrics.json").read_text())["skipped"] == 1
+    assert json.loads((stage_run.output_dir / "metrics.json").read_text(encoding="utf-8"))["skipped"] == 1
     images[2].path.write_bytes(whole)
     stage.main(stage_run, skip)
     assert not (stage_run.output_dir / "skipped.csv").exists()

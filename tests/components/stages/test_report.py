@@ -15,7 +15,7 @@ CLASSES = {"cube": (81.0, 35.5), "ball <&|>": (62.25, 60.0), "cone": (40.0, 44.0
 
 def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def write_results() -> None:
@@ -53,7 +53,10 @@ def make_report(run: StageRun) -> tuple[str, dict[str, Any], dict[str, float]]:
     text = (run.output_dir / "report.md").read_text(encoding="utf-8")
     with Image.open(run.output_dir / "report.png") as picture:
         assert picture.width == 2100
-    values = [json.loads((run.output_dir / name).read_text()) for name in ("report.json", "metrics.json")]
+    values = [
+        json.loads((run.output_dir / name).read_text(encoding="utf-8"))
+        for name in ("report.json", "metrics.json")
+    ]
     assert max(len(line) for line in text.splitlines()) <= 80
     return text, values[0], values[1]
 

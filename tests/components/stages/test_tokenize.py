@@ -80,7 +80,7 @@ def test_tokenizer_and_report() -> None:
     assert tokenizer.decode(tokenizer.caption_tokens("A RED dog", 30)) == "a red dog"
     assert "é" not in paths.TOKENIZER_VOCAB.read_text(encoding="utf-8")
 
-    metrics = json.loads((run.output_dir / "metrics.json").read_text())
+    metrics = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     lengths = [len(tokenizer.caption_tokens(caption, 999)) for caption in TRAIN]
     assert metrics["vocab_size"] == 30
     assert metrics["train"]["captions"] == 3
@@ -124,7 +124,7 @@ def test_real_captions(shared_dir: Path) -> None:
     write_manifest(paths.DATASETS_MANIFEST, manifest)
     run = RecordedRun()
     tokenize.main(run, params.Tokenize(vocab_size=2000), textual_head(30))
-    metrics = json.loads((run.output_dir / "metrics.json").read_text())
+    metrics = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["vocab_size"] == 2000
     assert metrics["train"]["captions"] == 23000
     assert 10 < metrics["train"]["tokens_mean"] < 20

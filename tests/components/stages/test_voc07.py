@@ -76,18 +76,18 @@ def test_writes_figures_tables_and_picture(folder: Path) -> None:
     run = stage_run("voc07", "random")
     voc07.main(run, SECTION)
 
-    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    figures = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     assert figures["mAP"] > 90  # colours are told apart even by a random network
     assert figures["mAP"] == pytest.approx(np.mean([figures["ap"]["red"], figures["ap"]["green"]]))
     assert set(figures["costs"].values()) <= {0.1, 10.0}
     assert (figures["num_trainval"], figures["num_test"]) == (18, 18)
-    with open(run.output_dir / "ap.csv", newline="") as file:
+    with open(run.output_dir / "ap.csv", encoding="utf-8", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {"red", "green"}
     assert rows["red"]["test_images"] == "17"
     assert rows["red"]["test_positives"] == "5"
     assert rows["green"]["test_images"] == "18"
-    with open(run.output_dir / "precision_recall.csv", newline="") as file:
+    with open(run.output_dir / "precision_recall.csv", encoding="utf-8", newline="") as file:
         assert {row["class"] for row in csv.DictReader(file)} == {"red", "green"}
     with Image.open(run.output_dir / "ap.png") as picture:
         assert picture.width > 400
@@ -113,7 +113,7 @@ def test_an_unreadable_image_leaves_the_old_results(folder: Path) -> None:
     (folder / "VOCdevkit/VOC2007/JPEGImages/test003.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"^\S*test003\.jpg: cannot be read"):
         voc07.main(run, SECTION)
-    assert (run.output_dir / "ap.csv").read_text() == "old"
+    assert (run.output_dir / "ap.csv").read_text(encoding="utf-8") == "old"
     assert not (run.output_dir / "metrics.json").exists()
 
 
@@ -130,12 +130,12 @@ def test_random_features_of_photographs_beat_chance(folder: Path, shared_dir: Pa
     use_voc(root)
     run = stage_run("voc07", "random")
     voc07.main(run, SECTION.model_copy(update={"image_size": 80, "crop_size": 72}))
-    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    figures = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     test = read_voc07(root, "test")
     positives, kept = (test.labels == 1).sum(axis=0), (test.labels != 0).sum(axis=0)
     chance = 100 * float((positives / kept).mean())
     assert len(figures["ap"]) == 20
     assert chance + 2 < figures["mAP"] < 50
-    with open(run.output_dir / "ap.csv", newline="") as file:
+    with open(run.output_dir / "ap.csv", encoding="utf-8", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert [int(rows[name]["test_images"]) for name in test.classes] == kept.tolist()

@@ -44,12 +44,12 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CaptionTokenizer:
 
 @pytest.fixture(scope="module")
 def golden(shared_dir: Path) -> dict[str, Any]:
-    return json.loads((shared_dir / "golden" / "tokenizer.json").read_text())["variants"]
+    return json.loads((shared_dir / "golden" / "tokenizer.json").read_text(encoding="utf-8"))["variants"]
 
 
 @pytest.fixture(scope="module")
 def golden_corpus(shared_dir: Path) -> list[str]:
-    corpus = json.loads((shared_dir / "golden" / "tokenizer_corpus.json").read_text())
+    corpus = json.loads((shared_dir / "golden" / "tokenizer_corpus.json").read_text(encoding="utf-8"))
     return [annotation["caption"] for annotation in corpus["annotations"]]
 
 

@@ -135,7 +135,9 @@ def test_lvis_counts_and_federation(drawn):
 
 def test_voc_boxes_are_one_based_and_tight(drawn, settings):
     folder = drawn / "VOCdevkit/VOC2007"
-    for index, name in enumerate((folder / "ImageSets/Main/trainval.txt").read_text().split()):
+    for index, name in enumerate(
+        (folder / "ImageSets/Main/trainval.txt").read_text(encoding="utf-8").split()
+    ):
         scene = recompose(settings, "voc/trainval", index)
         tree = ElementTree.parse(folder / f"Annotations/{name}.xml")
         assert (int(tree.findtext("size/height")), int(tree.findtext("size/width"))) == scene.size
@@ -150,7 +152,7 @@ def test_voc_boxes_are_one_based_and_tight(drawn, settings):
 
 def test_voc_lists_follow_the_annotations(drawn):
     folder = drawn / "VOCdevkit/VOC2007"
-    sets = {name: (folder / f"ImageSets/Main/{name}.txt").read_text().split()
+    sets = {name: (folder / f"ImageSets/Main/{name}.txt").read_text(encoding="utf-8").split()
             for name in ("train", "val", "trainval", "test")}  # fmt: skip
     assert sorted(sets["train"] + sets["val"]) == sets["trainval"]
     assert not set(sets["trainval"]) & set(sets["test"])
@@ -158,7 +160,9 @@ def test_voc_lists_follow_the_annotations(drawn):
     for set_name, images in sets.items():
         difficult = {image: _difficult(folder / f"Annotations/{image}.xml") for image in images}
         for shape in SHAPE_NAMES:
-            lines = (folder / f"ImageSets/Main/{shape}_{set_name}.txt").read_text().splitlines()
+            lines = (
+                (folder / f"ImageSets/Main/{shape}_{set_name}.txt").read_text(encoding="utf-8").splitlines()
+            )
             assert [line[:6] for line in lines] == images
             for line, image in zip(lines, images, strict=True):
                 flags = difficult[image].get(shape)
