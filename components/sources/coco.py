@@ -112,9 +112,11 @@ def check_instances(path: Path, parsed: dict[str, Any]) -> None:
 
 
 def count_objects(parsed: dict[str, Any]) -> dict[str, int]:
-    """Number of annotated objects by category name, crowd regions included; every category is named."""
+    """Number of annotated objects by category name, crowd regions included, or by id where it has no name."""
     counts = Counter(annotation["category_id"] for annotation in parsed["annotations"])
-    return {str(category["name"]): counts[category["id"]] for category in parsed["categories"]}
+    return {
+        str(category.get("name", category["id"])): counts[category["id"]] for category in parsed["categories"]
+    }
 
 
 def _is_box(box: object) -> bool:

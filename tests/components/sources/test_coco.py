@@ -110,6 +110,8 @@ def test_instances(coco_root: Path) -> None:
     parsed = coco.read_instances(coco_root, "train")
     assert len(parsed["annotations"]) == 2
     assert coco.count_objects(parsed) == {"dog": 2, "traffic light": 0}
+    del parsed["categories"][0]["name"]
+    assert coco.count_objects(parsed) == {"7": 2, "traffic light": 0}
 
 
 @pytest.mark.parametrize(
