@@ -17,7 +17,7 @@ from components.errors import InputError
 from components.sources import coco
 from components.sources.captioned import CaptionedImage
 
-CHANGED_ADVICE = "run the download stage again: `virtex run --force` or `dvc repro -f download`"
+CHANGED_ADVICE = "run the download stage again: `virtex run download --force` or `dvc repro -f download`"
 
 
 class DatasetEntry(BaseModel):
