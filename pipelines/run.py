@@ -94,7 +94,7 @@ def virtex(
         StageError: with the failed stages' own messages.
     """
     root, stop, logger = Path.cwd(), threading.Event(), get_run_logger()
-    with run_lock(root), stop_on_signals(stop), stop_when(_cancelled_in_prefect(), stop):
+    with run_lock(root), stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):
         plan, notices = prepare(root, targets or (), preset, overrides or ())
         for notice in notices:
             logger.info(notice)
@@ -151,7 +151,7 @@ def _publish(root: Path, plan: Plan, table: list[Row]) -> None:
         create_markdown_artifact(text, key="report", description="Results table")
 
 
-def _cancelled_in_prefect() -> Any:
+def cancelled_in_prefect() -> Any:
     """A question for ``stop_when``: has somebody cancelled this flow run in the UI or by the API?"""
     flow_run_id = runtime.flow_run.id
 

@@ -1,7 +1,7 @@
 """The whole flow on a small repository, as a user starts it: one workspace, one story.
 
 The tests build on each other in file order: a first run, one with nothing to do, a failure, a
-Ctrl-C, a killed run and its successor.
+Ctrl-C, a killed run and its successor, a stage run by DVC alone.
 """
 
 import json
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from pipelines import cli
 
 pytestmark = pytest.mark.integration
 
@@ -85,6 +87,7 @@ class Workspace:
             "PREFECT_API_URL": prefect_url,
             "VIRTEX_MAX_PARALLEL": "2",
             "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
@@ -188,11 +191,11 @@ def test_first_run(workspace):
     assert json.loads(workspace.text("outputs/last/mlflow_run.json"))["run_id"] == runs["last"].info.run_id
 
 
-def test_nothing_to_do(workspace):
+def test_nothing_to_do(workspace, monkeypatch, capsys):
+    monkeypatch.chdir(workspace.root)
     runs = len(workspace.runs())
-    code, output = workspace.run()
-    assert code == 0
-    assert "Nothing to do: all 4 stages are unchanged." in output
+    assert cli.main(["run"]) == 0
+    assert "Nothing to do: all 4 stages are unchanged." in capsys.readouterr().out
     assert len(workspace.runs()) == runs
 
 
@@ -205,6 +208,28 @@ def test_flow_called_directly_with_nothing_to_do(workspace, monkeypatch):
     assert state.is_completed()
     assert state.name == "Cached"
     assert len(workspace.runs()) == runs
+
+
+def test_a_cancellation_in_prefect_is_noticed(workspace):
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+    from prefect.states import Cancelling
+
+    from pipelines.run import cancelled_in_prefect
+
+    answers = []
+
+    @flow
+    def cancelled_midway():
+        asked = cancelled_in_prefect()
+        answers.append(asked())
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run.id, Cancelling(), force=True)
+        answers.append(asked())
+
+    cancelled_midway(return_state=True)
+    assert answers == [False, True]
 
 
 def test_failure_with_the_tracking_server_away(workspace):
@@ -223,10 +248,12 @@ def test_failure_with_the_tracking_server_away(workspace):
     assert len(workspace.runs()) == runs
 
 
-def test_ctrl_c(workspace):
+def test_ctrl_c(workspace, monkeypatch, capsys):
     process = workspace.start_and_wait_for_sleep(PREFECT_API_URL="")  # a temporary server in the same group
-    code, refusal = workspace.run()
-    assert code == 2
+    with monkeypatch.context() as patch:
+        patch.chdir(workspace.root)
+        assert cli.main(["run"]) == 2
+    refusal = capsys.readouterr().err
     assert f"another run is at work in this workspace (process {process.pid}" in refusal
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=120)
@@ -234,7 +261,7 @@ def test_ctrl_c(workspace):
     assert "Connect" not in output.split("Stopping the running stages")[1]
     assert workspace.stage_processes() == []
     assert workspace.text("outputs/last/out.txt") == "one"
-    assert workspace.dvc("status").returncode == 0
+    assert json.loads(workspace.text(".dvc/tmp/rwlock")) == {}
     runs = by_stage(workspace.runs())
     assert runs["last"].info.status == "KILLED"
     assert runs["flow"].info.status == "KILLED"
@@ -258,3 +285,15 @@ def test_killed_run_and_its_successor(workspace):
     for stage in ("first", "part@a", "part@b", "last"):
         assert f"'{stage}' - Finished in state Restored" in output
     assert "RUNNING" not in {run.info.status for run in workspace.runs()}
+
+
+def test_a_stage_run_by_dvc_alone_has_a_run_of_its_own(workspace):
+    workspace.change("three")
+    before = {run.info.run_id for run in workspace.runs()}
+    done = workspace.dvc("repro", "first")
+    assert done.returncode == 0, done.stderr
+    (run,) = (run for run in workspace.runs() if run.info.run_id not in before)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["dvc.stage"] == "first"
+    assert "mlflow.parentRunId" not in run.data.tags
+    assert json.loads(workspace.text("outputs/first/mlflow_run.json"))["run_id"] == run.info.run_id
