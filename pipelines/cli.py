@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from components.paths import PARAMS
 from pipelines.graph import Plan
 from pipelines.outcomes import REPORT
 from pipelines.servers import servers, use_workspace_server
+from pipelines.stopping import stop_on_signals
 from pipelines.workspace import run_lock
 
 EXIT_FAILED = 1
@@ -76,6 +78,12 @@ def _positive(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        return _run_until(stop, options)
+
+
+def _run_until(stop: threading.Event, options: argparse.Namespace) -> int:
     from pipelines.preparation import prepare, stages_at_a_time
 
     root = Path.cwd()
@@ -83,6 +91,8 @@ def _run(options: argparse.Namespace) -> int:
     targets = [*options.targets, *options.more_targets]
     with run_lock(root):
         plan, notices = prepare(root, targets, options.preset, options.overrides)
+    if stop.is_set():
+        raise KeyboardInterrupt
     print(*notices, sep="\n", end="\n" if notices else "", flush=True)
     if not plan.pending and not options.force:
         _print_results(plan)
@@ -92,13 +102,15 @@ def _run(options: argparse.Namespace) -> int:
     use_workspace_server(root)
     to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
     print(f"To do: {', '.join(to_do)}.", flush=True)
-    return _run_flow(plan, targets, options)
+    return _run_flow(plan, targets, options, stop)
 
 
-def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace) -> int:
+def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop: threading.Event) -> int:
     from pipelines.run import start_server, virtex
 
     start_server()
+    if stop.is_set():
+        raise KeyboardInterrupt
     state = virtex(
         targets=targets,
         preset=options.preset,

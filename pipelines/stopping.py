@@ -9,22 +9,35 @@ from types import FrameType
 
 @contextlib.contextmanager
 def stop_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM set ``stop``; does nothing outside the main thread."""
+    """Within it, SIGINT and SIGTERM set ``stop``; does nothing outside the main thread.
+
+    Nested in another such context, it starts with what was asked for there: nothing gets lost in between.
+    (A KeyboardInterrupt can: raised in a finalizer, say, Python drops it.)
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def request(number: int, _frame: FrameType | None) -> None:
-        if not stop.is_set():
-            print("\nStopping the running stages; this can take up to 30 seconds.", flush=True)
-        stop.set()
-
+    request = _Request(stop)
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    if any(isinstance(handler, _Request) and handler.stop.is_set() for handler in before.values()):
+        stop.set()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Request:
+    """A signal handler that sets ``stop`` and says so the first time."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        if not self.stop.is_set():
+            print("\nStopping the running stages; this can take up to 30 seconds.", flush=True)
+        self.stop.set()
 
 
 @contextlib.contextmanager

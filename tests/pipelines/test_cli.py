@@ -82,6 +82,19 @@ def test_a_run_without_the_report_does_not_show_an_old_one(workspace, monkeypatc
         assert ("| old |" in output) == shown
 
 
+def test_an_interrupt_before_the_flow_starts_is_kept(workspace, monkeypatch, capsys):
+    plan = Plan((Stage("tokenize", (), ("data/tokenizer",)),), frozenset())
+
+    def interrupted(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        return plan, []
+
+    monkeypatch.setattr("pipelines.preparation.prepare", interrupted)
+    monkeypatch.setattr(cli, "_run_flow", lambda *_: pytest.fail("the flow was started"))
+    assert cli.main(["run"]) == 130
+    assert "Stopping" in capsys.readouterr().out
+
+
 def test_report(workspace, capsys):
     (workspace / "outputs" / "report").mkdir(parents=True)
     (workspace / "outputs" / "report" / "report.md").write_text("| a |\n")

@@ -17,6 +17,17 @@ def test_signals_set_the_flag_and_handlers_come_back(capsys):
     assert "Stopping" in capsys.readouterr().out
 
 
+def test_what_was_asked_before_is_not_forgotten(capsys):
+    outer, inner = threading.Event(), threading.Event()
+    with stop_on_signals(outer):
+        with stop_on_signals(inner):
+            assert not inner.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert outer.wait(5)
+        with stop_on_signals(inner):
+            assert inner.is_set()
+
+
 def test_other_threads_install_nothing():
     before, seen = signal.getsignal(signal.SIGINT), []
 
