@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from components.atomic import write_text
 from components.errors import InputError
@@ -95,7 +97,7 @@ def _merge(
             _merge(tree[key], value, location, origin, changes)
         elif plain(tree.get(key)) != value:
             changes.append(Change(".".join(location), plain(tree.get(key)), value))
-            tree[key] = value
+            tree[key] = _as_written(value)
 
 
 def _parse_override(override: str) -> dict[str, Any]:
@@ -112,8 +114,27 @@ def _parse_override(override: str) -> dict[str, Any]:
     return {section: value}
 
 
+def _as_written(value: Any) -> Any:
+    """Lists on one line, as params.yaml has them."""
+    if not isinstance(value, list):
+        return value
+    sequence = CommentedSeq(value)
+    sequence.fa.set_flow_style()
+    return sequence
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null as a word; the library leaves it out."""
+
+
+_Representer.add_representer(
+    type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
 def _round_trip() -> YAML:
     yaml = YAML()
+    yaml.Representer = _Representer
     yaml.preserve_quotes = True
     yaml.width = 1000
     yaml.indent(mapping=2, sequence=4, offset=2)

@@ -33,7 +33,7 @@ class SceneStyle:
         subject_texture: its texture; None for any.
     """
 
-    count_weights: tuple[float, ...] = (0.36, 0.30, 0.19, 0.10, 0.05)
+    count_weights: tuple[float, ...] = (0.46, 0.29, 0.15, 0.06, 0.04)
     crowd_share: float = 0.0
     hard_share: float = 0.0
     subject_shape: str | None = None

@@ -23,9 +23,9 @@ SIZES = ("small", "medium", "large")
 SIZE_WEIGHTS = (0.20, 0.45, 0.35)
 RADIUS_RANGE: dict[str, tuple[float, float]] = {  # as a share of the picture's shorter side
     "tiny": (0.035, 0.045),
-    "small": (0.13, 0.16),
-    "medium": (0.19, 0.25),
-    "large": (0.28, 0.36),
+    "small": (0.15, 0.19),
+    "medium": (0.22, 0.28),
+    "large": (0.30, 0.40),
     "dominant": (0.30, 0.40),
 }
 

@@ -18,7 +18,7 @@ STYLE = SceneStyle(crowd_share=0.2)
 @pytest.fixture(scope="module")
 def captioned() -> list[tuple[Scene, list[str]]]:
     pairs = []
-    for index in range(300):
+    for index in range(500):
         rng = np.random.default_rng([7, index])
         scene = compose(rng, 80, STYLE)
         pairs.append((scene, captions_of(scene, rng)))
