@@ -13,7 +13,8 @@ WORKDIR /virtex
 COPY pyproject.toml constraints.txt README.md Makefile ./
 COPY components/__init__.py components/
 COPY pipelines/__init__.py pipelines/
-RUN PIP_NO_CACHE_DIR=1 make setup PYTHON=python3
+ENV PIP_NO_CACHE_DIR=1
+RUN make setup PYTHON=python3
 COPY . .
 # .git is part of the context: DVC works inside a repository and runs are tagged with the commit.
 RUN touch .venv/.installed && git config --global --add safe.directory /virtex

@@ -28,7 +28,7 @@ demo: setup  ## run the whole pipeline on the embedded default and print the res
 	@$(BIN)/virtex run --preset demo
 
 test: setup  ## run the unit and integration tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup  ## check style and types
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ import pytest
 
 from pipelines import cli
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("flow")]  # all in one worker, in order
+pytestmark = pytest.mark.integration  # one story: in order, in one worker (`--dist loadfile`)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
