@@ -15,6 +15,7 @@ LEAVES = {
     "components.paths",
     "components.machine",
     "components.params",
+    "components.published",
     "components.stable_safetensors",
 }
 ROOMS = {  # room: the other rooms it may import

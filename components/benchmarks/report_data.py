@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
-from components.benchmarks.published import BENCHMARKS, Benchmark, PublishedModel, Setup, published_model
+from components.published import BENCHMARKS, Benchmark, PublishedModel, Setup, published_model
 
 BACKBONES = ("virtex", "random")
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from components.benchmarks.published import REMARKS, SOURCE, Setup
 from components.benchmarks.report_data import BACKBONES, ReportData, Result
+from components.published import REMARKS, SOURCE, Setup
 
 WIDTH = 80
 ABSENT = "–"

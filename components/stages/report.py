@@ -2,11 +2,11 @@
 
 from components import params
 from components.atomic import write_json, write_text
-from components.benchmarks.published import Setup
 from components.benchmarks.report_data import gather
 from components.benchmarks.report_picture import draw_report
 from components.benchmarks.report_table import headline_figures, markdown, report_json
 from components.entry import run_stage
+from components.published import Setup
 from components.tracking import StageRun
 
 SECTIONS = (

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.benchmarks.published import BENCHMARKS, BEST_MODEL, MODELS, published_model
+from components.published import BENCHMARKS, BEST_MODEL, MODELS, published_model
 
 
 def test_best_model_has_the_published_figures() -> None:
