@@ -1,10 +1,15 @@
 """A pretrained model as one safetensors file that says how to build itself.
 
 The header's metadata: ``format`` "virtex-captioner", ``version`` "1", ``config`` (a ModelConfig as
-JSON). Tensors that modules share are stored once, under the first of their names.
+JSON), and ``crop_size`` beside a tensor ``tokenizer_model`` where the model can caption from this file
+alone. Tensors that modules share are stored once, under the first of their names.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -19,10 +24,29 @@ from components.stable_safetensors import save_stable
 
 FORMAT = "virtex-captioner"
 VERSION = "1"
+TOKENIZER = "tokenizer_model"  # no module of an objective has this name
 
 
-def save_captioner(path: Path, objective: Objective, config: ModelConfig) -> None:
-    """Write the model to ``path``, atomically; tensors keep their dtype, in standard memory layout."""
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How images and captions were prepared for a model: what it needs besides its weights to caption.
+
+    Attributes:
+        crop_size: pixels, of the square images it was trained on.
+        tokenizer_model: the SentencePiece model, the content of its file.
+    """
+
+    crop_size: int
+    tokenizer_model: bytes
+
+
+def save_captioner(
+    path: Path, objective: Objective, config: ModelConfig, preparation: Preparation | None = None
+) -> None:
+    """Write the model to ``path``, atomically; tensors keep their dtype, in standard memory layout.
+
+    Without ``preparation`` the file is whole for all uses but captioning images on its own.
+    """
     names = _first_names(objective)
     tensors = {
         name: tensor.detach().cpu().contiguous()
@@ -30,6 +54,9 @@ def save_captioner(path: Path, objective: Objective, config: ModelConfig) -> Non
         if names[name] == name
     }
     metadata = {"format": FORMAT, "version": VERSION, "config": config.model_dump_json()}
+    if preparation is not None:
+        tensors[TOKENIZER] = torch.frombuffer(bytearray(preparation.tokenizer_model), dtype=torch.uint8)
+        metadata["crop_size"] = str(preparation.crop_size)
     with writing(path) as temporary:
         save_stable(tensors, metadata, temporary)
 
@@ -42,7 +69,33 @@ def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Obje
     Raises:
         InputError: if the file is missing, damaged or of another kind.
     """
-    metadata, tensors = _read(Path(path))
+    with _opened(Path(path)) as file:
+        config = _config(path, file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != TOKENIZER}  # noqa: SIM118
+    with torch.random.fork_rng(devices=[]):
+        objective = build_objective(config)
+    _fill(path, objective, tensors)
+    return objective.to(device).eval(), config
+
+
+def load_preparation(path: Path) -> Preparation | None:
+    """What ``save_captioner`` was given besides the model; None if nothing.
+
+    Raises:
+        InputError: if the file is missing, damaged or of another kind.
+    """
+    with _opened(Path(path)) as file:
+        metadata = file.metadata() or {}
+        _config(path, metadata)
+        if TOKENIZER not in file.keys():  # noqa: SIM118
+            return None
+        crop_size = metadata.get("crop_size", "")
+        if not crop_size.isdecimal():
+            raise InputError(f"{path}: crop_size {crop_size!r} in its header is not a number of pixels")
+        return Preparation(int(crop_size), file.get_tensor(TOKENIZER).numpy().tobytes())
+
+
+def _config(path: Path, metadata: dict[str, str]) -> ModelConfig:
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path}: expected a file of format {FORMAT!r}, found {metadata.get('format')!r}")
     if metadata.get("version") != VERSION:
@@ -50,21 +103,18 @@ def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Obje
             f"{path}: version {metadata.get('version')!r} is unknown; this program reads {VERSION!r}"
         )
     try:
-        config = ModelConfig.model_validate_json(metadata.get("config", ""))
+        return ModelConfig.model_validate_json(metadata.get("config", ""))
     except ValidationError as error:
         raise InputError(f"{path}: the configuration in its header is not valid: {error}") from error
-    with torch.random.fork_rng(devices=[]):
-        objective = build_objective(config)
-    _fill(path, objective, tensors)
-    return objective.to(device).eval(), config
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model written by the pretrain stage")
     try:
         with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise InputError(
             f"{path}: not a whole safetensors file ({error}); write or fetch it again"

@@ -16,11 +16,11 @@ from components.entry import run_stage
 from components.errors import InputError
 from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
-from components.objectives.saved import load_captioner
+from components.objectives.saved import load_captioner, load_preparation
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
 
-SECTIONS = (params.Caption, params.Augmentation)
+SECTIONS = (params.Caption,)
 HEADLINES = ("CIDEr-D", "BLEU-4", "ROUGE-L")
 
 
@@ -35,20 +35,21 @@ class ScoredCaption:
     cider: float
 
 
-def main(run: StageRun, caption: params.Caption, augmentation: params.Augmentation) -> None:
+def main(run: StageRun, caption: params.Caption) -> None:
     """Caption and score the images of ``caption.dataset`` in the validation store."""
     objective, config = load_captioner(paths.CAPTIONER, machine.device_name())
     if not isinstance(objective, CaptioningObjective):
         _write_nothing(run, config)
         return
+    tokenizer, crop_size = _preparation()
     store = CaptionStore(paths.lmdb_path("val"))
     indices = images_of_dataset(store, caption.dataset, caption.max_images)
     written = caption_images(
         objective,
-        _tokenizer(config),
+        tokenizer,
         store,
         indices,
-        EvalTransform(augmentation.crop_size, augmentation.crop_size),
+        EvalTransform(crop_size, crop_size),
         beam_size=caption.beam_size,
         batch_size=caption.batch_size,
         num_workers=machine.num_cpus(),
@@ -82,14 +83,15 @@ def main(run: StageRun, caption: params.Caption, augmentation: params.Augmentati
     )
 
 
-def _tokenizer(config: ModelConfig) -> CaptionTokenizer:
-    tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
-    if tokenizer.vocab_size != config.vocab_size:
+def _preparation() -> tuple[CaptionTokenizer, int]:
+    """The captioner's own tokenizer, which is that of the references too, and its crop size."""
+    preparation = load_preparation(paths.CAPTIONER)
+    if preparation is None or preparation.tokenizer_model != paths.TOKENIZER_MODEL.read_bytes():
         raise InputError(
-            f"{paths.TOKENIZER_MODEL} has {tokenizer.vocab_size} pieces, but {paths.CAPTIONER} was "
-            f"trained with {config.vocab_size}; run the pretrain stage again"
+            f"{paths.CAPTIONER} was trained with another tokenizer than {paths.TOKENIZER_MODEL}; "
+            "run the pretrain stage again"
         )
-    return tokenizer
+    return CaptionTokenizer(paths.CAPTIONER, preparation.tokenizer_model), preparation.crop_size
 
 
 def _scored(

@@ -17,7 +17,7 @@ from components.data.transforms import EvalTransform, TrainTransform
 from components.entry import run_stage
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import save_captioner
+from components.objectives.saved import Preparation, save_captioner
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
 from components.training.checkpoints import CheckpointFolder, configuration_key
@@ -98,14 +98,19 @@ def main(
         device=device,
         log=run.log,
     )
-    _write(run, state, config)
+    save_captioner(
+        paths.CAPTIONER,
+        model,
+        config,
+        Preparation(augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes()),
+    )
+    _write(run, state)
     example = collate_captions([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
 
 
-def _write(run: StageRun, state: TrainingState, config: ModelConfig) -> None:
-    save_captioner(paths.CAPTIONER, state.objective, config)
+def _write(run: StageRun, state: TrainingState) -> None:
     for path in state.history.write_csv(run.output_dir):
         run.artifact(path)
     run.metrics(summary(state))

@@ -73,17 +73,25 @@ def _explained(message: str, vocab_size: int) -> Exception:
 
 
 class CaptionTokenizer:
-    """Captions to caption tokens and back; holds only a path until it is first used.
+    """Captions to caption tokens and back; opens its model when it is first used.
 
-    It can be pickled: a worker process opens the file itself.
+    It can be pickled: a worker process opens the model itself.
     """
 
-    def __init__(self, model_path: Path | str) -> None:
+    def __init__(self, model_path: Path | str, content: bytes | None = None) -> None:
+        """Name the model.
+
+        Args:
+            model_path: the ``.model`` file.
+            content: of the model, where it does not lie in a file of its own; ``model_path`` then
+                only says in messages where it came from.
+        """
         self.model_path = Path(model_path)
+        self._content = content
         self._processor: sentencepiece.SentencePieceProcessor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"model_path": self.model_path, "_processor": None}
+        return {"model_path": self.model_path, "_content": self._content, "_processor": None}
 
     @property
     def processor(self) -> sentencepiece.SentencePieceProcessor:
@@ -93,7 +101,7 @@ class CaptionTokenizer:
             InputError: the file is missing, unreadable, or its special pieces are not ours.
         """
         if self._processor is None:
-            self._processor = _open(self.model_path)
+            self._processor = _open(self.model_path, self._content)
         return self._processor
 
     @property
@@ -126,11 +134,13 @@ class CaptionTokenizer:
         return self.processor.decode(plain[:end])
 
 
-def _open(path: Path) -> sentencepiece.SentencePieceProcessor:
-    if not path.is_file():
-        raise InputError(f"{path}: no such tokenizer; run the tokenize stage first")
+def _open(path: Path, content: bytes | None) -> sentencepiece.SentencePieceProcessor:
+    if content is None:
+        if not path.is_file():
+            raise InputError(f"{path}: no such tokenizer; run the tokenize stage first")
+        content = path.read_bytes()
     try:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        processor = sentencepiece.SentencePieceProcessor(model_proto=content)
     except RuntimeError:
         raise InputError(f"{path}: not a SentencePiece model; run the tokenize stage again") from None
     found = tuple(processor.id_to_piece(i) for i in range(min(len(SPECIAL_PIECES), len(processor))))

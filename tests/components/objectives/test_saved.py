@@ -10,7 +10,12 @@ from safetensors.torch import load_file, save_file
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.captioning import CaptioningObjective
-from components.objectives.saved import load_captioner, save_captioner
+from components.objectives.saved import (
+    Preparation,
+    load_captioner,
+    load_preparation,
+    save_captioner,
+)
 
 ConfigMaker = Callable[..., ModelConfig]
 
@@ -73,6 +78,34 @@ def test_every_objective_is_saved(name: str, tmp_path: Path, make_config: Config
     assert type(loaded) is type(objective)
     expected = objective.state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in loaded.state_dict().items())
+
+
+def test_what_captioning_needs_travels_in_the_file(tmp_path: Path, make_config: ConfigMaker) -> None:
+    config = make_config("captioning")
+    objective = build_objective(config)
+    preparation = Preparation(224, bytes(range(256)) * 3)
+    for name in ("model", "again"):
+        save_captioner(tmp_path / name, objective, config, preparation)
+    assert (tmp_path / "model").read_bytes() == (tmp_path / "again").read_bytes()
+    assert load_preparation(tmp_path / "model") == preparation
+    loaded, _ = load_captioner(tmp_path / "model")
+    assert loaded.state_dict().keys() == objective.state_dict().keys()
+
+
+def test_a_file_may_hold_the_model_alone(saved: Path) -> None:
+    assert load_preparation(saved) is None
+
+
+def test_a_preparation_is_checked(tmp_path: Path, make_config: ConfigMaker) -> None:
+    path = tmp_path / "captioner.safetensors"
+    config = make_config("captioning")
+    save_captioner(path, build_objective(config), config, Preparation(224, b"model"))
+    save_file(load_file(path), path, metadata=header(path) | {"crop_size": "wide"})
+    with pytest.raises(InputError, match="crop_size 'wide' in its header"):
+        load_preparation(path)
+    save_file(load_file(path), path, metadata=header(path) | {"format": "virtex-backbone"})
+    with pytest.raises(InputError, match="expected a file of format 'virtex-captioner'"):
+        load_preparation(path)
 
 
 def test_a_failed_write_leaves_the_old_file(

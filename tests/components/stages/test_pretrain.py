@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from components import params, paths
 from components.data.build import build_store
 from components.errors import InputError
-from components.objectives.saved import load_captioner
+from components.objectives.saved import Preparation, load_captioner, load_preparation
 from components.sources.captioned import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
@@ -110,6 +110,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[pa
     captioner, config = load_captioner(paths.CAPTIONER)
     assert config.vocab_size == 30
     assert captioner.visual is not None
+    assert load_preparation(paths.CAPTIONER) == Preparation(32, paths.TOKENIZER_MODEL.read_bytes())
     assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
     val_rows = _rows("val.csv")
 

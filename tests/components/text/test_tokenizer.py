@@ -131,6 +131,15 @@ def test_pickled_by_path_alone(tokenizer: CaptionTokenizer) -> None:
     assert pickle.loads(data).encode("a dog") == expected
 
 
+def test_a_model_may_come_as_its_content(tokenizer: CaptionTokenizer) -> None:
+    content = tokenizer.model_path.read_bytes()
+    inside = CaptionTokenizer("captioner.safetensors", content)
+    for copy in (inside, pickle.loads(pickle.dumps(inside))):
+        assert copy.encode("a red dog") == tokenizer.encode("a red dog")
+    with pytest.raises(InputError, match=r"captioner\.safetensors: not a SentencePiece model"):
+        CaptionTokenizer("captioner.safetensors", b"not a model").encode("a")
+
+
 def test_missing_broken_and_foreign_models(tmp_path: Path) -> None:
     path = tmp_path / "captions.model"
     tokenizer = CaptionTokenizer(path)
