@@ -16,7 +16,10 @@ EXIT_INTERRUPTED = 130
 
 
 def run_stage(
-    stage: str, sections: Sequence[type[Section]], main: Callable[..., None], items: Sequence[str] = ()
+    stage: str,
+    sections: Sequence[type[Section]],
+    main: Callable[..., None],
+    items: Sequence[str] | Callable[[], Sequence[str]] | None = None,
 ) -> None:
     """Run ``main(run, *sections)`` as the process of a DVC stage, and exit with 0, 1, 2 or 130.
 
@@ -24,7 +27,7 @@ def run_stage(
         stage: the stage's name in dvc.yaml, without the matrix item.
         sections: the sections of params.yaml that dvc.yaml lists for the stage, in ``main``'s order.
         main: the stage; gets a ``StageRun`` and one typed section for each of ``sections``.
-        items: for a matrix stage, the items the single command-line argument may name.
+        items: for a stage with items, those the single command-line argument may name, or what gives them.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -47,13 +50,18 @@ def run_stage(
         raise
 
 
-def _item(stage: str, items: Sequence[str], arguments: Sequence[str]) -> str | None:
-    if not items:
+def _item(
+    stage: str, items: Sequence[str] | Callable[[], Sequence[str]] | None, arguments: Sequence[str]
+) -> str | None:
+    if items is None:
         if arguments:
             raise InputError(f"{stage} takes no arguments, got {' '.join(arguments)}")
         return None
-    if len(arguments) != 1 or arguments[0] not in items:
-        raise InputError(f"{stage} takes one of {', '.join(items)}, got {' '.join(arguments) or 'nothing'}")
+    known = items() if callable(items) else items
+    if len(arguments) != 1 or arguments[0] not in known:
+        raise InputError(
+            f"{stage} takes one of {', '.join(known) or '(none yet)'}, got {' '.join(arguments) or 'nothing'}"
+        )
     return arguments[0]
 
 

@@ -15,7 +15,7 @@ LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
 
 OUTPUTS_DIR = Path("outputs")
 CAPTIONER = OUTPUTS_DIR / "pretrain" / "captioner.safetensors"
-BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # virtex.safetensors, random.safetensors
+BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # {name}.safetensors
 REPORT_DIR = OUTPUTS_DIR / "report"
 
 SCRATCH_DIR = Path(".scratch")  # resume checkpoints; git-ignored and unknown to DVC
@@ -30,6 +30,11 @@ def lmdb_path(split: str) -> Path:
 def backbone_path(name: str) -> Path:
     """Path of an exported backbone; ``name`` is ``virtex`` or a baseline's, such as ``random``."""
     return BACKBONES_DIR / f"{name}.safetensors"
+
+
+def exported_backbones() -> list[str]:
+    """Names of the backbones that lie in `BACKBONES_DIR`."""
+    return sorted(path.stem for path in BACKBONES_DIR.glob("*.safetensors"))
 
 
 def stage_dir(stage: str, item: str | None = None) -> Path:

@@ -2,14 +2,16 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.params import PRETRAINED
 from components.published import BENCHMARKS, Benchmark, PublishedModel, Setup, published_model
 
-BACKBONES = ("virtex", "random")
+PAIR = (PRETRAINED, "random")  # pretraining is worth their difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,8 @@ class Result:
     @property
     def difference(self) -> float | None:
         """Pretrained minus random, in percentage points; None without both."""
-        if self.benchmark.compares_backbones and self.figures.keys() >= set(BACKBONES):
-            return self.figures["virtex"] - self.figures["random"]
+        if self.benchmark.compares_backbones and self.figures.keys() >= set(PAIR):
+            return self.figures[PAIR[0]] - self.figures[PAIR[1]]
         return None
 
 
@@ -51,6 +53,7 @@ class ReportData:
     Attributes:
         setup: of this run.
         published: the model of the paper that the figures are held against.
+        backbones: names of those compared, in the order of the report.
         results: one a benchmark, in the order of the report.
         pretraining: metrics.json of pretraining, empty when there is none.
         captioning: metrics.json of captioning, empty when there is none.
@@ -62,6 +65,7 @@ class ReportData:
 
     setup: Setup
     published: PublishedModel
+    backbones: tuple[str, ...]
     results: list[Result]
     pretraining: dict[str, Any] = field(default_factory=dict)
     captioning: dict[str, Any] = field(default_factory=dict)
@@ -81,7 +85,7 @@ class ReportData:
         return [(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]
 
 
-def gather(setup: Setup) -> ReportData:
+def gather(setup: Setup, backbones: Sequence[str]) -> ReportData:
     """Read the results that are there; ``setup`` is what params.yaml knows of this run.
 
     The numbers of images in it are taken from the results.
@@ -90,26 +94,27 @@ def gather(setup: Setup) -> ReportData:
     pretraining = _read_metrics(paths.stage_dir("pretrain"), missing)
     captioning = _read_metrics(paths.stage_dir("caption"), missing)
     store = _read_metrics(paths.stage_dir("lmdb", "train"), missing)
-    voc07 = _read_metrics(paths.stage_dir("voc07", BACKBONES[0]), missing)
+    voc07 = _read_metrics(paths.stage_dir("voc07", backbones[0]), missing)
     setup = replace(setup, captioned_images=store.get("images"), voc07_test_images=voc07.get("num_test"))
     published = published_model(setup)
     return ReportData(
         setup=setup,
         published=published,
-        results=[_result(benchmark, published) for benchmark in BENCHMARKS],
+        backbones=tuple(backbones),
+        results=[_result(benchmark, published, backbones) for benchmark in BENCHMARKS],
         pretraining=pretraining,
         captioning=captioning,
         train_loss=_read_curve(paths.stage_dir("pretrain") / "train.csv", missing),
         val_loss=_read_curve(paths.stage_dir("pretrain") / "val.csv", missing),
-        class_aps={name: _read_class_aps(paths.stage_dir("voc07", name), missing) for name in BACKBONES},
+        class_aps={name: _read_class_aps(paths.stage_dir("voc07", name), missing) for name in backbones},
         missing=missing,
     )
 
 
-def _result(benchmark: Benchmark, published: PublishedModel) -> Result:
+def _result(benchmark: Benchmark, published: PublishedModel, backbones: Sequence[str]) -> Result:
     figures: dict[str, float] = {}
     problems: dict[str, str] = {}
-    for backbone in BACKBONES if benchmark.compares_backbones else BACKBONES[:1]:
+    for backbone in backbones if benchmark.compares_backbones else (PRETRAINED,):
         folder = paths.stage_dir(benchmark.name, backbone if benchmark.compares_backbones else None)
         unreadable: list[str] = []
         metrics = _read_metrics(folder, unreadable)

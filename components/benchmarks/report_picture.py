@@ -1,5 +1,7 @@
 """The report as one picture: headline figures, loss curves, VOC07 by class, all benchmarks."""
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from components.atomic import writing
-from components.benchmarks.report_data import BACKBONES, ReportData, Result
-from components.benchmarks.report_table import ABSENT, duration, figure_text
+from components.benchmarks.report_data import PAIR, ReportData, Result
+from components.benchmarks.report_table import ABSENT, backbone_title, duration, figure_text
+from components.params import PRETRAINED
 
 INCHES_WIDE = 14.0
 DOTS_PER_INCH = 150
 INK, SOFT, LINE, PAGE = "#1d2126", "#5e6670", "#dedbd2", "#fbfaf7"
 VIRTEX, RANDOM, PAPER = "#0b6e99", "#c2762f", "#8a8f96"
+OTHERS = ("#5b8c3a", "#8a4f9e", "#b3446c", "#6b705c")  # in turn
 MARGINS = {"left": 0.04, "right": 0.96, "top": 0.93, "bottom": 0.11, "wspace": 0.27, "hspace": 0.42}
 STYLE: dict[Any, Any] = {
     "font.size": 12,
@@ -40,7 +44,7 @@ def draw_report(path: Path, data: ReportData) -> None:
         _draw_head(head, data)
         grid = rest.add_gridspec(2, 2, width_ratios=[1.05, 1], **MARGINS)
         _draw_losses(rest.add_subplot(grid[0, 0]), data)
-        _draw_results(rest.add_subplot(grid[1, 0]), data.results)
+        _draw_results(rest.add_subplot(grid[1, 0]), data)
         _draw_classes(rest.add_subplot(grid[:, 1]), data)
         rest.text(0.04, 0.035, _remark(data), size=12, color=SOFT, va="center")
         with writing(path) as temporary:
@@ -78,9 +82,9 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     clock = "hours, minutes and seconds" if (seconds or 0) >= 3600 else "minutes and seconds"
     images = data.captioning.get("images")
     return [
-        (_number(voc07.figures.get("virtex")), "VOC07 mAP", gain),
+        (_number(voc07.figures.get(PRETRAINED)), "VOC07 mAP", gain),
         (
-            _number(caption.figures.get("virtex")),
+            _number(caption.figures.get(PRETRAINED)),
             "CIDEr-D",
             f"{images:,} images" if isinstance(images, int) else "",
         ),
@@ -139,14 +143,24 @@ def _draw_losses(axes: Axes, data: ReportData) -> None:
     axes.legend(frameon=False, loc="upper right")
 
 
-def _draw_results(axes: Axes, results: list[Result]) -> None:
+def _colours(backbones: Sequence[str]) -> dict[str, str]:
+    others = itertools.cycle(OTHERS)
+    own = {PAIR[0]: VIRTEX, PAIR[1]: RANDOM}
+    return {name: own.get(name) or next(others) for name in backbones}
+
+
+def _draw_results(axes: Axes, data: ReportData) -> None:
     """A table: benchmarks by backbone, with the paper's figure."""
     _begin(axes, "Benchmarks, percent")
     axes.set_axis_off()
-    columns = (0.60, 0.76, 0.88, 1.0)
-    for left, name, colour in zip(
-        columns, ("VirTex", "Random", "Gain", "Paper"), (VIRTEX, RANDOM, INK, PAPER), strict=True
-    ):
+    results, colours = data.results, _colours(data.backbones)
+    titles = [
+        *((backbone_title(name), colours[name]) for name in data.backbones),
+        ("Gain", INK),
+        ("Paper", PAPER),
+    ]
+    columns = [1.0 - 0.405 * place / (len(titles) - 1) for place in reversed(range(len(titles)))]
+    for left, (name, colour) in zip(columns, titles, strict=True):
         axes.text(
             left, 1.0, name, ha="right", va="top", color=colour, weight="bold", transform=axes.transAxes
         )
@@ -164,7 +178,7 @@ def _draw_results(axes: Axes, results: list[Result]) -> None:
         ran = bool(result.figures)
         title = f"{result.benchmark.title}, {result.benchmark.metric_title}"
         axes.text(0, top, title, va="center", color=INK if ran else SOFT, transform=axes.transAxes)
-        for left, text in zip(columns, _cells(result), strict=True):
+        for left, text in zip(columns, _cells(result, data.backbones), strict=True):
             axes.text(
                 left,
                 top,
@@ -178,8 +192,8 @@ def _draw_results(axes: Axes, results: list[Result]) -> None:
             )
 
 
-def _cells(result: Result) -> list[str]:
-    figures = [figure_text(result, name) for name in BACKBONES]
+def _cells(result: Result, backbones: Sequence[str]) -> list[str]:
+    figures = [figure_text(result, name) for name in backbones]
     gain = ABSENT if result.difference is None else f"{result.difference:+.1f}"
     return [*figures, gain, _number(result.published)]
 
@@ -187,8 +201,10 @@ def _cells(result: Result) -> list[str]:
 def _draw_classes(axes: Axes, data: ReportData) -> None:
     """A row a class, best first, a dot a backbone, a line between them."""
     _begin(axes, "VOC07 average precision by class, percent")
-    virtex, random = (data.class_aps.get(name, {}) for name in BACKBONES)
-    names = sorted(virtex.keys() | random.keys(), key=lambda name: (virtex.get(name, 0.0), name))
+    first = data.class_aps[data.backbones[0]]
+    virtex, random = (data.class_aps.get(name, {}) for name in PAIR)
+    found = {name for aps in data.class_aps.values() for name in aps}
+    names = sorted(found, key=lambda name: (first.get(name, 0.0), name))
     if not names:
         _say(axes, "no VOC07 results")
         return
@@ -196,7 +212,8 @@ def _draw_classes(axes: Axes, data: ReportData) -> None:
     for row, name in zip(rows, names, strict=True):
         if name in virtex and name in random:
             axes.plot([random[name], virtex[name]], [row, row], color=LINE, linewidth=4, zorder=1)
-    for aps, label, colour in ((random, "random", RANDOM), (virtex, "VirTex", VIRTEX)):
+    for backbone, colour in reversed(_colours(data.backbones).items()):
+        aps, label = data.class_aps[backbone], backbone_title(backbone)
         known = [(aps[name], row) for row, name in zip(rows, names, strict=True) if name in aps]
         if not known:
             continue
@@ -211,7 +228,7 @@ def _draw_classes(axes: Axes, data: ReportData) -> None:
     axes.tick_params(axis="y", length=0)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
-        handles[::-1], labels[::-1], frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=2
+        handles[::-1], labels[::-1], frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=3
     )
 
 

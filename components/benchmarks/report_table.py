@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from components.benchmarks.report_data import BACKBONES, ReportData, Result
+from components.benchmarks.report_data import PAIR, ReportData, Result
+from components.params import PRETRAINED
 from components.published import REMARKS, SOURCE, Setup
 
 WIDTH = 80
 ABSENT = "–"
+BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
 SETUP_TITLES = {
     "captions": "Captioned datasets",
     "captioned_images": "Captioned images",
@@ -24,11 +26,11 @@ SETUP_TITLES = {
 
 
 def markdown(data: ReportData) -> str:
-    """The whole report; no line is longer than WIDTH."""
+    """The whole report; no line is longer than WIDTH, unless many backbones need it."""
     parts = [
         "# What this run learned",
         _wrap(headline(data)),
-        results_table(data.results),
+        results_table(data.results, data.backbones),
         _wrap(_legend(data)),
         _wrap(comparability(data)),
         "## Set-up",
@@ -36,7 +38,7 @@ def markdown(data: ReportData) -> str:
         "## Pretraining",
         _pretraining_table(data.pretraining),
         "## VOC07 average precision by class",
-        _class_table(data.class_aps),
+        _class_table(data),
     ]
     if data.missing:
         parts += ["## Missing", "\n".join(_wrap(f"- {text}", indent="  ") for text in data.missing)]
@@ -46,11 +48,11 @@ def markdown(data: ReportData) -> str:
 def headline(data: ReportData) -> str:
     """One sentence that says whether pretraining helped."""
     voc07 = data.result("voc07.mAP")
-    caption = data.result("caption.CIDEr-D").figures.get("virtex")
+    caption = data.result("caption.CIDEr-D").figures.get(PAIR[0])
     captions = "" if caption is None else f" Its captions score CIDEr-D {caption:.1f}."
     if voc07.difference is None:
         return f"Whether pretraining helped is not known: VOC07 is not complete.{captions}"
-    ours, random = (voc07.figures[name] for name in BACKBONES)
+    ours, random = (voc07.figures[name] for name in PAIR)
     verdict = "beats" if voc07.difference > 0 else "does not beat"
     return (
         f"The backbone pretrained on captions {verdict} the random one on VOC07: "
@@ -69,19 +71,25 @@ def comparability(data: ReportData) -> str:
     )
 
 
-def results_table(results: Sequence[Result]) -> str:
+def results_table(results: Sequence[Result], backbones: Sequence[str]) -> str:
     """Benchmarks by backbone, with the gain and the paper's figure."""
     rows = [
         [
             result.benchmark.title,
             result.benchmark.metric_title,
-            *(figure_text(result, backbone) for backbone in BACKBONES),
+            *(figure_text(result, backbone) for backbone in backbones),
             ABSENT if result.difference is None else f"{result.difference:+.1f}",
             ABSENT if result.published is None else f"{result.published:.1f}",
         ]
         for result in results
     ]
-    return table(["Benchmark", "Metric", "VirTex", "Random", "Gain", "Paper"], rows, text_columns=2)
+    titles = [backbone_title(name) for name in backbones]
+    return table(["Benchmark", "Metric", *titles, "Gain", "Paper"], rows, text_columns=2)
+
+
+def backbone_title(name: str) -> str:
+    """A backbone's name, for people."""
+    return BACKBONE_TITLES.get(name, name)
 
 
 def report_json(data: ReportData) -> dict[str, Any]:
@@ -117,9 +125,9 @@ def headline_figures(data: ReportData) -> dict[str, float]:
     """The few figures for metrics.json; without those that are absent."""
     voc07, caption = data.result("voc07.mAP"), data.result("caption.CIDEr-D")
     figures = {
-        **{f"{name}_mAP": voc07.figures.get(name) for name in BACKBONES},
+        **{f"{name}_mAP": voc07.figures.get(name) for name in data.backbones},
         "difference": voc07.difference,
-        "CIDEr-D": caption.figures.get("virtex"),
+        "CIDEr-D": caption.figures.get(PAIR[0]),
     }
     return {name: value for name, value in figures.items() if value is not None}
 
@@ -168,11 +176,17 @@ def _legend(data: ReportData) -> str:
     return " ".join(
         [
             "In percent. VirTex is the backbone of this run, Random the same network untrained, Gain "
-            f"their difference. Paper is the published {data.published.name} ({SOURCE}).",
+            f"their difference.{_others(data.backbones)} "
+            f"Paper is the published {data.published.name} ({SOURCE}).",
             *remarks,
             *problems,
         ]
     )
+
+
+def _others(backbones: Sequence[str]) -> str:
+    others = [backbone_title(name) for name in backbones if name not in PAIR]
+    return f" baseline.sources in params.yaml says what {_listed(others)} is." if others else ""
 
 
 def _setup_table(data: ReportData) -> str:
@@ -206,19 +220,21 @@ def _pretraining_table(metrics: dict[str, Any]) -> str:
     return table(["", "Value"], rows) if rows else "Not run."
 
 
-def _class_table(class_aps: dict[str, dict[str, float]]) -> str:
+def _class_table(data: ReportData) -> str:
+    class_aps = data.class_aps
     names = sorted(
         {name for aps in class_aps.values() for name in aps},
-        key=lambda name: (-class_aps.get(BACKBONES[0], {}).get(name, 0.0), name),
+        key=lambda name: (-class_aps[data.backbones[0]].get(name, 0.0), name),
     )
     if not names:
         return "Not run."
     rows = []
     for name in names:
-        values = [class_aps.get(backbone, {}).get(name) for backbone in BACKBONES]
-        gain = ABSENT if None in values else f"{values[0] - values[1]:+.1f}"  # type: ignore[operator]
+        values = [class_aps[backbone].get(name) for backbone in data.backbones]
+        pair = [aps for backbone in PAIR if (aps := class_aps.get(backbone, {}).get(name)) is not None]
+        gain = f"{pair[0] - pair[1]:+.1f}" if len(pair) == 2 else ABSENT
         rows.append([name, *(ABSENT if value is None else f"{value:.1f}" for value in values), gain])
-    return table(["Class", "VirTex", "Random", "Gain"], rows)
+    return table(["Class", *(backbone_title(name) for name in data.backbones), "Gain"], rows)
 
 
 def _plain(value: Any) -> str:

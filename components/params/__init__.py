@@ -3,10 +3,12 @@
 from components.params.presets import Change, list_presets, matching_presets, overlay, read_preset
 from components.params.reading import check_params, read_section
 from components.params.sections import (
+    PRETRAINED,
     SECTIONS,
     Augmentation,
     Backbone,
     Baseline,
+    Benchmarks,
     Caption,
     Download,
     DrawnWorld,
@@ -23,10 +25,12 @@ from components.params.sections import (
 )
 
 __all__ = [
+    "PRETRAINED",
     "SECTIONS",
     "Augmentation",
     "Backbone",
     "Baseline",
+    "Benchmarks",
     "Caption",
     "Change",
     "Download",

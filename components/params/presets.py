@@ -17,6 +17,7 @@ from components.params.reading import check_tree, load_yaml, nearest, plain
 from components.params.sections import DEFAULT_PATH
 
 PRESETS_DIR = Path("presets")
+FREE_MAPPINGS = {("download", "folders", "captions"), ("baseline", "sources")}  # the user names the keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _merge(
         location = (*parents, str(key))
         if key not in tree:
             raise InputError(f"{origin}: unknown key `{'.'.join(location)}`{nearest(str(key), tree)}")
-        replaces_whole = location == ("download", "folders", "captions")
+        replaces_whole = location in FREE_MAPPINGS
         if isinstance(value, Mapping) and isinstance(tree.get(key), Mapping) and not replaces_whole:
             _merge(tree[key], value, location, origin, changes)
         elif plain(tree.get(key)) != value:

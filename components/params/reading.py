@@ -9,8 +9,18 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from components import paths
 from components.errors import InputError
-from components.params.sections import DEFAULT_PATH, SECTIONS, Caption, Download, Section
+from components.params.sections import (
+    DEFAULT_PATH,
+    PRETRAINED,
+    SECTIONS,
+    Baseline,
+    Benchmarks,
+    Caption,
+    Download,
+    Section,
+)
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -43,6 +53,7 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
             raise InputError(f"{path}: the section `{name}` is missing")
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
     _check_caption_dataset(sections["download"], sections["caption"], path)
+    _check_backbones(sections["baseline"], sections["benchmarks"], path)
     return sections
 
 
@@ -55,6 +66,19 @@ def _check_caption_dataset(download: Section, caption: Section, path: Path) -> N
             f"{path}: `caption.dataset`: {caption.dataset!r} is not a captioned dataset of this run"
             f"{nearest(caption.dataset, download.captioned_datasets)}"
         )
+
+
+def _check_backbones(baseline: Section, benchmarks: Section, path: Path) -> None:
+    """A backbone is this run's, a baseline's, or a file that `virtex import` wrote beside ``path``."""
+    assert isinstance(baseline, Baseline)
+    assert isinstance(benchmarks, Benchmarks)
+    known = [PRETRAINED, *baseline.sources]
+    for name in benchmarks.backbones:
+        if name not in known and not (Path(path).parent / paths.backbone_path(name)).is_file():
+            raise InputError(
+                f"{path}: `benchmarks.backbones`: {name!r} is no backbone of this run{nearest(name, known)}; "
+                f"name its source in `baseline.sources`, or make it with `virtex import SOURCE --name {name}`"
+            )
 
 
 def check_section(section: type[SectionT], values: Any, path: Path) -> SectionT:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+PRETRAINED = "virtex"  # the backbone that this run pretrains, among those that benchmarks compare
 
 
 class Section(BaseModel):
@@ -222,9 +223,33 @@ class Pretrain(Section):
 
 
 class Baseline(Section):
-    """Backbones to compare with."""
+    """Backbones to compare with (paper, section 4), by name, and where their weights come from."""
 
     seed: NonNegative
+    sources: dict[str, Annotated[str, Field(min_length=1)]]
+
+    @field_validator("sources")
+    @classmethod
+    def _usable_names(cls, sources: dict[str, str]) -> dict[str, str]:
+        for name in sources:
+            if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+                raise ValueError(f"backbone name {name!r}: use letters, digits and _ only")
+            if name == PRETRAINED:
+                raise ValueError(f"backbone name {name!r} is that of this run's own; choose another")
+        return sources
+
+
+class Benchmarks(Section):
+    """What the benchmarks have in common."""
+
+    backbones: Annotated[list[str], Field(min_length=1)]
+
+    @field_validator("backbones")
+    @classmethod
+    def _different(cls, backbones: list[str]) -> list[str]:
+        if len(set(backbones)) != len(backbones):
+            raise ValueError(f"each backbone once, got {', '.join(backbones)}")
+        return backbones
 
 
 class Voc07(Section):
@@ -267,6 +292,7 @@ SECTIONS: dict[str, type[Section]] = {
     "schedule": Schedule,
     "pretrain": Pretrain,
     "baseline": Baseline,
+    "benchmarks": Benchmarks,
     "voc07": Voc07,
     "caption": Caption,
 }

@@ -3,27 +3,31 @@
 from components import params, paths
 from components.entry import run_stage
 from components.export.backbone import export_backbone
-from components.export.baselines import BASELINES
+from components.export.baselines import make_baseline
 from components.tracking import StageRun
 
 SECTIONS = (params.Baseline, params.Backbone)
-ITEMS = tuple(BASELINES)
 
 
 def main(run: StageRun, baseline: params.Baseline, backbone: params.Backbone) -> None:
     """Write the baseline ``run.item``."""
     assert run.item is not None
-    cnn = BASELINES[run.item](baseline, backbone)
+    made = make_baseline(baseline.sources[run.item], baseline.seed, backbone)
     path = paths.backbone_path(run.item)
-    metadata = export_backbone(cnn, path, backbone.name, run.item, {"seed": str(baseline.seed)})
+    metadata = export_backbone(made.cnn, path, made.architecture, run.item, made.details)
     run.metrics(
         {
             "feature_size": int(metadata["feature_size"]),
-            "num_parameters": sum(parameter.numel() for parameter in cnn.parameters()),
+            "num_parameters": sum(parameter.numel() for parameter in made.cnn.parameters()),
             "file_bytes": path.stat().st_size,
         }
     )
 
 
+def names() -> list[str]:
+    """What params.yaml gives a source."""
+    return list(params.read_section(params.Baseline).sources)
+
+
 if __name__ == "__main__":
-    run_stage("baseline", SECTIONS, main, ITEMS)
+    run_stage("baseline", SECTIONS, main, names)

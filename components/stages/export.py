@@ -2,14 +2,13 @@
 
 import hashlib
 
-from components import paths
+from components import params, paths
 from components.entry import run_stage
 from components.export.backbone import example_images, export_backbone, load_backbone
 from components.objectives.saved import load_captioner
 from components.tracking import StageRun
 
 SECTIONS = ()
-NAME = "virtex"
 
 
 def main(run: StageRun) -> None:
@@ -20,8 +19,10 @@ def main(run: StageRun) -> None:
         "pretraining_config": config.model_dump_json(),
         "captioner_sha256": hashlib.sha256(paths.CAPTIONER.read_bytes()).hexdigest(),
     }
-    path = paths.backbone_path(NAME)
-    export_backbone(objective.visual.get_submodule("cnn"), path, config.backbone.name, NAME, details)
+    path = paths.backbone_path(params.PRETRAINED)
+    export_backbone(
+        objective.visual.get_submodule("cnn"), path, config.backbone.name, params.PRETRAINED, details
+    )
     backbone, metadata = load_backbone(path)
     run.model("backbone", backbone, example_images())
     run.artifact(path)

@@ -1,4 +1,4 @@
-"""Stage ``report``: this run beside a random backbone and the paper's figures."""
+"""Stage ``report``: this run beside the backbones it is compared with and the paper's figures."""
 
 from components import params
 from components.atomic import write_json, write_text
@@ -10,6 +10,7 @@ from components.published import Setup
 from components.tracking import StageRun
 
 SECTIONS = (
+    params.Benchmarks,
     params.Download,
     params.Backbone,
     params.TextualHead,
@@ -21,6 +22,7 @@ SECTIONS = (
 
 def main(
     run: StageRun,
+    benchmarks: params.Benchmarks,
     download: params.Download,
     backbone: params.Backbone,
     textual_head: params.TextualHead,
@@ -40,7 +42,8 @@ def main(
             iterations=schedule.iterations,
             batch_size=pretrain.batch_size,
             voc07_test_images=None,
-        )
+        ),
+        benchmarks.backbones,
     )
     write_text(run.output_dir / "report.md", markdown(data))
     write_json(run.output_dir / "report.json", report_json(data))

@@ -13,13 +13,11 @@ from components.data.transforms import EvalTransform
 from components.entry import run_stage
 from components.errors import InputError
 from components.export.backbone import load_backbone
-from components.export.baselines import BASELINES
 from components.sources.manifest import read_manifest
 from components.sources.voc import VocSplit, read_voc07
 from components.tracking import StageRun
 
 SECTIONS = (params.Voc07,)
-ITEMS = ("virtex", *BASELINES)
 
 
 def main(run: StageRun, voc07: params.Voc07) -> None:
@@ -80,4 +78,4 @@ def _features(backbone: nn.Module, split: VocSplit, voc07: params.Voc07, name: s
 
 
 if __name__ == "__main__":
-    run_stage("voc07", SECTIONS, main, ITEMS)
+    run_stage("voc07", SECTIONS, main, paths.exported_backbones)

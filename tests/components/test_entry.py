@@ -23,7 +23,7 @@ run_stage("baseline", (Baseline,), main, items=("random",))
 
 
 def run(folder: Path, body: str, *arguments: str, seed: str = "0") -> subprocess.CompletedProcess[str]:
-    (folder / "params.yaml").write_text(f"baseline:\n  seed: {seed}\n")
+    (folder / "params.yaml").write_text(f"baseline:\n  seed: {seed}\n  sources: {{random: random}}\n")
     (folder / "stage.py").write_text(textwrap.dedent(STAGE.format(body=body)))
     environment = {
         **os.environ,

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from components.errors import InputError
+from components.params import overlay
 from pipelines.graph import read_plan
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """
 stages:
   first:
@@ -116,3 +118,13 @@ def test_git_is_gone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"not a git repository.*git clone"):
         read_plan()
+
+
+def test_the_report_waits_for_the_benchmark_of_every_backbone(repository):
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(REPOSITORY / name, repository / name)
+    overlay(None, ["baseline.sources={random: random, mine: a/b.pth}", "benchmarks.backbones=[virtex, mine]"])
+    upstream = {stage.name: set(stage.upstream) for stage in read_plan().stages}
+    assert {"voc07@virtex", "voc07@mine"} <= upstream["report"]
+    assert upstream["voc07@mine"] == {"download", "baseline@mine"}
+    assert "voc07@random" not in upstream

@@ -1,8 +1,13 @@
+from pathlib import Path
+from urllib.error import URLError
+
 import pytest
 import torch
+import torchvision
 
 from components import params
-from components.export.baselines import BASELINES
+from components.errors import InputError
+from components.export.baselines import make_baseline
 
 RESNET18 = params.Backbone(name="resnet18", zero_init_residual=False)
 
@@ -11,11 +16,11 @@ def test_random_depends_on_its_seed_alone() -> None:
     torch.manual_seed(5)
     expected_next = torch.rand(3)
     torch.manual_seed(5)
-    first = BASELINES["random"](params.Baseline(seed=1), RESNET18)
+    first = make_baseline("random", 1, RESNET18).cnn
     assert torch.equal(torch.rand(3), expected_next)
     torch.manual_seed(6)
-    again = BASELINES["random"](params.Baseline(seed=1), RESNET18)
-    other = BASELINES["random"](params.Baseline(seed=2), RESNET18)
+    again = make_baseline("random", 1, RESNET18).cnn
+    other = make_baseline("random", 2, RESNET18).cnn
     assert torch.equal(first.conv1.weight, again.conv1.weight)
     assert not torch.equal(first.conv1.weight, other.conv1.weight)
 
@@ -23,5 +28,26 @@ def test_random_depends_on_its_seed_alone() -> None:
 @pytest.mark.parametrize(("zero", "weight"), [(True, 0.0), (False, 1.0)])
 def test_random_starts_residual_branches_as_pretraining_does(zero: bool, weight: float) -> None:
     section = params.Backbone(name="resnet18", zero_init_residual=zero)
-    cnn = BASELINES["random"](params.Baseline(seed=0), section)
+    cnn = make_baseline("random", 0, section).cnn
     assert (cnn.layer4[1].bn2.weight == weight).all()
+
+
+def test_imagenet_is_torchvisions_supervised_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    expected = torchvision.models.resnet18()
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(expected.state_dict(), tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth")
+    made = make_baseline("imagenet", 0, RESNET18)
+    assert made.architecture == "resnet18"
+    assert made.details["weights"] == "ResNet18_Weights.IMAGENET1K_V1"
+    assert torch.equal(made.cnn.layer4[0].conv1.weight, expected.layer4[0].conv1.weight)
+
+
+def test_imagenet_weights_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
+    with pytest.raises(InputError, match=r"resnet18-f37072fd\.pth: cannot be fetched .*put the file into"):
+        make_baseline("imagenet", 0, RESNET18)

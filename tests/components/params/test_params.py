@@ -105,6 +105,25 @@ def test_overlay_accepts_new_captioned_datasets(params_path: Path) -> None:
     assert check_params(params_path)["download"].folders.captions == {"mine": "my/photos"}  # type: ignore[attr-defined]
 
 
+def test_benchmarks_compare_backbones_that_have_a_source(params_path: Path) -> None:
+    names = "benchmarks.backbones=[virtex, random, imagenett]"
+    sources = "baseline.sources={random: random, imagenet: imagenet}"
+    with pytest.raises(InputError, match=r"`benchmarks\.backbones`: 'imagenett' .*did you mean `imagenet`"):
+        overlay(None, [names, sources], params_path)
+    overlay(None, [names.replace("tt", "t"), sources], params_path)
+    imported = params_path.parent / "outputs" / "backbones" / "mine.safetensors"
+    imported.parent.mkdir(parents=True)
+    imported.touch()
+    overlay(None, ["benchmarks.backbones=[virtex, mine]"], params_path)
+    assert check_params(params_path)["benchmarks"].backbones == ["virtex", "mine"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sources", ["{a-b: random}", "{virtex: random}", "{mine: ''}"])
+def test_baselines_with_unusable_names_or_sources(params_path: Path, sources: str) -> None:
+    with pytest.raises(InputError, match=r"`baseline\.sources"):
+        overlay(None, [f"baseline.sources={sources}", "benchmarks.backbones=[virtex]"], params_path)
+
+
 @pytest.mark.parametrize(
     ("preset", "override", "expected"),
     [

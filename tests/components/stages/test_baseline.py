@@ -13,6 +13,10 @@ from components.tracking import StageRun
 RESNET18 = params.Backbone(name="resnet18", zero_init_residual=True)
 
 
+def baseline_section(seed: int, **sources: str) -> params.Baseline:
+    return params.Baseline(seed=seed, sources={"random": "random", **sources})
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
     monkeypatch.chdir(tmp_path)
@@ -22,7 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
 
 
 def test_random_is_the_seeded_network_in_the_exported_format(run: StageRun) -> None:
-    baseline.main(run, params.Baseline(seed=4), RESNET18)
+    baseline.main(run, baseline_section(4), RESNET18)
     backbone, metadata = load_backbone(paths.backbone_path("random"))
     torch.manual_seed(4)
     expected = TorchvisionBackbone("resnet18").cnn
@@ -34,6 +38,6 @@ def test_random_is_the_seeded_network_in_the_exported_format(run: StageRun) -> N
 def test_bytes_depend_on_the_seed_alone(run: StageRun) -> None:
     contents = []
     for seed in (0, 0, 1):
-        baseline.main(run, params.Baseline(seed=seed), RESNET18)
+        baseline.main(run, baseline_section(seed), RESNET18)
         contents.append(paths.backbone_path("random").read_bytes())
     assert contents[0] == contents[1] != contents[2]

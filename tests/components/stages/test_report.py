@@ -18,8 +18,8 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def write_results() -> None:
-    """Made-up results of every stage the report reads."""
+def write_results(**others: float) -> None:
+    """Made-up results of every stage the report reads, and mAP by the name of more backbones."""
     write_json(paths.stage_dir("lmdb", "train") / "metrics.json", {"images": 4000})
     write_json(
         paths.stage_dir("pretrain") / "metrics.json",
@@ -31,8 +31,8 @@ def write_results() -> None:
     curve = "iteration,loss,captioning_forward\n20,9.5,4\n40,6.5,3\n600,3.2,1.5\n"
     (paths.stage_dir("pretrain") / "train.csv").write_text(curve)
     (paths.stage_dir("pretrain") / "val.csv").write_text("iteration,loss\n0,10.5\n300,4.5\n600,2.75\n")
-    for column, backbone in enumerate(("virtex", "random")):
-        aps = {name: pair[column] for name, pair in CLASSES.items()}
+    for column, backbone in enumerate(("virtex", "random", *others)):
+        aps = {name: (*pair, *others.values())[column] for name, pair in CLASSES.items()}
         folder = paths.stage_dir("voc07", backbone)
         write_json(folder / "metrics.json", {"mAP": sum(aps.values()) / len(aps), "num_test": 600})
         rows = "".join(f'"{name}",{ap},0.1,9,9,600\n' for name, ap in aps.items())
@@ -47,9 +47,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
     return StageRun("report", None, paths.REPORT_DIR, None)
 
 
-def make_report(run: StageRun) -> tuple[str, dict[str, Any], dict[str, float]]:
-    sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS]
-    stage.main(run, *sections)
+def make_report(run: StageRun, *others: str) -> tuple[str, dict[str, Any], dict[str, float]]:
+    sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS[1:]]
+    stage.main(run, params.Benchmarks(backbones=["virtex", "random", *others]), *sections)
     text = (run.output_dir / "report.md").read_text(encoding="utf-8")
     with Image.open(run.output_dir / "report.png") as picture:
         assert picture.width == 2100
@@ -57,7 +57,7 @@ def make_report(run: StageRun) -> tuple[str, dict[str, Any], dict[str, float]]:
         json.loads((run.output_dir / name).read_text(encoding="utf-8"))
         for name in ("report.json", "metrics.json")
     ]
-    assert max(len(line) for line in text.splitlines()) <= 80
+    assert max(len(line) for line in text.splitlines()) <= 80 + 11 * len(others)
     return text, values[0], values[1]
 
 
@@ -83,6 +83,18 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     assert report["voc07_class_ap"]["virtex"]["cube"] == 81.0
     assert report["results"][0]["difference"] == pytest.approx(14.5833, abs=1e-3)
     assert capsys.readouterr().out == "report: outputs/report/report.md\n"
+
+
+def test_more_backbones_have_columns_of_their_own(run: StageRun) -> None:
+    write_results(imagenet=70.0, authors=80.0)
+    text, report, figures = make_report(run, "imagenet", "authors")
+    header = ["Benchmark", "Metric", "VirTex", "Random", "ImageNet", "authors", "Gain", "Paper"]
+    assert header in rows_of(text)
+    assert ["VOC07 linear SVMs", "mAP", "61.1", "46.5", "70.0", "80.0", "+14.6", "88.7"] in rows_of(text)
+    assert ["cone", "40.0", "44.0", "70.0", "80.0", "-4.0"] in rows_of(text)
+    assert "baseline.sources in params.yaml says what ImageNet and authors is" in " ".join(text.split())
+    assert report["results"][0]["figures"]["authors"] == 80.0
+    assert figures["imagenet_mAP"] == 70.0
 
 
 def test_says_what_makes_it_not_comparable(run: StageRun) -> None:

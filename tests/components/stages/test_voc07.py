@@ -35,7 +35,8 @@ def use_voc(root: Path) -> None:
     """Make ``root`` the run's VOC2007, and a random backbone its baseline."""
     entry = DatasetEntry(root=str(root), annotations={}, images={}, listings={})
     write_manifest(paths.DATASETS_MANIFEST, Manifest(source="folders", captions={}, voc2007=entry))
-    baseline.main(stage_run("baseline", "random"), params.Baseline(seed=0), RESNET18)
+    section = params.Baseline(seed=0, sources={"random": "random"})
+    baseline.main(stage_run("baseline", "random"), section, RESNET18)
 
 
 def draw_voc(root: Path, num_images: int = 18) -> None:
