@@ -33,7 +33,8 @@ ROOMS = {  # room: the other rooms it may import
         "components.sources",
         "components.text",
     },
-    "components.export": {"components.models"},
+    "components.zoo": {"components.models", "components.objectives"},
+    "components.export": {"components.models", "components.zoo"},
     "components.tracking": set(),
     "components.params": {"components.errors", "components.atomic"},
     "pipelines": {"components.tracking"},  # one MLflow store for stages and flows

@@ -9,6 +9,8 @@ from torch import nn
 from components import params
 from components.errors import InputError
 from components.models.backbones import TorchvisionBackbone
+from components.zoo.resnets import find_resnet
+from components.zoo.weights import open_weights
 
 RANDOM = "random"
 IMAGENET = "imagenet"
@@ -56,10 +58,11 @@ def make_baseline(source: str, seed: int, backbone: params.Backbone) -> SourcedB
     """The backbone of one entry of ``baseline.sources``.
 
     Raises:
-        InputError: for a source that is none.
+        InputError: for a source that is neither `random`, `imagenet` nor anything that `open_weights` opens.
     """
     if source == RANDOM:
         return random_backbone(seed, backbone)
     if source == IMAGENET:
         return imagenet_backbone(backbone)
-    raise InputError(f"baseline source {source!r} is neither {RANDOM!r} nor {IMAGENET!r}")
+    found = find_resnet(open_weights(source, (RANDOM, IMAGENET)), source)
+    return SourcedBackbone(found.build(), found.architecture, {"weights": source, "prefix": found.prefix})

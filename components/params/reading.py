@@ -69,7 +69,7 @@ def _check_caption_dataset(download: Section, caption: Section, path: Path) -> N
 
 
 def _check_backbones(baseline: Section, benchmarks: Section, path: Path) -> None:
-    """A backbone is this run's, a baseline's, or a file that `virtex import` wrote beside ``path``."""
+    """A backbone is this run's, a baseline's, or a file that `virtex zoo import` wrote beside ``path``."""
     assert isinstance(baseline, Baseline)
     assert isinstance(benchmarks, Benchmarks)
     known = [PRETRAINED, *baseline.sources]
@@ -77,7 +77,7 @@ def _check_backbones(baseline: Section, benchmarks: Section, path: Path) -> None
         if name not in known and not (Path(path).parent / paths.backbone_path(name)).is_file():
             raise InputError(
                 f"{path}: `benchmarks.backbones`: {name!r} is no backbone of this run{nearest(name, known)}; "
-                f"name its source in `baseline.sources`, or make it with `virtex import SOURCE --name {name}`"
+                f"name its source in `baseline.sources`, or make it with `virtex zoo import`"
             )
 
 

@@ -7,6 +7,7 @@ import torchvision
 
 from components import params
 from components.errors import InputError
+from components.export.backbone import export_backbone, load_backbone
 from components.export.baselines import make_baseline
 
 RESNET18 = params.Backbone(name="resnet18", zero_init_residual=False)
@@ -51,3 +52,21 @@ def test_imagenet_weights_that_cannot_be_fetched(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
     with pytest.raises(InputError, match=r"resnet18-f37072fd\.pth: cannot be fetched .*put the file into"):
         make_baseline("imagenet", 0, RESNET18)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.encoder_q."])
+def test_weights_of_a_file_bring_their_own_architecture(tmp_path: Path, prefix: str) -> None:
+    theirs = torchvision.models.resnet34()
+    state = {f"{prefix}{name}": tensor for name, tensor in theirs.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 200}, tmp_path / "moco.pth")
+    made = make_baseline(str(tmp_path / "moco.pth"), 0, RESNET18)
+    assert made.architecture == "resnet34"
+    assert made.details == {"weights": str(tmp_path / "moco.pth"), "prefix": prefix}
+    assert torch.equal(made.cnn.layer1[0].conv2.weight, theirs.layer1[0].conv2.weight)
+    export_backbone(made.cnn, tmp_path / "moco.safetensors", made.architecture, "moco", made.details)
+    assert load_backbone(tmp_path / "moco.safetensors")[1]["architecture"] == "resnet34"
+
+
+def test_a_source_that_is_none_is_told_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"neither a file nor a published model \(did you mean `imagenet`"):
+        make_baseline("imagnet", 0, RESNET18)
