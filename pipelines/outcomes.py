@@ -62,5 +62,10 @@ def as_text(table: Sequence[Row]) -> str:
     return "\n".join(f"  {row['stage']:<{width}}  {row['state']:<11} {row['seconds']:>8} s" for row in table)
 
 
+def report_text() -> str:
+    """The results table of the last run, which has to exist."""
+    return REPORT.read_text(encoding="utf-8").rstrip()
+
+
 def _link(run_id: str, experiment_id: str) -> str:
     return f"[{run_id[:8]}](#/experiments/{experiment_id}/runs/{run_id})"

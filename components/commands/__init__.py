@@ -1,0 +1,26 @@
+"""Commands of ``virtex`` that need more than pipelines may import, one a module.
+
+``virtex NAME ...`` starts ``python -m components.commands.NAME ...`` with all its arguments; the module is
+listed in pipelines/commands/children.py and ends with ``run_command(main)``.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from components.errors import InputError
+
+EXIT_INPUT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_command(main: Callable[[], int]) -> NoReturn:
+    """Run ``main`` as the process of a command and exit with its status, 2 (bad input) or 130 (stopped)."""
+    try:
+        status = main()
+    except InputError as error:
+        print(f"virtex: error: {error}", file=sys.stderr)
+        status = EXIT_INPUT_ERROR
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    sys.exit(status)

@@ -1,0 +1,12 @@
+"""The commands of ``virtex``, one a file.
+
+A command here has ``add_parser(commands)``, which adds its arguments and sets ``command`` to the function
+that runs it: options in, exit status out. One that needs torch is a module of components.commands instead,
+started by its name in pipelines.commands.children.
+"""
+
+COMMANDS = ("run", "ui", "report", "preset")  # modules of this package, in the order of `virtex --help`
+
+EXIT_FAILED = 1
+EXIT_INPUT_ERROR = 2
+EXIT_INTERRUPTED = 130

@@ -1,0 +1,16 @@
+"""Commands that need torch: ``virtex NAME ...`` becomes ``python -m components.commands.NAME ...``."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+# name: what it does, for `virtex --help`; the module parses its own arguments.
+CHILD_COMMANDS: dict[str, str] = {}
+
+
+def become(name: str, arguments: Sequence[str]) -> NoReturn:
+    """Turn this process into the command's: signals and the exit status are its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"components.commands.{name}", *arguments])

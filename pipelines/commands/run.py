@@ -1,0 +1,90 @@
+"""``virtex run``: bring the pipeline up to date, as a Prefect flow."""
+
+import argparse
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from pipelines.commands import EXIT_FAILED, EXIT_INTERRUPTED
+from pipelines.commands.arguments import positive
+from pipelines.graph import Plan
+from pipelines.outcomes import REPORT, report_text
+from pipelines.servers import use_workspace_server
+from pipelines.stopping import stop_on_signals
+from pipelines.workspace import run_lock
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser("run", help="bring the pipeline up to date")
+    parser.add_argument("targets", nargs="*", help="stages; none means all")
+    parser.add_argument("--targets", nargs="+", dest="more_targets", default=[], metavar="TARGET")
+    parser.add_argument("--preset", help="lay this preset over params.yaml first")
+    parser.add_argument("--set", action="append", dest="overrides", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--force", action="store_true", help="run unchanged stages too")
+    parser.add_argument("--max-parallel", type=positive, help="stages at a time")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    stop = threading.Event()
+    with stop_on_signals(stop):
+        return _run_until(stop, options)
+
+
+def _run_until(stop: threading.Event, options: argparse.Namespace) -> int:
+    from pipelines.preparation import prepare, stages_at_a_time
+
+    root = Path.cwd()
+    options.max_parallel = options.max_parallel or stages_at_a_time()
+    targets = [*options.targets, *options.more_targets]
+    with run_lock(root):
+        plan, notices = prepare(root, targets, options.preset, options.overrides)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    print(*notices, sep="\n", end="\n" if notices else "", flush=True)
+    if not plan.pending and not options.force:
+        _print_results(plan)
+        print(f"Nothing to do: all {len(plan.stages)} stages are unchanged.")
+        _print_commands()
+        return 0
+    use_workspace_server(root)
+    to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
+    print(f"To do: {', '.join(to_do)}.", flush=True)
+    return _run_flow(plan, targets, options, stop)
+
+
+def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop: threading.Event) -> int:
+    from pipelines.run import start_server, virtex
+
+    start_server()
+    if stop.is_set():
+        raise KeyboardInterrupt
+    state = virtex(
+        targets=targets,
+        preset=options.preset,
+        overrides=options.overrides,
+        force=options.force,
+        max_parallel=options.max_parallel,
+        return_state=True,
+    )
+    if state.is_completed():
+        _print_results(plan)
+        _print_commands()
+        return 0
+    if state.is_cancelled():
+        print(f"virtex: {state.message}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(f"virtex: error: {state.message}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _print_results(plan: Plan) -> None:
+    if plan.makes(REPORT) and REPORT.is_file():
+        print(f"\n{report_text()}\n\nReport: {REPORT}")
+
+
+def _print_commands() -> None:
+    command = Path(sys.executable).with_name("virtex")
+    shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command.name
+    print(f"MLflow and Prefect pages: {shown} ui")

@@ -1,0 +1,25 @@
+"""How a command's process ends."""
+
+import pytest
+
+from components.commands import run_command
+from components.errors import InputError
+
+
+def bad_input() -> int:
+    raise InputError("x.jpg: no image")
+
+
+def stopped() -> int:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "message"),
+    [(lambda: 0, 0, ""), (bad_input, 2, "virtex: error: x.jpg: no image\n"), (stopped, 130, "")],
+)
+def test_exit_status(capsys, main, status, message):
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == status
+    assert capsys.readouterr().err == message
