@@ -4,19 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from components.data.batch import CaptionSample, ImageSample
 from components.data.image import DecodeError, Pixels, decode
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform, TrainTransform
+from components.data.visits import Visits
 from components.errors import InputError
-
-# What a random stream is for; SeedSequence keeps streams with different keys apart.
-_ORDER_STREAM = 0
-_VISIT_STREAM = 1
 
 
 class Tokenizer(Protocol):
@@ -28,12 +23,9 @@ class Tokenizer(Protocol):
 
 
 class TrainDataset(Dataset[CaptionSample]):
-    """Training samples by visit, the number of images seen before in the whole run.
+    """Training samples by visit (components.data.visits), so it has no length.
 
-    Visit ``v`` is image ``v mod N`` of epoch ``v div N``'s own random order, with a caption, crop,
-    flip and jitter drawn from a generator of its own. A visit's sample thus depends on the seed and
-    on nothing that ran before it, and a run continues exactly from an iteration number alone.
-    There is no end: any visit from 0 on exists, so the dataset has no length.
+    A visit sees its image with a caption, crop, flip and jitter drawn from the visit's own generator.
     """
 
     def __init__(
@@ -49,8 +41,7 @@ class TrainDataset(Dataset[CaptionSample]):
         self.transform = transform
         self.tokenizer = tokenizer
         self.max_caption_length = max_caption_length
-        self.seed = seed
-        self._orders: dict[int, NDArray[np.int64]] = {}
+        self.visits = Visits(len(store), seed)
 
     @property
     def num_images(self) -> int:
@@ -58,20 +49,12 @@ class TrainDataset(Dataset[CaptionSample]):
         return len(self.store)
 
     def __getitem__(self, visit: int) -> CaptionSample:
-        epoch, position = divmod(visit, self.num_images)
-        record = self.store.get(int(self._order(epoch)[position]))
-        rng = _generator(self.seed, _VISIT_STREAM, visit)
+        record = self.store.get(self.visits.image(visit))
+        rng = self.visits.generator(visit)
         caption = record.captions[rng.integers(len(record.captions))]
         image, caption = self.transform(_decode(record.image, record.image_id), caption, rng)
         tokens = self.tokenizer.caption_tokens(caption, self.max_caption_length)
         return {"image": image, "image_id": record.image_id, "caption_tokens": tokens}
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        if epoch not in self._orders:
-            if len(self._orders) == 2:  # a worker is in two epochs at most, at the seam
-                self._orders.clear()
-            self._orders[epoch] = _generator(self.seed, _ORDER_STREAM, epoch).permutation(self.num_images)
-        return self._orders[epoch]
 
 
 class ValDataset(Dataset[CaptionSample]):
@@ -117,17 +100,20 @@ class ImageDataset(Dataset[ImageSample]):
                 "image_id": record.image_id,
             }
         path = self.images[index]
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be read ({error.strerror}); check the dataset's folder"
-            ) from error
-        return {"image": self.transform(_decode(data, str(path))), "image_id": path.stem}
+        return {"image": self.transform(read_image(path)), "image_id": path.stem}
 
 
-def _generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, number)))
+def read_image(path: Path) -> Pixels:
+    """The pixels of an image file.
+
+    Raises:
+        InputError: if it cannot be read or decoded.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the dataset's folder") from error
+    return _decode(data, str(path))
 
 
 def _decode(data: bytes, name: str) -> Pixels:

@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.data.batch import Batch, ImageBatch, collate_captions, collate_images
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.errors import InputError
 
+_Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")
 
 
@@ -24,13 +25,36 @@ def train_loader(
     num_workers: int,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
+    """Batches with captions, as `visit_loader` makes them."""
+    return visit_loader(
+        dataset,
+        collate_captions,
+        batch_size=batch_size,
+        start_iteration=start_iteration,
+        num_iterations=num_iterations,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+    )
+
+
+def visit_loader(
+    dataset: Dataset[_Sample],
+    collate: Callable[[list[_Sample]], _Batch],
+    *,
+    batch_size: int,
+    start_iteration: int,
+    num_iterations: int,
+    num_workers: int,
+    pin_memory: bool = False,
+) -> Iterator[_Batch]:
     """Batches of iterations ``start_iteration`` to ``num_iterations - 1`` of a run, once.
 
     Iteration ``i``, from 0, takes visits ``i * batch_size`` to ``(i + 1) * batch_size - 1``. Its batch
     is the same wherever the loader started and whatever the number of workers.
 
     Args:
-        dataset: samples by visit.
+        dataset: samples by visit (components.data.visits).
+        collate: makes one batch of samples.
         batch_size: images in every batch; none is smaller.
         start_iteration: iterations already done, so the first one to come.
         num_iterations: iterations of the whole run, those already done included.
@@ -40,7 +64,7 @@ def train_loader(
     loader: DataLoader[Any] = _Loader(
         dataset,
         batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations)),
-        collate_fn=collate_captions,
+        collate_fn=collate,
         pin_memory=pin_memory,
         **_workers(num_workers, persistent=False),
     )
@@ -51,14 +75,36 @@ def val_loader(
     dataset: ValDataset, *, batch_size: int, num_workers: int, pin_memory: bool = False
 ) -> DataLoader[Batch]:
     """Batches of a whole validation set in order, as often as it is iterated; the last may be smaller."""
-    return _in_order(dataset, collate_captions, batch_size, num_workers, pin_memory)
+    return in_order_loader(
+        dataset, collate_captions, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory
+    )
 
 
 def image_loader(
     dataset: ImageDataset, *, batch_size: int, num_workers: int, pin_memory: bool = False
 ) -> DataLoader[ImageBatch]:
     """Batches of images alone in order, as often as it is iterated; the last may be smaller."""
-    return _in_order(dataset, collate_images, batch_size, num_workers, pin_memory)
+    return in_order_loader(
+        dataset, collate_images, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory
+    )
+
+
+def in_order_loader(
+    dataset: Dataset[_Sample],
+    collate: Callable[[list[_Sample]], _Batch],
+    *,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool = False,
+) -> DataLoader[_Batch]:
+    """Batches of a whole dataset in order, as often as it is iterated; the last may be smaller."""
+    return _Loader(
+        dataset,  # type: ignore[arg-type]  # typed by its samples; the loader by its batches
+        batch_size=batch_size,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        **_workers(num_workers, persistent=True),
+    )
 
 
 class _Loader(DataLoader[_Batch]):
@@ -90,22 +136,6 @@ class _Visits(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for iteration in self.iterations:
             yield list(range(iteration * self.batch_size, (iteration + 1) * self.batch_size))
-
-
-def _in_order(
-    dataset: ValDataset | ImageDataset,
-    collate: Callable[[list[Any]], _Batch],
-    batch_size: int,
-    num_workers: int,
-    pin_memory: bool,
-) -> DataLoader[_Batch]:
-    return _Loader(
-        dataset,  # type: ignore[arg-type]  # typed by its samples; the loader by its batches
-        batch_size=batch_size,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        **_workers(num_workers, persistent=True),
-    )
 
 
 def _workers(num_workers: int, persistent: bool) -> dict[str, Any]:

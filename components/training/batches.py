@@ -15,5 +15,6 @@ def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_fo
     """The batch's tensors on ``device``, the images in ``memory_format``; everything else is left out."""
     tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
     moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
-    moved["image"] = moved["image"].contiguous(memory_format=memory_format)
+    if "image" in moved:
+        moved["image"] = moved["image"].contiguous(memory_format=memory_format)
     return moved

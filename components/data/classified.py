@@ -1,0 +1,64 @@
+"""Images with one class each: samples by training visit or in order, and their batches."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from components.data.batch import ImageBatch, ImageSample, collate_images
+from components.data.dataset import read_image
+from components.data.transforms import EvalTransform, TrainTransform
+from components.data.visits import Visits
+from components.sources.classified import ClassifiedImages
+
+
+class LabelledSample(ImageSample):
+    """An image with the index of its class."""
+
+    label: int
+
+
+class LabelledBatch(ImageBatch):
+    """Images with their labels ``(batch,)`` int64."""
+
+    label: Tensor
+
+
+class ClassifiedTrainDataset(Dataset[LabelledSample]):
+    """Training samples by visit (components.data.visits), so it has no length.
+
+    A visit sees its image with a crop and flip drawn from the visit's own generator.
+    """
+
+    def __init__(self, images: ClassifiedImages, transform: TrainTransform, seed: int) -> None:
+        self.images = images
+        self.transform = transform
+        self.visits = Visits(len(images.image_paths), seed)
+
+    def __getitem__(self, visit: int) -> LabelledSample:
+        index = self.visits.image(visit)
+        path = self.images.image_paths[index]
+        image, _ = self.transform(read_image(path), "", self.visits.generator(visit))
+        return {"image": image, "image_id": path.stem, "label": int(self.images.labels[index])}
+
+
+class ClassifiedDataset(Dataset[LabelledSample]):
+    """Every image in its order with its label; nothing random."""
+
+    def __init__(self, images: ClassifiedImages, transform: EvalTransform) -> None:
+        self.images = images
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images.image_paths)
+
+    def __getitem__(self, index: int) -> LabelledSample:
+        path = self.images.image_paths[index]
+        image = self.transform(read_image(path))
+        return {"image": image, "image_id": path.stem, "label": int(self.images.labels[index])}
+
+
+def collate_labelled(samples: Sequence[LabelledSample]) -> LabelledBatch:
+    """Make one batch of images of equal size."""
+    return {**collate_images(samples), "label": torch.tensor([sample["label"] for sample in samples])}
