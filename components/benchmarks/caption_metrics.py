@@ -1,21 +1,22 @@
 """Scores of captions against references, as the COCO caption evaluation computes them.
 
 The scorers are pycocoevalcap's; the words they count come from `components.benchmarks.caption_text`
-and not from its Java tokenizer. A further metric (METEOR, SPICE) is one more entry of METRICS.
+and not from its Java tokenizer. METEOR and SPICE are Java programs: where one cannot run, its scores
+are absent and the reason is said.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from components.benchmarks.caption_text import caption_words
+from components.benchmarks.meteor import meteor
+from components.benchmarks.metric_interface import Metric, NotRun, Result, Texts
+from components.benchmarks.spice import spice
 from components.errors import InputError
-
-Texts = dict[str, list[str]]  # words joined by spaces, by image id; hypotheses have one text an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +26,21 @@ class CaptionScores:
     Attributes:
         corpus: the score of the whole set.
         images: the score of each image, by image id. Their mean is the corpus score, but for BLEU,
-            which counts n-grams over the whole set.
+            which counts n-grams over the whole set, and METEOR, which weighs statistics of it.
+        not_run: why a metric is in neither, by metric.
     """
 
     corpus: dict[str, float]
     images: dict[str, dict[str, float]]
+    not_run: dict[str, str]
 
 
-def score_captions(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> CaptionScores:
-    """Score one caption an image with every metric.
+def score_captions(
+    references: Mapping[str, Sequence[str]],
+    hypotheses: Mapping[str, str],
+    metrics: Mapping[tuple[str, ...], Metric] | None = None,
+) -> CaptionScores:
+    """Score one caption an image with every metric that this machine can run.
 
     CIDEr-D weighs words by how many images' references have them, so a caption's score depends on
     the set it is scored in, and with a single image it is 0.
@@ -41,6 +48,7 @@ def score_captions(references: Mapping[str, Sequence[str]], hypotheses: Mapping[
     Args:
         references: the captions people wrote, as written, by image id.
         hypotheses: the caption to score, by image id.
+        metrics: None for METRICS.
 
     Raises:
         InputError: if there are no captions, or an image lacks its hypothesis or references.
@@ -53,13 +61,18 @@ def score_captions(references: Mapping[str, Sequence[str]], hypotheses: Mapping[
     hypothesis_texts = {image_id: [_text(hypotheses[image_id])] for image_id in image_ids}
     corpus: dict[str, float] = {}
     images: dict[str, dict[str, float]] = {image_id: {} for image_id in image_ids}
-    for names, metric in METRICS.items():
-        totals, rows = metric(reference_texts, hypothesis_texts)
+    not_run: dict[str, str] = {}
+    for names, metric in (METRICS if metrics is None else metrics).items():
+        try:
+            totals, rows = metric(reference_texts, hypothesis_texts)
+        except NotRun as reason:
+            not_run |= dict.fromkeys(names, str(reason))
+            continue
         for name, total, row in zip(names, totals, rows, strict=True):
             corpus[name] = 100.0 * float(total)
             for image_id, value in zip(image_ids, row, strict=True):
                 images[image_id][name] = 100.0 * float(value)
-    return CaptionScores(corpus, images)
+    return CaptionScores(corpus, images, not_run)
 
 
 def _text(caption: str) -> str:
@@ -78,9 +91,6 @@ def _check(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str
         raise InputError(f"{len(bare)} images have no reference captions, first {bare[0]!r}; leave them out")
 
 
-Result = tuple[Sequence[float], Sequence[Sequence[float]]]  # a total, and a score an image, for each name
-
-
 def _cider(references: Texts, hypotheses: Texts) -> Result:
     total, scores = Cider().compute_score(references, hypotheses)
     return [total], [scores]
@@ -96,8 +106,10 @@ def _rouge(references: Texts, hypotheses: Texts) -> Result:
     return [total], [scores]
 
 
-METRICS: Mapping[tuple[str, ...], Callable[[Texts, Texts], Any]] = {
+METRICS: Mapping[tuple[str, ...], Metric] = {
     ("CIDEr-D",): _cider,
+    ("SPICE",): spice,
     ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"): _bleu,
+    ("METEOR",): meteor,
     ("ROUGE-L",): _rouge,
 }

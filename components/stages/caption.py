@@ -21,7 +21,7 @@ from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
 
 SECTIONS = (params.Caption,)
-HEADLINES = ("CIDEr-D", "BLEU-4", "ROUGE-L")
+HEADLINES = ("CIDEr-D", "SPICE", "METEOR", "BLEU-4", "ROUGE-L")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
     scores = score_captions(references, {entry.image_id: entry.caption for entry in written})
     captions = _scored(written, references, scores)
     title = f"Captions of {caption.dataset}, by {config.objective.name} on {config.backbone.name}"
-    headlines = {name: scores.corpus[name] for name in HEADLINES}
+    headlines = {name: scores.corpus[name] for name in HEADLINES if name in scores.corpus}
     page = captions_page(
         title,
         headlines,
@@ -76,11 +76,13 @@ def main(run: StageRun, caption: params.Caption) -> None:
             "distinct_captions": len({entry.caption for entry in captions}),
             "mean_words": sum(lengths) / len(lengths),
             "mean_log_probability": sum(entry.log_probability for entry in captions) / len(captions),
+            **({"not_run": scores.not_run} if scores.not_run else {}),
         }
     )
-    print(
-        f"CIDEr-D on {len(captions)} images of {caption.dataset}: {scores.corpus['CIDEr-D']:.1f}", flush=True
-    )
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in headlines.items())
+    print(f"{len(captions)} images of {caption.dataset}: {figures}", flush=True)
+    for name, reason in scores.not_run.items():
+        print(f"Without {name}: {reason}", flush=True)
 
 
 def _preparation() -> tuple[CaptionTokenizer, int]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.benchmarks.caption_metrics import score_captions
+from components.benchmarks.caption_metrics import METRICS, score_captions
+from components.benchmarks.metric_interface import NotRun, Result, Texts
 from components.errors import InputError
 
 REFERENCES = {
@@ -15,10 +16,14 @@ REFERENCES = {
 }
 
 
+PYTHON = {names: metric for names, metric in METRICS.items() if not {"METEOR", "SPICE"} & set(names)}
+
+
 def test_a_perfect_caption_scores_highest_and_a_foreign_one_nothing() -> None:
     scores = score_captions(
         REFERENCES,
         {"coco/1": "a red circle above a blue square", "coco/2": "cat", "coco/3": "a yellow circle"},
+        PYTHON,
     )
     perfect, foreign, near = (scores.images[image_id] for image_id in REFERENCES)
     assert perfect["CIDEr-D"] > near["CIDEr-D"] > foreign["CIDEr-D"] == 0.0
@@ -29,15 +34,14 @@ def test_a_perfect_caption_scores_highest_and_a_foreign_one_nothing() -> None:
 
 
 def test_case_and_punctuation_do_not_count() -> None:
-    plain = score_captions(REFERENCES, {key: captions[0] for key, captions in REFERENCES.items()})
-    loud = score_captions(
-        REFERENCES, {key: captions[0].upper() + "!" for key, captions in REFERENCES.items()}
-    )
+    captions = {key: texts[0] for key, texts in REFERENCES.items()}
+    plain = score_captions(REFERENCES, captions, PYTHON)
+    loud = score_captions(REFERENCES, {key: text.upper() + "!" for key, text in captions.items()}, PYTHON)
     assert loud == plain
 
 
 def test_empty_captions_score_nothing() -> None:
-    scores = score_captions(REFERENCES, dict.fromkeys(REFERENCES, ""))
+    scores = score_captions(REFERENCES, dict.fromkeys(REFERENCES, ""), PYTHON)
     assert list(scores.corpus.values()) == pytest.approx([0.0] * 6, abs=1e-6)
 
 
@@ -57,6 +61,24 @@ def test_refuses_incomplete_sets(
         score_captions(references, hypotheses)
 
 
+def test_a_metric_that_cannot_run_is_absent_with_its_reason() -> None:
+    def absent(references: Texts, hypotheses: Texts) -> Result:
+        raise NotRun("there is no java")
+
+    scores = score_captions({"a": ["x"]}, {"a": "x"}, {("METEOR",): absent, **PYTHON})
+    assert scores.not_run == {"METEOR": "there is no java"}
+    assert "METEOR" not in scores.corpus
+    assert list(scores.images["a"]) == list(scores.corpus)
+    assert score_captions({"a": ["x"]}, {"a": "x"}, PYTHON).not_run == {}
+
+
+@pytest.mark.usefixtures("no_java")
+def test_without_java_the_others_are_scored() -> None:
+    scores = score_captions({"a": ["x y"]}, {"a": "x y"})
+    assert set(scores.not_run) == {"METEOR", "SPICE"}
+    assert set(scores.corpus) == {name for names in PYTHON for name in names}
+
+
 def test_reproduces_the_published_example_evaluation(shared_dir: Path) -> None:
     folder = shared_dir / "data" / "real" / "caption_metrics"
     record = json.loads((folder / "EXPECTED.json").read_bytes())
@@ -66,11 +88,16 @@ def test_reproduces_the_published_example_evaluation(shared_dir: Path) -> None:
     for row in json.loads(lzma.decompress((folder / "captions_val2014.json.xz").read_bytes()))["annotations"]:
         if str(row["image_id"]) in references:
             references[str(row["image_id"])].append(row["caption"])
-    corpus = score_captions(references, hypotheses).corpus
+    scores = score_captions(references, hypotheses)
+    corpus = scores.corpus
+    assert not scores.corpus.keys() & scores.not_run.keys()
+    assert scores.corpus.keys() | scores.not_run.keys() == {name for names in METRICS for name in names}
     measured = record["measured_here_pycocoevalcap_1.2_on_the_rebuilt_file"]
     for ours, theirs in {
         "CIDEr-D": "CIDEr", "BLEU-1": "Bleu_1", "BLEU-2": "Bleu_2", "BLEU-3": "Bleu_3", "BLEU-4": "Bleu_4",
-        "ROUGE-L": "ROUGE_L",
+        "ROUGE-L": "ROUGE_L", "METEOR": "METEOR",
     }.items():  # fmt: skip
+        if ours in scores.not_run:  # by its Java program's absence, which the tests of it hold
+            continue
         assert corpus[ours] / 100 == pytest.approx(measured[theirs], abs=5e-5), ours
         assert round(corpus[ours] / 100, 3) == pytest.approx(record["expected_notebook"][theirs], abs=6e-4)

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from components import params, paths
+from components.benchmarks.metric_interface import Metric
 from components.data.build import build_store
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
@@ -46,8 +47,9 @@ def save_model(model: ModelConfig, tokenizer: bytes | None = None) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
-    """A store of seven images of ``world`` and one of ``other``, a tokenizer and an untrained model."""
+    """A store of seven images of ``world`` and one of ``other``, a tokenizer, an untrained model; no Java."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
     images = []
@@ -81,6 +83,8 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
     assert [tuple(entry["references"]) for entry in captions] == CAPTIONS
     assert all(entry["log_probability"] < 0 for entry in captions)
     assert metrics["CIDEr-D"] == pytest.approx(np.mean([entry["cider"] for entry in captions]))
+    assert set(metrics["not_run"]) == {"METEOR", "SPICE"}
+    assert not {"METEOR", "SPICE"} & set(metrics)
     assert "naïve" in (run.output_dir / "captions.json").read_text(encoding="utf-8")
     page = (run.output_dir / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 6
@@ -93,6 +97,20 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
     stage.main(run, SECTION)
     assert (run.output_dir / "captions.json").read_bytes() == before[0]
     assert (run.output_dir / "index.html").read_text(encoding="utf-8") == before[1]
+
+
+def test_every_metric_that_ran_is_shown(
+    run: StageRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fixed(value: float) -> Metric:
+        return lambda references, _: ([value], [[value] * len(references)])
+
+    metrics = {("CIDEr-D",): fixed(0.94), ("SPICE",): fixed(0.185), ("METEOR",): fixed(0.2)}
+    monkeypatch.setattr("components.benchmarks.caption_metrics.METRICS", metrics)
+    stage.main(run, SECTION)
+    assert "7 images of world: CIDEr-D 94.0, SPICE 18.5, METEOR 20.0\n" in capsys.readouterr().out
+    assert "<dt>SPICE</dt><dd>18.5</dd>" in (run.output_dir / "index.html").read_text(encoding="utf-8")
+    assert "not_run" not in json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
 
 
 def test_fewer_images_when_asked(run: StageRun) -> None:
