@@ -5,10 +5,10 @@ import time
 from torch import nn
 
 from components import machine, params, paths
-from components.benchmarks.features import Features, extract_features, l2_normalised
+from components.benchmarks.feature_cache import cached_features
+from components.benchmarks.features import Features, l2_normalised
 from components.benchmarks.voc07_results import draw_aps, summary, write_ap_table, write_curves
 from components.benchmarks.voc07_svm import Split, SvmProtocol, evaluate_classes
-from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
 from components.entry import run_stage
 from components.errors import InputError
@@ -65,10 +65,10 @@ def _read_splits() -> tuple[VocSplit, VocSplit]:
 
 
 def _features(backbone: nn.Module, split: VocSplit, voc07: params.Voc07, name: str) -> Features:
-    dataset = ImageDataset(split.image_paths, EvalTransform(voc07.image_size, voc07.crop_size))
-    features = extract_features(
+    features = cached_features(
         backbone,
-        dataset,
+        split.image_paths,
+        EvalTransform(voc07.image_size, voc07.crop_size),
         batch_size=voc07.batch_size,
         num_workers=machine.num_cpus(),
         device=machine.device_name(),

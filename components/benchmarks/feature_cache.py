@@ -1,0 +1,161 @@
+"""Features of frozen backbones, kept for the next stage that wants the same ones.
+
+A file is named by a digest of all that its features depend on: the weights and structure of the
+backbone, the bytes of every image in their order, the transform, and what decides about rounding. A
+changed file or transform is thus a miss, and a hit has the bits that extraction would give. The folder
+is git-ignored and unknown to DVC; it may be deleted at any time.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import safetensors
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import nn
+
+from components import paths
+from components.atomic import writing
+from components.benchmarks.features import Features, extract_features
+from components.data.dataset import ImageDataset
+from components.data.transforms import EvalTransform
+from components.errors import InputError
+from components.stable_safetensors import save_stable
+
+FOLDER = paths.SCRATCH_DIR / "features"
+MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a ResNet-50 take 0.4 GB
+VERSION = 1  # raise it when transforms or extraction come to give other values
+
+_logger = logging.getLogger(__name__)
+
+
+def cached_features(
+    backbone: nn.Module,
+    image_paths: Sequence[Path],
+    transform: EvalTransform,
+    *,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device | str,
+    description: str = "features",
+    folder: Path = FOLDER,
+    max_bytes: int = MAX_BYTES,
+) -> Features:
+    """Features ``(num_images, feature_size)`` float32, as `extract_features` gives them, or from the cache.
+
+    Args:
+        image_paths: images, in the order of the features.
+        folder: of the cache.
+        max_bytes: of the whole folder; what was not used for longest goes first.
+
+    Raises:
+        InputError: if an image cannot be read.
+    """
+    backbone = backbone.to(device).eval()
+    key = {
+        "version": VERSION,
+        "backbone": backbone_digest(backbone),
+        "images": images_digest(image_paths, num_workers),
+        "transform": {"type": type(transform).__name__, **vars(transform)},
+        "batch_size": batch_size,
+        "device": torch.device(device).type,
+        "torch": f"{torch.__version__} {torchvision.__version__}",
+    }
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:40]
+    path = folder / f"{name}.safetensors"
+    found = _read(path, len(image_paths))
+    if found is not None:
+        print(f"{description}: {len(found)} images, kept from before in {path}", flush=True)
+        return found
+    features = extract_features(
+        backbone,
+        ImageDataset(image_paths, transform),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        device=device,
+        description=description,
+    )
+    _keep(path, features, max_bytes)
+    return features
+
+
+def backbone_digest(backbone: nn.Module) -> str:
+    """SHA-256 of a module's structure, as it prints itself, and of its weights and buffers."""
+    digest = hashlib.sha256(repr(backbone).encode())
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def images_digest(image_paths: Sequence[Path], num_workers: int) -> str:
+    """SHA-256 over the contents of files, in order, whatever their names.
+
+    Raises:
+        InputError: if a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(max(1, num_workers), "image-hasher") as pool:
+        for content in pool.map(_file_digest, image_paths):
+            digest.update(content)
+    return digest.hexdigest()
+
+
+def _file_digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the dataset's folder") from error
+
+
+def _read(path: Path, num_images: int) -> Features | None:
+    """What was kept at ``path``; a damaged file is passed over and will be written again."""
+    if not path.is_file():
+        return None
+    try:
+        features = load_file(path)["features"]
+        if features.dtype != torch.float32 or features.dim() != 2 or len(features) != num_images:
+            raise ValueError(f"holds {features.dtype} {tuple(features.shape)}")
+        os.utime(path)  # used just now
+    except FileNotFoundError:  # another stage has just made room
+        return None
+    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
+        _logger.warning("%s is damaged and passed over: %s", path, error)
+        return None
+    return features.numpy()
+
+
+def _keep(path: Path, features: Features, max_bytes: int) -> None:
+    """Write the file and make room; a cache that cannot be written is a pity and no failure."""
+    if features.nbytes > max_bytes:
+        return
+    try:
+        with writing(path) as temporary:
+            save_stable({"features": torch.from_numpy(features)}, {"format": "virtex-features"}, temporary)
+        _make_room(path, max_bytes)
+    except OSError as error:
+        _logger.warning("%s: features are not kept (%s)", path, error.strerror or error)
+
+
+def _make_room(newest: Path, max_bytes: int) -> None:
+    total, entries = 0, []
+    for path in newest.parent.glob("*.safetensors"):
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another stage is making room as well
+            continue
+        total += status.st_size
+        entries.append((path != newest, status.st_mtime_ns, status.st_size, path))
+    for is_other, _, size, path in sorted(entries, key=lambda entry: entry[1]):
+        if total <= max_bytes:
+            return
+        if is_other:
+            path.unlink(missing_ok=True)
+            total -= size
