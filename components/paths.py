@@ -16,6 +16,8 @@ LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
 OUTPUTS_DIR = Path("outputs")
 CAPTIONER = OUTPUTS_DIR / "pretrain" / "captioner.safetensors"
 BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # {name}.safetensors
+CAPTIONERS_DIR = OUTPUTS_DIR / "captioners"  # {name}.safetensors, of imported models
+EXPORTS_DIR = OUTPUTS_DIR / "exports"  # in formats of other libraries
 REPORT_DIR = OUTPUTS_DIR / "report"
 
 SCRATCH_DIR = Path(".scratch")  # resume checkpoints; git-ignored and unknown to DVC
@@ -30,6 +32,11 @@ def lmdb_path(split: str) -> Path:
 def backbone_path(name: str) -> Path:
     """Path of an exported backbone; ``name`` is ``virtex`` or a baseline's, such as ``random``."""
     return BACKBONES_DIR / f"{name}.safetensors"
+
+
+def captioner_path(name: str) -> Path:
+    """Path of an imported model with its textual head."""
+    return CAPTIONERS_DIR / f"{name}.safetensors"
 
 
 def exported_backbones() -> list[str]:

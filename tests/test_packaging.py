@@ -1,5 +1,6 @@
 """Pins, environment, container and CI agree with each other."""
 
+import itertools
 import os
 import re
 import tomllib
@@ -21,7 +22,7 @@ def canonical(name: str) -> str:
 
 def direct_dependencies() -> set[str]:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    listed = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     return {canonical(re.match(r"[A-Za-z0-9._-]+", entry)[0]) for entry in listed}
 
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 # name: what it does, for `virtex --help`; the module parses its own arguments.
-CHILD_COMMANDS: dict[str, str] = {}
+CHILD_COMMANDS: dict[str, str] = {
+    "export": "write a backbone for torchvision, timm, detectron2, ONNX or Hugging Face",
+    "zoo": "the published models, and checkpoints of other people",
+}
 
 
 def become(name: str, arguments: Sequence[str]) -> NoReturn:

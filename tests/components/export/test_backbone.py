@@ -10,23 +10,8 @@ from components.errors import InputError
 from components.export.backbone import example_images, export_backbone, load_backbone, pooled_features
 
 
-def trained_resnet(architecture: str) -> nn.Module:
-    """A ResNet whose every weight and BatchNorm statistic is its own, with fc and avgpool taken away."""
-    torch.manual_seed(0)
-    cnn = torchvision.models.get_model(architecture, weights=None)
-    for name, buffer in cnn.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(std=0.1)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 2.0)
-        elif name.endswith("num_batches_tracked"):
-            buffer.fill_(7)
-    cnn.fc, cnn.avgpool = nn.Identity(), nn.Identity()
-    return cnn
-
-
 @pytest.mark.parametrize(("architecture", "feature_size"), [("resnet18", 512), ("resnet50", 2048)])
-def test_round_trip(architecture: str, feature_size: int, tmp_path: Path) -> None:
+def test_round_trip(trained_resnet, architecture: str, feature_size: int, tmp_path: Path) -> None:
     cnn, path = trained_resnet(architecture), tmp_path / "virtex.safetensors"
     written = export_backbone(cnn, path, architecture, "virtex", {"objective": "bicaptioning"})
     backbone, metadata = load_backbone(path)
@@ -40,7 +25,7 @@ def test_round_trip(architecture: str, feature_size: int, tmp_path: Path) -> Non
     torch.testing.assert_close(features, pooled_features(cnn.eval(), images))
 
 
-def test_a_plain_torchvision_resnet_takes_the_file(tmp_path: Path) -> None:
+def test_a_plain_torchvision_resnet_takes_the_file(trained_resnet, tmp_path: Path) -> None:
     cnn, path = trained_resnet("resnet18"), tmp_path / "virtex.safetensors"
     export_backbone(cnn, path, "resnet18", "virtex")
     plain = torchvision.models.resnet18()
@@ -52,14 +37,14 @@ def test_a_plain_torchvision_resnet_takes_the_file(tmp_path: Path) -> None:
     torch.testing.assert_close(plain.eval()(images), pooled_features(cnn.eval(), images))
 
 
-def test_export_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+def test_export_leaves_the_network_as_it_was(trained_resnet, tmp_path: Path) -> None:
     cnn = trained_resnet("resnet18").to(memory_format=torch.channels_last).train()
     export_backbone(cnn, tmp_path / "virtex.safetensors", "resnet18", "virtex")
     assert cnn.training
     assert cnn.bn1.num_batches_tracked == 7
 
 
-def test_a_network_of_another_architecture_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_network_of_another_architecture_leaves_the_old_file(trained_resnet, tmp_path: Path) -> None:
     path = tmp_path / "virtex.safetensors"
     path.write_bytes(b"old")
     with pytest.raises(InputError, match="not those of torchvision's resnet34"):
@@ -68,13 +53,13 @@ def test_a_network_of_another_architecture_leaves_the_old_file(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_refuses_an_unknown_architecture(tmp_path: Path) -> None:
+def test_refuses_an_unknown_architecture(trained_resnet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'vgg16' is not a torchvision ResNet"):
         export_backbone(trained_resnet("resnet18"), tmp_path / "x", "vgg16", "virtex")
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(trained_resnet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "virtex.safetensors"
     export_backbone(trained_resnet("resnet18"), path, "resnet18", "virtex")
     return path

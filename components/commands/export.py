@@ -1,0 +1,68 @@
+"""``virtex export``: a backbone in the format of another library."""
+
+import argparse
+from pathlib import Path
+
+from torch import nn
+
+from components import params, paths
+from components.commands import run_command
+from components.errors import InputError
+from components.export.backbone import load_backbone
+from components.export.formats import FORMATS
+from components.params.reading import nearest
+from components.zoo.resnets import find_resnet
+from components.zoo.weights import open_weights
+
+
+def main() -> int:
+    """Write one file or folder and print its path."""
+    options = _parser().parse_args()
+    if options.checkpoint is None:
+        name = options.backbone
+        known = paths.exported_backbones()
+        if known and name not in known:
+            raise InputError(f"--backbone {name}: not in {paths.BACKBONES_DIR}{nearest(name, known)}")
+        cnn, metadata = load_backbone(paths.backbone_path(name))
+    else:
+        cnn, metadata = _from_checkpoint(options.checkpoint)
+        name = Path(options.checkpoint.partition("#")[0].partition("?")[0]).stem
+    chosen = FORMATS[options.format]
+    path = options.output or paths.EXPORTS_DIR / f"{name}{chosen.ending}"
+    chosen.export(cnn, metadata, path)
+    print(path)
+    return 0
+
+
+def _from_checkpoint(source: str) -> tuple[nn.Module, dict[str, str]]:
+    found = find_resnet(open_weights(source), source)
+    cnn = found.build().requires_grad_(False).eval()
+    size = cnn.get_submodule("layer4")[-1].bn2.num_features  # type: ignore[index]
+    return cnn, {"architecture": found.architecture, "feature_size": str(size), "weights": source}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="virtex export", description="A backbone in the format of another library."
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--backbone",
+        default=params.PRETRAINED,
+        help=f"name of a file in {paths.BACKBONES_DIR}; default: this run's, {params.PRETRAINED}",
+    )
+    what.add_argument(
+        "--checkpoint", metavar="SOURCE", help="a path, a URL or a model of `virtex zoo list`, instead"
+    )
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help=f"file, or folder of huggingface; default: in {paths.EXPORTS_DIR}",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

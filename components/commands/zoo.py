@@ -1,0 +1,124 @@
+"""``virtex zoo``: the published models, and weights of other people as files of ours."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import get_args
+
+from components import params, paths
+from components.commands import run_command
+from components.errors import InputError
+from components.export.backbone import export_backbone
+from components.objectives.build import ModelConfig
+from components.objectives.saved import Preparation, save_captioner
+from components.params import list_presets
+from components.published import BENCHMARKS, REMARKS, SOURCE
+from components.text.tokenizer import CaptionTokenizer
+from components.zoo.captioners import Alike, build_captioner, is_captioner
+from components.zoo.catalogue import ZOO, zoo_model
+from components.zoo.files import cache_dir
+from components.zoo.resnets import find_resnet
+from components.zoo.weights import open_weights
+
+CROP_SIZE = 224  # pixels, of every published model
+COLUMNS = ("voc07.mAP", "imagenet_linear.top1")
+
+
+def main() -> int:
+    """Run the subcommand that was asked for."""
+    options = _parser().parse_args()
+    options.action(options)
+    return 0
+
+
+def _list(_: argparse.Namespace) -> None:
+    width = max(map(len, ZOO))
+    print(f"{'Published model':<{width}}  VOC07 mAP  ImageNet top-1")
+    for name, model in ZOO.items():
+        voc07, imagenet = (model.published.figures[key] for key in COLUMNS)
+        print(f"{name:<{width}}  {voc07:9.1f}  {imagenet:14.1f}")
+    print(f"Figures: {SOURCE}. `virtex zoo import NAME` fetches the authors' checkpoint.")
+
+
+def _show(options: argparse.Namespace) -> None:
+    model = zoo_model(options.name)
+    setup = model.published.setup
+    preset = next((preset for preset in list_presets() if preset.endswith(f"/{model.name}")), "none")
+    titles = {benchmark.key: f"{benchmark.title}, {benchmark.metric_title}" for benchmark in BENCHMARKS}
+    rows = {
+        "task": setup.objective,
+        "backbone": setup.backbone,
+        "pretraining": f"{setup.captions}, {setup.iterations:,} iterations of {setup.batch_size} images",
+        **{titles[key]: f"{figure:.1f} %" for key, figure in model.published.figures.items()},
+        "preset": preset,
+        "checkpoint": model.url,
+    }
+    print(model.name)
+    remarks = [REMARKS[key] for key in model.published.figures if key in REMARKS]
+    print(*(f"  {title:<28} {value}" for title, value in rows.items()), *remarks, sep="\n")
+
+
+def _import(options: argparse.Namespace) -> None:
+    """What can be wrong is found out before anything is written."""
+    source: str = options.source
+    name = options.name or re.sub(r"\W", "_", Path(re.split("[?#]", source)[0]).stem)
+    _check_name(name)
+    tensors = open_weights(source)
+    found = find_resnet(tensors, source)
+    captioner = build_captioner(tensors, source, options.objective) if is_captioner(tensors) else None
+    preparation = _preparation(options.tokenizer, source, captioner[1] if captioner else None)
+
+    path = paths.backbone_path(name)
+    export_backbone(found.build(), path, found.architecture, name, {"weights": source})
+    print(f"{path}: {found.architecture}; every benchmark measures it after")
+    print(f"  virtex run --set 'benchmarks.backbones=[{params.PRETRAINED}, random, {name}]'")
+    if captioner:
+        path = paths.captioner_path(name)
+        save_captioner(path, *captioner, preparation)
+        config = captioner[1]
+        print(f"{path}: {config.objective.name}, {config.vocab_size:,} pieces or labels")
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise InputError(f"--name {name}: use letters, digits and _ only")
+    made = [params.PRETRAINED, *params.read_section(params.Baseline).sources]
+    if name in made:
+        raise InputError(f"--name {name}: the pipeline makes a backbone of this name; choose another")
+
+
+def _preparation(tokenizer: Path | None, source: str, config: ModelConfig | None) -> Preparation | None:
+    if tokenizer is None:
+        return None
+    if config is None:
+        raise InputError(f"{source}: a backbone alone writes no captions; leave --tokenizer out")
+    pieces = CaptionTokenizer(tokenizer).vocab_size
+    if pieces != config.vocab_size:
+        raise InputError(f"{tokenizer}: {pieces} pieces, but {source} was trained with {config.vocab_size}")
+    return Preparation(CROP_SIZE, tokenizer.read_bytes())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="virtex zoo", description="Published models, and other people's checkpoints."
+    )
+    actions = parser.add_subparsers(required=True)
+    actions.add_parser("list", help="the published models with their figures").set_defaults(action=_list)
+    show = actions.add_parser("show", help="one of them: set-up, figures, address")
+    show.add_argument("name")
+    show.set_defaults(action=_show)
+    imports = actions.add_parser(
+        "import",
+        help="a checkpoint of VirTex, torchvision or MoCo, as files of ours to benchmark, caption and export",
+        description=f"Downloads stay in {cache_dir()}. Nothing in a file is run: it is plain tensors.",
+    )
+    imports.add_argument("source", help="a published model, a path, or a URL; #sha256=... after it is held")
+    imports.add_argument("--name", help="of the files; default: from the source's")
+    imports.add_argument("--objective", choices=get_args(Alike), help="where the file cannot tell these two")
+    imports.add_argument("--tokenizer", type=Path, help="SentencePiece model, for a file that captions alone")
+    imports.set_defaults(action=_import)
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,134 @@
+"""The model card of an exported backbone: what it is, what it learned from, what was measured."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components import paths
+from components.params import PRETRAINED
+from components.published import BENCHMARKS, SOURCE
+
+CARD = """---
+library_name: timm
+pipeline_tag: image-feature-extraction
+tags: [virtex, resnet, {architecture}]
+---
+
+# {title}
+
+A torchvision `{architecture}` without its classifier: images `(batch, 3, height, width)` to features
+`(batch, {feature_size})`. {origin}
+
+```python
+import timm
+
+model = timm.create_model("local-dir:{title}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+features = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB
+```
+
+## Pretraining
+
+{pretraining}
+
+## Figures
+
+{figures}
+
+## Licence
+
+None is stated: whoever publishes this folder chooses one and adds `license:` to the header, minding the
+terms of the data above. Photographs and captions keep the licences of their owners.
+
+## Source
+
+VirTex: Learning Visual Representations from Textual Annotations ({source}).
+"""
+NOT_STATED = "Not stated in the file that was exported."
+
+
+def model_card(metadata: Mapping[str, str], title: str) -> str:
+    """Markdown with the hub's header.
+
+    Args:
+        metadata: of the backbone's file, as `load_backbone` gives it.
+        title: name of the model.
+    """
+    name = metadata.get("source", "")
+    origin = f"Its weights: {metadata['weights']}." if "weights" in metadata else ""
+    return CARD.format(
+        architecture=metadata["architecture"],
+        feature_size=metadata["feature_size"],
+        title=title,
+        origin=origin or ("Its weights are random." if name == "random" else ""),
+        pretraining=_pretraining(metadata) if name == PRETRAINED else NOT_STATED,
+        figures=_figures(name),
+        source=SOURCE,
+    )
+
+
+def _pretraining(metadata: Mapping[str, str]) -> str:
+    config: dict[str, Any] = json.loads(metadata.get("pretraining_config", "{}"))
+    manifest = _read(paths.DATASETS_MANIFEST)
+    store, training = (
+        _read(paths.stage_dir(*stage) / "metrics.json") for stage in (("lmdb", "train"), ("pretrain",))
+    )
+    head = config.get("textual_head", {})
+    facts = {
+        "Task": metadata.get("objective"),
+        "Textual head": f"L{head['num_layers']} H{head['hidden_size']}, {head['norm']}-norm"
+        if head
+        else None,
+        "Data": _data(manifest),
+        "Images": store.get("images"),
+        "Captions": store.get("captions"),
+        "Iterations": training.get("iterations"),
+        "Images seen": training.get("images_seen"),
+        "Validation loss": training.get("val_loss"),
+    }
+    rows = [f"| {fact} | {_plain(value)} |" for fact, value in facts.items() if value is not None]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _data(manifest: Mapping[str, Any]) -> str | None:
+    if manifest.get("source") == "drawn_world":
+        return "the drawn world: synthetic scenes with captions, made by this project"
+    return ", ".join(manifest.get("captions", ())) or None
+
+
+def _figures(name: str) -> str:
+    """What the run's benchmarks measured for the backbone ``name``; said plainly where nothing was."""
+    rows = []
+    for benchmark in BENCHMARKS:
+        if not benchmark.compares_backbones and name != PRETRAINED:
+            continue
+        item = name if benchmark.compares_backbones else None
+        value = _read(paths.stage_dir(benchmark.name, item) / "metrics.json").get(benchmark.metric)
+        if name and isinstance(value, int | float):
+            rows.append(f"| {benchmark.title} | {benchmark.metric_title} | {value:.1f} |")
+    if not rows:
+        return "None measured by the run that exported this folder."
+    header = ["| Benchmark | Metric | Percent |", "|---|---|---:|"]
+    return "\n".join(
+        [
+            "Measured by the run that exported this folder, on the data of its configuration:",
+            "",
+            *header,
+            *rows,
+        ]
+    )
+
+
+def _plain(value: Any) -> str:
+    return (
+        f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
