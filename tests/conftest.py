@@ -2,6 +2,10 @@
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dvc.logger  # noqa: F401  # its log handlers keep the stream they find at import: not one test's capture
@@ -21,3 +25,44 @@ def shared_dir() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"no real-data pack at {folder} (set VIRTEX_SHARED)")
     return folder
+
+
+class FileServer:
+    """Serves a folder on the loopback interface, and counts what it is asked for.
+
+    Attributes:
+        folder: what it serves.
+        requests: paths, in order.
+        promise: bytes more than it sends that its answers claim to have.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.requests: list[str] = []
+        self.promise = 0
+        self.url = ""
+
+
+@pytest.fixture
+def file_server(tmp_path: Path) -> Iterator[FileServer]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    served = FileServer(folder)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.requests.append(self.path)
+            super().do_GET()
+
+        def send_header(self, keyword: str, value: str) -> None:
+            more = served.promise if keyword == "Content-Length" else 0
+            super().send_header(keyword, str(int(value) + more) if more else value)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+        served.url = f"http://127.0.0.1:{httpd.server_address[1]}"
+        yield served
+        httpd.shutdown()

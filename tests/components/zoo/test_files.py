@@ -10,24 +10,24 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def url(server):
-    (server.folder / "weights.pth").write_bytes(CONTENT)
-    return f"{server.url}/weights.pth?dl=1"
+def url(file_server):
+    (file_server.folder / "weights.pth").write_bytes(CONTENT)
+    return f"{file_server.url}/weights.pth?dl=1"
 
 
-def test_a_url_is_fetched_once(server, url):
+def test_a_url_is_fetched_once(file_server, url):
     path = local_file(url)
     assert path.read_bytes() == CONTENT
     assert path.parent == cache_dir()
     assert path.name.endswith("-weights.pth")
     assert local_file(f"{url}#sha256={SHA256.upper()}") == path
-    assert server.requests == ["/weights.pth?dl=1"]
+    assert file_server.requests == ["/weights.pth?dl=1"]
 
 
-def test_another_url_of_the_same_name_is_another_file(server, url):
-    (server.folder / "b").mkdir()
-    (server.folder / "b" / "weights.pth").write_bytes(b"other")
-    assert local_file(f"{server.url}/b/weights.pth").read_bytes() == b"other"
+def test_another_url_of_the_same_name_is_another_file(file_server, url):
+    (file_server.folder / "b").mkdir()
+    (file_server.folder / "b" / "weights.pth").write_bytes(b"other")
+    assert local_file(f"{file_server.url}/b/weights.pth").read_bytes() == b"other"
     assert local_file(url).read_bytes() == CONTENT
 
 
@@ -44,16 +44,16 @@ def test_a_cached_file_is_checked_too(url):
         local_file(f"{url}#sha256={SHA256}")
 
 
-def test_a_connection_that_ends_early_leaves_nothing(server, url):
-    server.promise = 10
+def test_a_connection_that_ends_early_leaves_nothing(file_server, url):
+    file_server.promise = 10
     with pytest.raises(InputError, match="ended 10 bytes early"):
         local_file(url)
     assert list(cache_dir().iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["/absent.pth", ""])
-def test_what_cannot_be_fetched_says_what_to_do(server, path):
-    address = server.url + path if path else "http://127.0.0.1:9/weights.pth"
+def test_what_cannot_be_fetched_says_what_to_do(file_server, path):
+    address = file_server.url + path if path else "http://127.0.0.1:9/weights.pth"
     with pytest.raises(InputError, match=r"cannot be fetched .*fetch it by hand"):
         local_file(address)
 

@@ -10,11 +10,11 @@ from components.zoo.weights import open_weights
 
 
 def test_a_published_model_comes_from_its_address(
-    server, small_model, monkeypatch: pytest.MonkeyPatch
+    file_server, small_model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "bicaptioning_R_50_L1_H2048"
-    torch.save({"model": small_model("bicaptioning").state_dict()}, server.folder / f"{name}.pth")
-    served = replace(weights.ZOO[name], url=f"{server.url}/{name}.pth")
+    torch.save({"model": small_model("bicaptioning").state_dict()}, file_server.folder / f"{name}.pth")
+    served = replace(weights.ZOO[name], url=f"{file_server.url}/{name}.pth")
     monkeypatch.setitem(weights.ZOO, name, served)
     assert "visual.cnn.conv1.weight" in open_weights(name)
     with pytest.raises(InputError, match="SHA-256"):
