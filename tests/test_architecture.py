@@ -25,7 +25,15 @@ ROOMS = {  # room: the other rooms it may import
     "components.models": set(),
     "components.objectives": {"components.models"},
     "components.training": {"components.objectives"},
+    "components.captioning": {
+        "components.data",
+        "components.models",
+        "components.objectives",
+        "components.text",
+        "components.zoo",
+    },
     "components.benchmarks": {
+        "components.captioning",
         "components.objectives",
         "components.data",
         "components.models",

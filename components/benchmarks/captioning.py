@@ -7,13 +7,11 @@ import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
+from components.captioning.captioner import Captioner
 from components.data.dataset import ImageDataset
 from components.data.loader import image_loader
 from components.data.store import CaptionStore
-from components.data.transforms import EvalTransform
 from components.errors import InputError
-from components.objectives.captioning import CaptioningObjective
-from components.text.tokenizer import CaptionTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +46,29 @@ def images_of_dataset(store: CaptionStore, dataset: str, max_images: int | None 
 
 
 def caption_images(
-    objective: CaptioningObjective,
-    tokenizer: CaptionTokenizer,
+    captioner: Captioner,
     store: CaptionStore,
     indices: Sequence[int],
-    transform: EvalTransform,
     *,
     beam_size: int,
     batch_size: int,
     num_workers: int,
-    device: torch.device | str,
 ) -> list[WrittenCaption]:
     """Beam-search captions of the records ``indices``, in that order, with a progress bar.
 
     Args:
-        objective: in eval mode, on ``device``.
-        tokenizer: the one the objective was trained with.
+        captioner: the model.
         store: where the images are.
         indices: of the records.
-        transform: what the model sees of an image.
         beam_size: captions kept an image while searching.
         batch_size: images searched at once.
         num_workers: processes that decode images; 0 decodes in this one.
-        device: where the objective is.
 
     Raises:
         InputError: if an image cannot be decoded or the beam is too wide for the vocabulary.
     """
-    on_gpu = torch.device(device).type == "cuda"
-    dataset = Subset(ImageDataset(store, transform), indices)
+    on_gpu = torch.device(captioner.device).type == "cuda"
+    dataset = Subset(ImageDataset(store, captioner.transform), indices)
     loader = image_loader(
         dataset,  # type: ignore[arg-type]  # a part of an ImageDataset is read like a whole one
         batch_size=batch_size,
@@ -84,13 +76,12 @@ def caption_images(
         pin_memory=on_gpu,
     )
     captions: list[WrittenCaption] = []
-    with torch.inference_mode(), tqdm(total=len(indices), desc="captions", unit="image") as bar:
+    with tqdm(total=len(indices), desc="captions", unit="image") as bar:
         for batch in loader:
-            decoded = objective.caption(batch["image"].to(device, non_blocking=True), beam_size)
-            rows = zip(batch["image_id"], decoded.tokens.tolist(), decoded.log_probs.tolist(), strict=True)
+            found = captioner.search(batch["image"], beam_size)
             captions += [
-                WrittenCaption(image_id, tokenizer.decode(tokens), log_probability)
-                for image_id, tokens, log_probability in rows
+                WrittenCaption(image_id, best.text, best.log_probability)
+                for image_id, (best,) in zip(batch["image_id"], found, strict=True)
             ]
-            bar.update(len(batch["image_id"]))
+            bar.update(len(found))
     return captions

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 Pixels = NDArray[np.uint8]
 
@@ -44,6 +44,31 @@ def decode(data: bytes) -> Pixels:
             if "premature end" in str(error).lower():
                 raise DecodeError(f"truncated JPEG ({error})") from error
     return _decode_with_pillow(data)
+
+
+def decode_upright(data: bytes) -> Pixels:
+    """Decode, and turn the picture as its EXIF orientation says: for photographs that people bring.
+
+    Raises:
+        DecodeError: if the bytes are truncated, corrupt or no image at all.
+    """
+    pixels = decode(data)
+    orientation = _exif_orientation(data)
+    if orientation in (5, 6, 7, 8):  # rows and columns exchanged
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _exif_orientation(data: bytes) -> int:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken metadata in a dozen ways; the pixels are whole all the same
+        return 1
 
 
 def _decode_with_pillow(data: bytes) -> Pixels:

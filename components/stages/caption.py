@@ -9,9 +9,9 @@ from components.atomic import write_json, write_text
 from components.benchmarks.caption_metrics import CaptionScores, score_captions
 from components.benchmarks.captioning import WrittenCaption, caption_images, images_of_dataset
 from components.benchmarks.captions_page import CaptionedPicture, captions_page, choose_examples
+from components.captioning.captioner import Captioner
 from components.data.image import decode
 from components.data.store import CaptionStore
-from components.data.transforms import EvalTransform
 from components.entry import run_stage
 from components.errors import InputError
 from components.objectives.build import ModelConfig
@@ -41,19 +41,15 @@ def main(run: StageRun, caption: params.Caption) -> None:
     if not isinstance(objective, CaptioningObjective):
         _write_nothing(run, config)
         return
-    tokenizer, crop_size = _preparation()
     store = CaptionStore(paths.lmdb_path("val"))
     indices = images_of_dataset(store, caption.dataset, caption.max_images)
     written = caption_images(
-        objective,
-        tokenizer,
+        _captioner(objective),
         store,
         indices,
-        EvalTransform(crop_size, crop_size),
         beam_size=caption.beam_size,
         batch_size=caption.batch_size,
         num_workers=machine.num_cpus(),
-        device=machine.device_name(),
     )
     references = {record.image_id: record.captions for record in map(store.get, indices)}
     scores = score_captions(references, {entry.image_id: entry.caption for entry in written})
@@ -85,15 +81,16 @@ def main(run: StageRun, caption: params.Caption) -> None:
         print(f"Without {name}: {reason}", flush=True)
 
 
-def _preparation() -> tuple[CaptionTokenizer, int]:
-    """The captioner's own tokenizer, which is that of the references too, and its crop size."""
+def _captioner(objective: CaptioningObjective) -> Captioner:
+    """With the tokenizer and crop size of its own file; the tokenizer must be that of this run too."""
     preparation = load_preparation(paths.CAPTIONER)
     if preparation is None or preparation.tokenizer_model != paths.TOKENIZER_MODEL.read_bytes():
         raise InputError(
             f"{paths.CAPTIONER} was trained with another tokenizer than {paths.TOKENIZER_MODEL}; "
             "run the pretrain stage again"
         )
-    return CaptionTokenizer(paths.CAPTIONER, preparation.tokenizer_model), preparation.crop_size
+    tokenizer = CaptionTokenizer(paths.CAPTIONER, preparation.tokenizer_model)
+    return Captioner(objective, tokenizer, preparation.crop_size, machine.device_name())
 
 
 def _scored(

@@ -1,0 +1,77 @@
+"""From a checkpoint, ours or the original authors', to a captioner."""
+
+from pathlib import Path
+
+import torch
+
+from components.captioning.captioner import Captioner
+from components.errors import InputError
+from components.objectives.build import ModelConfig
+from components.objectives.captioning import CaptioningObjective
+from components.objectives.interface import Objective
+from components.objectives.saved import load_captioner, load_preparation
+from components.text.tokenizer import CaptionTokenizer
+from components.zoo.captioners import Alike, build_captioner
+from components.zoo.catalogue import ZOO
+from components.zoo.files import CHECKSUM, local_file
+from components.zoo.weights import open_weights
+
+PUBLISHED_CROP_SIZE = 224  # pixels (paper, section 3.2)
+
+
+def open_captioner(source: str, device: torch.device | str, tokenizer_path: Path | None = None) -> Captioner:
+    """Load a model that writes captions.
+
+    Args:
+        source: path or URL of a captioner file or of an authors' ``.pth`` file, or the name of a
+            published model.
+        device: where to compute.
+        tokenizer_path: a SentencePiece model; needed by files that hold none, and used before theirs.
+
+    Raises:
+        InputError: if the file is no such model, has no tokenizer, or writes no captions.
+    """
+    objective, config, tokenizer, crop_size = (
+        _ours(local_file(source), source) if _is_safetensors(source) else _authors(source)
+    )
+    if not isinstance(objective, CaptioningObjective):
+        raise InputError(
+            f"{source}: a model of {config.objective.name} writes no captions; "
+            "expected one of bicaptioning or captioning"
+        )
+    if tokenizer_path is not None:
+        tokenizer = CaptionTokenizer(tokenizer_path)
+    if tokenizer is None:
+        raise InputError(
+            f"{source}: holds no tokenizer; give the SentencePiece model it was trained with (--tokenizer)"
+        )
+    if tokenizer.vocab_size != config.vocab_size:
+        raise InputError(
+            f"{tokenizer.model_path} has {tokenizer.vocab_size} pieces, and {source} was trained with "
+            f"{config.vocab_size}; give the tokenizer it was trained with"
+        )
+    return Captioner(objective.to(device).eval(), tokenizer, crop_size, device)
+
+
+Parts = tuple[Objective, ModelConfig, CaptionTokenizer | None, int]
+
+
+def _is_safetensors(source: str) -> bool:
+    return source.partition(CHECKSUM)[0].partition("?")[0].endswith(".safetensors")
+
+
+def _ours(path: Path, source: str) -> Parts:
+    objective, config = load_captioner(path)
+    preparation = load_preparation(path)
+    if preparation is None:
+        return objective, config, None, PUBLISHED_CROP_SIZE
+    return objective, config, CaptionTokenizer(source, preparation.tokenizer_model), preparation.crop_size
+
+
+def _authors(source: str) -> Parts:
+    """``captioning`` and ``masked_lm`` have equal tensors; who asks for captions means the former."""
+    place = source.partition(CHECKSUM)[0]
+    alike: Alike = "masked_lm" if "masked_lm" in Path(place).name else "captioning"
+    tensors = open_weights(source, tuple(ZOO))
+    objective, config = build_captioner(tensors, source, alike)
+    return objective, config, None, PUBLISHED_CROP_SIZE

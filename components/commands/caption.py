@@ -1,0 +1,141 @@
+"""``virtex caption``: captions of any images, for people or as JSON."""
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components import machine, paths
+from components.captioning.caption_files import CaptionedFile, Writer, caption_files
+from components.captioning.captioner import Captioner
+from components.captioning.checkpoint import open_captioner
+from components.captioning.photographs import find_photographs
+from components.commands import run_command
+from components.errors import InputError
+
+EXIT_SKIPPED = 1
+BEAM_SIZE, TOP_P = 5, 0.9  # of the paper's public code
+
+DESCRIPTION = "Caption images with a pretrained model."
+EPILOG = """
+examples:
+  virtex caption photo.jpg                        the likeliest caption, by beam search
+  virtex caption holidays/ --json > captions.json   a folder and all below it, as JSON
+  virtex caption photo.jpg --nucleus --num-captions 5 --seed 3   five random captions
+  virtex caption photo.jpg --attention looks/     also a picture of where each word looked
+  virtex caption photo.jpg --checkpoint bicaptioning_R_50_L1_H2048.pth --tokenizer coco_10k.model
+
+Images are cut to the centre square the model was trained on. Files that are no image are skipped with
+a message. Exit status: 0 all captioned, 1 some skipped, 2 nothing could be done, 130 stopped.
+VIRTEX_DEVICE chooses the device.
+"""
+
+
+def main() -> int:
+    """Caption what the arguments name; returns 0, or 1 if a file was skipped."""
+    options = _options(sys.argv[1:])
+    files = find_photographs(options.images)
+    captioner = _captioner(options)
+    results: list[CaptionedFile] = []
+    for result in caption_files(
+        captioner,
+        files,
+        _writer(captioner, options),
+        batch_size=options.batch_size,
+        num_threads=machine.num_cpus(),
+        attention_dir=options.attention,
+    ):
+        if result.error is not None:
+            print(f"virtex: skipped {result.path}: {result.error}", file=sys.stderr, flush=True)
+        elif not options.json:
+            _print(result)
+        results.append(result)
+    if options.json:
+        print(json.dumps([_entry(result) for result in results], indent=2, ensure_ascii=False))
+    return EXIT_SKIPPED if any(result.error is not None for result in results) else 0
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="virtex caption",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image file, or folder of them")
+    parser.add_argument(
+        "--checkpoint",
+        help=f"our captioner file, an authors' .pth file (path or URL), or a published model's name "
+        f"(default: {paths.CAPTIONER})",
+    )
+    parser.add_argument("--tokenizer", type=Path, help="SentencePiece model, if the checkpoint holds none")
+    parser.add_argument("--json", action="store_true", help="print a JSON array")
+    parser.add_argument(
+        "--num-captions", type=_positive, default=1, metavar="N", help="an image (default: 1)"
+    )
+    parser.add_argument(
+        "--beam-size", type=_positive, metavar="N", help=f"of beam search (default: {BEAM_SIZE})"
+    )
+    parser.add_argument("--nucleus", action="store_true", help="sample instead of searching")
+    parser.add_argument("--top-p", type=float, metavar="P", help=f"mass to sample from (default: {TOP_P})")
+    parser.add_argument("--seed", type=int, help="of the sampling (default: 0)")
+    parser.add_argument(
+        "--attention", type=Path, metavar="DIR", help="draw where each word of the first caption looked"
+    )
+    parser.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="images (default: 16)")
+    options = parser.parse_args(arguments)
+    if options.nucleus and options.beam_size is not None:
+        parser.error("--beam-size belongs to beam search, not to --nucleus")
+    if not options.nucleus and (options.top_p is not None or options.seed is not None):
+        parser.error("--top-p and --seed need --nucleus: beam search draws nothing at random")
+    return options
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _captioner(options: argparse.Namespace) -> Captioner:
+    if options.checkpoint is None and not paths.CAPTIONER.is_file():
+        raise InputError(
+            f"{paths.CAPTIONER} does not exist yet: run `virtex run` in the repository first, or name a "
+            "model with --checkpoint"
+        )
+    return open_captioner(
+        options.checkpoint or str(paths.CAPTIONER), machine.device_name(), options.tokenizer
+    )
+
+
+def _writer(captioner: Captioner, options: argparse.Namespace) -> Writer:
+    number = options.num_captions
+    if not options.nucleus:
+        beam_size = options.beam_size or max(BEAM_SIZE, number)
+        return partial(captioner.search, beam_size=beam_size, num_captions=number)
+    top_p = TOP_P if options.top_p is None else options.top_p
+    generator = torch.Generator(captioner.device).manual_seed(options.seed or 0)
+    return partial(captioner.sample, nucleus=top_p, num_captions=number, generator=generator)
+
+
+def _entry(result: CaptionedFile) -> dict[str, Any]:
+    """One element of the JSON array."""
+    if result.error is not None:
+        return {"image": str(result.path), "error": result.error}
+    captions = [{"caption": c.text, "log_probability": c.log_probability} for c in result.captions]
+    picture = {"attention": str(result.attention)} if result.attention else {}
+    return {"image": str(result.path), "captions": captions, **picture}
+
+
+def _print(result: CaptionedFile) -> None:
+    print(result.path)
+    for caption in result.captions:
+        print(f"  {caption.log_probability:8.2f}  {caption.text}", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
