@@ -1,6 +1,7 @@
 """A picture of where a captioner looked for each word."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from components.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 COLUMNS = 6
 PANEL_INCHES = 1.9
+TITLE_WIDTH = 24  # characters a column
 COLOURS = "inferno"
 
 
@@ -54,11 +56,12 @@ def draw_attention(path: Path, image: Tensor, caption: Caption, words: Sequence[
     for panel, word in zip(panels[1:], words, strict=False):
         panel.imshow(gray, cmap="gray", vmin=0.0, vmax=1.0)
         shown = panel.imshow(_spread(word.attention, gray.shape), cmap=COLOURS, norm=scale, alpha=0.6)
-        panel.set_title(word.text, fontsize=11)
+        panel.set_title(word.text, fontsize=11, parse_math=False)
     if words:
         bar = figure.colorbar(shown, ax=panels, fraction=0.025, pad=0.01)
         bar.set_label("attention, 1 = even", fontsize=9)
-    figure.suptitle(f"{caption.text}  ({caption.log_probability:.1f})", fontsize=12)
+    title = "\n".join(textwrap.wrap(f"{caption.text} ({caption.log_probability:.1f})", TITLE_WIDTH * columns))
+    figure.suptitle(title, fontsize=12, parse_math=False)  # a caption may hold a dollar sign
     with writing(path) as temporary:
         figure.savefig(temporary, format="png")
 

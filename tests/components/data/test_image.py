@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from components.data.image import DecodeError, decode, encode_jpeg, resize, resize_short_side
+from components.data.image import DecodeError, decode, decode_upright, encode_jpeg, resize, resize_short_side
 
 GRADIENT = np.stack(
     np.broadcast_arrays(np.arange(60)[:, None] * 4, np.arange(80)[None] * 3, np.full((60, 80), 90)), 2
@@ -104,3 +104,20 @@ def test_the_shorter_side_is_met_and_the_shape_kept(short_side: int, shape: tupl
     assert resize_short_side(GRADIENT, short_side).shape == shape
     turned = resize_short_side(np.ascontiguousarray(GRADIENT.transpose(1, 0, 2)), short_side)
     assert turned.shape == (shape[1], shape[0], 3)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_photographs_are_turned_as_their_exif_says(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(file_format="PNG", exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(decode_upright(data), expected)
+    assert np.array_equal(decode(data), GRADIENT)
+
+
+def test_broken_exif_does_not_matter() -> None:
+    data = encoded()
+    broken = data[:2] + b"\xff\xe1\x00\x10Exif\x00\x00II*\x00\xff\xff" + data[2:]
+    assert decode_upright(broken).shape == GRADIENT.shape
