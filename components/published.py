@@ -54,6 +54,7 @@ class Setup:
     Attributes:
         captions: captioned datasets.
         captioned_images: images to pretrain on; None where unknown.
+        captions_per_image: the most that are used of each image, or "all".
         backbone: torchvision name.
         objective: pretraining task.
         hidden_size: of the textual head.
@@ -65,6 +66,7 @@ class Setup:
 
     captions: str
     captioned_images: int | None
+    captions_per_image: int | str
     backbone: str
     objective: str
     hidden_size: int
@@ -87,6 +89,7 @@ class PublishedModel:
 REMARKS = MappingProxyType(
     {"caption.CIDEr-D": "The paper's CIDEr is that of its ResNet-101 model on COCO val2017."}
 )
+LABELLED_IMAGES = 117_266  # of COCO train2017 that show an object of its 80 categories; others are dropped
 TRANSFORMER_OBJECTIVES = frozenset(("bicaptioning", "captioning", "masked_lm"))
 
 
@@ -105,7 +108,8 @@ def _model(
         f"{objective}, {backbone}{head}",
         Setup(
             "COCO Captions",
-            118_287,
+            LABELLED_IMAGES if objective == "multilabel_classification" else 118_287,
+            "all",
             backbone,
             objective,
             hidden_size,

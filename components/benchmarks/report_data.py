@@ -93,9 +93,10 @@ def gather(setup: Setup, backbones: Sequence[str]) -> ReportData:
     missing: list[str] = []
     pretraining = _read_metrics(paths.stage_dir("pretrain"), missing)
     captioning = _read_metrics(paths.stage_dir("caption"), missing)
-    store = _read_metrics(paths.stage_dir("lmdb", "train"), missing)
     voc07 = _read_metrics(paths.stage_dir("voc07", backbones[0]), missing)
-    setup = replace(setup, captioned_images=store.get("images"), voc07_test_images=voc07.get("num_test"))
+    setup = replace(
+        setup, captioned_images=pretraining.get("images"), voc07_test_images=voc07.get("num_test")
+    )
     published = published_model(setup)
     return ReportData(
         setup=setup,

@@ -14,7 +14,8 @@ ABSENT = "–"
 BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
 SETUP_TITLES = {
     "captions": "Captioned datasets",
-    "captioned_images": "Captioned images",
+    "captioned_images": "Images to pretrain on",
+    "captions_per_image": "Captions an image",
     "backbone": "Backbone",
     "objective": "Pretraining task",
     "hidden_size": "Width of the textual head",

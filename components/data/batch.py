@@ -1,13 +1,16 @@
 """Samples, and the batches made of them."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 PAD_ID = 0  # a test holds it equal to the tokenizer's
+
+Targets = dict[str, list[int] | int]  # by batch key: ids, or how many there are
+Batch = dict[str, Any]  # by key: `image`, `image_id`, and tensors of the targets
 
 
 class ImageSample(TypedDict):
@@ -17,10 +20,10 @@ class ImageSample(TypedDict):
     image_id: str
 
 
-class CaptionSample(ImageSample):
-    """An image with the tokens of one caption, [SOS] and [EOS] included."""
+class TargetSample(ImageSample):
+    """An image with what the pretraining task is taught with it; see components.data.targets."""
 
-    caption_tokens: list[int]
+    targets: Targets
 
 
 class ImageBatch(TypedDict):
@@ -28,20 +31,6 @@ class ImageBatch(TypedDict):
 
     image: Tensor
     image_id: list[str]
-
-
-class Batch(ImageBatch):
-    """Images with captions.
-
-    Attributes:
-        caption_tokens: (batch, length) int64, padded with 0 to the longest caption of the batch.
-        noitpac_tokens: the same captions read backwards, each reversed before it is padded.
-        caption_lengths: (batch,) int64, tokens before the padding.
-    """
-
-    caption_tokens: Tensor
-    noitpac_tokens: Tensor
-    caption_lengths: Tensor
 
 
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
@@ -52,12 +41,21 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     }
 
 
-def collate_captions(samples: Sequence[CaptionSample]) -> Batch:
-    """Make one batch of images of equal size and captions of any length."""
-    captions = [torch.tensor(sample["caption_tokens"], dtype=torch.int64) for sample in samples]
+def collate_targets(samples: Sequence[TargetSample]) -> Batch:
+    """Make one batch of images of equal size and their targets.
+
+    Lists of ids become (batch, length) int64, padded with 0 to the longest of the batch; numbers
+    become (batch,) int64.
+    """
+    keys = samples[0]["targets"]
     return {
         **collate_images(samples),
-        "caption_tokens": pad_sequence(captions, batch_first=True, padding_value=PAD_ID),
-        "noitpac_tokens": pad_sequence([tokens.flip(0) for tokens in captions], True, PAD_ID),
-        "caption_lengths": torch.tensor([len(tokens) for tokens in captions]),
+        **{key: _stacked([sample["targets"][key] for sample in samples]) for key in keys},
     }
+
+
+def _stacked(values: Sequence[list[int] | int]) -> Tensor:
+    if isinstance(values[0], int):
+        return torch.tensor(values, dtype=torch.int64)
+    rows = [torch.tensor(value, dtype=torch.int64) for value in values]
+    return pad_sequence(rows, batch_first=True, padding_value=PAD_ID)

@@ -23,7 +23,16 @@ from tqdm import tqdm
 
 from components.atomic import writing
 from components.data.image import DecodeError, decode, encode_jpeg, resize_short_side
-from components.data.record import META_KEY, Metadata, Record, key_of, pack_metadata, pack_record
+from components.data.record import (
+    INDEX_KEY,
+    META_KEY,
+    Metadata,
+    Record,
+    key_of,
+    pack_index,
+    pack_metadata,
+    pack_record,
+)
 from components.errors import InputError
 from components.sources.captioned import CaptionedImage
 
@@ -49,6 +58,7 @@ class BuildReport:
     Attributes:
         count: images written.
         num_captions: captions written.
+        num_labelled: images written that have labels.
         num_resized: images re-encoded at the smaller size.
         image_bytes: bytes of encoded images.
         file_bytes: size of the store.
@@ -57,6 +67,7 @@ class BuildReport:
 
     count: int
     num_captions: int
+    num_labelled: int
     num_resized: int
     image_bytes: int
     file_bytes: int
@@ -78,6 +89,7 @@ def build_store(
     jpeg_quality: int,
     on_unreadable: Literal["refuse", "skip"],
     num_workers: int,
+    categories: Sequence[str] = (),
     progress: bool = False,
 ) -> BuildReport:
     """Write ``images``, in order, to a new store that takes the place of ``path``.
@@ -93,6 +105,7 @@ def build_store(
         jpeg_quality: of the resized images, 1 to 100.
         on_unreadable: ``refuse`` raises at the first unreadable image, ``skip`` leaves it out.
         num_workers: threads that read and decode.
+        categories: names of the images' labels; label k is ``categories[k - 1]``.
         progress: show a bar on standard error.
 
     Raises:
@@ -109,10 +122,11 @@ def build_store(
                 f"{path}: not one of the {len(images)} images could be read; "
                 f"first {skipped[0].path}: {skipped[0].reason}"
             )
-        writer.finish(len(skipped), short_side, jpeg_quality)
+        writer.finish(len(skipped), short_side, jpeg_quality, categories)
     return BuildReport(
         count=writer.count,
-        num_captions=writer.num_captions,
+        num_captions=sum(writer.captions),
+        num_labelled=sum(map(bool, writer.labels)),
         num_resized=writer.num_resized,
         image_bytes=writer.image_bytes,
         file_bytes=path.stat().st_size,
@@ -138,7 +152,9 @@ class _Writer:
     """Appends records to a new LMDB file at ``path``, to become ``target``, growing its map as needed."""
 
     def __init__(self, path: Path, target: Path) -> None:
-        self.count = self.num_captions = self.num_resized = self.image_bytes = 0
+        self.count = self.num_resized = self.image_bytes = 0
+        self.captions: list[int] = []  # how many, by record
+        self.labels: list[tuple[int, ...]] = []  # by record
         self._path = path
         self._target = target
         self._pending: list[tuple[bytes, bytes]] = []
@@ -151,21 +167,28 @@ class _Writer:
 
     def add(self, prepared: _Prepared) -> None:
         source = prepared.source
-        record = Record(source.image_id, source.dataset, source.path.name, prepared.image, source.captions)
+        record = Record(
+            source.image_id, source.dataset, source.path.name, prepared.image, source.captions, source.labels
+        )
         self._append(key_of(self.count), pack_record(record))
         self.count += 1
-        self.num_captions += len(source.captions)
+        self.captions.append(len(source.captions))
+        self.labels.append(source.labels)
         self.num_resized += prepared.resized
         self.image_bytes += len(prepared.image)
 
-    def finish(self, num_skipped: int, short_side: int | None, jpeg_quality: int) -> None:
+    def finish(
+        self, num_skipped: int, short_side: int | None, jpeg_quality: int, categories: Sequence[str]
+    ) -> None:
+        self._append(INDEX_KEY, pack_index(self.captions, self.labels))
         metadata = Metadata(
             count=self.count,
-            captions=self.num_captions,
+            captions=sum(self.captions),
             image_bytes=self.image_bytes,
             skipped=num_skipped,
             short_side=short_side,
             jpeg_quality=jpeg_quality,
+            categories=tuple(categories),
         )
         self._append(META_KEY, pack_metadata(metadata))
         self._commit()

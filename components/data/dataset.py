@@ -2,80 +2,78 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from torch.utils.data import Dataset
 
-from components.data.batch import CaptionSample, ImageSample
+from components.data.batch import ImageSample, TargetSample
 from components.data.image import DecodeError, Pixels, decode
+from components.data.random_streams import VALIDATION_STREAM, generator
+from components.data.selection import Selection
 from components.data.store import CaptionStore
+from components.data.targets import MakeTargets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.data.visits import Visits
 from components.errors import InputError
 
 
-class Tokenizer(Protocol):
-    """What a dataset asks of a tokenizer; it travels to worker processes, so it must pickle."""
-
-    def caption_tokens(self, text: str, max_length: int) -> list[int]:
-        """[SOS], the caption's pieces and [EOS], cut to ``max_length``."""
-        ...
-
-
-class TrainDataset(Dataset[CaptionSample]):
+class TrainDataset(Dataset[TargetSample]):
     """Training samples by visit (components.data.visits), so it has no length.
 
-    A visit sees its image with a caption, crop, flip and jitter drawn from the visit's own generator.
+    A visit sees its image with a caption, crop, flip, jitter and masks drawn from the visit's own generator.
     """
 
     def __init__(
         self,
         store: CaptionStore,
+        selection: Selection,
         transform: TrainTransform,
-        tokenizer: Tokenizer,
+        targets: MakeTargets,
         *,
-        max_caption_length: int,
         seed: int,
     ) -> None:
         self.store = store
+        self.selection = selection
         self.transform = transform
-        self.tokenizer = tokenizer
-        self.max_caption_length = max_caption_length
-        self.visits = Visits(len(store), seed)
+        self.targets = targets
+        self.visits = Visits(len(selection), seed)
 
-    @property
-    def num_images(self) -> int:
-        """Images in the store: visits in an epoch."""
-        return len(self.store)
-
-    def __getitem__(self, visit: int) -> CaptionSample:
-        record = self.store.get(self.visits.image(visit))
+    def __getitem__(self, visit: int) -> TargetSample:
+        index = int(self.selection.indices[self.visits.image(visit)])
+        record = self.store.get(index)
         rng = self.visits.generator(visit)
-        caption = record.captions[rng.integers(len(record.captions))]
+        captions = self.selection.captions(index, record.captions)
+        caption = captions[int(rng.integers(len(captions)))]
         image, caption = self.transform(_decode(record.image, record.image_id), caption, rng)
-        tokens = self.tokenizer.caption_tokens(caption, self.max_caption_length)
-        return {"image": image, "image_id": record.image_id, "caption_tokens": tokens}
+        return {
+            "image": image,
+            "image_id": record.image_id,
+            "targets": self.targets(caption, record.labels, rng),
+        }
 
 
-class ValDataset(Dataset[CaptionSample]):
-    """Every image of a store in its order with its first caption; nothing random."""
+class ValDataset(Dataset[TargetSample]):
+    """Every selected image of a store in its order with its first caption; the same each time."""
 
     def __init__(
-        self, store: CaptionStore, transform: EvalTransform, tokenizer: Tokenizer, *, max_caption_length: int
+        self, store: CaptionStore, selection: Selection, transform: EvalTransform, targets: MakeTargets
     ) -> None:
         self.store = store
+        self.selection = selection
         self.transform = transform
-        self.tokenizer = tokenizer
-        self.max_caption_length = max_caption_length
+        self.targets = targets
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.selection)
 
-    def __getitem__(self, index: int) -> CaptionSample:
+    def __getitem__(self, position: int) -> TargetSample:
+        index = int(self.selection.indices[position])
         record = self.store.get(index)
-        image = self.transform(_decode(record.image, record.image_id))
-        tokens = self.tokenizer.caption_tokens(record.captions[0], self.max_caption_length)
-        return {"image": image, "image_id": record.image_id, "caption_tokens": tokens}
+        rng = generator(0, VALIDATION_STREAM, index)
+        return {
+            "image": self.transform(_decode(record.image, record.image_id)),
+            "image_id": record.image_id,
+            "targets": self.targets(record.captions[0], record.labels, rng),
+        }
 
 
 class ImageDataset(Dataset[ImageSample]):

@@ -8,7 +8,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from components.data.batch import Batch, ImageBatch, collate_captions, collate_images
+from components.data.batch import Batch, ImageBatch, collate_images, collate_targets
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.errors import InputError
 
@@ -28,7 +28,7 @@ def train_loader(
     """Batches with captions, as `visit_loader` makes them."""
     return visit_loader(
         dataset,
-        collate_captions,
+        collate_targets,
         batch_size=batch_size,
         start_iteration=start_iteration,
         num_iterations=num_iterations,
@@ -76,7 +76,7 @@ def val_loader(
 ) -> DataLoader[Batch]:
     """Batches of a whole validation set in order, as often as it is iterated; the last may be smaller."""
     return in_order_loader(
-        dataset, collate_captions, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory
+        dataset, collate_targets, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory
     )
 
 

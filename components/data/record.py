@@ -9,47 +9,64 @@ Records
     LMDB's own order is the order of the indices. Value: a MessagePack map
 
     ==========  ==============  ================================================================
-    ``v``       integer         version of the record, 1
+    ``v``       integer         version of the record, 2
     ``image_id``  string        ``<dataset>/<the dataset's own id>``, unique in the file
     ``dataset``   string        name of the dataset in params.yaml
     ``file``      string        name of the image file it was read from, without folders
     ``image``     binary        the encoded image; its first bytes tell JPEG from PNG and so on
     ``captions``  array of str  at least one caption as written, UTF-8, not normalised
+    ``labels``  array of int    object categories the image shows, from 1, rising; may be empty
     ==========  ==============  ================================================================
 
     The image is the file's own bytes, or, when it was larger than the store's ``short_side``, a
     JPEG of the resized pixels (``file`` keeps the old name and extension).
 
+Index
+    Key: the 9 bytes ``__index__``, which sort behind every index of a record that can occur. Value: a
+    MessagePack map of ``captions`` (array: how many each record has) and ``labels`` (array: each
+    record's ``labels``), so that a run can choose records without reading their images.
+
 Metadata
-    Key: the 8 bytes ``__meta__``, which sort behind every index that can occur. Value: UTF-8 JSON
-    ``{"format": "virtex-lmdb", "version": 1, "count": <records>, "captions": <captions in all>,
-    "image_bytes": <bytes of encoded images>, "skipped": <images left out>, "short_side": <pixels
-    or null>, "jpeg_quality": <1 to 100>}``. It is written last: a file without it is unfinished.
+    Key: the 8 bytes ``__meta__``, the last. Value: UTF-8 JSON ``{"format": "virtex-lmdb", "version":
+    2, "count": <records>, "captions": <captions in all>, "image_bytes": <bytes of encoded images>,
+    "skipped": <images left out>, "short_side": <pixels or null>, "jpeg_quality": <1 to 100>,
+    "categories": [<name of label 1>, ...]}``. It is written last: a file without it is unfinished.
 
 Readers refuse other versions. A field added in a way that older readers may ignore keeps the
 version; any other change raises it.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgpack
 
 FORMAT = "virtex-lmdb"
-VERSION = 1
+VERSION = 2  # 1 had no labels, categories and index
+INDEX_KEY = b"__index__"
 META_KEY = b"__meta__"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a store with its captions; ``image`` is encoded as in a file."""
+    """One image of a store with its captions and labels; ``image`` is encoded as in a file."""
 
     image_id: str
     dataset: str
     file: str
     image: bytes
     captions: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIndex:
+    """What each record holds besides its image, by the record's index."""
+
+    num_captions: tuple[int, ...]
+    labels: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +79,7 @@ class Metadata:
     skipped: int
     short_side: int | None
     jpeg_quality: int
+    categories: tuple[str, ...] = ()
 
 
 def key_of(index: int) -> bytes:
@@ -78,6 +96,7 @@ def pack_record(record: Record) -> bytes:
         "file": record.file,
         "image": record.image,
         "captions": list(record.captions),
+        "labels": list(record.labels),
     }
     packed: bytes = msgpack.packb(fields, use_bin_type=True)
     return packed
@@ -102,13 +121,36 @@ def unpack_record(value: bytes | memoryview) -> Record:
         raise ValueError("the image or its captions are missing or of the wrong type")
     if not all(isinstance(text, str) for text in (*texts, *captions)):
         raise ValueError("a text is missing or of the wrong type")
+    labels = fields.get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, int) for label in labels):
+        raise ValueError("the labels are missing or of the wrong type")
     return Record(
         image_id=fields["image_id"],
         dataset=fields["dataset"],
         file=fields["file"],
         image=fields["image"],
         captions=tuple(captions),
+        labels=tuple(labels),
     )
+
+
+def pack_index(num_captions: Sequence[int], labels: Sequence[Sequence[int]]) -> bytes:
+    """Value of the index key, from what each record has, in order."""
+    packed: bytes = msgpack.packb({"captions": list(num_captions), "labels": [list(of) for of in labels]})
+    return packed
+
+
+def unpack_index(value: bytes) -> StoreIndex:
+    """The index in ``value``, which lies in a store of this version.
+
+    Raises:
+        ValueError: if the bytes are damaged.
+    """
+    try:
+        fields = msgpack.unpackb(value, use_list=False)
+        return StoreIndex(fields["captions"], fields["labels"])
+    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+        raise ValueError(f"its index is damaged ({error})") from error
 
 
 def pack_metadata(metadata: Metadata) -> bytes:
@@ -131,4 +173,4 @@ def unpack_metadata(value: bytes) -> Metadata:
     missing = [name for name in names if name not in fields]
     if missing or not isinstance(fields["count"], int):
         raise ValueError(f"metadata without {', '.join(missing) or 'a whole count'}")
-    return Metadata(**{name: fields[name] for name in names})
+    return Metadata(**{name: fields[name] for name in names} | {"categories": tuple(fields["categories"])})

@@ -8,7 +8,17 @@ from typing import Any
 
 import lmdb
 
-from components.data.record import META_KEY, Metadata, Record, key_of, unpack_metadata, unpack_record
+from components.data.record import (
+    INDEX_KEY,
+    META_KEY,
+    Metadata,
+    Record,
+    StoreIndex,
+    key_of,
+    unpack_index,
+    unpack_metadata,
+    unpack_record,
+)
 from components.errors import InputError
 
 
@@ -41,6 +51,15 @@ class CaptionStore:
         self._environment()
         assert self._file is not None
         return self._file.metadata
+
+    @property
+    def index(self) -> StoreIndex:
+        """How many captions and which labels each record has; read anew each time, without the images."""
+        try:
+            with self._environment().begin() as transaction:
+                return unpack_index(transaction.get(INDEX_KEY, b""))
+        except (ValueError, lmdb.Error) as error:
+            raise _broken(self.path, str(error)) from error
 
     def get(self, index: int) -> Record:
         """Record ``index``, from 0.
@@ -131,7 +150,7 @@ def _read_metadata(path: Path, environment: lmdb.Environment) -> Metadata:
         if value is None:
             raise ValueError("no metadata, so it was never finished or is no store of ours")
         metadata = unpack_metadata(value)
-        entries = environment.stat()["entries"] - 1
+        entries = environment.stat()["entries"] - 2  # the index and the metadata
         if entries != metadata.count:
             raise ValueError(f"{entries} records where its metadata says {metadata.count}")
     except (ValueError, lmdb.Error) as error:

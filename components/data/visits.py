@@ -3,9 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-# What a random stream is for; SeedSequence keeps streams with different keys apart.
-_ORDER_STREAM = 0
-_VISIT_STREAM = 1
+from components.data.random_streams import ORDER_STREAM, VISIT_STREAM, generator
 
 
 class Visits:
@@ -28,15 +26,11 @@ class Visits:
 
     def generator(self, visit: int) -> np.random.Generator:
         """The random numbers of a visit, from their beginning."""
-        return _generator(self.seed, _VISIT_STREAM, visit)
+        return generator(self.seed, VISIT_STREAM, visit)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             if len(self._orders) == 2:  # a worker is in two epochs at most, at the seam
                 self._orders.clear()
-            self._orders[epoch] = _generator(self.seed, _ORDER_STREAM, epoch).permutation(self.num_images)
+            self._orders[epoch] = generator(self.seed, ORDER_STREAM, epoch).permutation(self.num_images)
         return self._orders[epoch]
-
-
-def _generator(seed: int, stream: int, number: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, number)))

@@ -165,6 +165,14 @@ class Objective(Section):
     ]
 
 
+class Subset(Section):
+    """The part of the training data to learn from (paper, section 4.1: data efficiency)."""
+
+    image_fraction: Annotated[float, Field(gt=0.0, le=1.0)]
+    captions_per_image: Positive | None
+    seed: NonNegative
+
+
 class Optimizer(Section):
     """SGD with momentum inside Lookahead (paper, section 3.2)."""
 
@@ -288,6 +296,7 @@ SECTIONS: dict[str, type[Section]] = {
     "backbone": Backbone,
     "textual_head": TextualHead,
     "objective": Objective,
+    "subset": Subset,
     "optimizer": Optimizer,
     "schedule": Schedule,
     "pretrain": Pretrain,

@@ -16,6 +16,7 @@ from components.atomic import write_text
 from components.errors import InputError
 from components.sources import coco
 from components.sources.captioned import CaptionedImage
+from components.sources.object_labels import ObjectLabels, read_object_labels
 
 CHANGED_ADVICE = "run the download stage again: `virtex run download --force` or `dvc repro -f download`"
 
@@ -80,6 +81,20 @@ class Manifest(BaseModel):
             self._require_unchanged(self.captions[name], [coco.annotation_path(root, "captions", split)])
             images.extend(coco.read_captions(root, split, name))
         return images
+
+    def object_labels_of(self, split: str) -> ObjectLabels:
+        """Labels of the images of all captioned datasets that have an ``instances`` file; others have none.
+
+        Raises:
+            InputError: such a file changed, came or went since the download stage, or is broken.
+        """
+        labelled: dict[str, Path] = {}
+        for name, entry in self.captions.items():
+            path = coco.annotation_path(Path(entry.root), "instances", split)
+            if path.exists() or path.relative_to(entry.root).as_posix() in entry.annotations:
+                self._require_unchanged(entry, [path])
+                labelled[name] = Path(entry.root)
+        return read_object_labels(labelled, split)
 
     def root_of(self, dataset: Literal["voc2007", "imagenet", "inaturalist", "lvis"]) -> Path:
         """Root of a dataset that benchmarks use, its annotations unchanged.

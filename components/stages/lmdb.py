@@ -1,4 +1,4 @@
-"""Stage ``lmdb``: one split's captioned images into one LMDB file."""
+"""Stage ``lmdb``: one split's captioned images, with their object labels, into one LMDB file."""
 
 import csv
 import io
@@ -18,15 +18,17 @@ ITEMS = ("train", "val")
 def main(run: StageRun, lmdb: params.Lmdb) -> None:
     """Build the store of the split ``run.item``."""
     assert run.item in ITEMS
-    images = read_manifest(paths.DATASETS_MANIFEST).captions_of(run.item)
+    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    labels = manifest.object_labels_of(run.item)
     start = time.perf_counter()
     report = build_store(
         paths.lmdb_path(run.item),
-        images,
+        labels.added_to(manifest.captions_of(run.item)),
         short_side=lmdb.short_side,
         jpeg_quality=lmdb.jpeg_quality,
         on_unreadable=lmdb.on_unreadable,
         num_workers=machine.num_cpus(),
+        categories=labels.categories,
         progress=True,
     )
     seconds = time.perf_counter() - start
@@ -39,6 +41,8 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
         {
             "images": report.count,
             "captions": report.num_captions,
+            "labelled": report.num_labelled,
+            "categories": len(labels.categories),
             "resized": report.num_resized,
             "skipped": len(report.skipped),
             "image_bytes": report.image_bytes,

@@ -1,4 +1,4 @@
-"""Stage 4, ``pretrain``: learn a backbone and a textual head from captioned images."""
+"""Stage 4, ``pretrain``: learn a backbone and a head from captioned or labelled images."""
 
 import hashlib
 import math
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from components import machine, params, paths
-from components.data.batch import collate_captions
+from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import train_loader, val_loader
+from components.data.selection import Selection, num_labels, select
 from components.data.store import CaptionStore
+from components.data.targets import LABEL_TASKS, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.entry import run_stage
-from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preparation, save_captioner
 from components.text.tokenizer import CaptionTokenizer
@@ -31,11 +32,11 @@ SECTIONS = (
     params.Backbone,
     params.TextualHead,
     params.Objective,
+    params.Subset,
     params.Optimizer,
     params.Schedule,
     params.Pretrain,
 )
-SUPPORTED = ("bicaptioning", "captioning", "token_classification")  # the loader's batches suffice for these
 FINGERPRINT_RECORDS = 256
 
 
@@ -45,37 +46,40 @@ def main(
     backbone: params.Backbone,
     textual_head: params.TextualHead,
     objective: params.Objective,
+    subset: params.Subset,
     optimizer: params.Optimizer,
     schedule: params.Schedule,
     pretrain: params.Pretrain,
 ) -> None:
     """Train, from the newest checkpoint of this very configuration if there is one; write the captioner."""
-    if objective.name not in SUPPORTED:
-        raise InputError(f"objective.name: {objective.name} has no data yet; choose {', '.join(SUPPORTED)}")
     device = torch.device(machine.device_name())
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.benchmark = on_gpu
     num_workers = machine.num_cpus() if on_gpu else max(1, machine.num_cpus() - 1)
 
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
-    config = ModelConfig(
-        backbone=backbone, textual_head=textual_head, objective=objective, vocab_size=tokenizer.vocab_size
-    )
     train_store, val_store = (CaptionStore(paths.lmdb_path(split)) for split in ("train", "val"))
-    max_length = textual_head.max_caption_length
+    by_labels = objective.name in LABEL_TASKS
+    config = ModelConfig(
+        backbone=backbone,
+        textual_head=textual_head,
+        objective=objective,
+        vocab_size=num_labels(train_store, val_store) if by_labels else tokenizer.vocab_size,
+    )
+    targets = make_targets(objective.name, tokenizer, textual_head.max_caption_length)
     train_dataset = TrainDataset(
         train_store,
+        select(train_store, objective.name, subset),
         TrainTransform(augmentation),
-        tokenizer,
-        max_caption_length=max_length,
+        targets,
         seed=pretrain.seed,
     )
     val_transform = EvalTransform(augmentation.crop_size, augmentation.crop_size)
-    val_dataset = ValDataset(val_store, val_transform, tokenizer, max_caption_length=max_length)
+    val_dataset = ValDataset(val_store, select(val_store, objective.name), val_transform, targets)
     val_batches = val_loader(
         val_dataset, batch_size=pretrain.batch_size, num_workers=num_workers, pin_memory=on_gpu
     )
-    sections = (augmentation, backbone, textual_head, objective, optimizer, schedule, pretrain)
+    sections = (augmentation, backbone, textual_head, objective, subset, optimizer, schedule, pretrain)
     checkpoints = _checkpoints(sections, pretrain.keep_checkpoints, train_store, val_store)
 
     torch.manual_seed(pretrain.seed)
@@ -104,16 +108,16 @@ def main(
         config,
         Preparation(augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes()),
     )
-    _write(run, state)
-    example = collate_captions([val_dataset[0], val_dataset[len(val_dataset) - 1]])
+    _write(run, state, train_dataset.selection)
+    example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
 
 
-def _write(run: StageRun, state: TrainingState) -> None:
+def _write(run: StageRun, state: TrainingState, selection: Selection) -> None:
     for path in state.history.write_csv(run.output_dir):
         run.artifact(path)
-    run.metrics(summary(state))
+    run.metrics({**summary(state), "images": len(selection), "captions": selection.num_captions})
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "loss.png")
         draw_losses(picture, state.history)
@@ -121,14 +125,19 @@ def _write(run: StageRun, state: TrainingState) -> None:
 
 
 def summary(state: TrainingState) -> dict[str, Any]:
-    """What goes into metrics.json; losses are nats a token, perplexity is averaged over directions."""
+    """What goes into metrics.json: losses in nats a token, or an image where no token is predicted.
+
+    Perplexity is averaged over directions, and absent where no token is predicted.
+    """
     train, val = state.history.train[-1], state.history.val[-1]
     parts = {name: value for name, value in val.items() if name not in ("iteration", "loss")}
+    predicts_tokens = "classification" not in parts
+    perplexity = {"perplexity": math.exp(min(val["loss"] / len(parts), 700.0))} if predicts_tokens else {}
     return {
         "train_loss": train["loss"],
         "val_loss": val["loss"],
         "val": parts,
-        "perplexity": math.exp(min(val["loss"] / len(parts), 700.0)),
+        **perplexity,
         "best_val_loss": min(row["loss"] for row in state.history.val),
         "iterations": state.iteration,
         "images_seen": state.num_images,
@@ -146,7 +155,7 @@ def _checkpoints(sections: tuple[params.Section, ...], keep: int, *stores: Capti
 
 def _fingerprint(store: CaptionStore) -> str:
     """Digest of a store's metadata, size, and of some hundred records spread over it."""
-    digest = hashlib.sha256(f"{store.metadata} {store.path.stat().st_size}".encode())
+    digest = hashlib.sha256(f"{store.metadata} {store.index} {store.path.stat().st_size}".encode())
     for index in range(0, len(store), max(1, len(store) // FINGERPRINT_RECORDS)):
         record = store.get(index)
         digest.update(repr((record.image_id, record.captions)).encode() + record.image)

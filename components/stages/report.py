@@ -15,6 +15,7 @@ SECTIONS = (
     params.Backbone,
     params.TextualHead,
     params.Objective,
+    params.Subset,
     params.Schedule,
     params.Pretrain,
 )
@@ -27,6 +28,7 @@ def main(
     backbone: params.Backbone,
     textual_head: params.TextualHead,
     objective: params.Objective,
+    subset: params.Subset,
     schedule: params.Schedule,
     pretrain: params.Pretrain,
 ) -> None:
@@ -35,6 +37,7 @@ def main(
         Setup(
             captions=_captions(download),
             captioned_images=None,
+            captions_per_image="all" if subset.captions_per_image is None else subset.captions_per_image,
             backbone=backbone.name,
             objective=objective.name,
             hidden_size=textual_head.hidden_size,

@@ -28,7 +28,7 @@ class Logits(nn.Module):
 
 
 def logits_inputs(objective: Objective, batch: Mapping[str, Any]) -> list[Tensor]:
-    """What ``Logits(objective)`` takes, from a batch of the loader."""
-    names = ["image", "caption_tokens", "caption_lengths"]
+    """What ``Logits(objective)`` takes, from a batch of the loader for this objective."""
+    names = ["image", "masked_tokens" if "masked_tokens" in batch else "caption_tokens", "caption_lengths"]
     reads_captions = hasattr(objective.get_submodule("textual"), "embedding")
     return [batch[name] for name in (names if reads_captions else names[:1])]

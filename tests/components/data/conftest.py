@@ -9,6 +9,7 @@ from PIL import Image
 
 from components.data.build import build_store
 from components.data.store import CaptionStore
+from components.data.targets import MakeTargets, make_targets
 from components.params import Augmentation
 from components.sources.captioned import CaptionedImage
 
@@ -17,7 +18,10 @@ MakeImages = Callable[..., list[CaptionedImage]]
 
 @pytest.fixture
 def make_images(tmp_path: Path) -> MakeImages:
-    """A function that writes ``count`` noisy JPEG pictures of rising width and says what they show."""
+    """A function that writes ``count`` noisy JPEG pictures of rising width and says what they show.
+
+    Picture ``i`` is labelled 1 where i is even and 2 where it is a multiple of 3.
+    """
 
     def make(count: int, height: int = 40) -> list[CaptionedImage]:
         rng = np.random.default_rng(count)
@@ -31,7 +35,8 @@ def make_images(tmp_path: Path) -> MakeImages:
                 path, quality=90
             )
             captions = (f"picture {index} on the left", f"A second caption of {index}")
-            images.append(CaptionedImage(f"world/{index}", "world", path, captions))
+            labels = tuple(label for label, every in ((1, 2), (2, 3)) if index % every == 0)
+            images.append(CaptionedImage(f"world/{index}", "world", path, captions, labels))
         return images
 
     return make
@@ -42,9 +47,35 @@ def store(tmp_path: Path, make_images: MakeImages) -> CaptionStore:
     """A store of ten pictures."""
     path = tmp_path / "ten.lmdb"
     build_store(
-        path, make_images(10), short_side=None, jpeg_quality=95, on_unreadable="refuse", num_workers=2
+        path,
+        make_images(10),
+        short_side=None,
+        jpeg_quality=95,
+        on_unreadable="refuse",
+        num_workers=2,
+        categories=("even", "triple"),
     )
     return CaptionStore(path)
+
+
+class Letters:
+    """A tokenizer with one token a letter."""
+
+    vocab_size = 140
+
+    def caption_tokens(self, text: str, max_length: int) -> list[int]:
+        return [1, *(4 + ord(letter) for letter in text), 2][:max_length]
+
+
+@pytest.fixture
+def letters() -> Letters:
+    return Letters()
+
+
+@pytest.fixture
+def targets(letters: Letters) -> MakeTargets:
+    """Bicaptioning's, sixteen letters of a caption."""
+    return make_targets("bicaptioning", letters, 16)
 
 
 @pytest.fixture

@@ -1,75 +1,122 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
+from components.data.batch import TargetSample
 from components.data.build import build_store
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
+from components.data.selection import select
 from components.data.store import CaptionStore
+from components.data.targets import make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.errors import InputError
+from components.params import Subset
+
+MakeTrainDataset = Callable[..., TrainDataset]
 
 
-class Letters:
-    """A tokenizer with one token a letter."""
+@pytest.fixture
+def train_dataset(store: CaptionStore, augmentation, letters) -> MakeTrainDataset:
+    """A function that makes datasets of captioning; keywords choose a subset."""
 
-    def caption_tokens(self, text: str, max_length: int) -> list[int]:
-        return [1, *(4 + ord(letter) for letter in text), 2][:max_length]
+    def make(seed: int = 0, **choice: Any) -> TrainDataset:
+        subset = Subset(**{"image_fraction": 1.0, "captions_per_image": None, "seed": 0} | choice)
+        selection = select(store, "captioning", subset)
+        transform = TrainTransform(augmentation)
+        return TrainDataset(store, selection, transform, make_targets("captioning", letters, 64), seed=seed)
+
+    return make
 
 
-def train_dataset(store: CaptionStore, augmentation, seed: int = 0) -> TrainDataset:
-    return TrainDataset(store, TrainTransform(augmentation), Letters(), max_caption_length=64, seed=seed)
+@pytest.fixture
+def val_dataset(store: CaptionStore, letters) -> Callable[..., ValDataset]:
+    """A function that makes validation datasets of an objective."""
+
+    def make(objective: str, max_length: int = 64) -> ValDataset:
+        targets = make_targets(objective, letters, max_length)
+        return ValDataset(store, select(store, objective), EvalTransform(24, 24), targets)
+
+    return make
+
+
+def tokens_of(sample: TargetSample) -> list[int]:
+    tokens = sample["targets"]["caption_tokens"]
+    assert isinstance(tokens, list)
+    return tokens
 
 
 def text_of(tokens: list[int]) -> str:
     return "".join(chr(token - 4) for token in tokens[1:-1])
 
 
-def test_an_epoch_shows_every_image_once(store: CaptionStore, augmentation) -> None:
-    dataset = train_dataset(store, augmentation)
+def test_an_epoch_shows_every_image_once(train_dataset: MakeTrainDataset) -> None:
+    dataset = train_dataset()
     epochs = [[dataset[epoch * 10 + position]["image_id"] for position in range(10)] for epoch in range(4)]
     assert all(sorted(epoch) == [f"world/{index}" for index in range(10)] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
-def test_a_visit_depends_on_the_seed_and_its_number_only(store: CaptionStore, augmentation) -> None:
-    dataset, other = train_dataset(store, augmentation), train_dataset(store, augmentation)
+def test_a_visit_depends_on_the_seed_and_its_number_only(train_dataset: MakeTrainDataset) -> None:
+    dataset, other = train_dataset(), train_dataset()
     for visit in (0, 5, 31, 5, 4_000_000_007):
         left = dataset[visit]
     right = other[4_000_000_007]
     assert left["image_id"] == right["image_id"]
-    assert left["caption_tokens"] == right["caption_tokens"]
+    assert left["targets"] == right["targets"]
     torch.testing.assert_close(left["image"], right["image"], rtol=0, atol=0)
-    orders = {
-        tuple(train_dataset(store, augmentation, seed)[visit]["image_id"] for visit in range(10))
-        for seed in range(4)
-    }
+    orders = {tuple(train_dataset(seed)[visit]["image_id"] for visit in range(10)) for seed in range(4)}
     assert len(orders) == 4
 
 
-def test_captions_of_an_image_take_turns_and_follow_the_flip(store: CaptionStore, augmentation) -> None:
-    dataset = train_dataset(store, augmentation)
-    texts = {text_of(dataset[visit]["caption_tokens"]) for visit in range(400)}
+def test_captions_of_an_image_take_turns_and_follow_the_flip(train_dataset: MakeTrainDataset) -> None:
+    dataset = train_dataset()
+    texts = {text_of(tokens_of(dataset[visit])) for visit in range(400)}
     seen = {text for text in texts if text.split()[-1] == "3" or text.startswith("picture 3 ")}
     assert seen == {"picture 3 on the left", "picture 3 on the right", "A second caption of 3"}
 
 
-def test_validation_takes_the_first_caption_in_order(store: CaptionStore) -> None:
-    dataset = ValDataset(store, EvalTransform(24, 24), Letters(), max_caption_length=64)
+def test_validation_takes_the_first_caption_in_order(val_dataset: Callable[..., ValDataset]) -> None:
+    dataset = val_dataset("captioning")
     assert len(dataset) == 10
-    assert [text_of(dataset[index]["caption_tokens"]) for index in range(10)] == [
+    assert [text_of(tokens_of(dataset[index])) for index in range(10)] == [
         f"picture {index} on the left" for index in range(10)
     ]
     torch.testing.assert_close(dataset[2]["image"], dataset[2]["image"], rtol=0, atol=0)
 
 
-def test_a_sequence_ends(store: CaptionStore) -> None:
-    dataset = ValDataset(store, EvalTransform(24, 24), Letters(), max_caption_length=8)
+def test_a_sequence_ends(val_dataset: Callable[..., ValDataset]) -> None:
+    dataset = val_dataset("captioning", 8)
     with pytest.raises(IndexError):
         dataset[10]
-    assert len(dataset[0]["caption_tokens"]) == 8
+    assert len(tokens_of(dataset[0])) == 8
+
+
+def test_a_subset_alone_is_visited(train_dataset: MakeTrainDataset) -> None:
+    dataset = train_dataset(image_fraction=0.3, captions_per_image=1)
+    assert len(dataset.selection) == 3
+    epochs = [[dataset[3 * epoch + position] for position in range(3)] for epoch in range(20)]
+    names = {f"world/{index}" for index in dataset.selection.indices}
+    assert all({sample["image_id"] for sample in epoch} == names for epoch in epochs)
+    texts = {text_of(tokens_of(sample)).replace("right", "left") for epoch in epochs for sample in epoch}
+    assert len(texts) == 3
+
+
+def test_labels_come_with_labelled_images_alone(val_dataset: Callable[..., ValDataset]) -> None:
+    dataset = val_dataset("multilabel_classification")
+    assert [sample["image_id"] for sample in dataset] == [f"world/{i}" for i in (0, 2, 3, 4, 6, 8, 9)]
+    assert dataset[0]["targets"] == {"labels": [1, 2]}
+    assert dataset[2]["targets"] == {"labels": [2]}
+
+
+def test_validation_hides_the_same_tokens_each_time(val_dataset: Callable[..., ValDataset]) -> None:
+    first, again = (val_dataset("masked_lm") for _ in range(2))
+    assert again[4]["targets"] == first[4]["targets"] == first[4]["targets"]
+    assert len({tuple(first[index]["targets"]["masked_labels"]) for index in range(10)}) > 5  # type: ignore[arg-type]
 
 
 def test_images_from_files_and_from_a_store_are_the_same(store: CaptionStore, make_images) -> None:

@@ -11,13 +11,17 @@ from components.data.build import build_store
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import decode
 from components.data.loader import train_loader
+from components.data.selection import select
 from components.data.store import CaptionStore
+from components.data.targets import make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.sources.captioned import CaptionedImage
 
 
 class Words:
     """A tokenizer with one token for the length of each word."""
+
+    vocab_size = 40
 
     def caption_tokens(self, text: str, max_length: int) -> list[int]:
         return [1, *(4 + len(word) for word in text.split()), 2][:max_length]
@@ -61,7 +65,9 @@ def test_photographs_through_the_store(
     store = CaptionStore(path)
     assert {min(decode(record.image).shape[:2]) for record in store} == {96}
 
-    dataset = TrainDataset(store, TrainTransform(augmentation), Words(), max_caption_length=30, seed=0)
+    targets = make_targets("bicaptioning", Words(), 30)
+    everything = select(store, "bicaptioning")
+    dataset = TrainDataset(store, everything, TrainTransform(augmentation), targets, seed=0)
     loader = train_loader(dataset, batch_size=8, start_iteration=0, num_iterations=6, num_workers=2)
     values = np.concatenate([batch["image"].numpy() for batch in loader])
     assert values.shape == (48, 3, 32, 32)
@@ -76,7 +82,8 @@ def test_resizing_before_the_store_changes_little(tmp_path: Path, photographs: l
         build_store(
             path, photographs, short_side=short_side, jpeg_quality=95, on_unreadable="refuse", num_workers=2
         )
-        stores.append(ValDataset(CaptionStore(path), EvalTransform(80, 72), Words(), max_caption_length=30))
+        store, targets = CaptionStore(path), make_targets("bicaptioning", Words(), 30)
+        stores.append(ValDataset(store, select(store, "bicaptioning"), EvalTransform(80, 72), targets))
     full, small = stores
     differences = [
         float((full[index]["image"] - small[index]["image"]).abs().mean()) for index in range(len(full))
@@ -85,4 +92,4 @@ def test_resizing_before_the_store_changes_little(tmp_path: Path, photographs: l
     assert max(differences) < 0.3
     assert np.mean(differences) < 0.12
     assert (full[0]["image"] - small[1]["image"]).abs().mean() > 0.5
-    assert full[0]["caption_tokens"] == small[0]["caption_tokens"]
+    assert full[0]["targets"] == small[0]["targets"]

@@ -4,10 +4,12 @@ import msgpack
 import pytest
 
 from components.data import record
-from components.data.record import Metadata, Record
+from components.data.record import Metadata, Record, StoreIndex
 
-RECORD = Record("coco/9", "coco", "000000000009.jpg", b"\xff\xd8\xff", ("A café.", "Two"))
-METADATA = Metadata(count=3, captions=15, image_bytes=900, skipped=1, short_side=None, jpeg_quality=95)
+RECORD = Record("coco/9", "coco", "000000000009.jpg", b"\xff\xd8\xff", ("A café.", "Two"), (3, 80))
+METADATA = Metadata(
+    count=3, captions=15, image_bytes=900, skipped=1, short_side=None, jpeg_quality=95, categories=("dog",)
+)
 
 
 def test_a_record_comes_back_as_it_went() -> None:
@@ -16,12 +18,13 @@ def test_a_record_comes_back_as_it_went() -> None:
 
 def test_any_messagepack_reader_sees_the_documented_map() -> None:
     assert msgpack.unpackb(record.pack_record(RECORD)) == {
-        "v": 1,
+        "v": 2,
         "image_id": "coco/9",
         "dataset": "coco",
         "file": "000000000009.jpg",
         "image": b"\xff\xd8\xff",
         "captions": ["A café.", "Two"],
+        "labels": [3, 80],
     }
 
 
@@ -29,17 +32,30 @@ def test_keys_sort_as_indices_and_before_the_metadata() -> None:
     keys = [record.key_of(index) for index in (0, 1, 255, 256, 65536, 2**40)]
     assert keys == sorted(keys)
     assert all(len(key) == 8 for key in keys)
-    assert keys[-1] < record.META_KEY
+    assert keys[-1] < record.INDEX_KEY < record.META_KEY
+
+
+def test_an_index_comes_back_as_it_went() -> None:
+    index = record.unpack_index(record.pack_index([5, 1], [(1, 7), ()]))
+    assert index == StoreIndex((5, 1), ((1, 7), ()))
+
+
+@pytest.mark.parametrize("value", [b"", b"\x01", msgpack.packb({"captions": [1]})])
+def test_a_damaged_index_is_refused(value: bytes) -> None:
+    with pytest.raises(ValueError, match="index is damaged"):
+        record.unpack_index(value)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"v": 2}, "version 1, found 2"),
+        ({"v": 1}, "version 2, found 1"),
         ({"captions": []}, "captions"),
         ({"image": "text"}, "image"),
         ({"file": None}, "text"),
         ({"captions": [1]}, "text"),
+        ({"labels": None}, "labels"),
+        ({"labels": ["dog"]}, "labels"),
     ],
 )
 def test_a_wrong_field_is_refused(change: dict[str, object], message: str) -> None:

@@ -32,6 +32,10 @@ def test_records_come_in_order(store: CaptionStore) -> None:
     assert records[3] == store.get(3)
     assert store.get(3).captions == ("picture 3 on the left", "A second caption of 3")
     assert store.metadata.captions == 20
+    assert store.metadata.categories == ("even", "triple")
+    assert store.get(6).labels == (1, 2)
+    assert store.index.labels == tuple(one.labels for one in records)
+    assert store.index.num_captions == (2,) * 10
 
 
 @pytest.mark.parametrize("index", [-1, 10])
@@ -105,7 +109,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     [
         ({b"key": b"value"}, "never finished"),
         ({record.META_KEY: b'{"format": "virtex-lmdb", "version": 99}'}, "found 99"),
-        ({record.META_KEY: record.pack_metadata(METADATA)}, "0 records where its metadata says 1"),
+        (
+            {record.INDEX_KEY: b"", record.META_KEY: record.pack_metadata(METADATA)},
+            "0 records where its metadata says 1",
+        ),
     ],
 )
 def test_a_foreign_store_is_refused(tmp_path: Path, values: dict[bytes, bytes], message: str) -> None:
@@ -116,6 +123,9 @@ def test_a_foreign_store_is_refused(tmp_path: Path, values: dict[bytes, bytes], 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "damaged.lmdb"
-    write_lmdb(path, {record.key_of(0): b"\xc1", record.META_KEY: record.pack_metadata(METADATA)})
+    damaged = {record.key_of(0): b"\xc1", record.INDEX_KEY: b"\xc1"}
+    write_lmdb(path, damaged | {record.META_KEY: record.pack_metadata(METADATA)})
     with pytest.raises(InputError, match="record 0"):
         CaptionStore(path).get(0)
+    with pytest.raises(InputError, match=r"damaged\.lmdb: not a usable store: its index is damaged"):
+        _ = CaptionStore(path).index

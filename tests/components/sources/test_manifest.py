@@ -50,6 +50,24 @@ def test_captions_of_all_datasets_or_one(manifest: Manifest) -> None:
         manifest.captions_of("val", "three")
 
 
+def test_object_labels_of_datasets_that_have_them(manifest: Manifest, coco_root: Path) -> None:
+    assert manifest.object_labels_of("train").of_image == {"one/2": (1,), "two/2": (1,)}
+    path = coco_root / "annotations" / "instances_train2017.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text + "\n")
+    with pytest.raises(InputError, match=r"instances_train2017\.json: changed since"):
+        manifest.object_labels_of("train")
+    assert manifest.captions_of("train")
+    path.unlink()
+    with pytest.raises(InputError, match=r"instances_train2017\.json: was there .* and is gone"):
+        manifest.object_labels_of("train")
+    bare, _ = verify_folders(DatasetFolders({"one": coco_root}), "folders")
+    assert bare.object_labels_of("train").categories == ()
+    path.write_text(text)
+    with pytest.raises(InputError, match="changed since the download stage ran"):
+        bare.object_labels_of("train")
+
+
 def test_roots_of_benchmarks(manifest: Manifest) -> None:
     assert manifest.voc2007_root == Path("VOCdevkit")
     with pytest.raises(InputError, match=r"no `imagenet` data; .* download\.folders"):

@@ -11,6 +11,7 @@ from components import params, paths
 from components.data.store import CaptionStore
 from components.errors import InputError
 from components.sources.captioned import CaptionedImage
+from components.sources.object_labels import ObjectLabels
 from components.stages import lmdb as stage
 from components.tracking.stage_run import StageRun
 
@@ -26,7 +27,11 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CaptionedIma
         path = tmp_path / f"{index}.png"
         Image.fromarray(np.full((20, 30, 3), 40 * index, np.uint8)).save(path)
         pictures.append(CaptionedImage(f"world/{index}", "world", path, ("one", "two")))
-    manifest = SimpleNamespace(captions_of=lambda split: {"val": pictures}[split])
+    labels = ObjectLabels(("square", "dot"), {"world/1": (1, 2), "world/4": (2,)})
+    manifest = SimpleNamespace(
+        captions_of=lambda split: {"val": pictures}[split],
+        object_labels_of=lambda split: {"val": labels}[split],
+    )
     monkeypatch.setattr(stage, "read_manifest", lambda path: manifest)
     return pictures
 
@@ -44,6 +49,9 @@ def test_the_split_and_its_figures(stage_run: StageRun) -> None:
     metrics = json.loads((stage_run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     assert len(store) == metrics["images"] == 5
     assert metrics["captions"] == 10
+    assert (metrics["labelled"], metrics["categories"]) == (2, 2)
+    assert [record.labels for record in store] == [(), (1, 2), (), (), (2,)]
+    assert store.metadata.categories == ("square", "dot")
     assert metrics["skipped"] == metrics["resized"] == 0
     assert metrics["file_bytes"] == paths.lmdb_path("val").stat().st_size
     assert metrics["images_per_second"] > 0

@@ -20,12 +20,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_results(**others: float) -> None:
     """Made-up results of every stage the report reads, and mAP by the name of more backbones."""
-    write_json(paths.stage_dir("lmdb", "train") / "metrics.json", {"images": 4000})
     write_json(
         paths.stage_dir("pretrain") / "metrics.json",
         {
             "train_loss": 3.2, "val_loss": 2.75, "perplexity": 3.95, "images_seen": 38400, "seconds": 372.4,
-            "images_per_second": 103.1, "iterations": 600,
+            "images_per_second": 103.1, "iterations": 600, "images": 4000, "captions": 20000,
         },
     )  # fmt: skip
     curve = "iteration,loss,captioning_forward\n20,9.5,4\n40,6.5,3\n600,3.2,1.5\n"
