@@ -1,3 +1,4 @@
+import copy
 import itertools
 import json
 from collections.abc import Callable
@@ -9,8 +10,9 @@ import torch
 
 from components.errors import InputError
 from components.models.backbones import TorchvisionBackbone
-from components.models.decoding import beam_search, next_log_probs
+from components.models.decoding import DecodedCaptions, beam_search, next_log_probs
 from components.models.key_value_cache import KeyValueCache
+from components.models.nucleus import nucleus_sample
 from components.models.special_ids import EOS_ID, NEVER_GENERATED
 from components.models.textual_head import TransformerTextualHead
 
@@ -137,9 +139,30 @@ def test_stops_when_the_best_captions_have_ended(
     assert (every.tokens[..., -1] == EOS_ID).all()
 
 
-def test_reduced_precision_is_scored_in_float32(make_head: HeadMaker, features: torch.Tensor) -> None:
-    found = beam_search(make_head().bfloat16(), features.bfloat16(), max_steps=4)
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_reduced_precision_is_scored_in_float32(
+    make_head: HeadMaker, features: torch.Tensor, norm: str
+) -> None:
+    head = make_head(norm=norm)
+    found = beam_search(copy.deepcopy(head).bfloat16(), features.bfloat16())
     assert found.log_probs.dtype == torch.float32
+    for row, image in enumerate(features):  # near the exact score of the same caption
+        expected = score(head, image, found.tokens[row].tolist())
+        assert found.log_probs[row].item() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("decode", [beam_search, nucleus_sample])
+def test_any_device(
+    make_head: HeadMaker, features: torch.Tensor, decode: Callable[..., DecodedCaptions]
+) -> None:
+    """The nucleus is too small for more than one token: nothing depends on the device's generator."""
+    options = {"nucleus": 1e-9} if decode is nucleus_sample else {}
+    here = decode(make_head(), features, **options)
+    there = decode(make_head().cuda(), features.cuda(), **options)
+    assert there.tokens.is_cuda
+    assert torch.equal(there.tokens.cpu(), here.tokens)
+    torch.testing.assert_close(there.log_probs.cpu(), here.log_probs)
 
 
 def test_after_the_end_only_the_end() -> None:

@@ -64,6 +64,24 @@ def test_log_probs_are_the_models_own(make_head: HeadMaker, features: torch.Tens
     assert log_probs.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_each_row_has_the_log_probability_of_its_own_caption(
+    make_head: HeadMaker, features: torch.Tensor, norm: str
+) -> None:
+    """Whatever step a row ended at, and whatever was drawn for the others."""
+    head = make_head(norm=norm)
+    with torch.no_grad():
+        head.output.bias[EOS_ID] += 1.0
+    tokens, log_probs = nucleus_sample(head, features, generator=generator(4))
+    ends = [[*row, EOS_ID].index(EOS_ID) + 1 for row in tokens.tolist()]
+    assert len(set(ends)) > 2
+    inputs = torch.cat([torch.ones(64, 1, dtype=torch.int64), tokens[:, :-1]], dim=1)
+    logits = head(features, inputs, torch.full((64,), inputs.shape[1]))
+    scores = logits.log_softmax(-1).gather(2, tokens.unsqueeze(-1)).squeeze(-1)
+    for row, end in enumerate(ends):
+        assert log_probs[row].item() == pytest.approx(scores[row, :end].sum().item(), rel=1e-9)
+
+
 def test_stops_early(make_head: HeadMaker, features: torch.Tensor) -> None:
     head = make_head()
     with torch.no_grad():
