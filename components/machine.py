@@ -1,7 +1,9 @@
 """What this machine offers: decided here, never in params.yaml, so that it changes no result's name."""
 
 import os
+from pathlib import Path
 
+from components import paths
 from components.errors import InputError
 
 
@@ -17,6 +19,11 @@ def num_cpus() -> int:
     if not value.isdecimal() or int(value) < 1:
         raise InputError(f"VIRTEX_NUM_WORKERS={value!r}: expected a whole number of at least 1")
     return int(value)
+
+
+def unpacked_dir() -> Path:
+    """Where archives are unpacked; ``VIRTEX_UNPACKED_DIR`` overrides, so that workspaces can share it."""
+    return Path(os.environ.get("VIRTEX_UNPACKED_DIR") or paths.UNPACKED_DIR)
 
 
 def device_name() -> str:

@@ -13,6 +13,11 @@ TOKENIZER_MODEL = Path("data/tokenizer/captions.model")
 TOKENIZER_VOCAB = Path("data/tokenizer/captions.vocab")
 LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
 
+# What comes from elsewhere; it outlives data/ and outputs/.
+ARCHIVES_DIR = Path("datasets/archives")  # {dataset}/, tracked by DVC
+INCOMING_DIR = Path("datasets/incoming")  # {dataset}/, where archives arrive or are put by hand
+UNPACKED_DIR = Path("datasets/unpacked")  # {dataset}-{key of its archives}/, made again when missing
+
 OUTPUTS_DIR = Path("outputs")
 CAPTIONER = OUTPUTS_DIR / "pretrain" / "captioner.safetensors"
 BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # {name}.safetensors

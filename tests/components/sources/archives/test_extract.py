@@ -1,0 +1,161 @@
+import gzip
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.errors import InputError
+from components.sources.archives.extract import extract
+
+ROOM = 10**6
+
+
+def tar_of(path: Path, *members: tuple[str, bytes | tarfile.TarInfo], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, content in members:
+            if isinstance(content, tarfile.TarInfo):
+                tar.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                info.mode = 0o4777
+                tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tuple[str, tarfile.TarInfo]:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return name, info
+
+
+def zip_of(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+def test_tar(tmp_path: Path, mode: str) -> None:
+    archive = tar_of(tmp_path / "a.tar", ("d/one.jpg", b"1"), ("./two", b"22"), mode=mode)
+    counted: list[int] = []
+    extract(archive, tmp_path / "out", ROOM, advance=counted.append)
+    assert files_below(tmp_path / "out") == {"d/one.jpg": b"1", "two": b"22"}
+    assert counted == [1, 2]
+    assert stat.S_IMODE((tmp_path / "out/two").stat().st_mode) & 0o7133 == 0, "plain permissions"
+
+
+def test_zip(tmp_path: Path) -> None:
+    archive = zip_of(tmp_path / "a.tar", ("d/", b""), ("d/one.jpg", b"1" * 5000))
+    extract(archive, tmp_path / "out", ROOM)
+    assert files_below(tmp_path / "out") == {"d/one.jpg": b"1" * 5000}
+
+
+def test_archives_inside_an_archive(tmp_path: Path) -> None:
+    inner = tar_of(tmp_path / "n01.tar", ("n01_1.JPEG", b"x"), ("n01_2.JPEG", b"y"))
+    outer = tar_of(tmp_path / "outer.tar", ("n01.tar", inner.read_bytes()))
+    extract(outer, tmp_path / "out", ROOM, inner=True)
+    assert files_below(tmp_path / "out") == {"n01/n01_1.JPEG": b"x", "n01/n01_2.JPEG": b"y"}
+
+
+def test_a_tar_archive_that_ends_in_a_zip_archive_is_a_tar_archive(tmp_path: Path) -> None:
+    last = zip_of(tmp_path / "z.zip", ("evil", b"x")).read_bytes()
+    extract(tar_of(tmp_path / "a.tar", ("z.zip", last)), tmp_path / "out", ROOM)
+    assert files_below(tmp_path / "out") == {"z.zip": last}
+
+
+def test_a_hard_link_to_an_earlier_file_becomes_a_copy(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "a.tar", ("one", b"1"), special("two", tarfile.LNKTYPE, "one"))
+    extract(archive, tmp_path / "out", ROOM)
+    assert files_below(tmp_path / "out") == {"one": b"1", "two": b"1"}
+    assert (tmp_path / "out/two").stat().st_nlink == 1
+
+
+def _zip_link(path: Path) -> Path:
+    info = zipfile.ZipInfo("link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return zip_of(path, (info, b"/etc/passwd"))
+
+
+def _zip_encrypted(path: Path) -> Path:
+    zip_of(path, ("one", b"1"))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    return path
+
+
+EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "tar climbs": (lambda p: tar_of(p, ("a/../../evil", b"x")), "leads out"),
+    "tar absolute": (lambda p: tar_of(p, ("/tmp/evil", b"x")), "leads out"),
+    "zip climbs": (lambda p: zip_of(p, ("../evil", b"x")), "leads out"),
+    "zip absolute": (lambda p: zip_of(p, ("/evil", b"x")), "leads out"),
+    "symbolic link": (lambda p: tar_of(p, special("a", tarfile.SYMTYPE, "..")), "link or a device"),
+    "symbolic link inside": (lambda p: tar_of(p, special("a", tarfile.SYMTYPE, "b")), "link or a device"),
+    "hard link out": (lambda p: tar_of(p, special("a", tarfile.LNKTYPE, "../../secret")), "leads out"),
+    "hard link to nothing": (lambda p: tar_of(p, special("a", tarfile.LNKTYPE, "b")), "did not come before"),
+    "device": (lambda p: tar_of(p, special("a", tarfile.CHRTYPE)), "link or a device"),
+    "pipe": (lambda p: tar_of(p, special("a", tarfile.FIFOTYPE)), "link or a device"),
+    "zip link": (_zip_link, "link or a device"),
+    "zip encrypted": (_zip_encrypted, "encrypted"),
+    "tar twice": (lambda p: tar_of(p, ("a", b"x"), ("a", b"y")), "twice"),
+    "tar bomb": (lambda p: tar_of(p, ("a", bytes(ROOM + 1)), mode="w:gz"), "more than the"),
+    "zip bomb": (lambda p: zip_of(p, ("a", bytes(ROOM // 2)), ("b", bytes(ROOM))), "more than the"),
+}
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_what_must_not_come_out_does_not(tmp_path: Path, name: str) -> None:
+    make, reason = EVIL[name]
+    (tmp_path / "secret").write_bytes(b"s")
+    archive = make(tmp_path / "a")
+    out = tmp_path / "deep" / "out"
+    with pytest.raises(InputError, match=reason):
+        extract(archive, out, ROOM)
+    assert {path.name for path in tmp_path.iterdir()} <= {"a", "secret", "deep"}
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+def test_a_zip_archive_that_lies_about_sizes_stops_at_what_it_declared(tmp_path: Path) -> None:
+    archive = zip_of(tmp_path / "a.zip", ("a", bytes(500_000)))
+    data = bytearray(archive.read_bytes())
+    for magic, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = data.index(magic) + place
+        data[at : at + 4] = (100).to_bytes(4, "little")
+    archive.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        extract(archive, tmp_path / "out", ROOM)
+    assert sum(len(content) for content in files_below(tmp_path / "out").values()) <= 100
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not an archive</html>", gzip.compress(os.urandom(2000))[:900]]
+)
+def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    with pytest.raises(InputError, match="damaged, or not an archive"):
+        extract(tmp_path / "a.tar.gz", tmp_path / "out", ROOM)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_truncated_archive(tmp_path: Path, share: float) -> None:
+    members = [(str(index), os.urandom(3000)) for index in range(20)]
+    for archive in (
+        tar_of(tmp_path / "a.tar", *members),
+        tar_of(tmp_path / "a.tgz", *members, mode="w:gz"),
+        zip_of(tmp_path / "a.zip", *members),
+    ):
+        data = archive.read_bytes()
+        archive.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(InputError, match="damaged"):
+            extract(archive, tmp_path / f"{archive.name}.out", ROOM)
