@@ -82,7 +82,7 @@ def test_the_fast_search_finds_what_the_plain_one_finds(
     head = make_head(norm=norm, num_layers=num_layers)
     features = torch.randn(5, 8, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        head.output.bias[EOS_ID] += 2.5
+        head.output.bias[EOS_ID] += {"post": 1.0, "pre": 2.5}[norm]
         found = beam_search(head, features, beam_size, forbidden_ids=(0, 1, 3), all_beams=True)
         plain = [plain_search(head, image, beam_size, 12, (0, 1, 3)) for image in features]
     for tokens, scores, beams in zip(found.tokens.tolist(), found.log_probs.tolist(), plain, strict=True):
