@@ -89,6 +89,7 @@ class PublishedModel:
 REMARKS = MappingProxyType(
     {"caption.CIDEr-D": "The paper's CIDEr is that of its ResNet-101 model on COCO val2017."}
 )
+CAPTIONED_IMAGES = 118_287  # of COCO train2017: all
 LABELLED_IMAGES = 117_266  # of COCO train2017 that show an object of its 80 categories; others are dropped
 TRANSFORMER_OBJECTIVES = frozenset(("bicaptioning", "captioning", "masked_lm"))
 
@@ -108,7 +109,7 @@ def _model(
         f"{objective}, {backbone}{head}",
         Setup(
             "COCO Captions",
-            LABELLED_IMAGES if objective == "multilabel_classification" else 118_287,
+            LABELLED_IMAGES if objective == "multilabel_classification" else CAPTIONED_IMAGES,
             "all",
             backbone,
             objective,

@@ -1,12 +1,17 @@
-"""Every preset resolves to a valid configuration, and `demo` leads back to the default."""
+"""Every preset resolves to a valid configuration, `demo` leads back to the default, coco/ is the paper."""
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from components.params import check_params, list_presets, matching_presets, overlay
 from components.params.presets import PRESETS_DIR
+from components.published import CAPTIONED_IMAGES, LABELLED_IMAGES, MODELS, PublishedModel, Setup
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRESETS = list_presets(REPOSITORY / PRESETS_DIR)
@@ -31,14 +36,63 @@ def test_preset_resolves_and_demo_leads_back(preset: str, params_path: Path) -> 
     before = words(params_path)
     overlay(preset, (), params_path, REPOSITORY / PRESETS_DIR)
     check_params(params_path)
-    assert preset in matching_presets(params_path, REPOSITORY / PRESETS_DIR)
+    assert matching_presets(params_path, REPOSITORY / PRESETS_DIR)[0] == preset
     overlay("demo", (), params_path, REPOSITORY / PRESETS_DIR)
     assert words(params_path) == before
 
 
+COCO = [preset for preset in PRESETS if preset.startswith("coco/")]
+FIGURES = re.compile(r"VOC07 ([\d.]+) mAP, ImageNet linear ([\d.]+) % top-1")
+
+
+def setup_of(preset: str, params_path: Path) -> Setup:
+    """What the preset trains, as the report sees it; the numbers of images are the data's."""
+    overlay(preset, (), params_path, REPOSITORY / PRESETS_DIR)
+    found: Any = SimpleNamespace(**check_params(params_path))
+    labels = found.objective.name == "multilabel_classification"
+    images = LABELLED_IMAGES if labels else CAPTIONED_IMAGES
+    return Setup(
+        captions="COCO Captions" if list(found.download.folders.captions) == ["coco"] else "others",
+        captioned_images=round(images * found.subset.image_fraction),
+        captions_per_image=found.subset.captions_per_image or "all",
+        backbone=found.backbone.name,
+        objective=found.objective.name,
+        hidden_size=found.textual_head.hidden_size,
+        num_layers=found.textual_head.num_layers,
+        iterations=found.schedule.iterations,
+        batch_size=found.pretrain.batch_size,
+        voc07_test_images=4_952,
+    )
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_each_published_row_is_a_preset_with_its_figures(model: PublishedModel, params_path: Path) -> None:
+    preset = next(preset for preset in COCO if setup_of(preset, params_path) == model.setup)
+    header = (REPOSITORY / PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8")
+    figures = FIGURES.search(header)
+    assert figures is not None
+    assert tuple(map(float, figures.groups())) == (
+        model.figures["voc07.mAP"],
+        model.figures["imagenet_linear.top1"],
+    )
+
+
+def test_data_efficiency_is_the_best_model_with_less_data(params_path: Path) -> None:
+    name = "coco/bicaptioning_R_50_L1_H2048"
+    best = setup_of(name, params_path)
+    rows = {
+        f"images_{percent}": {"captioned_images": round(CAPTIONED_IMAGES * percent / 100)}
+        for percent in (10, 20, 50)
+    }
+    rows |= {f"captions_{number}": {"captions_per_image": number} for number in range(1, 6)}
+    assert len(COCO) == len(MODELS) + len(rows)
+    for row, change in rows.items():
+        assert setup_of(f"{name}_{row}", params_path) == replace(best, **change)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_preset_says_how_to_run_it_and_what_to_expect(preset: str) -> None:
-    header = (REPOSITORY / PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8").split("\n\n")[0]
+    header = (REPOSITORY / PRESETS_DIR / f"{preset}.yaml").read_text(encoding="utf-8")
     assert f"virtex run --preset {preset}" in header
     for word in ("Hardware:", "Expected:"):
         assert word in header

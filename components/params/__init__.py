@@ -1,6 +1,7 @@
 """params.yaml, the whole configuration, as typed and checked sections."""
 
-from components.params.presets import Change, list_presets, matching_presets, overlay, read_preset
+from components.params.overlaying import Change, overlay
+from components.params.presets import list_presets, matching_presets, read_preset
 from components.params.reading import check_params, read_section
 from components.params.sections import (
     PRETRAINED,

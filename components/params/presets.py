@@ -1,35 +1,19 @@
-"""Presets and overrides: changes laid over params.yaml, which keeps its comments."""
+"""Presets: named overlays on params.yaml.
 
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+A preset may say ``extends: NAME`` at its top: it is then that preset with its own values laid over it.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
-
-from components.atomic import write_text
 from components.errors import InputError
-from components.params.reading import check_tree, load_yaml, nearest, plain
+from components.params.reading import load_yaml, nearest
 from components.params.sections import DEFAULT_PATH
 
 PRESETS_DIR = Path("presets")
+EXTENDS = "extends"
 FREE_MAPPINGS = {("download", "folders", "captions"), ("baseline", "sources")}  # the user names the keys
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One value that a preset or an override changes."""
-
-    key: str
-    before: Any
-    after: Any
-
-    def __str__(self) -> str:
-        return f"{self.key}: {_shown(self.before)} -> {_shown(self.after)}"
 
 
 def list_presets(folder: Path = PRESETS_DIR) -> list[str]:
@@ -38,46 +22,67 @@ def list_presets(folder: Path = PRESETS_DIR) -> list[str]:
 
 
 def read_preset(name: str, folder: Path = PRESETS_DIR) -> dict[str, Any]:
-    """The overlay a preset consists of.
+    """The overlay a preset consists of, with those of the presets that it extends.
 
     Raises:
-        InputError: for an unknown name, naming the nearest one.
+        InputError: for an unknown name, naming the nearest one; presets that extend each other.
     """
+    overlaid: dict[str, Any] = {}
+    for _, own in preset_chain(name, folder):
+        overlaid = _laid_over(overlaid, own, ())
+    return overlaid
+
+
+def preset_chain(name: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Files and own values of a preset and of all that it extends; its own are the last."""
     known = list_presets(folder)
     if name not in known:
         raise InputError(f"unknown preset `{name}`{nearest(name, known)}")
-    return load_yaml(folder / f"{name}.yaml")
+    names: list[str] = []
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    base: Any = name
+    while base is not None:
+        if base not in known:
+            raise InputError(
+                f"{chain[-1][0]}: `{EXTENDS}`: unknown preset `{base}`{nearest(str(base), known)}"
+            )
+        if base in names:
+            raise InputError(f"{chain[-1][0]}: presets extend each other: {' -> '.join([*names, base])}")
+        path = folder / f"{base}.yaml"
+        own = load_yaml(path)
+        names.append(base)
+        base = own.pop(EXTENDS, None)
+        chain.append((path, own))
+    return chain[::-1]
 
 
-def overlay(
-    preset: str | None, overrides: Sequence[str] = (), path: Path = DEFAULT_PATH, folder: Path = PRESETS_DIR
-) -> list[Change]:
-    """Lay a preset and ``section.key=value`` overrides over the file; returns what changed.
-
-    The result is checked as a whole before anything is written, so a mistake leaves the file as it
-    was. Comments and order stay.
-
-    Raises:
-        InputError: unknown preset, key or section; malformed override; a value that does not fit.
-    """
-    tree = load_yaml(path, _round_trip())
-    changes: list[Change] = []
-    if preset is not None:
-        _merge(tree, read_preset(preset, folder), (), folder / f"{preset}.yaml", changes)
-    for override in overrides:
-        _merge(tree, _parse_override(override), (), Path(f"--set {override}"), changes)
-    check_tree(plain(tree), path)
-    if changes:
-        buffer = io.StringIO()
-        _round_trip().dump(tree, buffer)
-        write_text(path, buffer.getvalue())
-    return changes
+def _laid_over(base: dict[str, Any], own: Mapping[str, Any], parents: tuple[str, ...]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        location = (*parents, str(key))
+        deeper = goes_deeper(merged, key, value, location)
+        merged[key] = _laid_over(merged[key], value, location) if deeper else value
+    return merged
 
 
 def matching_presets(path: Path = DEFAULT_PATH, folder: Path = PRESETS_DIR) -> list[str]:
-    """Presets all of whose values are in force in the file."""
+    """Presets all of whose values are in force in the file, the most specific first.
+
+    That is the one with most values, and among equals the one that extends most others.
+    """
     tree = load_yaml(path)
-    return [name for name in list_presets(folder) if _agrees(tree, read_preset(name, folder))]
+    presets = {name: read_preset(name, folder) for name in list_presets(folder)}
+
+    def rank(name: str) -> tuple[int, int, str]:
+        return -_num_values(presets[name]), -len(preset_chain(name, folder)), name
+
+    return sorted((name for name, values in presets.items() if _agrees(tree, values)), key=rank)
+
+
+def _num_values(overlaid: Any) -> int:
+    if isinstance(overlaid, Mapping):
+        return sum(map(_num_values, overlaid.values()))
+    return 1
 
 
 def _agrees(tree: Any, overlaid: Any) -> bool:
@@ -86,61 +91,6 @@ def _agrees(tree: Any, overlaid: Any) -> bool:
     return bool(tree == overlaid)
 
 
-def _merge(
-    tree: Any, overlaid: Mapping[str, Any], parents: tuple[str, ...], origin: Path, changes: list[Change]
-) -> None:
-    for key, value in overlaid.items():
-        location = (*parents, str(key))
-        if key not in tree:
-            raise InputError(f"{origin}: unknown key `{'.'.join(location)}`{nearest(str(key), tree)}")
-        replaces_whole = location in FREE_MAPPINGS
-        if isinstance(value, Mapping) and isinstance(tree.get(key), Mapping) and not replaces_whole:
-            _merge(tree[key], value, location, origin, changes)
-        elif plain(tree.get(key)) != value:
-            changes.append(Change(".".join(location), plain(tree.get(key)), value))
-            tree[key] = _as_written(value)
-
-
-def _parse_override(override: str) -> dict[str, Any]:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise InputError(f"--set {override}: expected section.key=value, such as pretrain.batch_size=128")
-    section, *rest = key.strip().split(".")
-    try:
-        value = YAML(typ="safe").load(text) if text.strip() else None
-    except YAMLError as error:
-        raise InputError(f"--set {override}: the value is not valid YAML: {error}") from None
-    for part in reversed(rest):
-        value = {part: value}
-    return {section: value}
-
-
-def _as_written(value: Any) -> Any:
-    """Lists on one line, as params.yaml has them."""
-    if not isinstance(value, list):
-        return value
-    sequence = CommentedSeq(value)
-    sequence.fa.set_flow_style()
-    return sequence
-
-
-class _Representer(RoundTripRepresenter):
-    """Writes null as a word; the library leaves it out."""
-
-
-_Representer.add_representer(
-    type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null")
-)
-
-
-def _round_trip() -> YAML:
-    yaml = YAML()
-    yaml.Representer = _Representer
-    yaml.preserve_quotes = True
-    yaml.width = 1000
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    return yaml
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value)
+def goes_deeper(tree: Any, key: str, value: Any, location: tuple[str, ...]) -> bool:
+    """Whether the value is laid over the one below it key by key, and does not replace it whole."""
+    return isinstance(value, Mapping) and isinstance(tree.get(key), Mapping) and location not in FREE_MAPPINGS

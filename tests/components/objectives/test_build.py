@@ -1,6 +1,8 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,15 +11,11 @@ from pydantic import ValidationError
 
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
+from components.params import check_params, overlay
 
 ConfigMaker = Callable[..., ModelConfig]
-BEST_HEAD: dict[str, Any] = {
-    "hidden_size": 2048,
-    "num_layers": 1,
-    "attention_heads": None,
-    "feedforward_size": None,
-}
-PUBLISHED = {
+REPOSITORY = Path(__file__).resolve().parents[3]
+PUBLISHED = {  # by preset, and name of the original configuration
     "bicaptioning_R_50_L1_H2048": ("bicaptioning", 10_000),
     "captioning_R_50_L1_H2048": ("captioning", 10_000),
     "masked_lm_R_50_L1_H2048": ("masked_lm", 10_000),
@@ -27,14 +25,14 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("published", PUBLISHED)
-def test_state_dict_is_that_of_the_published_weights(
-    published: str, make_config: ConfigMaker, golden_dir: Path
-) -> None:
+def test_presets_build_the_published_models(published: str, tmp_path: Path, golden_dir: Path) -> None:
     golden = json.loads((golden_dir / "state_dict_keys.json").read_text(encoding="utf-8"))
     expected = golden["configs"][f"task_ablations/{published}.yaml"]
     name, vocab_size = PUBLISHED[published]
+    config = config_of(f"coco/{published}", tmp_path / "params.yaml")
+    assert (config.objective.name, config.vocab_size) == (name, vocab_size)
     with torch.device("meta"):
-        objective = build_objective(make_config(name, "resnet50", vocab_size, **BEST_HEAD))
+        objective = build_objective(config)
     state = [
         [key, list(tensor.shape), str(tensor.dtype).removeprefix("torch.")]
         for key, tensor in objective.state_dict().items()
@@ -46,6 +44,20 @@ def test_state_dict_is_that_of_the_published_weights(
     for first, *others in expected["tied"]:
         for other in others:
             assert objective.get_parameter(other) is objective.get_parameter(first)
+
+
+def config_of(preset: str, params_path: Path) -> ModelConfig:
+    """What pretraining builds under a preset, with COCO's categories where labels are learned."""
+    shutil.copy(REPOSITORY / "params.yaml", params_path)
+    overlay(preset, (), params_path, REPOSITORY / "presets")
+    sections: Any = SimpleNamespace(**check_params(params_path))
+    by_labels = sections.objective.name == "multilabel_classification"
+    return ModelConfig(
+        backbone=sections.backbone,
+        textual_head=sections.textual_head,
+        objective=sections.objective,
+        vocab_size=81 if by_labels else sections.tokenize.vocab_size,
+    )
 
 
 @pytest.mark.parametrize("name", [name for name, _ in PUBLISHED.values()])

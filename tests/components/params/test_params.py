@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from components.errors import InputError
-from components.params import Augmentation, Pretrain, TextualHead, check_params, overlay, read_section
+from components.params import (
+    Augmentation,
+    Pretrain,
+    TextualHead,
+    check_params,
+    matching_presets,
+    overlay,
+    read_preset,
+    read_section,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -95,6 +104,68 @@ def test_overlay_keeps_comments_and_names_changes(params_path: Path) -> None:
     assert after.count("#") == before.count("#")
     assert len(after.splitlines()) == len(before.splitlines())
     assert overlay(None, ["baseline.seed=32"], params_path) == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Presets: base, two that extend it, one of them twice removed, and some that cannot."""
+    contents = {
+        "base": "download: {source: folders, folders: {captions: {one: a}}}\ncaption: {dataset: one}\n"
+        "pretrain: {seed: 1, batch_size: 8}\n",
+        "rows/child": "extends: base\npretrain: {seed: 2}\n",
+        "rows/grandchild": "extends: rows/child\ndownload: {folders: {captions: {two: b}}}\n"
+        "caption: {dataset: two}\n",
+        "same": "extends: base\n",
+        "lost": "extends: bass\n",
+        "odd": "extends: [base]\n",
+        "round": "extends: about\n",
+        "about": "extends: round\n",
+        "misspelt": "pretrain: {sed: 1}\n",
+        "heir": "extends: misspelt\n",
+    }
+    for name, text in contents.items():
+        path = tmp_path / "presets" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "presets"
+
+
+def test_a_preset_extends_another(params_path: Path, folder: Path) -> None:
+    assert read_preset("rows/grandchild", folder) == {
+        "download": {"source": "folders", "folders": {"captions": {"two": "b"}}},
+        "pretrain": {"seed": 2, "batch_size": 8},
+        "caption": {"dataset": "two"},
+    }
+    assert read_preset("base", folder)["pretrain"] == {"seed": 1, "batch_size": 8}
+    changed = [change.key for change in overlay("rows/grandchild", (), params_path, folder)]
+    assert len(changed) == len(set(changed)) == 5
+    assert check_params(params_path)["download"].folders.captions == {"two": "b"}  # type: ignore[attr-defined]
+
+
+def test_the_most_specific_preset_in_force_comes_first(params_path: Path, folder: Path) -> None:
+    for name in ("lost", "odd", "round", "about", "misspelt", "heir"):
+        (folder / f"{name}.yaml").unlink()
+    (folder / "a.yaml").write_text("pretrain: {seed: 1}\n")
+    overlay("same", (), params_path, folder)
+    assert matching_presets(params_path, folder) == ["same", "base", "a"]
+    overlay("rows/child", (), params_path, folder)
+    assert matching_presets(params_path, folder) == ["rows/child"]
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("lost", r"lost\.yaml: `extends`: unknown preset `bass` \(did you mean `base`\?\)"),
+        ("odd", r"odd\.yaml: `extends`: unknown preset `\['base'\]`"),
+        ("round", r"about\.yaml: presets extend each other: round -> about -> round"),
+        ("heir", r"misspelt\.yaml: unknown key `pretrain\.sed` \(did you mean `seed`\?\)"),
+    ],
+)
+def test_presets_that_cannot_be(params_path: Path, folder: Path, preset: str, expected: str) -> None:
+    before = params_path.read_bytes()
+    with pytest.raises(InputError, match=expected):
+        overlay(preset, (), params_path, folder)
+    assert params_path.read_bytes() == before
 
 
 def test_overlay_accepts_new_captioned_datasets(params_path: Path) -> None:
