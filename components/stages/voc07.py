@@ -32,7 +32,7 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
     ]
     extracted = time.perf_counter()
     protocol = SvmProtocol(tuple(voc07.costs), voc07.folds, voc07.positive_weight, voc07.max_iterations)
-    results = evaluate_classes(trainval.classes, splits[0], splits[1], protocol, machine.num_cpus())
+    results = evaluate_classes(trainval.classes, splits[0], splits[1], protocol, machine.device_name())
     figures = summary(results)
     write_ap_table(run.output_dir / "ap.csv", results)
     write_curves(run.output_dir / "precision_recall.csv", results)

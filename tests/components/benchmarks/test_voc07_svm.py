@@ -24,9 +24,9 @@ def world(num_images: int, seed: int, noise: float = 0.5) -> Split:
 
 def test_separable_classes_are_learnt_and_shuffled_labels_are_not() -> None:
     trainval, test = world(120, 0), world(120, 1)
-    learnt = mean_ap_percent(evaluate_classes(CLASSES, trainval, test, SvmProtocol(), 1))
+    learnt = mean_ap_percent(evaluate_classes(CLASSES, trainval, test, SvmProtocol()))
     shuffled = Split(trainval.features, np.random.default_rng(2).permutation(trainval.labels))
-    unlearnt = mean_ap_percent(evaluate_classes(CLASSES, shuffled, test, SvmProtocol(), 1))
+    unlearnt = mean_ap_percent(evaluate_classes(CLASSES, shuffled, test, SvmProtocol()))
     assert learnt > 95
     assert unlearnt < 60
 
@@ -35,11 +35,11 @@ def test_one_class_is_the_protocol_step_by_step() -> None:
     trainval, test = world(90, 0, noise=3.0), world(90, 1, noise=3.0)
     trainval.labels[:10, 0] = 0
     test.labels[:20, 0] = 0
-    result = evaluate_classes(CLASSES, trainval, test, SvmProtocol(), 1)[0]
+    result = evaluate_classes(CLASSES, trainval, test, SvmProtocol())[0]
 
     targets = np.where(trainval.labels[:, 0] == 1, 1, -1)  # difficult: a negative in training
     machines = [
-        LinearSVC(C=cost, class_weight={1: 2, -1: 1}, max_iter=2000, dual=True, random_state=0)
+        LinearSVC(C=cost, class_weight={1: 2, -1: 1}, max_iter=100_000, tol=1e-8, dual=True, random_state=0)
         for cost in (0.01, 0.1, 1.0, 10.0)
     ]
     aps = [
@@ -57,20 +57,10 @@ def test_one_class_is_the_protocol_step_by_step() -> None:
     assert result.recall[-1] == 1.0
 
 
-def test_processes_change_nothing() -> None:
-    trainval, test = world(60, 0, noise=3.0), world(60, 1, noise=3.0)
-    alone = evaluate_classes(CLASSES, trainval, test, SvmProtocol(), 1)
-    together = evaluate_classes(CLASSES, trainval, test, SvmProtocol(), 2)
-    assert [r.name for r in together] == list(CLASSES)
-    assert [(r.ap, r.cost, r.validation_aps) for r in alone] == [
-        (r.ap, r.cost, r.validation_aps) for r in together
-    ]
-
-
 def test_says_when_an_svm_did_not_settle() -> None:
     trainval, test = world(60, 0, noise=3.0), world(60, 1, noise=3.0)
-    hurried = evaluate_classes(CLASSES, trainval, test, SvmProtocol(costs=(10.0,), max_iterations=1), 1)
-    patient = evaluate_classes(CLASSES, trainval, test, SvmProtocol(costs=(0.01,)), 1)
+    hurried = evaluate_classes(CLASSES, trainval, test, SvmProtocol(costs=(10.0,), max_iterations=1))
+    patient = evaluate_classes(CLASSES, trainval, test, SvmProtocol(costs=(0.01,)))
     assert not any(result.converged for result in hurried)
     assert all(result.converged for result in patient)
 
@@ -81,7 +71,7 @@ def test_names_every_class_with_too_few_images() -> None:
     trainval.labels[:2, 1] = 1
     test.labels[:, 2] = np.where(test.labels[:, 2] == 1, 0, -1)
     with pytest.raises(InputError) as error:
-        evaluate_classes(CLASSES, trainval, test, SvmProtocol(), 1)
+        evaluate_classes(CLASSES, trainval, test, SvmProtocol())
     assert "dog: 2 positive and 58 negative trainval images" in str(error.value)
     assert "kite: 0 positive" in str(error.value)
     assert "cat" not in str(error.value)
@@ -91,10 +81,10 @@ def test_refuses_features_that_are_not_finite() -> None:
     trainval, test = world(60, 0), world(60, 1)
     test.features[3, 3] = np.nan
     with pytest.raises(InputError, match=r"VOC07 test: .*diverged"):
-        evaluate_classes(CLASSES, trainval, test, SvmProtocol(), 1)
+        evaluate_classes(CLASSES, trainval, test, SvmProtocol())
 
 
 def test_refuses_labels_of_another_shape() -> None:
     trainval, test = world(60, 0), world(60, 1)
     with pytest.raises(ValueError, match=r"labels \(60, 3\)"):
-        evaluate_classes(CLASSES[:2], trainval, test, SvmProtocol(), 1)
+        evaluate_classes(CLASSES[:2], trainval, test, SvmProtocol())

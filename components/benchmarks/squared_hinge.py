@@ -1,0 +1,135 @@
+"""Linear SVMs with squared hinge loss, many at once over the same features.
+
+The problem is liblinear's, its bias included: with a last feature that is always 1, each column w of
+the result minimises
+
+    1/2 |w|^2 + sum_i penalty_i max(0, 1 - target_i w x_i)^2
+
+which is strictly convex, so that every solver that settles gives the same w. Newton's method, with
+conjugate gradients for the steps (Keerthi and DeCoste, JMLR 6, 2005), needs products with the
+features only: those of all columns become two matrix products, which is where the speed comes from.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_STEP_PRECISION = 0.1  # of a Newton step: its residual, as a share of the gradient
+_MAX_HALVINGS = 20
+_ENOUGH = 1e-4  # share of the decrease that the slope promises (Armijo)
+_ROUNDING = 1e-6  # relative; a smaller change of the loss in float32 is noise
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Solutions of some problems.
+
+    Attributes:
+        weights: ``(feature_size + 1, num_problems)``, the bias last.
+        converged: ``(num_problems,)`` bool: whether the gradient fell below the tolerance.
+    """
+
+    weights: Tensor
+    converged: Tensor
+
+    def scores(self, features: Tensor) -> Tensor:
+        """``(num_images, feature_size)`` -> ``(num_images, num_problems)``."""
+        return features @ self.weights[:-1] + self.weights[-1]
+
+
+def fit(
+    features: Tensor,
+    targets: Tensor,
+    penalties: Tensor,
+    start: Tensor | None = None,
+    *,
+    max_iterations: int,
+    tolerance: float = 1e-4,
+) -> Fit:
+    """Solve one problem for each column.
+
+    Args:
+        features: ``(num_images, feature_size)`` float32 or float64.
+        targets: ``(num_images, num_problems)`` of 1 and -1.
+        penalties: ``(num_images, num_problems)``: cost times class weight; 0 leaves an image out.
+        start: weights to begin with, such as those of a smaller cost; None for zeros.
+        max_iterations: conjugate-gradient steps of a problem, in all.
+        tolerance: a problem is solved when its gradient's norm is below this share of the norm at zero.
+    """
+    data = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
+    targets, penalties = targets.to(data.dtype), penalties.to(data.dtype)
+    weights = data.new_zeros(data.shape[1], targets.shape[1]) if start is None else start.clone()
+    goal = tolerance * (data.T @ (2 * penalties * targets)).norm(dim=0)
+    left = torch.full((targets.shape[1],), max_iterations, device=data.device)
+    converged = torch.zeros_like(left, dtype=torch.bool)
+    pending = torch.arange(targets.shape[1], device=data.device)
+    while len(pending):
+        problem = _Problems(data, targets[:, pending], penalties[:, pending])
+        moved, norms, used = problem.newton_step(weights[:, pending], goal[pending], left[pending])
+        weights[:, pending] = moved
+        left[pending] -= used
+        converged[pending] = norms <= goal[pending]
+        pending = pending[~converged[pending] & (used > 0)]
+    return Fit(weights, converged)
+
+
+class _Problems:
+    """Some problems over the same data, of which the columns of all arguments are the solutions so far."""
+
+    def __init__(self, data: Tensor, targets: Tensor, penalties: Tensor) -> None:
+        self.data = data
+        self.targets = targets
+        self.penalties = penalties
+
+    def newton_step(self, weights: Tensor, goal: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step of at most ``left`` conjugate-gradient steps where the gradient exceeds ``goal``.
+
+        Returns:
+            new weights, the norms of the gradients before the step, and the conjugate-gradient steps used.
+        """
+        outputs = self.data @ weights
+        margins = self._margins(outputs)
+        gradient = weights - self.data.T @ (2 * self.penalties * self.targets * margins)
+        norms = gradient.norm(dim=0)
+        curvature = 2 * self.penalties * (margins > 0)
+        step, used = self._solve(curvature, gradient, torch.where(norms > goal, left, 0))
+        return self._line_search(weights, step, outputs, (gradient * step).sum(dim=0)), norms, used
+
+    def _solve(self, curvature: Tensor, gradient: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+        """Conjugate gradients on (1 + X^T curvature X) step = -gradient, from zero."""
+        step = torch.zeros_like(gradient)
+        residual = -gradient
+        direction = residual.clone()
+        square = (residual * residual).sum(dim=0)
+        enough = _STEP_PRECISION**2 * square
+        used = torch.zeros_like(left)
+        while bool((running := (used < left) & (square > enough)).any()):
+            product = direction + self.data.T @ (curvature * (self.data @ direction))
+            length = torch.where(running, square / (direction * product).sum(dim=0), 0)
+            step += length * direction
+            residual -= length * product
+            new_square = (residual * residual).sum(dim=0)
+            direction = residual + new_square / square.clamp(min=torch.finfo(square.dtype).tiny) * direction
+            square = new_square
+            used += running
+        return step, used
+
+    def _line_search(self, weights: Tensor, step: Tensor, outputs: Tensor, slope: Tensor) -> Tensor:
+        """The first of 1, 1/2, 1/4, ... of the step that lowers the loss as its slope promises."""
+        loss = self._loss(weights, outputs)
+        change = self.data @ step
+        share = torch.ones_like(loss)
+        for _ in range(_MAX_HALVINGS):
+            reached = self._loss(weights + share * step, outputs + share * change)
+            poor = reached > loss * (1 + _ROUNDING) + _ENOUGH * share * slope
+            if not bool(poor.any()):
+                break
+            share = torch.where(poor, share / 2, share)
+        return weights + share * step
+
+    def _margins(self, outputs: Tensor) -> Tensor:
+        return (1 - self.targets * outputs).clamp(min=0)
+
+    def _loss(self, weights: Tensor, outputs: Tensor) -> Tensor:
+        return (weights**2).sum(dim=0) / 2 + (self.penalties * self._margins(outputs) ** 2).sum(dim=0)

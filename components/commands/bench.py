@@ -1,0 +1,61 @@
+"""``virtex bench``: how fast this machine does the work, beside the paper's own recipe."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.atomic import write_json
+from components.bench.result import as_json, as_table, hardware
+from components.commands import run_command
+
+BENCHES = {
+    "data": "store to normalised batch",
+    "train": "training steps",
+    "decode": "beam search",
+    "svm": "the grid of VOC07 SVMs",
+    "lmdb": "building a store",
+    "pipeline": "what DVC and the flow add",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run benchmarks, one after the other; print a table and write JSON for each."""
+    options = _parser().parse_args(arguments)
+    for name in options.benches or BENCHES:
+        module = importlib.import_module(f"components.bench.{name}")
+        machine = hardware()
+        print(f"{name}: {BENCHES[name]}\n{_described(machine)}", flush=True)
+        rows = module.run(module.QUICK if options.quick else module.FULL, options.rounds)
+        path = options.output / f"{name}.json"
+        write_json(path, as_json(name, options.quick, machine, rows))
+        print(f"{as_table(rows)}\nEvery round: {path}\n", flush=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="virtex bench",
+        description="Measure speed beside the paper's recipe, both in turn in one run. "
+        + "; ".join(f"{name}: {what}" for name, what in BENCHES.items()),
+    )
+    parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], metavar="BENCH", help="none means all")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
+    parser.add_argument("--rounds", type=_positive, default=5, help="timed rounds of each side (default 5)")
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench"), help="folder of the JSON files")
+    return parser
+
+
+def _described(machine: dict[str, object]) -> str:
+    where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores, {machine['instructions']}"
+    return f"{where}; load {machine['load']}; commit {machine['commit']}; {machine['date']}"
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,36 @@
+import subprocess
+import sys
+
+import pytest
+
+from components.bench.timing import Comparison, Spread, Times, in_turn
+
+
+def test_spread_is_median_and_quartiles() -> None:
+    assert Spread.of([5.0, 1.0, 3.0, 2.0, 4.0]) == Spread(3.0, 2.0, 4.0)
+
+
+def test_sides_take_turns_and_warm_up_does_not_count() -> None:
+    calls: list[str] = []
+    times = in_turn((lambda: calls.append("a"), lambda: calls.append("b")), rounds=3, warm_up=1)
+    assert "".join(calls) == "ba" + "ab" + "ba" + "ab"
+    assert [len(side.wall) for side in times] == [3, 3]
+    assert [len(side.cpu) for side in times] == [3, 3]
+
+
+def test_processor_time_counts_children_and_not_waiting() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    idle = "import time; time.sleep(0.3)"
+    works = [lambda code=code: subprocess.run([sys.executable, "-c", code], check=True) for code in (burn, idle)]
+    busy, waiting = in_turn(works, rounds=1, warm_up=0)
+    assert busy.cpu[0] > 0.25
+    assert waiting.cpu[0] < waiting.wall[0]
+    assert busy.cpu[0] > waiting.cpu[0] + 0.1
+
+
+@pytest.mark.parametrize(("clock", "ratio", "rate"), [("wall", 4.0, 10.0), ("cpu", 2.0, 20.0)])
+def test_ratio_is_of_rounds_by_the_chosen_clock(clock, ratio: float, rate: float) -> None:
+    row = Comparison("x", 20, "images", clock, Times([4.0, 8.0], [1.0, 2.0]), Times([1.0, 2.0], [0.5, 1.0]))
+    assert row.ratio() == Spread(ratio, ratio, ratio)
+    row = Comparison("x", 20, "images", clock, Times([2.0], [1.0]), Times([1.0], [1.0]))
+    assert row.rate(row.baseline).median == rate
