@@ -9,6 +9,7 @@ from typing import NoReturn
 CHILD_COMMANDS: dict[str, str] = {
     "export": "write a backbone for torchvision, timm, detectron2, ONNX or Hugging Face",
     "zoo": "the published models, and checkpoints of other people",
+    "bench": "how fast this machine works, beside the paper's own recipe",
     "caption": "caption images with a pretrained model",
 }
 

@@ -6,7 +6,9 @@ from components.bench.timing import Comparison, Times
 
 def row(target: float | None) -> Comparison:
     times = Times([3.0, 3.0], [6.0, 6.0]), Times([1.0, 1.0], [2.0, 2.0])
-    return Comparison("search", 6, "images", "wall", *times, target=target, figures={"same captions": "2 of 2"})
+    return Comparison(
+        "search", 6, "images", "wall", *times, target=target, figures={"same captions": "2 of 2"}
+    )
 
 
 def test_table_has_both_sides_the_ratio_and_the_verdict() -> None:

@@ -6,7 +6,9 @@ from components.benchmarks.voc07_svm import SvmProtocol
 
 def test_both_sides_reach_the_same_map() -> None:
     (row,) = run(QUICK, rounds=1)
-    assert float(row.figures["mAP of ours"]) == pytest.approx(float(row.figures["mAP of the baseline"]), abs=2.0)
+    assert float(row.figures["mAP of ours"]) == pytest.approx(
+        float(row.figures["mAP of the baseline"]), abs=2.0
+    )
 
 
 def test_drawn_classes_can_be_learnt_but_not_perfectly() -> None:

@@ -21,7 +21,9 @@ def test_sides_take_turns_and_warm_up_does_not_count() -> None:
 def test_processor_time_counts_children_and_not_waiting() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     idle = "import time; time.sleep(0.3)"
-    works = [lambda code=code: subprocess.run([sys.executable, "-c", code], check=True) for code in (burn, idle)]
+    works = [
+        lambda code=code: subprocess.run([sys.executable, "-c", code], check=True) for code in (burn, idle)
+    ]
     busy, waiting = in_turn(works, rounds=1, warm_up=0)
     assert busy.cpu[0] > 0.25
     assert waiting.cpu[0] < waiting.wall[0]
