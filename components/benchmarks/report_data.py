@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ class Result:
         benchmark: which.
         figures: by backbone; without those that have no result.
         published: the paper's, or None.
-        problems: why a figure is absent, by backbone: "not run", or what is wrong with its file.
+        problems: why a figure is absent, by backbone: "not run", with the reason if there is one, or
+            what is wrong with its file.
     """
 
     benchmark: Benchmark
@@ -124,11 +125,19 @@ def _result(benchmark: Benchmark, published: PublishedModel, backbones: Sequence
             figures[backbone] = float(value)
         elif not (folder / "metrics.json").exists():
             problems[backbone] = "not run"
+        elif reason := _reason_not_run(metrics, benchmark.metric):
+            problems[backbone] = f"not run: {reason}"
         else:
-            problems[backbone] = metrics.get("not_run") or (
+            problems[backbone] = (
                 unreadable[0] if unreadable else f"{folder / 'metrics.json'} has no {benchmark.metric}"
             )
     return Result(benchmark, figures, published.figures.get(benchmark.key), problems)
+
+
+def _reason_not_run(metrics: Mapping[str, Any], metric: str) -> str | None:
+    """Why the whole benchmark, or one metric of it, was left out; None if nothing says so."""
+    reasons = metrics.get("not_run")
+    return reasons.get(metric) if isinstance(reasons, Mapping) else reasons
 
 
 def _read_metrics(folder: Path, missing: list[str]) -> dict[str, Any]:

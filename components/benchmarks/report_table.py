@@ -163,13 +163,13 @@ def figure_text(result: Result, backbone: str) -> str:
     if backbone in result.figures:
         return f"{result.figures[backbone]:.1f}"
     problem = result.problems.get(backbone)
-    return ABSENT if problem is None else "not run" if problem == "not run" else "failed"
+    return ABSENT if problem is None else "not run" if problem.startswith("not run") else "failed"
 
 
 def _legend(data: ReportData) -> str:
     remarks = [REMARKS[result.benchmark.key] for result in data.results if result.benchmark.key in REMARKS]
     problems = [
-        f"{result.benchmark.title} of {backbone}: {problem}."
+        f"{result.benchmark.title} ({result.benchmark.metric_title}) of {backbone}: {problem}."
         for result in data.results
         for backbone, problem in result.problems.items()
         if problem != "not run"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from components import machine, paths
 from components.captioning.caption_files import CaptionedFile, Writer, caption_files
@@ -23,11 +24,16 @@ BEAM_SIZE, TOP_P = 5, 0.9  # of the paper's public code
 DESCRIPTION = "Caption images with a pretrained model."
 EPILOG = """
 examples:
-  virtex caption photo.jpg                        the likeliest caption, by beam search
-  virtex caption holidays/ --json > captions.json   a folder and all below it, as JSON
-  virtex caption photo.jpg --nucleus --num-captions 5 --seed 3   five random captions
-  virtex caption photo.jpg --attention looks/     also a picture of where each word looked
-  virtex caption photo.jpg --checkpoint bicaptioning_R_50_L1_H2048.pth --tokenizer coco_10k.model
+  the likeliest caption, by beam search
+    virtex caption photo.jpg
+  a folder and all below it, as JSON
+    virtex caption holidays/ --json > captions.json
+  five random captions
+    virtex caption photo.jpg --nucleus --num-captions 5 --seed 3
+  a picture of where each word looked
+    virtex caption photo.jpg --attention looks/
+  a checkpoint of the original authors, whose tokenizer is a file of its own
+    virtex caption photo.jpg --checkpoint bicaptioning_R_50_L1_H2048.pth --tokenizer coco_10k.model
 
 Images are cut to the centre square the model was trained on. Files that are no image are skipped with
 a message. Exit status: 0 all captioned, 1 some skipped, 2 nothing could be done, 130 stopped.
@@ -41,14 +47,16 @@ def main() -> int:
     files = find_photographs(options.images)
     captioner = _captioner(options)
     results: list[CaptionedFile] = []
-    for result in caption_files(
+    found = caption_files(
         captioner,
         files,
         _writer(captioner, options),
         batch_size=options.batch_size,
         num_threads=machine.num_cpus(),
         attention_dir=options.attention,
-    ):
+    )
+    quiet = None if options.json else True  # JSON comes at the end; None: only a terminal is shown progress
+    for result in tqdm(found, total=len(files), unit="image", disable=quiet):
         if result.error is not None:
             print(f"virtex: skipped {result.path}: {result.error}", file=sys.stderr, flush=True)
         elif not options.json:

@@ -1,7 +1,8 @@
 """Encoded images to pixels and back; the only file that knows an image library.
 
-Pixels are uint8 RGB arrays of shape (height, width, 3). An EXIF orientation is not applied: the
-boxes, labels and published figures of COCO and VOC refer to the pixels as stored.
+Pixels are uint8 RGB arrays of shape (height, width, 3). An EXIF orientation is not applied
+but by `decode_upright`: the boxes, labels and published figures of COCO and VOC refer to the pixels as
+stored.
 
 JPEG goes through simplejpeg (libjpeg-turbo; on one core faster than OpenCV, torchvision and Pillow)
 and everything it refuses, CMYK among it, through Pillow. Resizing is OpenCV's: area averaging when

@@ -134,9 +134,18 @@ def test_broken_results_are_named_and_do_not_stop_it(run: StageRun) -> None:
     assert ["VOC07 linear SVMs", "mAP", "61.1", "failed", "–", "88.7"] in rows_of(text)
     flat = " ".join(text.split())
     assert "outputs/voc07/random/metrics.json cannot be read" in flat
-    assert "Captioning of virtex: it writes no captions." in flat
+    assert "Captioning (CIDEr-D) of virtex: not run: it writes no captions." in flat
     assert "outputs/pretrain/val.csv cannot be read" in flat
     assert len(report["missing"]) == 2
+
+
+def test_a_metric_that_was_left_out_says_why(run: StageRun) -> None:
+    scores = {"CIDEr-D": 12.0, "images": 3, "not_run": {"SPICE": "CoreNLP is not installed"}}
+    write_json(paths.stage_dir("caption") / "metrics.json", scores)
+    text, _, _ = make_report(run)
+    assert ["Captioning", "CIDEr-D", "12.0", "–", "–", "94.0"] in rows_of(text)
+    assert ["Captioning", "SPICE", "not run", "–", "–", "18.5"] in rows_of(text)
+    assert "Captioning (SPICE) of virtex: not run: CoreNLP is not installed." in " ".join(text.split())
 
 
 def test_a_result_of_a_later_benchmark_takes_its_row(run: StageRun) -> None:
