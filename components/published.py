@@ -153,10 +153,13 @@ MODELS = (
 
 
 def published_model(setup: Setup) -> PublishedModel:
-    """The published model of the same architecture and task, or else the best one."""
+    """The published model of the same architecture and task, or else the best one of the task."""
 
     def architecture(of: Setup) -> tuple[object, ...]:
         head = (of.hidden_size, of.num_layers) if of.objective in TRANSFORMER_OBJECTIVES else ()
         return (of.objective, of.backbone, *head)
 
-    return next((model for model in MODELS if architecture(model.setup) == architecture(setup)), BEST_MODEL)
+    same_task = [model for model in MODELS if model.setup.objective == setup.objective]
+    return next(
+        (model for model in same_task if architecture(model.setup) == architecture(setup)), same_task[0]
+    )

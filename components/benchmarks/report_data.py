@@ -9,7 +9,14 @@ from typing import Any
 
 from components import paths
 from components.params import PRETRAINED
-from components.published import BENCHMARKS, Benchmark, PublishedModel, Setup, published_model
+from components.published import (
+    BENCHMARKS,
+    TRANSFORMER_OBJECTIVES,
+    Benchmark,
+    PublishedModel,
+    Setup,
+    published_model,
+)
 
 PAIR = (PRETRAINED, "random")  # pretraining is worth their difference
 
@@ -79,11 +86,15 @@ class ReportData:
         """The result of one benchmark by its key, such as ``voc07.mAP``."""
         return next(result for result in self.results if result.benchmark.key == key)
 
-    def differences(self) -> list[tuple[str, Any, Any]]:
-        """What of the set-up differs from the published model's: (name, this run's, the paper's)."""
-        names = Setup.__dataclass_fields__
-        pairs = [(name, getattr(self.setup, name), getattr(self.published.setup, name)) for name in names]
-        return [(name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]
+    def compared(self) -> list[tuple[str, Any, Any]]:
+        """The set-up beside the published model's: (name, this run's, the paper's)."""
+        head = () if self.setup.objective in TRANSFORMER_OBJECTIVES else ("hidden_size", "num_layers")
+        names = [name for name in Setup.__dataclass_fields__ if name not in head]
+        return [(name, getattr(self.setup, name), getattr(self.published.setup, name)) for name in names]
+
+    def differences(self) -> list[str]:
+        """Names of what differs."""
+        return [name for name, ours, theirs in self.compared() if ours != theirs]
 
 
 def gather(setup: Setup, backbones: Sequence[str]) -> ReportData:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure, SubFigure
 from components.atomic import writing
 from components.benchmarks.report_data import PAIR, ReportData, Result
 from components.benchmarks.report_table import ABSENT, backbone_title, duration, figure_text
+from components.benchmarks.report_tasks import LOSS_TITLES, taught_by
 from components.params import PRETRAINED
 
 INCHES_WIDE = 14.0
@@ -54,7 +55,14 @@ def draw_report(path: Path, data: ReportData) -> None:
 def _draw_head(figure: SubFigure, data: ReportData) -> None:
     figure.set_facecolor(PAGE)
     setup = data.setup
-    figure.text(0.04, 0.83, "What this run learned from captions", size=26, weight="bold", va="center")
+    figure.text(
+        0.04,
+        0.83,
+        f"What this run learned from {taught_by(setup.objective)}",
+        size=26,
+        weight="bold",
+        va="center",
+    )
     figure.text(
         0.04,
         0.66,
@@ -80,18 +88,20 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     gain = "" if voc07.difference is None else f"{voc07.difference:+.1f} on random"
     seconds, rate = data.pretraining.get("seconds"), data.pretraining.get("images_per_second")
     clock = "hours, minutes and seconds" if (seconds or 0) >= 3600 else "minutes and seconds"
-    images = data.captioning.get("images")
+    images, perplexity = data.captioning.get("images"), data.pretraining.get("perplexity")
+    by_image = perplexity is None and bool(data.pretraining)
+    no_captions = "this task writes none" if "not_run" in data.captioning else ""
     return [
         (_number(voc07.figures.get(PRETRAINED)), "VOC07 mAP", gain),
         (
             _number(caption.figures.get(PRETRAINED)),
             "CIDEr-D",
-            f"{images:,} images" if isinstance(images, int) else "",
+            no_captions or (f"{images:,} images" if isinstance(images, int) else ""),
         ),
         (
             _number(data.pretraining.get("val_loss"), 2),
             "validation loss",
-            f"perplexity {_number(data.pretraining.get('perplexity'))}",
+            "nats an image" if by_image else f"perplexity {_number(perplexity)}",
         ),
         (
             _number(data.pretraining.get("images_seen"), 0),
@@ -113,7 +123,7 @@ def _number(value: float | None, decimals: int = 1) -> str:
 
 
 def _draw_losses(axes: Axes, data: ReportData) -> None:
-    _begin(axes, "Loss")
+    _begin(axes, LOSS_TITLES.get(data.setup.objective, "Loss"))
     curves = (
         (data.train_loss, "training", RANDOM, 1.6, ""),
         (data.val_loss, "validation", VIRTEX, 2.4, "o"),

@@ -6,15 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 from components.benchmarks.report_data import PAIR, ReportData, Result
+from components.benchmarks.report_tasks import loss_parts, taught_by
 from components.params import PRETRAINED
-from components.published import REMARKS, SOURCE, Setup
+from components.published import REMARKS, SOURCE
 
 WIDTH = 80
 ABSENT = "–"
 BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
 SETUP_TITLES = {
     "captions": "Captioned datasets",
-    "captioned_images": "Images to pretrain on",
+    "captioned_images": "Training images",
     "captions_per_image": "Captions an image",
     "backbone": "Backbone",
     "objective": "Pretraining task",
@@ -36,7 +37,7 @@ def markdown(data: ReportData) -> str:
         _wrap(comparability(data)),
         "## Set-up",
         _setup_table(data),
-        "## Pretraining",
+        f"## Pretraining: {data.setup.objective}",
         _pretraining_table(data.pretraining),
         "## VOC07 average precision by class",
         _class_table(data),
@@ -56,14 +57,14 @@ def headline(data: ReportData) -> str:
     ours, random = (voc07.figures[name] for name in PAIR)
     verdict = "beats" if voc07.difference > 0 else "does not beat"
     return (
-        f"The backbone pretrained on captions {verdict} the random one on VOC07: "
+        f"The backbone pretrained on {taught_by(data.setup.objective)} {verdict} the random one on VOC07: "
         f"{ours:.1f} against {random:.1f} mAP ({voc07.difference:+.1f}).{captions}"
     )
 
 
 def comparability(data: ReportData) -> str:
     """Whether the figures may be held against the paper's."""
-    differences = [_within(SETUP_TITLES[name]) for name, _, _ in data.differences()]
+    differences = [_within(SETUP_TITLES[name]) for name in data.differences()]
     if not differences:
         return f"This run has the set-up of the paper's {data.published.name}."
     return (
@@ -111,10 +112,7 @@ def report_json(data: ReportData) -> dict[str, Any]:
         ],
         "published": {"source": SOURCE, "model": data.published.name},
         "comparable": not data.differences(),
-        "setup": {
-            name: {"this_run": getattr(data.setup, name), "published": getattr(data.published.setup, name)}
-            for name in Setup.__dataclass_fields__
-        },
+        "setup": {name: {"this_run": ours, "published": theirs} for name, ours, theirs in data.compared()},
         "pretraining": data.pretraining,
         "captioning": data.captioning,
         "voc07_class_ap": data.class_aps,
@@ -191,15 +189,9 @@ def _others(backbones: Sequence[str]) -> str:
 
 
 def _setup_table(data: ReportData) -> str:
-    different = {name for name, _, _ in data.differences()}
     rows = [
-        [
-            title,
-            _plain(getattr(data.setup, name)),
-            _plain(getattr(data.published.setup, name)),
-            "differs" if name in different else "",
-        ]
-        for name, title in SETUP_TITLES.items()
+        [SETUP_TITLES[name], _plain(ours), _plain(theirs), "differs" if ours != theirs else ""]
+        for name, ours, theirs in data.compared()
     ]
     return table(["", "This run", "Paper", ""], rows)
 
@@ -218,6 +210,7 @@ def _pretraining_table(metrics: dict[str, Any]) -> str:
         )
         if isinstance(metrics.get(key), int | float)
     ]
+    rows[2:2] = [[title, f"{value:.3f}"] for title, value in loss_parts(metrics).items()]
     return table(["", "Value"], rows) if rows else "Not run."
 
 
@@ -241,7 +234,9 @@ def _class_table(data: ReportData) -> str:
 def _plain(value: Any) -> str:
     if value is None:
         return "unknown"
-    return f"{value:,}" if isinstance(value, int) else textwrap.shorten(str(value), 24, placeholder=" …")
+    if isinstance(value, int):
+        return f"{value:,}"
+    return textwrap.shorten(str(value).replace("_classification", " classif."), 24, placeholder=" …")
 
 
 def _within(title: str) -> str:

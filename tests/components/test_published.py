@@ -27,5 +27,7 @@ def test_head_sizes_do_not_matter_without_a_transformer() -> None:
     assert published_model(setup).figures["voc07.mAP"] == 88.8
 
 
-def test_an_unpublished_architecture_is_held_against_the_best_model() -> None:
+def test_an_unpublished_architecture_is_held_against_the_best_of_its_task() -> None:
     assert published_model(replace(BEST_MODEL.setup, backbone="resnet18")) is BEST_MODEL
+    setup = replace(BEST_MODEL.setup, backbone="resnet18", objective="masked_lm")
+    assert published_model(setup).name == "masked_lm, resnet50, L1 H2048"

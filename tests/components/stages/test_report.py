@@ -46,8 +46,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
     return StageRun("report", None, paths.REPORT_DIR, None)
 
 
-def make_report(run: StageRun, *others: str) -> tuple[str, dict[str, Any], dict[str, float]]:
+def make_report(
+    run: StageRun, *others: str, objective: params.Objective | None = None
+) -> tuple[str, dict[str, Any], dict[str, float]]:
     sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS[1:]]
+    if objective is not None:
+        sections[stage.SECTIONS.index(params.Objective) - 1] = objective
     stage.main(run, params.Benchmarks(backbones=["virtex", "random", *others]), *sections)
     text = (run.output_dir / "report.md").read_text(encoding="utf-8")
     with Image.open(run.output_dir / "report.png") as picture:
@@ -82,6 +86,47 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     assert report["voc07_class_ap"]["virtex"]["cube"] == 81.0
     assert report["results"][0]["difference"] == pytest.approx(14.5833, abs=1e-3)
     assert capsys.readouterr().out == "report: outputs/report/report.md\n"
+
+
+TASKS = {
+    "captioning": ({"captioning_forward": 2.75}, "captions", True),
+    "masked_lm": ({"masked_lm": 2.75}, "captions", True),
+    "token_classification": ({"classification": 2.75}, "captions", False),
+    "multilabel_classification": ({"classification": 2.75}, "object labels", False),
+}
+
+
+@pytest.mark.parametrize("objective", TASKS)
+def test_every_task_is_reported_in_its_own_words(run: StageRun, objective: str) -> None:
+    write_results()
+    parts, taught_by, has_transformer = TASKS[objective]
+    path = paths.stage_dir("pretrain") / "metrics.json"
+    metrics = json.loads(path.read_text()) | {"val": parts}
+    if not has_transformer:
+        del metrics["perplexity"]
+    write_json(path, metrics)
+    if objective != "captioning":
+        write_json(paths.stage_dir("caption") / "metrics.json", {"images": 0, "not_run": "none written"})
+    text, report, _ = make_report(run, objective=params.Objective(name=objective))
+    flat = " ".join(text.split())
+    assert f"pretrained on {taught_by} beats the random one" in flat
+    assert f"## Pretraining: {objective}" in text
+    assert "Validation, " not in text
+    assert ("Validation perplexity" in text) == has_transformer
+    assert ("hidden_size" in report["setup"]) == ("Width of the textual head" in text) == has_transformer
+    shown = objective.replace("_classification", " classif.")
+    assert ["Pretraining task", shown, shown, ""] in rows_of(text)
+    assert report["published"]["model"].startswith(f"{objective}, resnet50")
+
+
+def test_both_directions_are_listed(run: StageRun) -> None:
+    write_results()
+    path = paths.stage_dir("pretrain") / "metrics.json"
+    parts = {"captioning_forward": 1.5, "captioning_backward": 1.25}
+    write_json(path, json.loads(path.read_text()) | {"val": parts})
+    text, _, _ = make_report(run)
+    assert ["Validation, captioning forward", "1.500"] in rows_of(text)
+    assert ["Validation, captioning backward", "1.250"] in rows_of(text)
 
 
 def test_more_backbones_have_columns_of_their_own(run: StageRun) -> None:
