@@ -43,7 +43,9 @@ def draw_report(path: Path, data: ReportData) -> None:
         parts = figure.add_gridspec(2, 1, height_ratios=[2.9, body])
         head, rest = figure.add_subfigure(parts[0]), figure.add_subfigure(parts[1])
         _draw_head(head, data)
-        grid = rest.add_gridspec(2, 2, width_ratios=[1.05, 1], **MARGINS)
+        legend_rows = (len(data.backbones) + 1) // 2
+        margins = MARGINS | {"bottom": MARGINS["bottom"] + 0.028 * (legend_rows - 1)}
+        grid = rest.add_gridspec(2, 2, width_ratios=[1.05, 1], **margins)
         _draw_losses(rest.add_subplot(grid[0, 0]), data)
         _draw_results(rest.add_subplot(grid[1, 0]), data)
         _draw_classes(rest.add_subplot(grid[:, 1]), data)
@@ -164,6 +166,7 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
     _begin(axes, "Benchmarks, percent")
     axes.set_axis_off()
     results, colours = data.results, _colours(data.backbones)
+    many = len(data.backbones) > len(PAIR)  # then names lean, and "not run" stands once in a row
     titles = [
         *((backbone_title(name), colours[name]) for name in data.backbones),
         ("Gain", INK),
@@ -171,9 +174,13 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
     ]
     columns = [1.0 - 0.405 * place / (len(titles) - 1) for place in reversed(range(len(titles)))]
     for left, (name, colour) in zip(columns, titles, strict=True):
-        axes.text(
-            left, 1.0, name, ha="right", va="top", color=colour, weight="bold", transform=axes.transAxes
+        place: dict[str, Any] = (
+            {"ha": "left", "va": "bottom", "rotation": 40, "rotation_mode": "anchor", "size": 11}
+            if many
+            else {"ha": "right", "va": "top"}
         )
+        height, shift = (0.94, -0.04) if many else (1.0, 0.0)
+        axes.text(left + shift, height, name, color=colour, weight="bold", transform=axes.transAxes, **place)
     step = 0.92 / len(results)
     for row, result in enumerate(results):
         top = 0.86 - row * step
@@ -205,6 +212,8 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
 def _cells(result: Result, backbones: Sequence[str]) -> list[str]:
     figures = [figure_text(result, name) for name in backbones]
     gain = ABSENT if result.difference is None else f"{result.difference:+.1f}"
+    if len(backbones) > len(PAIR) and not result.figures:
+        figures[1:] = [ABSENT] * (len(figures) - 1)
     return [*figures, gain, _number(result.published)]
 
 
@@ -238,7 +247,7 @@ def _draw_classes(axes: Axes, data: ReportData) -> None:
     axes.tick_params(axis="y", length=0)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
-        handles[::-1], labels[::-1], frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=3
+        handles[::-1], labels[::-1], frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=2
     )
 
 

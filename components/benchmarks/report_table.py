@@ -185,7 +185,7 @@ def _legend(data: ReportData) -> str:
 
 def _others(backbones: Sequence[str]) -> str:
     others = [backbone_title(name) for name in backbones if name not in PAIR]
-    return f" baseline.sources in params.yaml says what {_listed(others)} is." if others else ""
+    return f" Where {_listed(others)} came from: see baseline.sources in params.yaml." if others else ""
 
 
 def _setup_table(data: ReportData) -> str:

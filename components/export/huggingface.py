@@ -1,5 +1,6 @@
 """A folder as the Hugging Face hub has it: config.json, model.safetensors, and README.md, the model card."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def export_huggingface(cnn: nn.Module, metadata: Mapping[str, str], path: Path) 
     with writing(path) as temporary:
         temporary.mkdir()
         timm.models.save_for_hf(model, str(temporary), safe_serialization=True)
+        shutil.copymode(temporary / "config.json", temporary / "model.safetensors")  # timm leaves it private
         write_text(temporary / "README.md", model_card(metadata, path.name))
         loaded = timm.create_model(f"local-dir:{temporary.resolve()}", pretrained=True).eval()
         with torch.inference_mode():

@@ -18,7 +18,7 @@ tags: [virtex, resnet, {architecture}]
 # {title}
 
 A torchvision `{architecture}` without its classifier: images `(batch, 3, height, width)` to features
-`(batch, {feature_size})`. {origin}
+`(batch, {feature_size})`.{origin}
 
 ```python
 import timm
@@ -56,12 +56,12 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
         title: name of the model.
     """
     name = metadata.get("source", "")
-    origin = f"Its weights: {metadata['weights']}." if "weights" in metadata else ""
+    origin = f" Its weights: {metadata['weights']}." if "weights" in metadata else ""
     return CARD.format(
         architecture=metadata["architecture"],
         feature_size=metadata["feature_size"],
         title=title,
-        origin=origin or ("Its weights are random." if name == "random" else ""),
+        origin=origin or (" Its weights are random." if name == "random" else ""),
         pretraining=_pretraining(metadata) if name == PRETRAINED else NOT_STATED,
         figures=_figures(name),
         source=SOURCE,

@@ -16,6 +16,7 @@ def test_timm_loads_the_folder_and_prepares_images_as_we_do(resnet18, metadata, 
     export_huggingface(resnet18, metadata, path)
     assert {file.name for file in path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     assert list(path.parent.iterdir()) == [path]
+    assert len({file.stat().st_mode for file in path.iterdir()}) == 1
 
     model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
     images = torch.randn(2, 3, 96, 64)

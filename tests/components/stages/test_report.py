@@ -136,7 +136,7 @@ def test_more_backbones_have_columns_of_their_own(run: StageRun) -> None:
     assert header in rows_of(text)
     assert ["VOC07 linear SVMs", "mAP", "61.1", "46.5", "70.0", "80.0", "+14.6", "88.7"] in rows_of(text)
     assert ["cone", "40.0", "44.0", "70.0", "80.0", "-4.0"] in rows_of(text)
-    assert "baseline.sources in params.yaml says what ImageNet and authors is" in " ".join(text.split())
+    assert "Where ImageNet and authors came from: see baseline.sources" in " ".join(text.split())
     assert report["results"][0]["figures"]["authors"] == 80.0
     assert figures["imagenet_mAP"] == 70.0
 
