@@ -40,6 +40,7 @@ BENCHMARKS = (
     Benchmark("caption", "Captioning", "CIDEr-D", "CIDEr-D", compares_backbones=False),
     Benchmark("caption", "Captioning", "SPICE", "SPICE", compares_backbones=False),
     Benchmark("imagenet_linear", "ImageNet linear", "top1", "top-1"),
+    Benchmark("imagenet_linear", "ImageNet linear", "best_top1", "top-1, best LR"),
     Benchmark("inaturalist", "iNaturalist 2018", "top1", "top-1"),
     Benchmark("coco_segmentation", "COCO detection", "box_AP", "box AP"),
     Benchmark("coco_segmentation", "COCO segmentation", "mask_AP", "mask AP"),
@@ -88,7 +89,10 @@ class PublishedModel:
 
 # What a reader must know about a figure, by `Benchmark.key`.
 REMARKS = MappingProxyType(
-    {"caption.CIDEr-D": "The paper's CIDEr is that of its ResNet-101 model on COCO val2017."}
+    {
+        "caption.CIDEr-D": "The paper's CIDEr is that of its ResNet-101 model on COCO val2017.",
+        "imagenet_linear.best_top1": "Best LR is the best learning rate of several; the paper uses one.",
+    }
 )
 CAPTIONED_IMAGES = 118_287  # of COCO train2017: all
 LABELLED_IMAGES = 117_266  # of COCO train2017 that show an object of its 80 categories; others are dropped

@@ -1,7 +1,6 @@
 """The files in which VOC07 results are kept: figures, tables that DVC plots, a picture."""
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.atomic import writing
+from components.benchmarks.tables import write_csv
 from components.benchmarks.voc07_svm import ClassResult, mean_ap_percent
 
 BAR_INCHES = 0.3
@@ -32,7 +32,7 @@ def write_ap_table(path: Path, results: Sequence[ClassResult]) -> None:
         (r.name, f"{100.0 * r.ap:.4f}", r.cost, r.num_positives, r.num_test_positives, r.num_test_images)
         for r in results
     )
-    _write_csv(path, header, rows)
+    write_csv(path, header, rows)
 
 
 def write_curves(path: Path, results: Sequence[ClassResult]) -> None:
@@ -42,7 +42,7 @@ def write_curves(path: Path, results: Sequence[ClassResult]) -> None:
         for result in results
         for recall, precision in zip(result.recall, result.precision, strict=True)
     )
-    _write_csv(path, ("class", "recall", "precision"), rows)
+    write_csv(path, ("class", "recall", "precision"), rows)
 
 
 def draw_aps(path: Path, results: Sequence[ClassResult], title: str) -> None:
@@ -64,10 +64,3 @@ def draw_aps(path: Path, results: Sequence[ClassResult], title: str) -> None:
     figure.legend(loc="outside lower right", frameon=False)
     with writing(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with writing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)

@@ -1,5 +1,7 @@
 """params.yaml, the whole configuration, as typed and checked sections."""
 
+from components.params.base import Section
+from components.params.classification import Classification, ImagenetLinear, Inaturalist
 from components.params.overlaying import Change, overlay
 from components.params.presets import list_presets, matching_presets, read_preset
 from components.params.reading import check_params, read_section
@@ -19,7 +21,6 @@ from components.params.sections import (
     Optimizer,
     Pretrain,
     Schedule,
-    Section,
     Subset,
     TextualHead,
     Tokenize,
@@ -35,9 +36,12 @@ __all__ = [
     "Benchmarks",
     "Caption",
     "Change",
+    "Classification",
     "Download",
     "DrawnWorld",
     "Folders",
+    "ImagenetLinear",
+    "Inaturalist",
     "Lmdb",
     "Objective",
     "Optimizer",

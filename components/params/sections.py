@@ -7,18 +7,21 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[int, Field(ge=0)]
+from components.params.base import (
+    Fraction,
+    NonNegative,
+    Positive,
+    Section,
+    area_share,
+    as_pair,
+    check_crop,
+    ordered_pair,
+)
+from components.params.classification import ImagenetLinear, Inaturalist
+
 PRETRAINED = "virtex"  # the backbone that this run pretrains, among those that benchmarks compare
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, strict types, finite numbers, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DrawnWorld(Section):
@@ -100,24 +103,10 @@ class Augmentation(Section):
     saturation: Annotated[float, Field(ge=0.0)]
     hue: Annotated[float, Field(ge=0.0, le=0.5)]
 
-    @field_validator("crop_scale", "crop_ratio", mode="before")
-    @classmethod
-    def _pair(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
+    _pair = field_validator("crop_scale", "crop_ratio", mode="before")(as_pair)
+    _share = field_validator("crop_scale")(area_share)
 
-    @field_validator("crop_scale", "crop_ratio")
-    @classmethod
-    def _ordered(cls, pair: tuple[float, float]) -> tuple[float, float]:
-        if not 0.0 < pair[0] <= pair[1]:
-            raise ValueError(f"expected [smallest, largest] with 0 < smallest <= largest, got {list(pair)}")
-        return pair
-
-    @field_validator("crop_scale")
-    @classmethod
-    def _share(cls, pair: tuple[float, float]) -> tuple[float, float]:
-        if pair[1] > 1.0:
-            raise ValueError(f"a share of the image's area is at most 1, got {list(pair)}")
-        return pair
+    _ordered = field_validator("crop_ratio")(ordered_pair)
 
 
 class Backbone(Section):
@@ -273,8 +262,7 @@ class Voc07(Section):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Voc07":
-        if self.crop_size > self.image_size:
-            raise ValueError(f"crop_size {self.crop_size} is larger than image_size {self.image_size}")
+        check_crop(self.image_size, self.crop_size)
         return self
 
 
@@ -303,6 +291,8 @@ SECTIONS: dict[str, type[Section]] = {
     "baseline": Baseline,
     "benchmarks": Benchmarks,
     "voc07": Voc07,
+    "imagenet_linear": ImagenetLinear,
+    "inaturalist": Inaturalist,
     "caption": Caption,
 }
 DEFAULT_PATH = Path("params.yaml")

@@ -7,6 +7,14 @@ from components.errors import InputError
 from components.training.checkpoints import CheckpointFolder
 
 
+class Diverged(InputError):
+    """Training met a loss or gradient that is not finite; says what to do when pretraining."""
+
+    def __init__(self, iteration: int, message: str) -> None:
+        super().__init__(message)
+        self.iteration = iteration
+
+
 class DivergenceCheck:
     """Remembers on the device the first iteration whose loss or gradient was not finite.
 
@@ -31,16 +39,17 @@ class DivergenceCheck:
         """Wait for the device and see.
 
         Raises:
-            InputError: if an iteration was not finite.
+            Diverged: if an iteration was not finite.
         """
         iteration = int(self._first_bad)
         if iteration == 0:
             return
         newest = checkpoints.paths()
         kept = f"The last good checkpoint is {newest[-1]}" if newest else "There is no checkpoint before it"
-        raise InputError(
+        raise Diverged(
+            iteration,
             f"iteration {iteration}: the loss or its gradient is not finite: training has diverged. {kept}. "
             "Lower optimizer.backbone_lr or optimizer.head_lr, lengthen schedule.warmup_iterations, or "
             "choose pretrain.precision: fp32 or bf16. A changed configuration starts from the beginning; "
-            "an unchanged one goes on from the checkpoint and will most likely diverge again."
+            "an unchanged one goes on from the checkpoint and will most likely diverge again.",
         )

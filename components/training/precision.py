@@ -7,17 +7,17 @@ from components.errors import InputError
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def check_precision(device: torch.device, precision: str) -> None:
-    """Refuse what the device cannot do.
+def check_precision(device: torch.device, precision: str, key: str = "pretrain.precision") -> None:
+    """Refuse what the device cannot do; ``key`` is where params.yaml says the precision.
 
     Raises:
         InputError: for fp16 without a GPU, and for bf16 on a GPU that lacks it.
     """
     if precision == "fp16" and device.type != "cuda":
-        raise InputError(f"pretrain.precision: fp16 needs a GPU, this runs on {device}; choose fp32 or bf16")
+        raise InputError(f"{key}: fp16 needs a GPU, this runs on {device}; choose fp32 or bf16")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
-        raise InputError(f"pretrain.precision: {name} has no bf16; choose fp16 or fp32")
+        raise InputError(f"{key}: {name} has no bf16; choose fp16 or fp32")
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

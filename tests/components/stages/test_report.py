@@ -193,8 +193,15 @@ def test_a_metric_that_was_left_out_says_why(run: StageRun) -> None:
     assert "Captioning (SPICE) of virtex: not run: CoreNLP is not installed." in " ".join(text.split())
 
 
-def test_a_result_of_a_later_benchmark_takes_its_row(run: StageRun) -> None:
+def test_results_of_later_benchmarks_take_their_rows(run: StageRun) -> None:
     for backbone, value in (("virtex", 20.0), ("random", 5.0)):
-        write_json(paths.stage_dir("imagenet_linear", backbone) / "metrics.json", {"top1": value})
+        figures = {"top1": value, "best_top1": value + 2}
+        write_json(paths.stage_dir("imagenet_linear", backbone) / "metrics.json", figures)
+        reason = {"not_run": "this run has no `inaturalist` data"}
+        write_json(paths.stage_dir("inaturalist", backbone) / "metrics.json", reason)
     text, _, _ = make_report(run)
     assert ["ImageNet linear", "top-1", "20.0", "5.0", "+15.0", "53.8"] in rows_of(text)
+    assert ["ImageNet linear", "top-1, best LR", "22.0", "7.0", "+15.0", "–"] in rows_of(text)
+    assert ["iNaturalist 2018", "top-1", "not run", "not run", "–", "–"] in rows_of(text)
+    flat = " ".join(text.split())
+    assert flat.count("iNaturalist 2018 (top-1) of random: not run: this run has no `inaturalist` data.") == 1

@@ -1,0 +1,143 @@
+"""Image classification with linear heads on a backbone, as an objective of the training loop."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.objectives.interface import Objective, ObjectiveOutput
+
+INITIAL_DEVIATION = 0.01  # of the heads' weights, whose biases start at 0 (paper, section 4.1)
+TOP = 5
+
+
+class ParallelLinearHeads(nn.Module):
+    """Linear classifiers side by side, all from the same initial weights, in one matrix product.
+
+    They compute in the type of their weights, float32, under autocast too.
+
+    Shape:
+        features ``(batch, feature_size)`` -> logits ``(num_heads, batch, num_classes)``
+    """
+
+    def __init__(self, num_heads: int, feature_size: int, num_classes: int) -> None:
+        super().__init__()
+        weight = torch.randn(num_classes, feature_size) * INITIAL_DEVIATION
+        self.weight = nn.Parameter(weight.repeat(num_heads, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(num_heads, num_classes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of every head; see the class for shapes."""
+        num_heads, num_classes = self.bias.shape
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.weight.dtype)
+            logits = F.linear(features, self.weight.flatten(0, 1), self.bias.flatten())
+        return logits.unflatten(1, (num_heads, num_classes)).transpose(0, 1)
+
+
+class ClassificationObjective(Objective):
+    """Cross entropy of one or several linear heads that share a backbone.
+
+    A head's learning rate is the optimizer's times its rate factor. That is done by scaling the head's
+    gradient, which for SGD with momentum and without weight decay is the same thing; heads do not
+    influence each other, as long as the backbone is frozen.
+
+    Batch keys: ``label`` ``(batch,)`` int64, and ``image`` ``(batch, 3, height, width)`` or, instead of
+    it, ``features`` ``(batch, feature_size)`` of this very backbone.
+
+    Args:
+        visual: maps images to pooled features ``(batch, feature_size)``.
+        heads: on these features.
+        names: of the heads, which end the names of their figures; the empty name adds nothing.
+        rate_factors: learning rate of each head, as a multiple of the optimizer's; the first one is 1.
+        frozen: keep the backbone as it is, its BatchNorm in eval mode.
+
+    Raises:
+        ValueError: for several heads on a backbone that is trained.
+    """
+
+    def __init__(
+        self,
+        visual: nn.Module,
+        heads: ParallelLinearHeads,
+        *,
+        names: Sequence[str] = ("",),
+        rate_factors: Sequence[float] = (1.0,),
+        frozen: bool,
+    ) -> None:
+        super().__init__()
+        if len(rate_factors) > 1 and not frozen:
+            raise ValueError("several heads would pull a backbone that is trained in several directions")
+        self.visual = visual.requires_grad_(not frozen)
+        self.heads = heads
+        self.names = tuple(names)
+        self.frozen = frozen
+        self.register_buffer("rate_factors", torch.tensor(rate_factors))
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "ClassificationObjective":
+        """Training mode, which a frozen backbone does not follow."""
+        super().train(mode)
+        if self.frozen:
+            self.visual.eval()
+        return self
+
+    def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
+        """Loss of a batch.
+
+        The loss has the value of the first head's and the gradients of all heads'. The parts are
+        ``top1`` and ``top5`` in percent and, of several heads, ``loss``, each with the head's name at
+        its end; ``num_tokens`` counts images.
+        """
+        labels = batch["label"]
+        logits = self.logits(batch)
+        losses = cross_entropies(logits, labels)
+        weighted = (self.get_buffer("rate_factors") * losses).sum()
+        loss = weighted + (losses[0] - weighted).detach()
+        figures = {f"top{k}": hits for k, hits in zip((1, TOP), _hits(logits, labels), strict=True)}
+        if len(self.names) > 1:
+            figures["loss"] = losses.detach()
+        parts = {
+            figure + name: values[head]
+            for head, name in enumerate(self.names)
+            for figure, values in figures.items()
+        }
+        return ObjectiveOutput(loss, parts, torch.tensor(len(labels), device=labels.device))
+
+    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``(num_heads, batch, num_classes)`` of images or of ready features."""
+        if "features" in batch:
+            features = batch["features"]
+        else:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                features = self.visual(batch["image"])
+        logits: Tensor = self.heads(features)
+        return logits
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross entropy of each head.
+
+    Shape:
+        logits ``(num_heads, batch, num_classes)``, labels ``(batch,)`` -> ``(num_heads,)``
+    """
+    num_heads, batch_size, _ = logits.shape
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(num_heads), reduction="none")
+    return losses.view(num_heads, batch_size).mean(dim=1)
+
+
+def ranked_classes(logits: Tensor) -> Tensor:
+    """The TOP likeliest classes, best first; all where there are fewer.
+
+    Shape:
+        logits ``(..., num_classes)`` -> ``(..., TOP)`` int64
+    """
+    return logits.topk(min(TOP, logits.shape[-1]), dim=-1).indices
+
+
+@torch.no_grad()
+def _hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Percentages ``(num_heads,)`` of images whose class is the likeliest one, and among the TOP."""
+    right = ranked_classes(logits) == labels[None, :, None]
+    return 100 * right[..., 0].float().mean(dim=1), 100 * right.any(dim=2).float().mean(dim=1)

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components.benchmarks.classification_results import Head
+from components.benchmarks.linear_probe import feature_batches, figures_by_rate, hold_out
+from components.errors import InputError
+from components.sources.classified import ClassifiedImages
+
+
+def images(*counts: int) -> ClassifiedImages:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    classes = tuple(f"c{index}" for index in range(len(counts)))
+    return ClassifiedImages([Path(f"{index}.jpg") for index in range(len(labels))], classes, labels)
+
+
+def test_a_share_of_every_class_is_held_out() -> None:
+    whole = images(10, 20, 4)
+    train, held_out = hold_out(whole, 0.2, seed=0)
+    assert held_out is not None
+    assert np.bincount(held_out.labels, minlength=3).tolist() == [2, 4, 0]
+    assert np.bincount(train.labels, minlength=3).tolist() == [8, 16, 4]
+    assert sorted(train.image_paths + held_out.image_paths) == sorted(whole.image_paths)
+    for part in (train, held_out):
+        numbers = [int(path.stem) for path in part.image_paths]
+        assert whole.labels[numbers].tolist() == part.labels.tolist()
+    assert hold_out(whole, 0.2, seed=0)[1].image_paths == held_out.image_paths  # type: ignore[union-attr]
+    assert hold_out(whole, 0.2, seed=1)[1].image_paths != held_out.image_paths  # type: ignore[union-attr]
+
+
+def test_nothing_is_held_out() -> None:
+    whole = images(3, 3)
+    train, held_out = hold_out(whole, 0.0, seed=0)
+    assert train is whole
+    assert held_out is None
+
+
+def test_a_share_too_small_for_every_class_is_refused() -> None:
+    with pytest.raises(InputError, match=r"imagenet_linear\.holdout: 0\.1 .* raise it"):
+        hold_out(images(5, 6), 0.1, seed=0)
+
+
+def test_feature_batches_keep_order_and_rest() -> None:
+    features = np.arange(10, dtype=np.float32).reshape(5, 2)
+    batches = feature_batches(features, np.arange(5), 2)
+    assert [len(batch["label"]) for batch in batches] == [2, 2, 1]
+    assert torch.cat([batch["features"] for batch in batches]).numpy().tolist() == features.tolist()
+
+
+def test_figures_of_each_rate() -> None:
+    ranked = np.array([[[0, 1], [1, 0]], [[1, 0], [1, 0]]])
+    figures = figures_by_rate([Head("", 0.3), Head("", 3.0)], np.array([0, 1]), ranked)
+    assert figures == {"0.3": {"top1": 100.0, "top5": 100.0}, "3": {"top1": 50.0, "top5": 100.0}}
