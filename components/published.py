@@ -158,12 +158,15 @@ MODELS = (
 
 def published_model(setup: Setup) -> PublishedModel:
     """The published model of the same architecture and task, or else the best one of the task."""
+    same_task = (model for model in MODELS if model.setup.objective == setup.objective)
+    return same_model(setup) or next(same_task)
+
+
+def same_model(setup: Setup) -> PublishedModel | None:
+    """The published model of the same architecture and task, if there is one."""
 
     def architecture(of: Setup) -> tuple[object, ...]:
         head = (of.hidden_size, of.num_layers) if of.objective in TRANSFORMER_OBJECTIVES else ()
         return (of.objective, of.backbone, *head)
 
-    same_task = [model for model in MODELS if model.setup.objective == setup.objective]
-    return next(
-        (model for model in same_task if architecture(model.setup) == architecture(setup)), same_task[0]
-    )
+    return next((model for model in MODELS if architecture(model.setup) == architecture(setup)), None)

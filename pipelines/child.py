@@ -91,6 +91,7 @@ def run_child(
     on_line: Callable[[str], object],
     cancelled: Callable[[], bool],
     timeout_seconds: float | None = None,
+    stop_sequence: Sequence[tuple[signal.Signals, float]] = STOP_SEQUENCE,
 ) -> ChildEnd:
     """Run ``command`` to its end, handing out each line it prints.
 
@@ -102,6 +103,7 @@ def run_child(
         on_line: called with each line.
         cancelled: asked several times a second; True stops the whole group.
         timeout_seconds: deadline from now.
+        stop_sequence: signals to stop it with, and how many seconds each one has.
 
     When this returns or raises, no process of the group is left.
     """
@@ -116,7 +118,7 @@ def run_child(
     )
     try:
         on_start(process.pid)
-        reason = _follow(process, on_line, cancelled, timeout_seconds)
+        reason = _follow(process, on_line, cancelled, timeout_seconds, stop_sequence)
         return ChildEnd(process.wait(), reason)
     finally:
         _kill_rest(process.pid)
@@ -130,6 +132,7 @@ def _follow(
     on_line: Callable[[str], object],
     cancelled: Callable[[], bool],
     timeout_seconds: float | None,
+    stop_sequence: Sequence[tuple[signal.Signals, float]],
 ) -> Literal["cancel", "deadline"] | None:
     """Read the child to its end, or stop its group; returns why it was stopped."""
     splitter = LineSplitter()
@@ -143,9 +146,9 @@ def _follow(
             if stopper:
                 stopper.step()
             elif cancelled():
-                reason, stopper = "cancel", GroupStopper(process.pid)
+                reason, stopper = "cancel", GroupStopper(process.pid, stop_sequence)
             elif deadline is not None and time.monotonic() >= deadline:
-                reason, stopper = "deadline", GroupStopper(process.pid)
+                reason, stopper = "deadline", GroupStopper(process.pid, stop_sequence)
             if stream.is_over() and (not stopper or stopper.is_over() or not group_processes(process.pid)):
                 break
     for line in splitter.close():

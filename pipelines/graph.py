@@ -17,6 +17,7 @@ class Stage:
         name: DVC's address, such as ``lmdb@train``.
         upstream: names of the stages that it waits for.
         outs: its outputs, relative to the repository root.
+        params: the keys of params.yaml that it depends on, such as ``textual_head`` or ``baseline.seed``.
         timeout_seconds: deadline from ``meta: {timeout_seconds: ...}``, or None.
         tags: for Prefect, from ``meta: {tags: [...]}``.
     """
@@ -24,6 +25,7 @@ class Stage:
     name: str
     upstream: tuple[str, ...]
     outs: tuple[str, ...]
+    params: tuple[str, ...] = ()
     timeout_seconds: float | None = None
     tags: tuple[str, ...] = ()
 
@@ -72,6 +74,17 @@ def read_plan(targets: Sequence[str] = ()) -> Plan:
         return Plan(stages, _unchanged(repo, graph, nodes))
 
 
+def share_cache(owner: Path, workspace: Path) -> None:
+    """Let the DVC repository at ``workspace`` keep its outputs in the cache of the one at ``owner``.
+
+    The setting goes into DVC's local configuration, which Git ignores.
+    """
+    with _repository(owner) as repo:
+        folder = str(Path(repo.cache.local_cache_dir).resolve())
+    with _repository(workspace) as repo, repo.config.edit("local") as settings:
+        settings["cache"]["dir"] = folder
+
+
 def _stage(node: Any, graph: Any, root: Path) -> Stage:
     meta = node.meta or {}
     timeout = meta.get("timeout_seconds")
@@ -81,6 +94,7 @@ def _stage(node: Any, graph: Any, root: Path) -> Stage:
         name=node.addressing,
         upstream=tuple(sorted(dep.addressing for dep in graph.successors(node) if not dep.is_data_source)),
         outs=tuple(str(Path(out.fs_path).relative_to(root.resolve())) for out in node.outs),
+        params=tuple(key for dep in node.deps for key in getattr(dep, "params", ())),
         timeout_seconds=timeout,
         tags=tuple(str(tag) for tag in meta.get("tags", ())),
     )

@@ -4,11 +4,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from components.atomic import write_json
 from components.paths import MLFLOW_RUN_FILE, REPORT_DIR
 from pipelines.graph import Plan, Stage
 from pipelines.stage import Outcome
+from pipelines.workspace import STATE_DIR
 
 REPORT = REPORT_DIR / "report.md"
+GOOD_STATES = ("unchanged", "restored", "ran")
+_LAST_RUN = STATE_DIR / "last_run.json"
 Row = dict[str, str | float | None]
 
 
@@ -60,6 +64,24 @@ def as_text(table: Sequence[Row]) -> str:
     """The rows for a terminal."""
     width = max((len(str(row["stage"])) for row in table), default=0)
     return "\n".join(f"  {row['stage']:<{width}}  {row['state']:<11} {row['seconds']:>8} s" for row in table)
+
+
+def write_states(root: Path, states: Mapping[str, str]) -> None:
+    """Note what the last run here did with each of its stages."""
+    write_json(root / _LAST_RUN, dict(states))
+
+
+def read_states(root: Path) -> dict[str, str]:
+    """What the last run there did with each of its stages; nothing if there was none."""
+    try:
+        return dict(json.loads((root / _LAST_RUN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def forget_states(root: Path) -> None:
+    """Before a run: one that dies at once must not be taken for the run before it."""
+    (root / _LAST_RUN).unlink(missing_ok=True)
 
 
 def report_text() -> str:

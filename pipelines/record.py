@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.paths import PARAMS
 from components.tracking.names import flatten, numbers
-from components.tracking.store import open_store
+from components.tracking.store import PARENT_RUN_VARIABLE, open_store
 from pipelines.outcomes import Row, as_markdown
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 FLOW_TAG = "virtex.flow"
-_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
+RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 
 
 class PipelineRecord:
@@ -76,20 +77,34 @@ class PipelineRecord:
         if report_dir:
             self._record.artifact(report_dir, "report")
             self._record.log(_headline(report_dir / "metrics.json"))
-        self._record.close(_STATUS[end])
+        self._record.close(RUN_STATUS[end])
 
 
 def open_record(root: Path, name: str, settings: Mapping[str, object]) -> PipelineRecord:
-    """Create the parent run called ``name``, and close those of pipelines that died."""
+    """Create the parent run called ``name``, and close those of pipelines that died.
+
+    It hangs below the run that ``VIRTEX_PARENT_RUN_ID`` names, if any: that of a family.
+    """
+    opened = create_run(root, name, "virtex", settings, os.environ.get(PARENT_RUN_VARIABLE))
+    return PipelineRecord(root, *(opened or (None, None)))
+
+
+def create_run(
+    root: Path, name: str, flow: str, settings: Mapping[str, object], parent_run_id: str | None = None
+) -> tuple[Store, Record] | None:
+    """A new MLflow run of a flow, with ``settings`` as its parameters; None if the store is out of reach.
+
+    Open runs of the same flow whose process is dead are closed.
+    """
     try:
         from components.tracking.dead_runs import close_dead_runs
         from components.tracking.provenance import provenance
         from components.tracking.record import Record
 
         store = open_store()
-        close_dead_runs(store, FLOW_TAG, "virtex")
-        tags = provenance(name, "pipelines.run") | {FLOW_TAG: "virtex"}
-        record = Record(store, tags, None, root / "outputs")
+        close_dead_runs(store, FLOW_TAG, flow)
+        tags = provenance(name, "pipelines.run") | {FLOW_TAG: flow}
+        record = Record(store, tags, parent_run_id, root / "outputs")
     except Exception as error:
         first_line = (str(error).splitlines() or [""])[0][:300]
         _logger.warning(
@@ -98,9 +113,9 @@ def open_record(root: Path, name: str, settings: Mapping[str, object]) -> Pipeli
             type(error).__name__,
             first_line,
         )
-        return PipelineRecord(root, None, None)
+        return None
     record.params(dict(flatten(settings)))
-    return PipelineRecord(root, store, record)
+    return store, record
 
 
 def _headline(path: Path) -> dict[str, float]:

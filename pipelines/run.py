@@ -4,6 +4,7 @@ Start it with ``virtex run`` or ``python -m pipelines.run``; without ``PREFECT_A
 server is used.
 """
 
+import os
 import sys
 import threading
 import time
@@ -22,12 +23,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.params import matching_presets
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
-from pipelines.outcomes import REPORT, Row, as_markdown, rows
+from pipelines.outcomes import GOOD_STATES, REPORT, Row, as_markdown, rows, write_states
 from pipelines.preparation import prepare, stages_at_a_time
 from pipelines.record import PipelineRecord, open_record
 from pipelines.stage import Outcome, StageRunner
 from pipelines.stopping import interrupt_held_back, stop_on_signals, stop_when
-from pipelines.workspace import remember_servers, run_lock
+from pipelines.workspace import RUN_NAME_VARIABLE, remember_servers, run_lock
 
 _STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
 
@@ -41,8 +42,11 @@ class StageError(RuntimeError):
 
 
 def run_name(preset: str | None = None) -> str:
-    """Name of a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``."""
-    known = preset or next(iter(matching_presets()), "own parameters")
+    """Name of a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``.
+
+    ``VIRTEX_RUN_NAME`` names it otherwise.
+    """
+    known = os.environ.get(RUN_NAME_VARIABLE) or preset or next(iter(matching_presets()), "own parameters")
     return f"{known} · {time.strftime('%Y-%m-%d %H:%M')}"
 
 
@@ -111,6 +115,7 @@ def virtex(
             end = how_it_ended(plan, runner.outcomes, stop.is_set())
         finally:
             table = rows(root, plan, runner.outcomes, record.stage_runs())
+            write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
             has_report = end == "completed" and plan.makes(REPORT)
             record.close(table, end, root / REPORT.parent if has_report else None)
         _publish(root, plan, table)
@@ -139,7 +144,7 @@ def _run_stages(plan: Plan, runner: StageRunner, unchanged: frozenset[str]) -> N
 def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) -> str:
     """``completed``, only if each stage of the plan has a good outcome; else ``failed`` or ``cancelled``."""
     states = {outcomes[stage.name].state if stage.name in outcomes else None for stage in plan.stages}
-    if states <= _STATE_NAMES.keys():
+    if states <= set(GOOD_STATES):
         return "completed"
     return "cancelled" if is_stopped and "failed" not in states else "failed"
 

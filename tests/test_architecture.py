@@ -51,6 +51,7 @@ ROOMS = {  # room: the other rooms it may import
         "components.training",
     },
     "components.zoo": {"components.models", "components.objectives"},
+    "components.comparison": {"components.benchmarks"},
     "components.export": {"components.models", "components.zoo"},
     "components.tracking": set(),
     "components.params": {"components.errors", "components.atomic"},

@@ -31,10 +31,10 @@ def markdown(data: ReportData) -> str:
     """The whole report; no line is longer than WIDTH, unless many backbones need it."""
     parts = [
         "# What this run learned",
-        _wrap(headline(data)),
+        wrap(headline(data)),
         results_table(data.results, data.backbones),
-        _wrap(_legend(data)),
-        _wrap(comparability(data)),
+        wrap(_legend(data)),
+        wrap(comparability(data)),
         "## Set-up",
         _setup_table(data),
         f"## Pretraining: {data.setup.objective}",
@@ -43,7 +43,7 @@ def markdown(data: ReportData) -> str:
         _class_table(data),
     ]
     if data.missing:
-        parts += ["## Missing", "\n".join(_wrap(f"- {text}", indent="  ") for text in data.missing)]
+        parts += ["## Missing", "\n".join(wrap(f"- {text}", indent="  ") for text in data.missing)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -64,12 +64,12 @@ def headline(data: ReportData) -> str:
 
 def comparability(data: ReportData) -> str:
     """Whether the figures may be held against the paper's."""
-    differences = [_within(SETUP_TITLES[name]) for name in data.differences()]
+    differences = [within(SETUP_TITLES[name]) for name in data.differences()]
     if not differences:
         return f"This run has the set-up of the paper's {data.published.name}."
     return (
         "**Not comparable with the paper's figures.** They are shown for orientation; this run differs in "
-        f"{_listed(differences)} (see Set-up)."
+        f"{listed(differences)} (see Set-up)."
     )
 
 
@@ -185,7 +185,7 @@ def _legend(data: ReportData) -> str:
 
 def _others(backbones: Sequence[str]) -> str:
     others = [backbone_title(name) for name in backbones if name not in PAIR]
-    return f" Where {_listed(others)} came from: see baseline.sources in params.yaml." if others else ""
+    return f" Where {listed(others)} came from: see baseline.sources in params.yaml." if others else ""
 
 
 def _setup_table(data: ReportData) -> str:
@@ -239,14 +239,16 @@ def _plain(value: Any) -> str:
     return textwrap.shorten(str(value).replace("_classification", " classif."), 24, placeholder=" …")
 
 
-def _within(title: str) -> str:
+def within(title: str) -> str:
     """A title inside a sentence; names in capitals stay."""
     return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _wrap(text: str, indent: str = "") -> str:
+def wrap(text: str, indent: str = "") -> str:
+    """Lines of WIDTH; all but the first begin with ``indent``."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)

@@ -4,9 +4,9 @@ from components import params
 from components.atomic import write_json, write_text
 from components.benchmarks.report_data import gather
 from components.benchmarks.report_picture import draw_report
+from components.benchmarks.report_setup import configured_setup
 from components.benchmarks.report_table import headline_figures, markdown, report_json
 from components.entry import run_stage
-from components.published import Setup
 from components.tracking import StageRun
 
 SECTIONS = (
@@ -34,18 +34,7 @@ def main(
 ) -> None:
     """Write report.md, report.json and report.png from whatever results there are."""
     data = gather(
-        Setup(
-            captions=_captions(download),
-            captioned_images=None,
-            captions_per_image="all" if subset.captions_per_image is None else subset.captions_per_image,
-            backbone=backbone.name,
-            objective=objective.name,
-            hidden_size=textual_head.hidden_size,
-            num_layers=textual_head.num_layers,
-            iterations=schedule.iterations,
-            batch_size=pretrain.batch_size,
-            voc07_test_images=None,
-        ),
+        configured_setup(download, backbone, textual_head, objective, subset, schedule, pretrain),
         benchmarks.backbones,
     )
     write_text(run.output_dir / "report.md", markdown(data))
@@ -55,14 +44,6 @@ def main(
         run.artifact(run.output_dir / name)
     run.metrics(headline_figures(data))
     print(f"report: {run.output_dir / 'report.md'}", flush=True)
-
-
-def _captions(download: params.Download) -> str:
-    """Datasets that were pretrained on; ``coco`` alone is taken for COCO Captions."""
-    if download.source == "drawn_world":
-        return "drawn world"
-    names = list(download.folders.captions)
-    return "COCO Captions" if names == ["coco"] else " + ".join(names)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ that runs it: options in, exit status out. One that needs torch is a module of c
 started by its name in pipelines.commands.children.
 """
 
-COMMANDS = ("run", "ui", "report", "preset")  # modules of this package, in the order of `virtex --help`
+# Modules of this package, in the order of `virtex --help`.
+COMMANDS = ("run", "ablate", "ui", "report", "preset")
 
 EXIT_FAILED = 1
 EXIT_INPUT_ERROR = 2

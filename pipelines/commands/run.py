@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.commands import EXIT_FAILED, EXIT_INTERRUPTED
+from pipelines.commands.ablate import run_family
 from pipelines.commands.arguments import positive
 from pipelines.graph import Plan
-from pipelines.outcomes import REPORT, report_text
+from pipelines.outcomes import REPORT, report_text, write_states
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import stop_on_signals
 from pipelines.workspace import run_lock
@@ -19,14 +20,25 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("run", help="bring the pipeline up to date")
     parser.add_argument("targets", nargs="*", help="stages; none means all")
     parser.add_argument("--targets", nargs="+", dest="more_targets", default=[], metavar="TARGET")
-    parser.add_argument("--preset", help="lay this preset over params.yaml first")
+    parser.add_argument(
+        "--preset",
+        action="append",
+        dest="presets",
+        default=[],
+        help="lay this preset over params.yaml first; given twice or more: run each in its own workspace",
+    )
     parser.add_argument("--set", action="append", dest="overrides", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--force", action="store_true", help="run unchanged stages too")
+    parser.add_argument("--no-report", action="store_true", help="do not print the results")
     parser.add_argument("--max-parallel", type=positive, help="stages at a time")
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    if len(options.presets) > 1:
+        targets = [*options.targets, *options.more_targets]
+        return run_family("presets", rows=options.presets, overrides=options.overrides, targets=targets)
+    options.preset = options.presets[0] if options.presets else None
     stop = threading.Event()
     with stop_on_signals(stop):
         return _run_until(stop, options)
@@ -44,9 +56,10 @@ def _run_until(stop: threading.Event, options: argparse.Namespace) -> int:
         raise KeyboardInterrupt
     print(*notices, sep="\n", end="\n" if notices else "", flush=True)
     if not plan.pending and not options.force:
-        _print_results(plan)
+        write_states(root, dict.fromkeys((stage.name for stage in plan.stages), "unchanged"))
+        _print_results(plan, options)
         print(f"Nothing to do: all {len(plan.stages)} stages are unchanged.")
-        _print_commands()
+        _print_commands(options)
         return 0
     use_workspace_server(root)
     to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
@@ -69,8 +82,8 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
         return_state=True,
     )
     if state.is_completed():
-        _print_results(plan)
-        _print_commands()
+        _print_results(plan, options)
+        _print_commands(options)
         return 0
     if state.is_cancelled():
         print(f"virtex: {state.message}", file=sys.stderr)
@@ -79,12 +92,14 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
     return EXIT_FAILED
 
 
-def _print_results(plan: Plan) -> None:
-    if plan.makes(REPORT) and REPORT.is_file():
+def _print_results(plan: Plan, options: argparse.Namespace) -> None:
+    if not options.no_report and plan.makes(REPORT) and REPORT.is_file():
         print(f"\n{report_text()}\n\nReport: {REPORT}")
 
 
-def _print_commands() -> None:
+def _print_commands(options: argparse.Namespace) -> None:
+    if options.no_report:
+        return
     command = Path(sys.executable).with_name("virtex")
     shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command.name
     print(f"MLflow and Prefect pages: {shown} ui")

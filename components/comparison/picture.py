@@ -1,0 +1,141 @@
+"""A comparison as one picture: a panel a benchmark, a line a row, the paper's figures beside them."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from components.atomic import writing
+from components.benchmarks.report_picture import (
+    DOTS_PER_INCH,
+    INCHES_WIDE,
+    INK,
+    LINE,
+    OTHERS,
+    PAGE,
+    PAPER,
+    RANDOM,
+    SOFT,
+    STYLE,
+    VIRTEX,
+)
+from components.benchmarks.report_table import backbone_title
+from components.comparison.rows import Comparison
+from components.comparison.table import COLUMN_TITLES, comparability
+
+ROW_INCHES = 0.62
+HEAD_INCHES, FOOT_INCHES = 2.0, 1.5
+
+
+def draw_comparison(path: Path, comparison: Comparison) -> None:
+    """Write a PNG of 14 inches at 150 dots an inch; rows without a figure say why."""
+    height = HEAD_INCHES + FOOT_INCHES + ROW_INCHES * len(comparison.rows)
+    ours = [benchmark.key for benchmark in comparison.benchmarks()]
+    theirs = comparison.published_keys()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(INCHES_WIDE, height), dpi=DOTS_PER_INCH, facecolor=PAGE)
+        FigureCanvasAgg(figure)
+        title = f"{comparison.title[0].upper()}{comparison.title[1:]} compared"
+        figure.text(0.03, 1 - 0.5 / height, title, size=24, weight="bold", va="center")
+        figure.text(0.03, 1 - 0.95 / height, f"base: {comparison.base}", size=13, color=SOFT, va="center")
+        panels = figure.subplots(
+            1,
+            len(ours) + len(theirs),
+            sharey=True,
+            squeeze=False,
+            gridspec_kw={
+                "left": 0.21,
+                "right": 0.97,
+                "top": 1 - HEAD_INCHES / height,
+                "bottom": FOOT_INCHES / height,
+                "wspace": 0.12,
+                "width_ratios": [1.5] * len(ours) + [1.0] * len(theirs),
+            },
+        )[0]
+        for axes, key in zip(panels, ours, strict=False):
+            _draw_own(axes, comparison, key)
+        for axes, key in zip(panels[len(ours) :], theirs, strict=True):
+            _draw_published(axes, comparison, key)
+        panels[0].set_yticks(range(len(comparison.rows)), [row.title for row in comparison.rows])
+        panels[0].set_ylim(len(comparison.rows) - 0.4, -0.6)
+        _legend(figure, panels[0], height)
+        remark = textwrap.fill(comparability(comparison).replace("**", ""), 150)
+        figure.text(0.03, 0.38 / height, remark, size=11.5, color=SOFT, va="center")
+        with writing(path) as temporary:
+            figure.savefig(temporary, format="png", facecolor=PAGE)
+
+
+def _draw_own(axes: Axes, comparison: Comparison, key: str) -> None:
+    """Bars from 0; a stroke of its colour for each baseline of the same row."""
+    _begin(axes, COLUMN_TITLES[key], "this run", INK)
+    colours = _colours(comparison)
+    values = [value for row in comparison.rows for value in _values(row.figures, row.baselines, key)]
+    for place, row in enumerate(comparison.rows):
+        value = row.figures.get(key)
+        if value is None:
+            axes.text(0, place, f" {_why(row.state)}", va="center", color=SOFT)
+        else:
+            axes.barh(place, value, height=0.5, color=VIRTEX, label="pretrained")
+            axes.text(value, place, f" {value:.1f}", va="center", weight="bold", color=VIRTEX)
+        for name, figures in row.baselines.items():
+            if key in figures:
+                (stroke,) = axes.plot([figures[key]] * 2, [place - 0.36, place + 0.36], color=colours[name])
+                stroke.set(linewidth=3, label=backbone_title(name), solid_capstyle="butt")
+    axes.set_xlim(0, 1.25 * max(values, default=1.0) or 1.0)
+    axes.xaxis.set_visible(False)
+
+
+def _draw_published(axes: Axes, comparison: Comparison, key: str) -> None:
+    """Dots on an axis of the figures' own range: they lie close together."""
+    _begin(axes, COLUMN_TITLES[key], "paper", PAPER)
+    known = [
+        (place, row.published.figures[key]) for place, row in enumerate(comparison.rows) if row.published
+    ]
+    lowest, highest = min(value for _, value in known), max(value for _, value in known)
+    margin = 0.35 * (highest - lowest) or 1.0
+    for place, value in known:
+        axes.plot([lowest - margin, value], [place, place], color=LINE, linewidth=2, zorder=1)
+        axes.scatter([value], [place], s=70, color=PAPER, zorder=2)
+        axes.text(value, place, f"   {value:.1f}", va="center", color=INK)
+    axes.set_xlim(lowest - margin, highest + 2.2 * margin)
+    axes.xaxis.set_visible(False)
+
+
+def _begin(axes: Axes, title: str, whose: str, colour: str) -> None:
+    axes.set_facecolor(PAGE)
+    axes.set_title(f"{title}\n{whose}", loc="left", size=13, color=colour, pad=8)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _values(
+    figures: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], key: str
+) -> Sequence[float]:
+    return [of[key] for of in (figures, *baselines.values()) if key in of]
+
+
+def _why(state: str) -> str:
+    return "no figure" if state in ("ran", "unchanged") else state
+
+
+def _colours(comparison: Comparison) -> dict[str, str]:
+    names = dict.fromkeys(name for row in comparison.rows for name in row.baselines if name != "random")
+    return {"random": RANDOM, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(names)}}
+
+
+def _legend(figure: Figure, axes: Axes, height: float) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    first = dict(zip(reversed(labels), reversed(handles), strict=True))
+    if first:
+        figure.legend(
+            [first[label] for label in dict.fromkeys(labels)],
+            list(dict.fromkeys(labels)),
+            loc="center left",
+            bbox_to_anchor=(0.205, 1.0 / height),
+            ncols=6,
+            frameon=False,
+        )

@@ -1,0 +1,147 @@
+"""The rows of a comparison, gathered from the files in their workspaces."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components import params
+from components.benchmarks.report_data import PAIR, ReportData, Result, gather
+from components.benchmarks.report_setup import configured_setup
+from components.params import PRETRAINED
+from components.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
+
+GOOD_STATES = ("ran", "restored", "unchanged")
+_SETUP_SECTIONS = ("download", "backbone", "textual_head", "objective", "subset", "schedule", "pretrain")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRow:
+    """One run.
+
+    Attributes:
+        name: for programs.
+        title: for people.
+        state: what became of the run: ``ran``, ``unchanged``, ``failed``, ``stopped`` or ``not started``.
+        message: why it failed.
+        setup: of the run.
+        figures: in percent, by `Benchmark.key`; without those that this run did not bring up to date.
+        baselines: the same of the backbones that this run was compared with, by their names.
+        pretraining: metrics.json of pretraining, empty when it is not up to date.
+        published: the paper's model of this row, or None.
+    """
+
+    name: str
+    title: str
+    state: str
+    message: str
+    setup: Setup
+    figures: dict[str, float]
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    pretraining: dict[str, Any] = field(default_factory=dict)
+    published: PublishedModel | None = None
+
+    def gain(self, key: str) -> float | None:
+        """Percentage points above the random backbone of the same run; None without both."""
+        random = self.baselines.get(PAIR[1], {})
+        return self.figures[key] - random[key] if key in self.figures and key in random else None
+
+    def differences(self) -> list[str]:
+        """What of the set-up is not the published model's, as names of its fields."""
+        if self.published is None:
+            return []
+        theirs = self.published.setup
+        return [n for n in Setup.__dataclass_fields__ if getattr(self.setup, n) != getattr(theirs, n)]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A family.
+
+    Attributes:
+        family: its name.
+        title: what its rows differ in.
+        base: what they were laid over.
+        paper_base: preset with the set-up of the paper's rows, or None.
+        rows: in the order of the table.
+    """
+
+    family: str
+    title: str
+    base: str
+    paper_base: str | None
+    rows: list[ComparedRow]
+
+    def benchmarks(self) -> list[Benchmark]:
+        """VOC07, and all others that a row has a figure of."""
+        found = {key for row in self.rows for key in row.figures}
+        return [one for one in BENCHMARKS if one.key in found or one.key == "voc07.mAP"]
+
+    def published_keys(self) -> list[str]:
+        """Keys of the figures that the paper has for every row that it has."""
+        published = [row.published.figures for row in self.rows if row.published]
+        return [b.key for b in BENCHMARKS if published and all(b.key in figures for figures in published)]
+
+    def baseline_rows(self) -> list[tuple[str, str, dict[str, float]]]:
+        """Baseline, backbone and figures: one a pair, from the first row that has it."""
+        found: dict[tuple[str, str], dict[str, float]] = {}
+        for row in self.rows:
+            for name, figures in row.baselines.items():
+                key = (name, row.setup.backbone)
+                found[key] = {**figures, **found.get(key, {})}
+        return [(name, backbone, figures) for (name, backbone), figures in found.items()]
+
+
+def read_comparison(request: Path) -> Comparison:
+    """Gather what ``request`` names.
+
+    Args:
+        request: JSON with the fields of `Comparison`; each of its ``rows`` has ``name``, ``title``,
+            ``workspace``, ``state``, ``message``, ``stages`` (what its run did, by stage) and
+            ``published`` (name of a published model, or null: that of the same set-up, if there is one).
+
+    Raises:
+        InputError: for a workspace without good parameters.
+    """
+    written = json.loads(request.read_text(encoding="utf-8"))
+    rows = [_row(row) for row in written["rows"]]
+    return Comparison(written["family"], written["title"], written["base"], written["paper_base"], rows)
+
+
+def _row(written: Mapping[str, Any]) -> ComparedRow:
+    with contextlib.chdir(written["workspace"]):
+        sections = params.check_params()
+        benchmarks = sections["benchmarks"]
+        assert isinstance(benchmarks, params.Benchmarks)
+        chosen: dict[str, Any] = {name: sections[name] for name in _SETUP_SECTIONS}
+        data = gather(configured_setup(**chosen), benchmarks.backbones)
+    good = {name for name, state in written["stages"].items() if state in GOOD_STATES}
+    baselines = {name: _figures(data, name, good) for name in data.backbones if name != PRETRAINED}
+    published = next((model for model in MODELS if model.name == written["published"]), None)
+    return ComparedRow(
+        written["name"],
+        written["title"],
+        written["state"],
+        written["message"],
+        data.setup,
+        _figures(data, PRETRAINED, good),
+        {name: figures for name, figures in baselines.items() if figures},
+        data.pretraining if "pretrain" in good else {},
+        published or same_model(data.setup),
+    )
+
+
+def _figures(data: ReportData, backbone: str, good: set[str]) -> dict[str, float]:
+    """A backbone's figures; those of stages that are not up to date belong to other parameters."""
+    return {
+        result.benchmark.key: result.figures[backbone]
+        for result in data.results
+        if backbone in result.figures and _stage(result, backbone) in good
+    }
+
+
+def _stage(result: Result, backbone: str) -> str:
+    name = result.benchmark.name
+    return f"{name}@{backbone}" if result.benchmark.compares_backbones else name

@@ -1,0 +1,148 @@
+"""The workspace of a row: the user's files as they are now, in a Git and DVC repository of its own.
+
+It borrows the user's Git objects, as `git clone --shared` does, and DVC's cache, so what one workspace has
+made is restored in the next. Not a Git worktree, which would leave its marks in the user's repository; not a
+clone, which would lack what the user has not committed.
+"""
+
+import filecmp
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from components.atomic import write_json, write_text
+from components.errors import InputError
+from components.params import PRETRAINED, Baseline, read_section
+from components.params.reading import load_yaml
+from components.paths import BACKBONES_DIR, PARAMS
+from pipelines.graph import share_cache
+from pipelines.workspace import STATE_DIR
+
+WORKSPACES_DIR = STATE_DIR / "workspaces"
+_COPIED = STATE_DIR / "copied.json"  # in a workspace: the files that came from the user's tree
+_OWN = {"dvc.lock"}  # of each workspace: what its outputs were made from
+_LARGEST_UNTRACKED = 2**20  # bytes; larger files that Git does not know are data, not code
+_PATH_SECTIONS = ("download", "baseline")  # of params.yaml, whose values may be paths
+
+
+def workspace_dir(family: str, row: str | None = None) -> Path:
+    """Folder of a family's workspaces, or of one row's, relative to the repository root."""
+    return WORKSPACES_DIR / family / row if row else WORKSPACES_DIR / family
+
+
+def bring_up_to_date(root: Path, workspace: Path) -> None:
+    """Make ``workspace`` hold the files of ``root`` with all uncommitted changes; outputs in it stay.
+
+    To be called with the run lock of ``workspace`` held. Nothing below ``root`` changes but ``workspace``.
+
+    Raises:
+        InputError: if ``root`` is no Git and DVC repository.
+    """
+    wanted = _files(root)
+    for name in _copied(workspace) - wanted:
+        (workspace / name).unlink(missing_ok=True)
+    write_json(workspace / _COPIED, sorted(wanted))
+    for name in wanted:
+        _copy(root / name, workspace / name)
+    for name in _OWN | {".dvc/config.local"}:
+        if (root / name).is_file() and not (workspace / name).exists():
+            _copy(root / name, workspace / name)
+    _borrow_commits(root, workspace)
+    share_cache(root, workspace)
+
+
+def reach_inputs(root: Path, workspace: Path) -> list[str]:
+    """Let the relative paths in the workspace's params.yaml lead to the user's files.
+
+    What lies below ``root`` is linked at the same place, so that DVC sees the same parameters; returns
+    ``section={...}`` overrides that make all other paths absolute.
+    """
+    overrides = []
+    tree = load_yaml(workspace / PARAMS)
+    for section in _PATH_SECTIONS:
+        reached = _reached(tree.get(section), root, workspace)
+        if reached != tree.get(section):
+            overrides.append(f"{section}={json.dumps(reached)}")
+    return overrides
+
+
+def link_imported_backbones(root: Path, workspace: Path) -> None:
+    """Link the backbones that no stage makes: `virtex import` has put them into the user's tree."""
+    made = {PRETRAINED, *read_section(Baseline, root / PARAMS).sources}
+    for path in (root / BACKBONES_DIR).glob("*.safetensors"):
+        if path.stem not in made:
+            _link(path, workspace / BACKBONES_DIR / path.name)
+
+
+def _reached(value: Any, root: Path, workspace: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _reached(item, root, workspace) for key, item in value.items()}
+    if not isinstance(value, str) or Path(value).is_absolute() or not (root / value).exists():
+        return value
+    place = Path(os.path.normpath(value))
+    if place.parts[:1] == ("..",):
+        return os.path.normpath(root.absolute() / value)
+    _link(root / place, workspace / place)
+    return value
+
+
+def _link(source: Path, link: Path) -> None:
+    if not link.exists():
+        link.unlink(missing_ok=True)  # to something that has gone
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(source.resolve())
+
+
+def _files(root: Path) -> set[str]:
+    """What Git tracks and, in the same top-level folders, what it would: new code, not data."""
+    tracked = _listed(root, "--cached")
+    homes = {name.split("/")[0] for name in tracked if "/" in name}
+    new = {
+        name
+        for name in _listed(root, "--others", "--exclude-standard")
+        if ("/" not in name or name.split("/")[0] in homes)
+        and (root / name).lstat().st_size <= _LARGEST_UNTRACKED
+    }
+    return {name for name in tracked | new if (root / name).is_file() or (root / name).is_symlink()} - _OWN
+
+
+def _listed(root: Path, *options: str) -> set[str]:
+    return {name for name in _git(root, "ls-files", "-z", *options).split("\0") if name}
+
+
+def _copied(workspace: Path) -> set[str]:
+    try:
+        return set(json.loads((workspace / _COPIED).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return set()
+
+
+def _copy(source: Path, target: Path) -> None:
+    plain = target.is_file() and not target.is_symlink() and not source.is_symlink()
+    if plain and filecmp.cmp(source, target, shallow=False):
+        return
+    target.unlink(missing_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _borrow_commits(root: Path, workspace: Path) -> None:
+    if not (workspace / ".git").is_dir():
+        _git(workspace, "init", "-q", ".")
+    objects = (root / _git(root, "rev-parse", "--git-path", "objects").strip()).resolve()
+    write_text(workspace / ".git" / "objects" / "info" / "alternates", f"{objects}\n")
+    commit = _git(root, "rev-parse", "-q", "--verify", "HEAD", may_fail=True).strip()
+    if commit:
+        _git(workspace, "reset", "-q", "--mixed", commit)
+
+
+def _git(folder: Path, *arguments: str, may_fail: bool = False) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode and not may_fail:
+        raise InputError(f"`{' '.join(command)}` in {folder}: {done.stderr.strip()}")
+    return done.stdout
