@@ -13,6 +13,7 @@ from components.benchmarks.report_setup import configured_setup
 from components.params import PRETRAINED
 from components.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 
+PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
 GOOD_STATES = ("ran", "restored", "unchanged")
 _SETUP_SECTIONS = ("download", "backbone", "textual_head", "objective", "subset", "schedule", "pretrain")
 
@@ -79,10 +80,9 @@ class Comparison:
         found = {key for row in self.rows for key in row.figures}
         return [one for one in BENCHMARKS if one.key in found or one.key == "voc07.mAP"]
 
-    def published_keys(self) -> list[str]:
-        """Keys of the figures that the paper has for every row that it has."""
-        published = [row.published.figures for row in self.rows if row.published]
-        return [b.key for b in BENCHMARKS if published and all(b.key in figures for figures in published)]
+    def published_keys(self) -> tuple[str, ...]:
+        """Keys of the paper's figures to show: those that it has for each model, if it has any of these."""
+        return PUBLISHED_KEYS if any(row.published for row in self.rows) else ()
 
     def baseline_rows(self) -> list[tuple[str, str, dict[str, float]]]:
         """Baseline, backbone and figures: one a pair, from the first row that has it."""
@@ -100,7 +100,7 @@ def read_comparison(request: Path) -> Comparison:
     Args:
         request: JSON with the fields of `Comparison`; each of its ``rows`` has ``name``, ``title``,
             ``workspace``, ``state``, ``message``, ``stages`` (what its run did, by stage) and
-            ``published`` (name of a published model, or null: that of the same set-up, if there is one).
+            ``published`` (name of a published model, or null: that of the same model and data, if any).
 
     Raises:
         InputError: for a workspace without good parameters.
@@ -119,7 +119,7 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
         data = gather(configured_setup(**chosen), benchmarks.backbones)
     good = {name for name, state in written["stages"].items() if state in GOOD_STATES}
     baselines = {name: _figures(data, name, good) for name in data.backbones if name != PRETRAINED}
-    published = next((model for model in MODELS if model.name == written["published"]), None)
+    published = _published(written["published"], data.setup)
     return ComparedRow(
         written["name"],
         written["title"],
@@ -129,8 +129,17 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
         _figures(data, PRETRAINED, good),
         {name: figures for name, figures in baselines.items() if figures},
         data.pretraining if "pretrain" in good else {},
-        published or same_model(data.setup),
+        published,
     )
+
+
+def _published(name: str | None, setup: Setup) -> PublishedModel | None:
+    """The model of that name, else that of the same architecture if it has learned from the same data."""
+    if name:
+        return next(model for model in MODELS if model.name == name)
+    same = same_model(setup)
+    data = ("captions", "captioned_images", "captions_per_image")
+    return same if same and all(getattr(same.setup, n) == getattr(setup, n) for n in data) else None
 
 
 def _figures(data: ReportData, backbone: str, good: set[str]) -> dict[str, float]:

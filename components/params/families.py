@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from components.errors import InputError
 from components.params.reading import nearest
-from components.published import MODELS, PublishedModel, Setup
+from components.published import BEST_MODEL, MODELS, PublishedModel, Setup
 
+_ALL_CAPTIONS = "subset.captions_per_image=null"
 PRESETS = "presets"  # a family of whatever presets one names
 
 
@@ -122,6 +123,24 @@ def _backbones() -> Iterable[FamilyRow]:
         yield FamilyRow(name, title, (f"backbone.name={name}",), published)
 
 
+def _data() -> Iterable[FamilyRow]:
+    """A part of the images with all captions, and a part of the captions of all images (paper, section 4.1).
+
+    Both end in one row: with COCO's five captions an image, "at most five" would be the same run again.
+    """
+    for share in (0.1, 0.2, 0.5):
+        percent = f"{100 * share:.0f}"
+        title = f"{percent} % of the images"
+        yield FamilyRow(f"images{percent}", title, (f"subset.image_fraction={share}", _ALL_CAPTIONS))
+    for number in (1, 2, 3, 4):
+        title = f"{number} caption{'s' if number > 1 else ''} an image"
+        overrides = ("subset.image_fraction=1.0", f"subset.captions_per_image={number}")
+        yield FamilyRow(f"captions{number}", title, overrides)
+    yield FamilyRow(
+        "all", "All images and captions", ("subset.image_fraction=1.0", _ALL_CAPTIONS), BEST_MODEL
+    )
+
+
 BEST_PRESET = "coco/bicaptioning_R_50_L1_H2048"
 H1024_PRESET = "coco/bicaptioning_R_50_L1_H1024"
 FAMILIES = {
@@ -131,5 +150,6 @@ FAMILIES = {
         Family("width", "widths of the textual head", tuple(_widths()), BEST_PRESET),
         Family("depth", "depths of the textual head", tuple(_depths()), H1024_PRESET),
         Family("backbone", "backbones", tuple(_backbones()), H1024_PRESET),
+        Family("data", "amounts of data", tuple(_data()), BEST_PRESET),
     )
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from components import machine, params, paths
 from components.data.batch import collate_targets
@@ -108,16 +109,21 @@ def main(
         config,
         Preparation(augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes()),
     )
-    _write(run, state, train_dataset.selection)
+    _write(run, state, train_dataset.selection, model)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
 
 
-def _write(run: StageRun, state: TrainingState, selection: Selection) -> None:
+def _write(run: StageRun, state: TrainingState, selection: Selection, model: nn.Module) -> None:
     for path in state.history.write_csv(run.output_dir):
         run.artifact(path)
-    run.metrics({**summary(state), "images": len(selection), "captions": selection.num_captions})
+    sizes = {
+        "images": len(selection),
+        "captions": selection.num_captions,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    run.metrics({**summary(state), **sizes})
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "loss.png")
         draw_losses(picture, state.history)
