@@ -1,0 +1,109 @@
+"""A comparison made from workspaces on disk, through the module's own entry point."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from components.comparison.__main__ import main
+from components.params import overlay
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+GOOD = dict.fromkeys(("pretrain", "caption", "voc07@virtex", "voc07@random"), "ran")
+
+
+def make_row(folder: Path, name: str, override: str, voc07: float, **more) -> dict:
+    """A workspace with the results of a run."""
+    workspace = folder / name
+    workspace.mkdir()
+    shutil.copy(REPOSITORY / "params.yaml", workspace)
+    overlay(None, [override], workspace / "params.yaml")
+    results = {
+        "voc07/virtex": {"mAP": voc07, "num_test": 80},
+        "voc07/random": {"mAP": 15.0, "num_test": 80},
+        "caption": {"CIDEr-D": 42.0},
+        "pretrain": {"val_loss": 2.5, "num_parameters": 1234, "images_per_second": 9.5, "seconds": 61},
+    }
+    for stage, metrics in results.items():
+        path = workspace / "outputs" / stage / "metrics.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(metrics))
+    row = {"name": name, "title": name.title(), "workspace": str(workspace), "published": None}
+    return row | {"state": "ran", "message": "", "stages": GOOD} | more
+
+
+def compare(folder: Path, rows: list[dict], paper_base: str | None = None) -> tuple[dict, str]:
+    request = {"family": "tasks", "title": "tasks", "base": "demo", "paper_base": paper_base, "rows": rows}
+    (folder / "rows.json").write_text(json.dumps(request))
+    main(folder / "rows.json", folder)
+    return json.loads((folder / "comparison.json").read_text()), (folder / "comparison.md").read_text()
+
+
+@pytest.fixture
+def rows(tmp_path):
+    failed = {"state": "failed", "message": "pretrain: error:\nthe loss is not a number"}
+    stages = {
+        "pretrain": "failed",
+        "voc07@random": "unchanged",
+    }  # the files of the run before still lie there
+    return [
+        make_row(
+            tmp_path,
+            "bicaptioning",
+            "objective.name=bicaptioning",
+            20.5,
+            published="captioning, resnet50, L1 H2048",
+        ),
+        make_row(tmp_path, "wide", "backbone.name=resnet34", 19.0),
+        make_row(tmp_path, "broken", "objective.name=masked_lm", 33.3, stages=stages, **failed),
+    ]
+
+
+def test_figures_gains_and_what_is_missing(tmp_path, rows):
+    made, text = compare(tmp_path, rows, "coco/x")
+    good, other, broken = made["rows"]
+    assert good["figures"] == {"voc07.mAP": 20.5, "caption.CIDEr-D": 42.0}
+    assert good["gains"] == {"voc07.mAP": 5.5}
+    assert good["pretraining"]["num_parameters"] == 1234
+    assert good["published"] == {"voc07.mAP": 88.6, "imagenet_linear.top1": 50.8}
+    assert {"objective", "backbone", "hidden_size", "captions"} <= set(good["differences"])
+    assert other["published"] == {}
+    assert (broken["figures"], broken["gains"]) == ({}, {})
+    assert broken["pretraining"]["val_loss"] is None
+    assert "33.3" not in text
+    assert {(one["name"], one["backbone"]) for one in made["baselines"]} == {
+        ("random", "resnet18"),
+        ("random", "resnet34"),
+    }
+
+
+def test_table(tmp_path, rows):
+    _, text = compare(tmp_path, rows, "coco/x")
+    lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines[2:7]}
+    assert cells["Bicaptioning"] == ["20.5", "+5.5", "42.0", "88.6", "50.8"]
+    assert cells["Wide"] == ["19.0", "+4.0", "42.0", "–", "–"]
+    assert cells["Broken"] == ["failed", "–", "failed", "–", "–"]
+    assert cells["Random, resnet18"] == ["15.0", "–", "–", "–", "–"]
+    assert "Not comparable in scale" in text
+    assert "preset coco/x" in " ".join(text.split())
+    assert "- Broken, failed: pretrain: error:\n  the loss is not a number" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith("|"))
+
+
+def test_files_for_programs_and_people(tmp_path, rows):
+    compare(tmp_path, rows)
+    first, second, third, *_ = csv.DictReader((tmp_path / "comparison.csv").open())
+    assert (first["row"], first["voc07.mAP"], first["gain voc07.mAP"]) == ("bicaptioning", "20.5", "5.5")
+    assert (second["paper voc07.mAP"], third["voc07.mAP"]) == ("", "")
+    picture = matplotlib.image.imread(tmp_path / "comparison.png")
+    assert picture.shape[1] == 2100
+
+
+def test_rows_that_all_failed(tmp_path, rows):
+    made, text = compare(tmp_path, rows[2:])
+    assert made["rows"][0]["figures"] == {}
+    assert "The paper has no such rows." in text

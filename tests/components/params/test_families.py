@@ -1,0 +1,67 @@
+"""Families: what their rows change, and the paper's figures beside them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from components.errors import InputError
+from components.params import overlay
+from components.params.families import FAMILIES, chosen_family
+from components.params.presets import _parse_override
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+ROWS = [(family, row) for family in FAMILIES.values() for row in family.rows]
+# VOC07 mAP and ImageNet linear top-1 of arXiv 2006.06666v3, in the order of the rows.
+PUBLISHED = {
+    "tasks": [(88.7, 53.8), (88.6, 50.8), (88.8, 48.6), (86.2, 46.2), (86.4, 46.7)],
+    "width": [(88.4, 51.8), (88.3, 52.3), (88.3, 53.2), (88.7, 53.8)],
+    "depth": [(88.3, 53.2), (88.8, 53.8), (88.7, 53.9), (88.7, 53.9)],
+    "backbone": [(88.3, 53.2), (88.5, 52.9), (88.7, 52.1)],
+    "data": [None] * 7 + [(88.7, 53.8)],
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_have_the_papers_figures(name):
+    figures = [row.published and row.published.figures for row in FAMILIES[name].rows]
+    assert [f and (f["voc07.mAP"], f["imagenet_linear.top1"]) for f in figures] == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(("family", "row"), ROWS, ids=lambda of: of.name)
+def test_a_row_can_be_laid_over_the_shipped_parameters(tmp_path, family, row):
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    overlay(None, row.overrides, tmp_path / "params.yaml")
+    if row.published:
+        ((section, values),) = _parse_override(row.overrides[0]).items()
+        ((key, value),) = values.items()
+        known = {("objective", "name"): "objective", ("backbone", "name"): "backbone"}
+        field = known.get((section, key), key)
+        if hasattr(row.published.setup, field):  # the row is the paper's row of that value
+            assert getattr(row.published.setup, field) == value
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda of: of.name)
+def test_each_row_sets_the_same_keys(family):
+    keys = [[override.partition("=")[0] for override in row.overrides] for row in family.rows]
+    assert all(of == keys[0] for of in keys)
+    assert len({row.overrides for row in family.rows}) == len({row.name for row in family.rows})
+
+
+def test_chosen_rows_come_in_the_familys_order():
+    family = chosen_family("width", ["H2048", "H512"])
+    assert [row.name for row in family.rows] == ["H512", "H2048"]
+    assert chosen_family("width") == FAMILIES["width"]
+
+
+def test_presets_are_a_family_too():
+    family = chosen_family("presets", ["demo", "coco/a", "demo"])
+    assert [(row.name, row.preset) for row in family.rows] == [("demo", "demo"), ("coco-a", "coco/a")]
+
+
+@pytest.mark.parametrize(
+    ("family", "rows", "hint"), [("task", [], "`tasks`"), ("tasks", ["captoning"], "`captioning`")]
+)
+def test_unknown_names_are_told_the_nearest(family, rows, hint):
+    with pytest.raises(InputError, match=hint):
+        chosen_family(family, rows)

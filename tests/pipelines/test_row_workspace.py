@@ -1,0 +1,115 @@
+"""The workspace of a row: the user's files as they are now, and nothing of the user's touched."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from components.errors import InputError
+from pipelines import row_workspace
+from pipelines.row_workspace import bring_up_to_date, link_imported_backbones, reach_inputs
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_workspace, "share_cache", lambda owner, workspace: None)
+    root = tmp_path / "repository"
+    (root / "code").mkdir(parents=True)
+    for name in ("params.yaml", "code/kept.py", "code/changed.py", "code/deleted.py"):
+        (root / name).write_text(f"# {name}\n")
+    (root / ".gitignore").write_text("/.virtex/\n/outputs/\n")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "first")
+    return root
+
+
+@pytest.fixture
+def workspace(root):
+    folder = root / ".virtex" / "workspaces" / "tasks" / "captioning"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_uncommitted_changes_come_along_and_data_does_not(root, workspace):
+    (root / "code" / "changed.py").write_text("# changed\n")
+    (root / "code" / "deleted.py").unlink()
+    (root / "code" / "new.py").write_text("# new\n")
+    (root / "code" / "large.bin").write_bytes(bytes(2**20 + 1))
+    (root / "photographs").mkdir()
+    (root / "photographs" / "a.jpg").write_text("no code")
+    before = git(root, "status", "--porcelain")
+    bring_up_to_date(root, workspace)
+    found = {str(path.relative_to(workspace)) for path in (workspace / "code").iterdir()}
+    assert found == {"code/kept.py", "code/changed.py", "code/new.py"}
+    assert (workspace / "code" / "changed.py").read_text() == "# changed\n"
+    assert not (workspace / "photographs").exists()
+    assert git(workspace, "rev-parse", "HEAD") == git(root, "rev-parse", "HEAD")
+    changes = {line[3:] for line in git(workspace, "status", "--porcelain").splitlines()}
+    assert changes == {"code/changed.py", "code/deleted.py", "code/new.py"}
+    assert git(root, "status", "--porcelain") == before
+
+
+def test_the_next_time_it_follows_and_keeps_what_is_its_own(root, workspace):
+    bring_up_to_date(root, workspace)
+    (workspace / "dvc.lock").write_text("its own")
+    (workspace / "outputs").mkdir()
+    (workspace / "outputs" / "model").write_text("made here")
+    (workspace / "params.yaml").write_text("row: its own\n")
+    unchanged = (workspace / "code" / "kept.py").stat().st_ino
+    (root / "dvc.lock").write_text("the user's")
+    git(root, "rm", "-q", "code/deleted.py")
+    git(root, "commit", "-qm", "second")
+    bring_up_to_date(root, workspace)
+    assert not (workspace / "code" / "deleted.py").exists()
+    assert (workspace / "code" / "kept.py").stat().st_ino == unchanged
+    assert (workspace / "params.yaml").read_text() == "# params.yaml\n"
+    assert (workspace / "dvc.lock").read_text() == "its own"
+    assert (workspace / "outputs" / "model").read_text() == "made here"
+    assert git(workspace, "rev-parse", "HEAD") == git(root, "rev-parse", "HEAD")
+
+
+def test_outside_a_git_repository_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    with pytest.raises(InputError, match="not a git repository"):
+        bring_up_to_date(tmp_path, folder)
+
+
+def test_paths_in_the_parameters_lead_to_the_users_files(root, workspace):
+    for folder in (root / "datasets" / "coco", root.parent / "shared" / "voc", root.parent / "absolute"):
+        folder.mkdir(parents=True)
+    absolute = str(root.parent / "absolute")
+    folders = {"captions": {"coco": "datasets/coco"}, "voc2007": "../shared/voc", "lvis": absolute}
+    tree = {
+        "download": {"source": "folders", "folders": {**folders, "imagenet": "absent"}},
+        "baseline": {"seed": 0, "sources": {"random": "random"}},
+    }
+    YAML().dump(tree, workspace / "params.yaml")
+    (override,) = reach_inputs(root, workspace)
+    section, _, value = override.partition("=")
+    assert section == "download"
+    reached = YAML(typ="safe").load(value)["folders"]
+    assert reached == {**folders, "imagenet": "absent", "voc2007": str(root.parent / "shared" / "voc")}
+    assert os.path.samefile(workspace / "datasets" / "coco", root / "datasets" / "coco")
+    assert reach_inputs(root, workspace) == [override]
+
+
+def test_imported_backbones_are_there(root, workspace):
+    (root / "params.yaml").write_text("baseline: {seed: 0, sources: {random: random}}\n")
+    backbones = root / "outputs" / "backbones"
+    backbones.mkdir(parents=True)
+    for name in ("virtex", "random", "theirs"):
+        (backbones / f"{name}.safetensors").write_text(name)
+    link_imported_backbones(root, workspace)
+    assert [path.name for path in (workspace / "outputs" / "backbones").iterdir()] == ["theirs.safetensors"]
