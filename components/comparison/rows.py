@@ -32,6 +32,7 @@ class ComparedRow:
         baselines: the same of the backbones that this run was compared with, by their names.
         pretraining: metrics.json of pretraining, empty when it is not up to date.
         published: the paper's model of this row, or None.
+        differences: what of the set-up is not the published model's, as names of its fields.
     """
 
     name: str
@@ -43,18 +44,12 @@ class ComparedRow:
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
     pretraining: dict[str, Any] = field(default_factory=dict)
     published: PublishedModel | None = None
+    differences: list[str] = field(default_factory=list)
 
     def gain(self, key: str) -> float | None:
         """Percentage points above the random backbone of the same run; None without both."""
         random = self.baselines.get(PAIR[1], {})
         return self.figures[key] - random[key] if key in self.figures and key in random else None
-
-    def differences(self) -> list[str]:
-        """What of the set-up is not the published model's, as names of its fields."""
-        if self.published is None:
-            return []
-        theirs = self.published.setup
-        return [n for n in Setup.__dataclass_fields__ if getattr(self.setup, n) != getattr(theirs, n)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +125,7 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
         {name: figures for name, figures in baselines.items() if figures},
         data.pretraining if "pretrain" in good else {},
         published,
+        replace(data, published=published).differences() if published else [],
     )
 
 

@@ -84,7 +84,7 @@ def comparability(comparison: Comparison) -> str:
     rows = [row for row in comparison.rows if row.published]
     if not rows:
         return "The paper has no such rows."
-    names = [name for name in SETUP_TITLES if any(name in row.differences() for row in rows)]
+    names = [name for name in SETUP_TITLES if any(name in row.differences for row in rows)]
     if not names:
         return "The rows have the set-up of the paper's."
     words = listed([within(SETUP_TITLES[name]) for name in names])
@@ -144,8 +144,8 @@ def _row_json(row: ComparedRow) -> dict[str, Any]:
         "gains": {key: gain for key, gain in gains.items() if gain is not None},
         "pretraining": {key: row.pretraining.get(key) for key, *_ in PRETRAINING},
         "published": dict(row.published.figures) if row.published else {},
-        "comparable": bool(row.published) and not row.differences(),
-        "differences": row.differences(),
+        "comparable": bool(row.published) and not row.differences,
+        "differences": row.differences,
     }
 
 
