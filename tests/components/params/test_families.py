@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from components.errors import InputError
-from components.params import overlay
+from components.params import check_params, overlay
 from components.params.families import FAMILIES, chosen_family
-from components.params.presets import _parse_override
+from components.published import BEST_MODEL, TRANSFORMER_OBJECTIVES
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROWS = [(family, row) for family in FAMILIES.values() for row in family.rows]
@@ -29,16 +29,21 @@ def test_rows_have_the_papers_figures(name):
 
 
 @pytest.mark.parametrize(("family", "row"), ROWS, ids=lambda of: of.name)
-def test_a_row_can_be_laid_over_the_shipped_parameters(tmp_path, family, row):
+def test_rows_on_the_papers_base_are_the_papers_runs(tmp_path, family, row):
     shutil.copy(REPOSITORY / "params.yaml", tmp_path)
-    overlay(None, row.overrides, tmp_path / "params.yaml")
-    if row.published:
-        ((section, values),) = _parse_override(row.overrides[0]).items()
-        ((key, value),) = values.items()
-        known = {("objective", "name"): "objective", ("backbone", "name"): "backbone"}
-        field = known.get((section, key), key)
-        if hasattr(row.published.setup, field):  # the row is the paper's row of that value
-            assert getattr(row.published.setup, field) == value
+    path = tmp_path / "params.yaml"
+    overlay(family.paper_base, row.overrides, path, REPOSITORY / "presets")
+    sections = check_params(path)
+    published = (row.published or BEST_MODEL).setup
+    assert sections["objective"].name == published.objective
+    assert sections["backbone"].name == published.backbone
+    assert sections["schedule"].iterations == published.iterations
+    assert sections["pretrain"].batch_size == published.batch_size
+    if published.objective in TRANSFORMER_OBJECTIVES:
+        head = sections["textual_head"]
+        assert (head.hidden_size, head.num_layers) == (published.hidden_size, published.num_layers)
+    whole = (sections["subset"].image_fraction, sections["subset"].captions_per_image) == (1.0, None)
+    assert whole == bool(row.published)
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda of: of.name)
