@@ -32,6 +32,13 @@ def test_places_that_were_looked_at_are_brighter(tmp_path: Path) -> None:
     assert difference[:, columns.min() : middle].sum() > 0 > difference[:, middle : columns.max()].sum()
 
 
+def test_a_model_that_looks_nowhere_in_particular_is_shown_as_such(tmp_path: Path) -> None:
+    even = torch.full((4, 4), 1 / 16)
+    for name, attention in (("even", even), ("nearly", even + 1e-4 * torch.eye(4))):
+        draw_attention(tmp_path / name, GRAY, Caption("x", -1.5, (4, 2)), [SeenWord("x", attention)])
+    assert np.abs(pixels(tmp_path / "even") - pixels(tmp_path / "nearly")).max() < 8
+
+
 @pytest.mark.parametrize("num_words", [0, 1, 5, 6, 13])
 def test_any_number_of_words(tmp_path: Path, num_words: int) -> None:
     words = [SeenWord(r"$\frac$", spot(0, 0))] * num_words
