@@ -83,7 +83,9 @@ def drawn_split(size: Size, num_images: int, seed: int) -> Split:
     A class adds a direction of its own; some labels are wrong, so that no class is separable.
     """
     world, rng = np.random.default_rng(99), np.random.default_rng(seed)
-    rates = np.r_[0.4, np.linspace(0.14, 0.04, size.classes - 1)] if size.classes > 3 else np.full(3, 0.3)
+    rates = np.full(size.classes, 0.3)
+    if size.classes > 3:
+        rates = np.r_[0.4, np.linspace(0.14, 0.04, size.classes - 1)]
     present = rng.random((num_images, size.classes)) < rates
     directions = 0.1 * world.normal(size=(size.classes, size.features))
     factors = world.normal(size=(256, size.features)) / np.sqrt(np.arange(1, 257))[:, None]

@@ -22,7 +22,7 @@ import lmdb
 from tqdm import tqdm
 
 from components.atomic import writing
-from components.data.image import DecodeError, decode, encode_jpeg, resize_short_side
+from components.data.image import DecodeError, decode, encode_jpeg, resize_short_side, verify
 from components.data.record import (
     INDEX_KEY,
     META_KEY,
@@ -94,7 +94,7 @@ def build_store(
 ) -> BuildReport:
     """Write ``images``, in order, to a new store that takes the place of ``path``.
 
-    Every image is decoded in full to prove that it is readable. The result is the same bytes for
+    Every image is read to its end to prove that it can be decoded. The result is the same bytes for
     any number of workers. On any failure or interruption ``path`` stays as it was.
 
     Args:
@@ -260,11 +260,14 @@ def _prepare_all(
 def _prepare(source: CaptionedImage, short_side: int | None, jpeg_quality: int) -> _Prepared | SkippedImage:
     try:
         data = source.path.read_bytes()
+        if short_side is None:
+            verify(data)
+            return _Prepared(source, data, resized=False)
         pixels = decode(data)
     except (OSError, DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return SkippedImage(source.image_id, source.dataset, source.path, reason)
-    if short_side is None or min(pixels.shape[:2]) <= short_side:
+    if min(pixels.shape[:2]) <= short_side:
         return _Prepared(source, data, resized=False)
     return _Prepared(source, encode_jpeg(resize_short_side(pixels, short_side), jpeg_quality), resized=True)
 

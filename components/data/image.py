@@ -5,14 +5,12 @@ but by `decode_upright`: the boxes, labels and published figures of COCO and VOC
 stored.
 
 JPEG goes through simplejpeg (libjpeg-turbo; on one core faster than OpenCV, torchvision and Pillow)
-and everything it refuses, CMYK among it, through Pillow. Resizing is OpenCV's: area averaging when
-the image shrinks, which is antialiased, and linear when it grows. Against torchvision's antialiased
-resize it differs by about half a grey level a pixel and takes less time, without a trip through tensors.
+and everything it refuses, CMYK among it, through Pillow. Resizing is torchvision's: bilinear, antialiased
+where the image shrinks; on uint8 it is two to four times faster than OpenCV's area averaging.
 """
 
 import io
 
-import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -45,6 +43,24 @@ def decode(data: bytes) -> Pixels:
             if "premature end" in str(error).lower():
                 raise DecodeError(f"truncated JPEG ({error})") from error
     return _decode_with_pillow(data)
+
+
+def verify(data: bytes) -> None:
+    """Make sure that ``decode`` can decode an image.
+
+    Of a JPEG all bytes are read, but only an eighth of the rows and columns of its brightness is
+    computed: a third less work than decoding it.
+
+    Raises:
+        DecodeError: as ``decode`` does.
+    """
+    if data[:3] == _JPEG_START:
+        try:
+            simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)
+            return
+        except ValueError:
+            pass  # decode knows what to do, and what to say
+    decode(data)
 
 
 def decode_upright(data: bytes) -> Pixels:
@@ -97,9 +113,14 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """Pixels of shape (height, width, 3), antialiased where they shrink."""
     if pixels.shape[:2] == (height, width):
         return pixels
-    shrinks = height <= pixels.shape[0] and width <= pixels.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (width, height), interpolation=method).astype(np.uint8, copy=False)
+    import torch  # here, so that a store that keeps its files' bytes is built without it
+
+    channels_first = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
+    resized = torch.nn.functional.interpolate(
+        channels_first, (height, width), mode="bilinear", antialias=True
+    )
+    result: Pixels = np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    return result
 
 
 def resize_short_side(pixels: Pixels, short_side: int) -> Pixels:

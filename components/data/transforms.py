@@ -47,7 +47,7 @@ class TrainTransform:
         pixels = image[top : top + height, left : left + width]
         pixels = resize(pixels, choice.crop_size, choice.crop_size)
         if rng.random() < choice.flip_probability:
-            pixels, caption = np.ascontiguousarray(pixels[:, ::-1]), swap_sides(caption)
+            pixels, caption = cv2.flip(pixels, 1).astype(np.uint8, copy=False), swap_sides(caption)
         if rng.random() < choice.jitter_probability:
             pixels = self._jitter(pixels, rng)
         return normalise(pixels), caption
@@ -135,7 +135,7 @@ def adjust_brightness(pixels: Pixels, factor: float) -> Pixels:
 
 def adjust_contrast(pixels: Pixels, factor: float) -> Pixels:
     """Move all values away from the image's mean gray (above 1) or towards it (below 1)."""
-    mean = float(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).mean())
+    mean = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]
     return _map_values(pixels, factor, mean * (1 - factor))
 
 

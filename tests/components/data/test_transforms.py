@@ -137,7 +137,7 @@ def test_probabilities_are_kept(pixels: Pixels, augmentation) -> None:
 
 def test_eval_resizes_the_shorter_side_and_crops_the_centre() -> None:
     image = np.zeros((40, 80, 3), np.uint8)
-    image[:, 30:50] = 255  # a centred column, 20 of 80 wide
+    image[:, 26:54] = 255  # a centred column: the crop's 20 pixels, and what the filter sees beside them
     tensor = EvalTransform(20, 10)(image)
     white = transforms.normalise(np.full((10, 10, 3), 255, np.uint8))
     assert tensor.shape == (3, 10, 10)

@@ -1,0 +1,115 @@
+"""From a store to normalised batches: our loader beside a plain one that reads the same records."""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from components import machine
+from components.bench.photographs import draw_photographs
+from components.bench.plain_loader import MAX_LENGTH, PlainDataset, plain_loader
+from components.bench.timing import Comparison, Work, in_turn
+from components.data.build import build_store
+from components.data.dataset import TrainDataset
+from components.data.loader import train_loader
+from components.data.selection import select
+from components.data.store import CaptionStore
+from components.data.targets import make_targets
+from components.data.transforms import TrainTransform
+from components.params import Augmentation
+from components.text.normalise import normalise
+from components.text.tokenizer import CaptionTokenizer, train_tokenizer
+
+TARGET = 3.0
+AUGMENTATION = Augmentation(  # section 3.2
+    crop_size=224,
+    crop_scale=(0.2, 1.0),
+    crop_ratio=(0.75, 4 / 3),
+    flip_probability=0.5,
+    jitter_probability=0.8,
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    hue=0.1,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Images of the store, pixels of each, and what a round loads."""
+
+    images: int = 128
+    height: int = 480
+    width: int = 640
+    short_side: int = 256
+    crop_size: int = 224
+    batch: int = 64
+    batches: int = 12
+
+
+FULL = Size()
+QUICK = Size(images=6, height=48, width=64, short_side=32, crop_size=32, batch=4, batches=2)
+
+
+def run(size: Size, rounds: int) -> list[Comparison]:
+    """Images a second and core: from the files' own bytes, and from a store that keeps smaller ones.
+
+    Both rows have the same baseline, on the files' own bytes. The second shows what
+    ``lmdb.short_side`` buys, which changes what the model sees: small crops lose detail.
+    """
+    augmentation = AUGMENTATION.model_copy(update={"crop_size": size.crop_size})
+    with tempfile.TemporaryDirectory() as folder:
+        images = draw_photographs(Path(folder), size.images, size.height, size.width)
+        model = Path(folder, "tokenizer.model")
+        train_tokenizer([normalise(text) for image in images for text in image.captions], 60, model)
+        tokenizer = CaptionTokenizer(model)
+        stores = []
+        for short_side in (None, size.short_side):
+            path = Path(folder, f"{short_side}.lmdb")
+            options = {"jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": machine.num_cpus()}
+            build_store(path, images, short_side=short_side, **options)  # type: ignore[arg-type]
+            stores.append(CaptionStore(path))
+        plain = PlainDataset(stores[0], tokenizer, augmentation, size.batch * size.batches)
+        works: list[Work] = [lambda: _read(plain_loader(plain, size.batch, machine.num_cpus()))]
+        works += [partial(_read_ours, store, tokenizer, augmentation, size) for store in stores]
+        baseline_times, *our_times = in_turn(works, rounds)
+    kept = ("the files' bytes", f"lmdb.short_side {size.short_side}")
+    return [
+        Comparison(
+            f"{size.width}x{size.height} to {size.crop_size} px batches, {what}",
+            size.batch * size.batches,
+            "images",
+            "cpu",
+            baseline_times,
+            times,
+            TARGET,
+            {"kB an image": round(store.metadata.image_bytes / size.images / 1e3, 1)},
+        )
+        for what, times, store in zip(kept, our_times, stores, strict=True)
+    ]
+
+
+def _read_ours(
+    store: CaptionStore, tokenizer: CaptionTokenizer, augmentation: Augmentation, size: Size
+) -> None:
+    dataset = TrainDataset(
+        store,
+        select(store, "bicaptioning"),
+        TrainTransform(augmentation),
+        make_targets("bicaptioning", tokenizer, MAX_LENGTH),
+        seed=0,
+    )
+    batches = train_loader(
+        dataset,
+        batch_size=size.batch,
+        start_iteration=0,
+        num_iterations=size.batches,
+        num_workers=machine.num_cpus(),
+    )
+    _read(batches)
+
+
+def _read(batches: Iterable[object]) -> None:
+    for _ in batches:
+        pass

@@ -1,0 +1,86 @@
+"""Building a store: ours beside the paper's early public code's, which keeps decoded pixels."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import lmdb
+import msgpack
+
+from components import machine
+from components.bench.photographs import draw_photographs
+from components.bench.timing import Comparison, in_turn
+from components.data.build import build_store
+from components.sources.captioned import CaptionedImage
+
+TARGET = 2.0
+_MAP_BYTES = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Images, and the pixels of each."""
+
+    images: int = 400
+    height: int = 480
+    width: int = 640
+    short_side: int = 256
+
+
+FULL = Size()
+QUICK = Size(images=6, height=48, width=64, short_side=32)
+
+
+def run(size: Size, rounds: int) -> list[Comparison]:
+    """Images a second and core: files kept as they are, and resized to a shorter side."""
+    with tempfile.TemporaryDirectory() as folder:
+        images = draw_photographs(Path(folder), size.images, size.height, size.width)
+        return [_compare(Path(folder), images, size, side, rounds) for side in (None, size.short_side)]
+
+
+def _compare(
+    folder: Path, images: Sequence[CaptionedImage], size: Size, short_side: int | None, rounds: int
+) -> Comparison:
+    plain, store = folder / "plain.lmdb", folder / "store.lmdb"
+
+    def baseline() -> None:
+        plain.unlink(missing_ok=True)
+        build_plainly(plain, images, short_side)
+
+    def ours() -> None:
+        build_store(
+            store,
+            images,
+            short_side=short_side,
+            jpeg_quality=95,
+            on_unreadable="refuse",
+            num_workers=machine.num_cpus(),
+        )
+
+    baseline_times, our_times = in_turn((baseline, ours), rounds)
+    kept = "files as they are" if short_side is None else f"shorter side {short_side}"
+    figures = {
+        "kB an image of the baseline": round(plain.stat().st_size / size.images / 1e3, 1),
+        "kB an image of ours": round(store.stat().st_size / size.images / 1e3, 1),
+    }
+    name = f"LMDB of {size.width}x{size.height} photographs, {kept}"
+    return Comparison(name, size.images, "images", "cpu", baseline_times, our_times, TARGET, figures)
+
+
+def build_plainly(path: Path, images: Sequence[CaptionedImage], short_side: int | None) -> None:
+    """Read, decode, resize and put, one image after the other; MessagePack where the original pickled."""
+    with (
+        lmdb.open(str(path), subdir=False, lock=False, map_size=_MAP_BYTES) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for index, image in enumerate(images):
+            decoded = cv2.imread(str(image.path))
+            assert decoded is not None
+            pixels = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+            if short_side is not None:
+                scale = short_side / min(pixels.shape[:2])
+                pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            value = (image.image_id, pixels.shape, pixels.tobytes(), image.captions)
+            transaction.put(str(index).encode(), msgpack.packb(value))
