@@ -92,7 +92,7 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     clock = "hours, minutes and seconds" if (seconds or 0) >= 3600 else "minutes and seconds"
     images, perplexity = data.captioning.get("images"), data.pretraining.get("perplexity")
     by_image = perplexity is None and bool(data.pretraining)
-    no_captions = "this task writes none" if "not_run" in data.captioning else ""
+    no_captions = "this task writes none" if images == 0 else ""
     return [
         (_number(voc07.figures.get(PRETRAINED)), "VOC07 mAP", gain),
         (

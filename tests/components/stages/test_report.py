@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from components import params, paths
@@ -184,13 +185,34 @@ def test_broken_results_are_named_and_do_not_stop_it(run: StageRun) -> None:
     assert len(report["missing"]) == 2
 
 
-def test_a_metric_that_was_left_out_says_why(run: StageRun) -> None:
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that are put on the picture."""
+    words: list[str] = []
+    text = Figure.text
+
+    def recording(figure: Figure, x: float, y: float, words_drawn: str, **options: Any) -> Any:
+        words.append(words_drawn)
+        return text(figure, x, y, words_drawn, **options)
+
+    monkeypatch.setattr(Figure, "text", recording)
+    return words
+
+
+def test_a_metric_that_was_left_out_says_why(run: StageRun, drawn: list[str]) -> None:
     scores = {"CIDEr-D": 12.0, "images": 3, "not_run": {"SPICE": "CoreNLP is not installed"}}
     write_json(paths.stage_dir("caption") / "metrics.json", scores)
     text, _, _ = make_report(run)
     assert ["Captioning", "CIDEr-D", "12.0", "–", "–", "94.0"] in rows_of(text)
     assert ["Captioning", "SPICE", "not run", "–", "–", "18.5"] in rows_of(text)
     assert "Captioning (SPICE) of virtex: not run: CoreNLP is not installed." in " ".join(text.split())
+    assert "3 images" in drawn
+
+
+def test_a_task_without_captions_is_said_on_the_picture(run: StageRun, drawn: list[str]) -> None:
+    write_json(paths.stage_dir("caption") / "metrics.json", {"images": 0, "not_run": "it writes no captions"})
+    make_report(run)
+    assert "this task writes none" in drawn
 
 
 def test_results_of_later_benchmarks_take_their_rows(run: StageRun) -> None:
