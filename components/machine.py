@@ -1,4 +1,8 @@
-"""What this machine offers: decided here, never in params.yaml, so that it changes no result's name."""
+"""What this machine offers: decided here, never in params.yaml, so that it changes no result's name.
+
+``torchrun`` tells each process that it starts its place in ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and
+``LOCAL_WORLD_SIZE``; without them a process is alone.
+"""
 
 import os
 from pathlib import Path
@@ -8,17 +12,43 @@ from components.errors import InputError
 
 
 def num_cpus() -> int:
-    """Processor cores this process may use; ``VIRTEX_NUM_WORKERS`` overrides.
+    """Processor cores this process may use, its share where ``torchrun`` started several here.
+
+    ``VIRTEX_NUM_WORKERS`` overrides the number of cores that they share.
 
     Raises:
         InputError: if the variable is not a positive whole number.
     """
-    value = os.environ.get("VIRTEX_NUM_WORKERS")
-    if value is None:
-        return len(os.sched_getaffinity(0))
-    if not value.isdecimal() or int(value) < 1:
-        raise InputError(f"VIRTEX_NUM_WORKERS={value!r}: expected a whole number of at least 1")
-    return int(value)
+    cores = _positive("VIRTEX_NUM_WORKERS") or len(os.sched_getaffinity(0))
+    return max(1, cores // _place("LOCAL_WORLD_SIZE", 1))
+
+
+def is_launched() -> bool:
+    """Whether ``torchrun`` started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def is_first_process() -> bool:
+    """Whether this process writes the outputs: the first of all, or the only one."""
+    return _place("RANK", 0) == 0
+
+
+def num_processes() -> int:
+    """Processes that train together here: one a GPU, else one; ``VIRTEX_NUM_PROCESSES`` overrides.
+
+    Where ``VIRTEX_DEVICE`` names one device it is one.
+
+    Raises:
+        InputError: if the variable is not a positive whole number.
+    """
+    number = _positive("VIRTEX_NUM_PROCESSES")
+    if number is not None:
+        return number
+    if (os.environ.get("VIRTEX_DEVICE") or "cuda") != "cuda":
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
 
 
 def unpacked_dir() -> Path:
@@ -29,17 +59,37 @@ def unpacked_dir() -> Path:
 def device_name() -> str:
     """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides.
 
+    Of several processes on this machine each gets the GPU of its own number.
+
     Raises:
-        InputError: if the variable names no device of this machine.
+        InputError: if the variable names no device of this machine, or one GPU for several processes.
     """
     import torch  # here, so that what never computes never pays for the import
 
     override = os.environ.get("VIRTEX_DEVICE")
-    if not override:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=override)
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
-        reason = str(error).splitlines()[0]
-        raise InputError(f"VIRTEX_DEVICE={override!r}: cannot be used here: {reason}") from None
-    return override
+    device = override or ("cuda" if torch.cuda.is_available() else "cpu")
+    several = _place("LOCAL_WORLD_SIZE", 1) > 1
+    if several and device.startswith("cuda:"):
+        raise InputError(f"VIRTEX_DEVICE={device!r}: several processes cannot share one GPU; set it to cuda")
+    if several and device == "cuda":
+        device = f"cuda:{_place('LOCAL_RANK', 0)}"
+    if override:
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+            reason = str(error).splitlines()[0]
+            raise InputError(f"VIRTEX_DEVICE={override!r}: cannot be used here: {reason}") from None
+    return device
+
+
+def _positive(variable: str) -> int | None:
+    value = os.environ.get(variable)
+    if value is None:
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"{variable}={value!r}: expected a whole number of at least 1")
+    return int(value)
+
+
+def _place(variable: str, alone: int) -> int:
+    return int(os.environ[variable]) if is_launched() and variable in os.environ else alone

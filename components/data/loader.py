@@ -2,11 +2,12 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from components.data.batch import Batch, ImageBatch, collate_images, collate_targets
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
@@ -14,6 +15,39 @@ from components.errors import InputError
 
 _Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of the work that one of several processes does; by default all of it.
+
+    Attributes:
+        rank: of the process, from 0.
+        num_ranks: how many there are.
+        accumulate: batches into which each divides what it has of an iteration.
+    """
+
+    rank: int = 0
+    num_ranks: int = 1
+    accumulate: int = 1
+
+    def batch_size(self, num_images: int) -> int:
+        """Images of a batch where an iteration has ``num_images``.
+
+        Raises:
+            InputError: if an iteration cannot be dealt out evenly.
+        """
+        num_batches = self.num_ranks * self.accumulate
+        if num_images % num_batches:
+            raise InputError(
+                f"{num_images} images an iteration (`batch_size`) cannot be dealt evenly to "
+                f"{self.num_ranks} processes in {self.accumulate} rounds (`accumulate`); choose a multiple "
+                f"of {num_batches}, or another number of processes with VIRTEX_NUM_PROCESSES"
+            )
+        return num_images // num_batches
+
+
+WHOLE = Share()
 
 
 def train_loader(
@@ -24,6 +58,7 @@ def train_loader(
     num_iterations: int,
     num_workers: int,
     pin_memory: bool = False,
+    share: Share = WHOLE,
 ) -> Iterator[Batch]:
     """Batches with captions, as `visit_loader` makes them."""
     return visit_loader(
@@ -34,6 +69,7 @@ def train_loader(
         num_iterations=num_iterations,
         num_workers=num_workers,
         pin_memory=pin_memory,
+        share=share,
     )
 
 
@@ -46,24 +82,31 @@ def visit_loader(
     num_iterations: int,
     num_workers: int,
     pin_memory: bool = False,
+    share: Share = WHOLE,
 ) -> Iterator[_Batch]:
     """Batches of iterations ``start_iteration`` to ``num_iterations - 1`` of a run, once.
 
-    Iteration ``i``, from 0, takes visits ``i * batch_size`` to ``(i + 1) * batch_size - 1``. Its batch
-    is the same wherever the loader started and whatever the number of workers.
+    Iteration ``i``, from 0, takes visits ``i * batch_size`` to ``(i + 1) * batch_size - 1``. They are
+    dealt to the processes in ``share.accumulate`` rounds of one batch each, all of the same size. What
+    comes is the same wherever the loader started and whatever the number of workers.
 
     Args:
         dataset: samples by visit (components.data.visits).
         collate: makes one batch of samples.
-        batch_size: images in every batch; none is smaller.
+        batch_size: images in every iteration; none has fewer.
         start_iteration: iterations already done, so the first one to come.
         num_iterations: iterations of the whole run, those already done included.
         num_workers: processes; 0 works in this one.
         pin_memory: copy batches into page-locked memory, for a GPU.
+        share: whose batches to give.
+
+    Raises:
+        InputError: if an iteration cannot be dealt out evenly.
     """
+    share.batch_size(batch_size)
     loader: DataLoader[Any] = _Loader(
         dataset,
-        batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations)),
+        batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations), share),
         collate_fn=collate,
         pin_memory=pin_memory,
         **_workers(num_workers, persistent=False),
@@ -72,11 +115,24 @@ def visit_loader(
 
 
 def val_loader(
-    dataset: ValDataset, *, batch_size: int, num_workers: int, pin_memory: bool = False
+    dataset: ValDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    pin_memory: bool = False,
+    share: Share = WHOLE,
 ) -> DataLoader[Batch]:
-    """Batches of a whole validation set in order, as often as it is iterated; the last may be smaller."""
+    """Batches of a validation set in order, as often as it is iterated; the last may be smaller.
+
+    Of several processes each gets every ``num_ranks``-th image, from its own number on.
+    """
+    images = range(share.rank, len(dataset), share.num_ranks)
     return in_order_loader(
-        dataset, collate_targets, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory
+        dataset if len(images) == len(dataset) else Subset(dataset, images),
+        collate_targets,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
     )
 
 
@@ -124,18 +180,23 @@ def _with_plain_errors(batches: Iterator[_Batch]) -> Iterator[_Batch]:
 
 
 class _Visits(Sampler[list[int]]):
-    """The visits of each of some iterations."""
+    """The visits of each of some iterations, those of one share, a list a batch."""
 
-    def __init__(self, batch_size: int, iterations: range) -> None:
+    def __init__(self, batch_size: int, iterations: range, share: Share) -> None:
         self.batch_size = batch_size
         self.iterations = iterations
+        self.share = share
 
     def __len__(self) -> int:
-        return len(self.iterations)
+        return len(self.iterations) * self.share.accumulate
 
     def __iter__(self) -> Iterator[list[int]]:
+        size = self.share.batch_size(self.batch_size)
         for iteration in self.iterations:
-            yield list(range(iteration * self.batch_size, (iteration + 1) * self.batch_size))
+            for batch in range(self.share.accumulate):
+                place = batch * self.share.num_ranks + self.share.rank
+                start = iteration * self.batch_size + place * size
+                yield list(range(start, start + size))
 
 
 def _workers(num_workers: int, persistent: bool) -> dict[str, Any]:

@@ -211,12 +211,23 @@ class Pretrain(Section):
 
     seed: NonNegative
     batch_size: Positive
+    accumulate: Positive
+    sync_batch_norm: bool
     precision: Literal["fp32", "fp16", "bf16"]
     channels_last: bool
     validate_every: Positive
     checkpoint_every: Positive
     keep_checkpoints: Positive
+    keep_candidates: Positive
     log_every: Positive
+
+    @model_validator(mode="after")
+    def _parts_divide(self) -> "Pretrain":
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
+        return self
 
 
 class Baseline(Section):

@@ -1,6 +1,7 @@
 """Batches as training sees them: tensors by name, from wherever they come."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,3 +19,9 @@ def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_fo
     if "image" in moved:
         moved["image"] = moved["image"].contiguous(memory_format=memory_format)
     return moved
+
+
+def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    """Lists of ``size`` batches; what is left over at the end is dropped."""
+    while len(group := list(islice(batches, size))) == size:
+        yield group

@@ -17,7 +17,7 @@ from components.atomic import writing
 from components.errors import InputError
 
 FORMAT = "virtex-resume"
-VERSION = 1
+VERSION = 2
 
 _logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class CheckpointFolder:
         Raises:
             OSError: naming the file, if it cannot be written, say to a full disk; earlier files stay.
         """
-        path = self.folder / f"iteration_{iteration:09d}.pt"
+        path = self._path(iteration)
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -112,9 +112,28 @@ class CheckpointFolder:
             return Checkpoint(path, content["iteration"], content["state"])
         return None
 
+    def at(self, iteration: int) -> Checkpoint:
+        """The checkpoint made after ``iteration`` iterations, which another process has found to be sound.
+
+        Raises:
+            InputError: if it cannot be read here.
+        """
+        path = self._path(iteration)
+        try:
+            content = _read(path)
+        except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(
+                f"{path}: the first process can read it, this one cannot ({error}); all machines of a run "
+                "need the same folder, say on a network file system"
+            ) from error
+        return Checkpoint(path, content["iteration"], content["state"])
+
     def remove(self) -> None:
         """Delete the folder, once training has ended well and its outputs are written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, iteration: int) -> Path:
+        return self.folder / f"iteration_{iteration:09d}.pt"
 
 
 def _write(temporary: Path, content: dict[str, Any], path: Path) -> None:

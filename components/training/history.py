@@ -21,6 +21,11 @@ class History:
         """Whether there is a validation after ``iteration`` iterations."""
         return any(row["iteration"] == iteration for row in self.val)
 
+    @property
+    def best_validation(self) -> Row | None:
+        """The validation with the lowest loss, the first of several; None without any."""
+        return min(self.val, key=lambda row: row["loss"], default=None)
+
     def write_csv(self, folder: Path) -> list[Path]:
         """Write ``train.csv`` and ``val.csv`` into ``folder``, atomically; returns their paths."""
         return [_write_csv(folder / "train.csv", self.train), _write_csv(folder / "val.csv", self.val)]

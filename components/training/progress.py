@@ -18,12 +18,16 @@ class Progress:
         num_iterations: of the whole run.
         start_iteration: iterations done before.
         stream: standard error by default.
+        is_shown: False says nothing at all.
     """
 
-    def __init__(self, num_iterations: int, start_iteration: int, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, num_iterations: int, start_iteration: int, stream: TextIO | None = None, is_shown: bool = True
+    ) -> None:
         self._num_iterations = num_iterations
         self._start_iteration = self._iteration = self._last_iteration = start_iteration
         self._stream = stream or sys.stderr
+        self._is_shown = is_shown
         self._figures = ""
         self._num_images = 0
         self._start = self._last_line = time.monotonic()
@@ -31,7 +35,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._start = self._last_line = time.monotonic()
-        if self._stream.isatty():
+        if self._is_shown and self._stream.isatty():
             self._bar = tqdm(
                 total=self._num_iterations,
                 initial=self._start_iteration,
@@ -71,6 +75,8 @@ class Progress:
         return f"{images_per_second:.1f} images/s, {timedelta(seconds=round(left))} left{self._figures}"
 
     def _write_line(self) -> None:
+        if not self._is_shown:
+            return
         self._last_line = time.monotonic()
         self._last_iteration = self._iteration
         share = self._iteration / self._num_iterations

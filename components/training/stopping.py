@@ -4,8 +4,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
+
+from components.training.distributed import ALONE, Processes
 
 T = TypeVar("T")
 
@@ -19,10 +22,12 @@ class StopRequest:
 
     Once asked, the death of a data-loading worker, which may have got the signal as well, no
     longer interrupts the iteration in progress. Outside the main thread nothing is installed.
+    Processes that train together stop together, whichever of them was asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = ALONE) -> None:
         self.signal_number: int | None = None
+        self._processes = processes
         self._previous: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -41,32 +46,40 @@ class StopRequest:
             signal.signal(number, handler)
 
     def watch(self, batches: Iterable[T]) -> Iterator[T]:
-        """Pass batches on until somebody asks to stop.
+        """Pass batches on until somebody asks to stop; other processes may have more or fewer of them.
 
         Raises:
-            Stopped: instead of the next batch, once asked to stop; also when the loader fails
-                then, because its workers got the signal too.
+            Stopped: instead of the next batch, once any process is asked to stop; also when the
+                loader fails then, because its workers got the signal too.
         """
         iterator = iter(batches)
         while True:
-            if self:
+            following = self._next(iterator)
+            is_asked, are_there_more = self._processes.any_of(bool(self), bool(following))
+            if is_asked:
                 raise Stopped
-            try:
-                batch = next(iterator)
-            except StopIteration:
+            if not are_there_more:
                 return
-            except RuntimeError as error:
-                if self:
-                    raise Stopped from error
-                raise
-            yield batch
+            yield from following
+
+    def _next(self, iterator: Iterator[T]) -> list[T]:
+        """The next batch; nothing at the end, and nothing once asked to stop."""
+        if self:
+            return []
+        try:
+            return list(islice(iterator, 1))
+        except RuntimeError:
+            if self:
+                return []
+            raise
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal_number is None:
             self.signal_number = number
             self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _ignore)
-            name = signal.Signals(number).name
-            print(f"\n{name}: stopping after this iteration", file=sys.stderr, flush=True)
+            if self._processes.is_first:
+                name = signal.Signals(number).name
+                print(f"\n{name}: stopping after this iteration", file=sys.stderr, flush=True)
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from components.errors import InputError
 from components.objectives.interface import Objective
 from components.training.batches import Batch, to_device
+from components.training.distributed import ALONE, Processes
 from components.training.precision import autocast
 from components.training.random_state import unchanged_random_state
 
@@ -19,8 +20,9 @@ def validate(
     device: torch.device,
     precision: str = "fp32",
     memory_format: torch.memory_format = torch.contiguous_format,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
-    """Mean loss and mean of each of its parts over all predictions of all batches.
+    """Mean loss and mean of each of its parts over all predictions of all batches of all processes.
 
     Batches count by their number of predictions (tokens), so that their size and the length of
     their captions do not matter. The objective is in eval mode meanwhile and then in the mode it
@@ -30,7 +32,7 @@ def validate(
         ``loss`` and the parts by name.
 
     Raises:
-        InputError: if there is nothing to predict.
+        InputError: if there is nothing to predict, in all processes or in this one.
     """
     sums: dict[str, Tensor] = {}
     num_tokens = torch.zeros((), dtype=torch.int64, device=device)
@@ -42,9 +44,12 @@ def validate(
             for name, value in {"loss": output.loss, **output.parts}.items():
                 total = value.double() * output.num_tokens
                 sums[name] = sums[name] + total if name in sums else total
-    if not num_tokens:
-        raise InputError("the validation set is empty: it needs at least one image with a caption")
-    return {name: float(total / num_tokens) for name, total in sums.items()}
+    if not sums:
+        raise InputError("the validation set is empty: it needs at least one image with a caption a process")
+    totals = processes.add_up(torch.stack([num_tokens.double(), *sums.values()]))
+    if not totals[0]:
+        raise InputError("the validation set has nothing to predict")
+    return dict(zip(sums, (totals[1:] / totals[0]).tolist(), strict=True))
 
 
 @contextmanager

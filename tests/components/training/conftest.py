@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from components import params
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.bicaptioning import BicaptioningObjective
+from components.training.candidates import CandidateFolder
 from components.training.checkpoints import CheckpointFolder
+from components.training.distributed import ALONE, Processes
 from components.training.loop import train
 from components.training.state import TrainingState
 
@@ -54,35 +56,48 @@ def schedule_params() -> params.Schedule:
 class NoiseCaptions(Dataset):
     """Batches by iteration: noise images and tokens that depend on the iteration alone."""
 
-    def __init__(self, start: int, stop: int) -> None:
+    def __init__(self, start: int, stop: int, batch_size: int) -> None:
         self.iterations = range(start, stop)
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
         return len(self.iterations)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return noise_batch(self.iterations[index])
+        return noise_batch(self.iterations[index], self.batch_size)
 
 
 def noise_batch(iteration: int, batch_size: int = BATCH_SIZE, length: int = 6) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1000 + iteration)
     tokens = torch.randint(4, VOCAB_SIZE, (batch_size, length), generator=generator)
+    image = torch.randn(batch_size, 3, 32, 32, generator=generator)
+    lengths = torch.full((batch_size,), length)
+    lengths[::2] = 3  # so that a mean of means is not the mean
+    is_padding = torch.arange(length) >= lengths.unsqueeze(1)
+    order = torch.where(is_padding, torch.arange(length), lengths.unsqueeze(1) - 1 - torch.arange(length))
+    tokens = tokens.masked_fill(is_padding, 0)
     return {
-        "image": torch.randn(batch_size, 3, 32, 32, generator=generator),
+        "image": image,
         "image_id": [f"noise/{iteration}_{row}" for row in range(batch_size)],
         "caption_tokens": tokens,
-        "noitpac_tokens": tokens.flip(1),
-        "caption_lengths": torch.full((batch_size,), length),
+        "noitpac_tokens": tokens.gather(1, order),
+        "caption_lengths": lengths,
     }
 
 
-def tiny_objective(seed: int = 0) -> BicaptioningObjective:
-    """Bicaptioning over a backbone of one convolution, batch normalisation included."""
+def tiny_objective(seed: int = 0, is_random: bool = True) -> BicaptioningObjective:
+    """Bicaptioning over a backbone of one convolution.
+
+    Batch normalisation and dropout are left out unless ``is_random``: they depend on who works on what.
+    """
     torch.manual_seed(seed)
     visual = nn.Sequential()
     visual.add_module("conv", nn.Conv2d(3, 8, kernel_size=8, stride=8, bias=False))
-    visual.add_module("bn", nn.BatchNorm2d(8))
-    textual = TransformerTextualHead(8, VOCAB_SIZE, 64, ffn_size=64, dropout=0.1, max_caption_length=8)
+    dropout = 0.0
+    if is_random:
+        visual.add_module("bn", nn.BatchNorm2d(8))
+        dropout = 0.1
+    textual = TransformerTextualHead(8, VOCAB_SIZE, 64, ffn_size=64, dropout=dropout, max_caption_length=8)
     return BicaptioningObjective(visual, textual)
 
 
@@ -94,6 +109,9 @@ class Trainer:
     optimizer: params.Optimizer
     num_iterations: int = 7
     num_workers: int = 0
+    batch_size: int = BATCH_SIZE
+    is_random: bool = True
+    processes: Processes = ALONE
     pretrain: dict[str, Any] = field(default_factory=dict)
     before_batch: Callable[[int], None] = lambda iteration: None
     change_batch: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda iteration, batch: batch
@@ -107,25 +125,40 @@ class Trainer:
         return CheckpointFolder(self.folder, "key", self.settings.keep_checkpoints)
 
     @property
+    def candidates(self) -> CandidateFolder:
+        """Files that hold nothing: the loop decides which there are."""
+        return CandidateFolder(self.folder / "candidates", self.settings.keep_candidates, _write_nothing)
+
+    @property
     def settings(self) -> params.Pretrain:
         values = {
             "seed": 0,
-            "batch_size": BATCH_SIZE,
+            "batch_size": self.batch_size,
+            "accumulate": 1,
+            "sync_batch_norm": False,
             "precision": "fp32",
             "channels_last": True,
             "validate_every": 5,
             "checkpoint_every": 3,
             "keep_checkpoints": 2,
+            "keep_candidates": 2,
             "log_every": 2,
         }
         return params.Pretrain(**(values | self.pretrain))
 
     def batches(self, start: int) -> Iterator[dict[str, Any]]:
-        dataset = NoiseCaptions(start, self.num_iterations)
+        dataset = NoiseCaptions(start, self.num_iterations, self.batch_size)
         loader = DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
         for iteration, batch in zip(range(start, self.num_iterations), loader, strict=True):
             self.before_batch(iteration)
-            yield self.change_batch(iteration, batch)
+            yield from self._shares(self.change_batch(iteration, batch))
+
+    def _shares(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """This process's parts of an iteration, dealt as the loader deals them."""
+        num_parts = self.settings.accumulate * self.processes.count
+        size = len(batch["image"]) // num_parts
+        for part in range(self.processes.rank, num_parts, self.processes.count):
+            yield {name: values[part * size : (part + 1) * size] for name, values in batch.items()}
 
     def run(self) -> TrainingState:
         schedule = params.Schedule(
@@ -136,16 +169,27 @@ class Trainer:
             gamma=0.1,
         )
         return train(
-            tiny_objective(),
+            tiny_objective(is_random=self.is_random),
             optimizer=self.optimizer,
             schedule=schedule,
             pretrain=self.settings,
             train_batches=self.batches,
-            val_batches=lambda: [noise_batch(-1), noise_batch(-2, batch_size=2, length=8)],
+            val_batches=self.val_batches,
             checkpoints=self.checkpoints,
             device=torch.device("cpu"),
             log=lambda figures, step: self.rows.append((figures, step)),
+            candidates=self.candidates,
+            processes=self.processes,
         )
+
+    def val_batches(self) -> list[dict[str, Any]]:
+        whole = [noise_batch(-1), noise_batch(-2, batch_size=2, length=8), noise_batch(-3)]
+        return whole[self.processes.rank :: self.processes.count]
+
+
+def _write_nothing(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 @pytest.fixture

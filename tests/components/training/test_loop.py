@@ -21,93 +21,12 @@ def _stop_at(iteration: int, number: int = signal.SIGINT):
     return lambda at: os.kill(os.getpid(), number) if at == iteration else None
 
 
-def _without_rate(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{name: value for name, value in row.items() if name != "images_per_second"} for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("stop_after", "num_workers", "number"),
-    [(1, 0, signal.SIGINT), (3, 2, signal.SIGTERM), (5, 0, signal.SIGTERM), (6, 2, signal.SIGINT)],
-)
-def test_a_stopped_run_continues_bit_by_bit(trainer, tmp_path, stop_after, num_workers, number) -> None:
-    whole = trainer.with_(folder=tmp_path / "whole").run()
-    stopped = trainer.with_(before_batch=_stop_at(stop_after - 1, number), num_workers=num_workers)
-    with pytest.raises(KeyboardInterrupt):
-        stopped.run()
-    assert stopped.checkpoints.latest().iteration == stop_after
-
-    torch.manual_seed(999)  # a new process draws from elsewhere
-    resumed_trainer = trainer.with_(num_workers=num_workers)
-    resumed = resumed_trainer.run()
-    assert resumed.iteration == whole.iteration == 7
-    assert _equal(resumed, whole)
-    assert _without_rate(resumed.history.train) == _without_rate(whole.history.train)
-    assert resumed.history.val == whole.history.val
-    assert resumed.num_images == 7 * 3
-    logged = [step for figures, step in resumed_trainer.rows if "train/loss" in figures]
-    assert logged == [2, 4, 6, 7]
-
-
 def test_stopping_restores_the_signal_handlers(trainer) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
     with pytest.raises(KeyboardInterrupt):
         trainer.with_(before_batch=_stop_at(0)).run()
     after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
     assert after == before
-
-
-def _forget_momentum(state) -> None:
-    state["optimizer"]["inner"]["state"] = {}
-
-
-def _forget_slow_weights(state) -> None:
-    slow_weights = state["optimizer"]["slow_weights"]
-    state["optimizer"]["slow_weights"] = [torch.zeros_like(weight) for weight in slow_weights]
-
-
-def _forget_counter(state) -> None:
-    state["optimizer"]["counter"] = 0
-
-
-def _forget_schedule(state) -> None:
-    state["schedule"]["iteration"] = 0
-
-
-def _forget_random(state) -> None:
-    state["random"]["cpu"] = torch.Generator().manual_seed(0).get_state()
-
-
-def _forget_batch_statistics(state) -> None:
-    for name, tensor in state["objective"].items():
-        if name.endswith("running_mean"):
-            tensor.zero_()
-
-
-def _forget_position(state) -> None:
-    state["iteration"] -= 1
-
-
-@pytest.mark.parametrize(
-    "forget",
-    [
-        _forget_momentum,
-        _forget_slow_weights,
-        _forget_counter,
-        _forget_schedule,
-        _forget_random,
-        _forget_batch_statistics,
-        _forget_position,
-    ],
-)
-def test_every_part_of_the_state_matters(trainer, tmp_path, forget) -> None:
-    whole = trainer.with_(folder=tmp_path / "whole").run()
-    with pytest.raises(KeyboardInterrupt):
-        trainer.with_(before_batch=_stop_at(3)).run()
-    checkpoint = trainer.checkpoints.latest()
-    assert checkpoint.iteration == 4
-    forget(checkpoint.state)
-    trainer.checkpoints.save(4, checkpoint.state)
-    assert not _equal(trainer.run(), whole)
 
 
 def test_logging_validation_and_checkpoints_do_not_change_the_weights(trainer, tmp_path) -> None:

@@ -1,0 +1,139 @@
+"""Several processes that train one model: which of them this is, and what they tell each other.
+
+``torchrun`` starts them (components.training.launching). Each holds the whole model, works on its share
+of every iteration's images, and takes the mean of all gradients.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from components import machine
+from components.errors import InputError
+
+# The last to wait for at a stop: the first process closes its MLflow run meanwhile.
+_PARTING_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """This process among those that train together; every method waits until all have called it.
+
+    Attributes:
+        rank: its number, from 0; the first one writes the outputs.
+        count: how many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """``values`` summed over the processes, in place; a GPU is not waited for."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values
+
+    def any_of(self, *flags: bool) -> list[bool]:
+        """Whether each flag is set in any of the processes."""
+        if self.count == 1:
+            return list(flags)
+        numbers = torch.tensor(flags, dtype=torch.int32)
+        dist.all_reduce(numbers, dist.ReduceOp.MAX)
+        return [bool(number) for number in numbers.tolist()]
+
+    def from_first(self, number: int) -> int:
+        """The first process's ``number``."""
+        if self.count == 1:
+            return number
+        told = torch.tensor(number)
+        dist.broadcast(told, src=0)
+        return int(told)
+
+    def gathered(self, values: Tensor) -> list[Tensor]:
+        """Everybody's ``values`` by rank: CPU tensors of one shape and dtype."""
+        if self.count == 1:
+            return [values]
+        parts = [torch.empty_like(values) for _ in range(self.count)]
+        dist.all_gather(parts, values)
+        return parts
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give everybody the first process's buffers: the running statistics of batch normalisation."""
+        if self.count > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def spread(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """``module``, wrapped so that ``backward`` leaves the mean of all processes' gradients in it."""
+        if self.count == 1:
+            return module
+        device_ids = [device] if device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=device_ids, gradient_as_bucket_view=True)
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined() -> Iterator[Processes]:
+    """Meet the processes that ``torchrun`` started with this one; leave together, also after Ctrl-C.
+
+    Raises:
+        InputError: if this process's GPU cannot be used.
+    """
+    if not machine.is_launched():
+        yield ALONE
+        return
+    device = torch.device(machine.device_name())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+        dist.all_reduce(torch.zeros(1))
+    except KeyboardInterrupt:
+        _part()
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def current() -> Processes:
+    """This process among those it has ``joined``."""
+    return Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+
+
+def with_sync_batch_norm(objective: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
+    """``objective`` with batch normalisation over the images of all processes; unchanged if there is one.
+
+    Raises:
+        InputError: on a CPU, for which torch has none.
+    """
+    if processes.count == 1:
+        return objective
+    if device.type != "cuda":
+        raise InputError(
+            f"pretrain.sync_batch_norm: {processes.count} processes on {device} cannot do it, it needs GPUs; "
+            "set it to false"
+        )
+    return nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+
+
+def _part() -> None:
+    """A process that ends first would make ``torchrun`` kill the others before they are done."""
+    try:
+        work = dist.all_reduce(torch.zeros(1), async_op=True)
+        work.wait(timedelta(seconds=_PARTING_SECONDS))
+    except RuntimeError:  # somebody is gone already
+        pass
