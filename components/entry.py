@@ -3,16 +3,20 @@
 import errno
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
+from components import machine, paths
 from components.errors import InputError
 from components.params import Section, read_section
 from components.params.reading import section_name
-from components.tracking import stage_run
+from components.tracking import StageRun, stage_run
 
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
+_HELD_BACK_SECONDS = 3.0
 
 
 def run_stage(
@@ -20,6 +24,7 @@ def run_stage(
     sections: Sequence[type[Section]],
     main: Callable[..., None],
     items: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+    in_several_processes: bool = False,
 ) -> None:
     """Run ``main(run, *sections)`` as the process of a DVC stage, and exit with 0, 1, 2 or 130.
 
@@ -28,13 +33,19 @@ def run_stage(
         sections: the sections of params.yaml that dvc.yaml lists for the stage, in ``main``'s order.
         main: the stage; gets a ``StageRun`` and one typed section for each of ``sections``.
         items: for a stage with items, those the single command-line argument may name, or what gives them.
+        in_several_processes: whether ``main`` can run in as many processes as the machine has GPUs. They
+            are started here, unless ``torchrun`` has done so; the first one opens the record.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         item = _item(stage, items, sys.argv[1:])
         values = [read_section(section) for section in sections]
         record: dict[str, Any] = {section_name(type(value)): value.model_dump() for value in values}
-        with stage_run(stage, item, record) as run:
+        if in_several_processes and not machine.is_launched() and machine.num_processes() > 1:
+            from components.training.launching import launch  # torch is not for every stage
+
+            sys.exit(launch(f"components.stages.{stage}", machine.num_processes(), machine.max_restarts()))
+        with _others(in_several_processes), _run(stage, item, record) as run:
             main(run, *values)
     except InputError as error:
         _fail(stage, str(error), EXIT_INPUT_ERROR)
@@ -48,6 +59,21 @@ def run_stage(
             reason = f"{error.filename}: {error.strerror}; make it accessible and start again"
             _fail(stage, reason, EXIT_INPUT_ERROR)
         raise
+
+
+def _others(in_several_processes: bool) -> AbstractContextManager[object]:
+    if not in_several_processes:
+        return nullcontext()
+    from components.training.distributed import joined
+
+    return joined()
+
+
+def _run(stage: str, item: str | None, record: dict[str, Any]) -> AbstractContextManager[StageRun]:
+    """The record of the stage; processes but the first have none, and write nothing."""
+    if machine.is_first_process():
+        return stage_run(stage, item, record)
+    return nullcontext(StageRun(stage, item, paths.stage_dir(stage, item), record=None))
 
 
 def _item(
@@ -70,5 +96,14 @@ def _interrupt(signum: int, _frame: object) -> NoReturn:
 
 
 def _fail(stage: str, message: str, code: int) -> NoReturn:
+    """Say why and exit. Processes but the first let it speak: most mistakes are everybody's.
+
+    ``torchrun`` ends those that wait as soon as the first one is gone.
+    """
+    if not machine.is_first_process():
+        if code == EXIT_INTERRUPTED:
+            sys.exit(code)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(_HELD_BACK_SECONDS)
     print(f"{stage}: error: {message}", file=sys.stderr, flush=True)
     sys.exit(code)

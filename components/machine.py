@@ -56,6 +56,20 @@ def unpacked_dir() -> Path:
     return Path(os.environ.get("VIRTEX_UNPACKED_DIR") or paths.UNPACKED_DIR)
 
 
+def max_restarts() -> int:
+    """How often processes that train together are started again after one has died.
+
+    ``VIRTEX_MAX_RESTARTS``, else never: whoever starts the stage again goes on from its last checkpoint.
+
+    Raises:
+        InputError: if the variable is not a whole number.
+    """
+    value = os.environ.get("VIRTEX_MAX_RESTARTS", "0")
+    if not value.isdecimal():
+        raise InputError(f"VIRTEX_MAX_RESTARTS={value!r}: expected a whole number")
+    return int(value)
+
+
 def device_name() -> str:
     """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides.
 

@@ -19,7 +19,8 @@ INCOMING_DIR = Path("datasets/incoming")  # {dataset}/, where archives arrive or
 UNPACKED_DIR = Path("datasets/unpacked")  # {dataset}-{key of its archives}/, made again when missing
 
 OUTPUTS_DIR = Path("outputs")
-CAPTIONER = OUTPUTS_DIR / "pretrain" / "captioner.safetensors"
+CANDIDATES_DIR = OUTPUTS_DIR / "pretrain" / "checkpoints"  # iteration_{count}.safetensors
+CAPTIONER = OUTPUTS_DIR / "select" / "captioner.safetensors"
 BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # {name}.safetensors
 CAPTIONERS_DIR = OUTPUTS_DIR / "captioners"  # {name}.safetensors, of imported models
 EXPORTS_DIR = OUTPUTS_DIR / "exports"  # in formats of other libraries

@@ -12,7 +12,7 @@ from torch import nn
 from components import machine, params, paths
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
-from components.data.loader import train_loader, val_loader
+from components.data.loader import Share, train_loader, val_loader
 from components.data.selection import Selection, num_labels, select
 from components.data.store import CaptionStore
 from components.data.targets import LABEL_TASKS, make_targets
@@ -22,8 +22,10 @@ from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preparation, save_captioner
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
+from components.training.candidates import CandidateFolder
 from components.training.checkpoints import CheckpointFolder, configuration_key
 from components.training.curves import draw_losses
+from components.training.distributed import current
 from components.training.inference import Logits, logits_inputs
 from components.training.loop import train
 from components.training.state import TrainingState
@@ -52,11 +54,17 @@ def main(
     schedule: params.Schedule,
     pretrain: params.Pretrain,
 ) -> None:
-    """Train, from the newest checkpoint of this very configuration if there is one; write the captioner."""
+    """Train, from the newest checkpoint of this very configuration if there is one; write the candidates.
+
+    Several processes may do so together (components.training.distributed); the first one writes.
+    """
     device = torch.device(machine.device_name())
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.benchmark = on_gpu
     num_workers = machine.num_cpus() if on_gpu else max(1, machine.num_cpus() - 1)
+    processes = current()
+    share = Share(processes.rank, processes.count, pretrain.accumulate)
+    part_size = share.batch_size(pretrain.batch_size)
 
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
     train_store, val_store = (CaptionStore(paths.lmdb_path(split)) for split in ("train", "val"))
@@ -78,13 +86,19 @@ def main(
     val_transform = EvalTransform(augmentation.crop_size, augmentation.crop_size)
     val_dataset = ValDataset(val_store, select(val_store, objective.name), val_transform, targets)
     val_batches = val_loader(
-        val_dataset, batch_size=pretrain.batch_size, num_workers=num_workers, pin_memory=on_gpu
+        val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, share=share
     )
     sections = (augmentation, backbone, textual_head, objective, subset, optimizer, schedule, pretrain)
     checkpoints = _checkpoints(sections, pretrain.keep_checkpoints, train_store, val_store)
 
     torch.manual_seed(pretrain.seed)
     model = build_objective(config)
+    preparation = Preparation(augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes())
+    candidates = CandidateFolder(
+        checkpoints.folder / "candidates",
+        pretrain.keep_candidates,
+        lambda path: save_captioner(path, model, config, preparation),
+    )
     state = train(
         model,
         optimizer=optimizer,
@@ -97,18 +111,18 @@ def main(
             num_iterations=schedule.iterations,
             num_workers=num_workers,
             pin_memory=on_gpu,
+            share=share,
         ),
         val_batches=lambda: val_batches,
         checkpoints=checkpoints,
         device=device,
         log=run.log,
+        candidates=candidates,
+        processes=processes,
     )
-    save_captioner(
-        paths.CAPTIONER,
-        model,
-        config,
-        Preparation(augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes()),
-    )
+    if not processes.is_first:
+        return
+    candidates.hand_over(paths.CANDIDATES_DIR)
     _write(run, state, train_dataset.selection, model)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
@@ -169,4 +183,4 @@ def _fingerprint(store: CaptionStore) -> str:
 
 
 if __name__ == "__main__":
-    run_stage("pretrain", SECTIONS, main)
+    run_stage("pretrain", SECTIONS, main, in_several_processes=True)

@@ -1,8 +1,11 @@
 """Models kept on the way, of which the ``select`` stage takes the best."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from components.atomic import writing
 from components.training.history import History
 
 
@@ -38,3 +41,16 @@ class CandidateFolder:
         kept = {*list(paths)[-self._keep :], int(best["iteration"]) if best else iteration}
         for number in paths.keys() - kept:
             paths[number].unlink()
+
+    def hand_over(self, destination: Path) -> None:
+        """Copy the folder to ``destination``, as a whole; it stays here until the run's scratch goes."""
+        with writing(destination) as temporary:
+            shutil.copytree(self.folder, temporary, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, destination: str) -> None:
+    """A hard link where the file system has them: the files are large and nobody changes them."""
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copy2(source, destination)

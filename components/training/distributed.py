@@ -100,13 +100,12 @@ def joined() -> Iterator[Processes]:
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
-        dist.all_reduce(torch.zeros(1))
+        yield current()
     except KeyboardInterrupt:
         _part()
         raise
-    finally:
-        dist.destroy_process_group()
+    dist.all_reduce(torch.zeros(1))  # the first one writes its outputs meanwhile
+    dist.destroy_process_group()
 
 
 def current() -> Processes:

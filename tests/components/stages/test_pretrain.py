@@ -2,6 +2,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,8 +86,9 @@ def _run() -> StageRun:
     return StageRun("pretrain", None, output_dir, record=None)
 
 
-def _digest() -> str:
-    return hashlib.sha256(paths.CAPTIONER.read_bytes()).hexdigest()
+def _digests() -> dict[str, str]:
+    files = sorted(paths.CANDIDATES_DIR.iterdir())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -102,7 +104,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[pa
         stage.main(_run(), *sections)
     finally:
         torch.set_num_threads(threads)
-    whole = _digest()
+    whole = _digests()
+    assert list(whole) == ["iteration_000000004.safetensors", "iteration_000000008.safetensors"]
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
     assert metrics["iterations"] == 8
     assert metrics["images_seen"] == 32
@@ -111,23 +114,24 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[pa
     assert set(metrics["val"]) == {"captioning_forward", "captioning_backward"}
     assert [row["iteration"] for row in _rows("train.csv")] == ["2", "4", "6", "8"]
     assert [row["iteration"] for row in _rows("val.csv")] == ["4", "8"]
-    captioner, config = load_captioner(paths.CAPTIONER)
+    last = paths.CANDIDATES_DIR / list(whole)[-1]
+    captioner, config = load_captioner(last)
     assert config.vocab_size == 30
     assert captioner.visual is not None
-    assert load_preparation(paths.CAPTIONER) == Preparation(32, paths.TOKENIZER_MODEL.read_bytes())
+    assert load_preparation(last) == Preparation(32, paths.TOKENIZER_MODEL.read_bytes())
     assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
     val_rows = _rows("val.csv")
 
-    paths.CAPTIONER.unlink()
+    shutil.rmtree(paths.CANDIDATES_DIR)
     killed = subprocess.run([sys.executable, "-c", PROGRAM, "die"], env=_environment())
     assert killed.returncode == -signal.SIGKILL
-    assert not paths.CAPTIONER.exists()
+    assert not paths.CANDIDATES_DIR.exists()
     resumed = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=_environment(), check=True, capture_output=True, text=True
     )
     assert "continuing after iteration 2," in resumed.stdout
     assert "iteration 8/8 (100%)" in resumed.stderr
-    assert _digest() == whole
+    assert _digests() == whole
     assert _rows("val.csv") == val_rows
     assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
 
