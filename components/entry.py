@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from components import machine, paths
 from components.errors import InputError
@@ -14,9 +14,12 @@ from components.params import Section, read_section
 from components.params.reading import section_name
 from components.tracking import StageRun, stage_run
 
+if TYPE_CHECKING:
+    from components.training.distributed import Processes
+
 EXIT_INPUT_ERROR = 2
 EXIT_INTERRUPTED = 130
-_HELD_BACK_SECONDS = 3.0
+_HELD_BACK_SECONDS = 10.0
 
 
 def run_stage(
@@ -45,7 +48,9 @@ def run_stage(
             from components.training.launching import launch  # torch is not for every stage
 
             sys.exit(launch(f"components.stages.{stage}", machine.num_processes(), machine.max_restarts()))
-        with _others(in_several_processes), _run(stage, item, record) as run:
+        with _others(in_several_processes) as processes, _run(stage, item, record) as run:
+            if processes:
+                processes.wait()  # for the first one's record, so that all meet their mistakes together
             main(run, *values)
     except InputError as error:
         _fail(stage, str(error), EXIT_INPUT_ERROR)
@@ -61,7 +66,7 @@ def run_stage(
         raise
 
 
-def _others(in_several_processes: bool) -> AbstractContextManager[object]:
+def _others(in_several_processes: bool) -> "AbstractContextManager[Processes | None]":
     if not in_several_processes:
         return nullcontext()
     from components.training.distributed import joined

@@ -38,6 +38,10 @@ class Processes:
         """Whether this is the one that writes."""
         return self.rank == 0
 
+    def wait(self) -> None:
+        """Until all have come this far."""
+        self.any_of(False)
+
     def add_up(self, values: Tensor) -> Tensor:
         """``values`` summed over the processes, in place; a GPU is not waited for."""
         if self.count > 1:
@@ -104,7 +108,7 @@ def joined() -> Iterator[Processes]:
     except KeyboardInterrupt:
         _part()
         raise
-    dist.all_reduce(torch.zeros(1))  # the first one writes its outputs meanwhile
+    current().wait()  # the first one writes its outputs meanwhile
     dist.destroy_process_group()
 
 

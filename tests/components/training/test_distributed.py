@@ -1,0 +1,118 @@
+"""Several processes, or one in several rounds, do the work of one: two real ones over gloo."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from components.errors import InputError
+from components.training.distributed import ALONE, Processes, current, joined, with_sync_batch_norm
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+CONFTEST = Path(__file__).with_name("conftest.py")
+BATCH_SIZE = 4  # rows 0 and 1 are short, so that parts have different numbers of tokens
+PROGRAM = f"""
+import importlib.util, json, sys
+from pathlib import Path
+import torch
+from components.training.distributed import joined
+spec = importlib.util.spec_from_file_location("training_conftest", {str(CONFTEST)!r})
+conftest = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(conftest)
+torch.set_num_threads(1)
+with joined() as processes:
+    assert processes.count == 2
+    assert processes.any_of(processes.rank == 1, False) == [True, False]
+    assert processes.from_first(7 if processes.is_first else 8) == 7
+    results = {{}}
+    for accumulate in (1, 2):
+        run = conftest.new_trainer(Path(sys.argv[1], str(accumulate))).with_(
+            processes=processes,
+            is_random=False,
+            batch_size={BATCH_SIZE},
+            pretrain={{"accumulate": accumulate}},
+        )
+        results[accumulate] = conftest.results(run.run())
+    drawn = torch.rand(1)
+    results["drawn"] = [float(number) for number in processes.gathered(drawn)]
+    (Path(sys.argv[1]) / f"{{processes.rank}}.json").write_text(json.dumps(results))
+"""
+
+
+def whole(trainer, results) -> dict[str, Any]:
+    return results(trainer.with_(is_random=False, batch_size=BATCH_SIZE).run())
+
+
+def require_close(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for kind in ("train", "val"):
+        assert len(found[kind]) == len(expected[kind])
+        for row, other in zip(found[kind], expected[kind], strict=True):
+            assert row == pytest.approx(other, abs=1e-4)
+    for name, weights in expected["weights"].items():
+        torch.testing.assert_close(
+            torch.tensor(found["weights"][name]), torch.tensor(weights), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_parts_of_an_iteration_give_what_the_whole_gives(trainer, results, tmp_path, accumulate: int) -> None:
+    expected = whole(trainer, results)
+    in_parts = trainer.with_(
+        folder=tmp_path / "parts",
+        is_random=False,
+        batch_size=BATCH_SIZE,
+        pretrain={"accumulate": accumulate},
+    )
+    found = results(in_parts.run())
+    require_close(found, expected)
+    assert found["num_images"] == expected["num_images"]
+
+
+@pytest.mark.integration
+def test_two_processes_give_what_one_gives(trainer, results, tmp_path: Path) -> None:
+    expected = whole(trainer, results)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    done = subprocess.run(
+        [*command, str(program), str(tmp_path)],
+        env={"PATH": "", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "VIRTEX_DEVICE": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("iteration 7/7") == 2  # one line a run, not one a process
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for accumulate in ("1", "2"):
+        for rank in ranks:
+            require_close(rank[accumulate], expected)
+            assert rank[accumulate]["num_images"] == expected["num_images"]
+        assert ranks[0][accumulate]["weights"] == ranks[1][accumulate]["weights"]
+    assert len(set(ranks[0]["drawn"])) == 2
+
+
+def test_a_process_that_nobody_launched_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    with joined() as processes:
+        assert processes is ALONE
+    assert current() is ALONE
+    assert processes.any_of(True, False) == [True, False]
+    values = torch.tensor([1.0])
+    assert processes.add_up(values) is values
+    module = torch.nn.Linear(1, 1)
+    assert processes.spread(module, torch.device("cpu")) is module
+
+
+def test_batch_normalisation_over_processes_needs_gpus() -> None:
+    module = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
+    assert with_sync_batch_norm(module, torch.device("cpu"), ALONE) is module
+    with pytest.raises(InputError, match=r"sync_batch_norm.*needs GPUs"):
+        with_sync_batch_norm(module, torch.device("cpu"), Processes(0, 2))
+    synced = with_sync_batch_norm(module, torch.device("cuda"), Processes(0, 2))
+    assert isinstance(synced[0], torch.nn.SyncBatchNorm)
+    assert synced.state_dict().keys() == module.state_dict().keys()
