@@ -110,6 +110,7 @@ def test_paths_are_those_of_the_code() -> None:
         paths.TOKENIZER_MODEL.parent,
         paths.lmdb_path("train"),
         paths.lmdb_path("val"),
+        paths.CANDIDATES_DIR,
         paths.CAPTIONER,
         paths.backbone_path("virtex"),
         paths.backbone_path("random"),

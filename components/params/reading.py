@@ -20,6 +20,7 @@ from components.params.sections import (
     Caption,
     Download,
     Section,
+    Select,
 )
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -54,6 +55,7 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
     _check_caption_dataset(sections["download"], sections["caption"], path)
     _check_backbones(sections["baseline"], sections["benchmarks"], path)
+    _check_selection(sections["download"], sections["select"], path)
     return sections
 
 
@@ -79,6 +81,17 @@ def _check_backbones(baseline: Section, benchmarks: Section, path: Path) -> None
                 f"{path}: `benchmarks.backbones`: {name!r} is no backbone of this run{nearest(name, known)}; "
                 f"name its source in `baseline.sources`, or make it with `virtex zoo import`"
             )
+
+
+def _check_selection(download: Section, select: Section, path: Path) -> None:
+    """Said before pretraining, and not by the stage after it."""
+    assert isinstance(download, Download)
+    assert isinstance(select, Select)
+    if select.by == "voc07" and not download.has_voc2007:
+        raise InputError(
+            f"{path}: `select.by`: voc07 needs the images of VOC07, which this run lacks; name them under "
+            f"`download.{download.source}`, or choose checkpoints by val_loss or last"
+        )
 
 
 def check_section(section: type[SectionT], values: Any, path: Path) -> SectionT:

@@ -69,6 +69,13 @@ class Download(Section):
         """Names of the datasets to pretrain on."""
         return ["coco"] if self.source == "drawn_world" else list(self.folders.captions)
 
+    @property
+    def has_voc2007(self) -> bool:
+        """Whether the run has the images of VOC07."""
+        if self.source == "drawn_world":
+            return self.drawn_world.voc_trainval_images > 0 and self.drawn_world.voc_test_images > 0
+        return self.folders.voc2007 is not None
+
     @model_validator(mode="after")
     def _has_captions(self) -> "Download":
         if self.source == "folders" and not self.folders.captions:
@@ -230,6 +237,13 @@ class Pretrain(Section):
         return self
 
 
+class Select(Section):
+    """Which of pretraining's checkpoints later stages use (paper, section 4)."""
+
+    by: Literal["voc07", "val_loss", "last"]
+    split: Literal["test", "trainval"]
+
+
 class Baseline(Section):
     """Backbones to compare with (paper, section 4), by name, and where their weights come from."""
 
@@ -299,6 +313,7 @@ SECTIONS: dict[str, type[Section]] = {
     "optimizer": Optimizer,
     "schedule": Schedule,
     "pretrain": Pretrain,
+    "select": Select,
     "baseline": Baseline,
     "benchmarks": Benchmarks,
     "voc07": Voc07,

@@ -58,6 +58,7 @@ def main(
 
     Several processes may do so together (components.training.distributed); the first one writes.
     """
+    params.check_params()  # what a later stage would refuse after the whole training; changes no output
     device = torch.device(machine.device_name())
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.benchmark = on_gpu

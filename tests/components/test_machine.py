@@ -5,7 +5,14 @@ import os
 import pytest
 
 from components.errors import InputError
-from components.machine import device_name, num_cpus
+from components.machine import (
+    device_name,
+    is_first_process,
+    is_launched,
+    max_restarts,
+    num_cpus,
+    num_processes,
+)
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,4 +40,38 @@ def test_a_wrong_number_of_workers_is_named(monkeypatch: pytest.MonkeyPatch, val
 def test_a_wrong_device_is_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("VIRTEX_DEVICE", value)
     with pytest.raises(InputError, match=f"VIRTEX_DEVICE='{value}': cannot be used here"):
+        device_name()
+
+
+def test_one_process_a_gpu_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VIRTEX_NUM_PROCESSES", "VIRTEX_DEVICE", "VIRTEX_MAX_RESTARTS", "RANK"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert num_processes() == 8
+    monkeypatch.setenv("VIRTEX_DEVICE", "cuda:3")
+    assert num_processes() == 1
+    monkeypatch.setenv("VIRTEX_NUM_PROCESSES", "2")
+    assert num_processes() == 2
+    monkeypatch.setenv("VIRTEX_NUM_PROCESSES", "none")
+    with pytest.raises(InputError, match="VIRTEX_NUM_PROCESSES='none'"):
+        num_processes()
+    assert (is_launched(), is_first_process(), max_restarts()) == (False, True, 0)
+    monkeypatch.setenv("VIRTEX_MAX_RESTARTS", "-1")
+    with pytest.raises(InputError, match="VIRTEX_MAX_RESTARTS='-1'"):
+        max_restarts()
+
+
+def test_launched_processes_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {"RANK": "13", "WORLD_SIZE": "16", "LOCAL_RANK": "5", "LOCAL_WORLD_SIZE": "8"}
+    for variable, value in place.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("VIRTEX_DEVICE", raising=False)
+    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "36")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert (is_launched(), is_first_process()) == (True, False)
+    assert (num_cpus(), device_name()) == (4, "cuda:5")
+    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "3")
+    assert num_cpus() == 1
+    monkeypatch.setenv("VIRTEX_DEVICE", "cuda:1")
+    with pytest.raises(InputError, match="cannot share one GPU"):
         device_name()

@@ -172,8 +172,23 @@ def test_overlay_accepts_new_captioned_datasets(params_path: Path) -> None:
     changes = ["download.folders.captions={mine: my/photos}", "download.source=folders"]
     with pytest.raises(InputError, match=r"`caption\.dataset`: 'coco' .*valid: mine"):
         overlay(None, changes, params_path)
-    overlay(None, [*changes, "caption.dataset=mine"], params_path)
+    changes.append("caption.dataset=mine")
+    with pytest.raises(InputError, match=r"`select\.by`: voc07 needs .*`download\.folders`.* val_loss"):
+        overlay(None, changes, params_path)
+    overlay(None, [*changes, "select.by=val_loss"], params_path)
     assert check_params(params_path)["download"].folders.captions == {"mine": "my/photos"}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("split", ["trainval", "test"])
+def test_choosing_by_voc07_needs_its_images(params_path: Path, split: str) -> None:
+    with pytest.raises(InputError, match=r"`select\.by`: voc07 needs .*`download\.drawn_world`"):
+        overlay(None, [f"download.drawn_world.voc_{split}_images=0"], params_path)
+
+
+def test_an_iteration_divides_into_its_parts(params_path: Path) -> None:
+    overlay(None, ["pretrain.accumulate=4"], params_path)
+    with pytest.raises(InputError, match="batch_size 64 is not a multiple of accumulate 3"):
+        overlay(None, ["pretrain.accumulate=3"], params_path)
 
 
 def test_benchmarks_compare_backbones_that_have_a_source(params_path: Path) -> None:

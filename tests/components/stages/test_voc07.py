@@ -39,41 +39,9 @@ def use_voc(root: Path) -> None:
     baseline.main(stage_run("baseline", "random"), section, RESNET18)
 
 
-def draw_voc(root: Path, num_images: int = 18) -> None:
-    """Noisy images that are red, or green, or neither; the first test image's class is difficult."""
-    folder = root / "VOC2007"
-    (folder / "ImageSets" / "Main").mkdir(parents=True)
-    (folder / "JPEGImages").mkdir()
-    rng = np.random.default_rng(0)
-    for split in ("trainval", "test"):
-        ids = [f"{split}{i:03d}" for i in range(num_images)]
-        for index, image_id in enumerate(ids):
-            pixels = rng.integers(0, 120, (50, 60, 3))
-            if index % 3 < 2:
-                pixels[..., index % 3] += 130
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / "JPEGImages" / f"{image_id}.jpg")
-        lists = folder / "ImageSets" / "Main"
-        (lists / f"{split}.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
-        for remainder, name in enumerate(("red", "green")):
-            labels = [1 if i % 3 == remainder else -1 for i in range(num_images)]
-            if split == "test" and name == "red":
-                labels[0] = 0
-            rows = (f"{image_id} {label:2d}\n" for image_id, label in zip(ids, labels, strict=True))
-            (lists / f"{name}_{split}.txt").write_text("".join(rows))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
-    monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
-    return tmp_path
-
-
 @pytest.mark.integration
-def test_writes_figures_tables_and_picture(folder: Path) -> None:
-    draw_voc(folder / "VOCdevkit")
-    use_voc(folder / "VOCdevkit")
+def test_writes_figures_tables_and_picture(voc: Path) -> None:
+    use_voc(voc)
     run = stage_run("voc07", "random")
     voc07.main(run, SECTION)
 
@@ -98,29 +66,26 @@ def test_writes_figures_tables_and_picture(folder: Path) -> None:
     assert {path.name: path.read_bytes() for path in run.output_dir.glob("*.csv")} == before
 
 
-def test_refuses_splits_with_different_classes(folder: Path) -> None:
-    draw_voc(folder / "VOCdevkit")
-    use_voc(folder / "VOCdevkit")
-    (folder / "VOCdevkit/VOC2007/ImageSets/Main/green_test.txt").unlink()
+def test_refuses_splits_with_different_classes(voc: Path) -> None:
+    use_voc(voc)
+    (voc / "VOC2007/ImageSets/Main/green_test.txt").unlink()
     with pytest.raises(InputError, match="only one of them lists green"):
         voc07.main(stage_run("voc07", "random"), SECTION)
 
 
-def test_an_unreadable_image_leaves_the_old_results(folder: Path) -> None:
-    draw_voc(folder / "VOCdevkit")
-    use_voc(folder / "VOCdevkit")
+def test_an_unreadable_image_leaves_the_old_results(voc: Path) -> None:
+    use_voc(voc)
     run = stage_run("voc07", "random")
     (run.output_dir / "ap.csv").write_text("old")
-    (folder / "VOCdevkit/VOC2007/JPEGImages/test003.jpg").write_bytes(b"no image")
+    (voc / "VOC2007/JPEGImages/test003.jpg").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"^\S*test003\.jpg: cannot be read"):
         voc07.main(run, SECTION)
     assert (run.output_dir / "ap.csv").read_text(encoding="utf-8") == "old"
     assert not (run.output_dir / "metrics.json").exists()
 
 
-def test_a_backbone_that_was_not_exported_is_named(folder: Path) -> None:
-    draw_voc(folder / "VOCdevkit")
-    use_voc(folder / "VOCdevkit")
+def test_a_backbone_that_was_not_exported_is_named(voc: Path) -> None:
+    use_voc(voc)
     with pytest.raises(InputError, match=r"virtex\.safetensors: no such backbone"):
         voc07.main(stage_run("voc07", "virtex"), SECTION)
 

@@ -15,3 +15,10 @@ def test_rows_as_csv_with_a_cell_left_empty_where_a_value_is_missing(tmp_path: P
         assert list(csv.DictReader(file)) == [{"iteration": "4", "loss": "4.5"}]
     assert history.is_validated(4)
     assert not history.is_validated(2)
+
+
+def test_the_best_validation_is_the_lowest_also_at_zero_and_below() -> None:
+    assert History().best_validation is None
+    rows = [{"iteration": i, "loss": loss} for i, loss in enumerate((1.0, 0.0, -2.0, -2.0, 3.0))]
+    assert History(val=rows).best_validation == {"iteration": 2, "loss": -2.0}
+    assert History(val=rows[:2]).best_validation == {"iteration": 1, "loss": 0.0}

@@ -1,0 +1,76 @@
+"""Stage ``select``: the best of the models that pretraining kept; later stages use that one."""
+
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from components import params, paths
+from components.atomic import writing
+from components.benchmarks.checkpoint_choice import (
+    Candidate,
+    choose,
+    criterion,
+    draw,
+    read_candidates,
+    write_table,
+)
+from components.benchmarks.voc07_protocol import Voc07Benchmark
+from components.benchmarks.voc07_svm import ClassResult, mean_ap_percent
+from components.entry import run_stage
+from components.export.backbone import export_backbone, load_backbone
+from components.objectives.saved import load_captioner
+from components.tracking import StageRun
+
+SECTIONS = (params.Select, params.Voc07)
+
+
+def main(run: StageRun, select: params.Select, voc07: params.Voc07) -> None:
+    """Measure the candidates if the choice goes by that, and copy the best one."""
+    candidates = read_candidates(paths.CANDIDATES_DIR, paths.stage_dir("pretrain") / "val.csv")
+    if select.by == "voc07":
+        benchmark = Voc07Benchmark(voc07)
+        candidates = [_measured(run, candidate, benchmark) for candidate in candidates]
+    chosen = choose(candidates, select)
+    with writing(paths.CAPTIONER) as temporary:
+        shutil.copyfile(chosen.path, temporary)
+    write_table(run.output_dir / "checkpoints.csv", candidates, select)
+    draw(run.output_dir / "checkpoints.png", candidates, select)
+    for name in ("checkpoints.csv", "checkpoints.png"):
+        run.artifact(run.output_dir / name)
+    figures = {"val_loss": chosen.val_loss, "mAP": chosen.test_map, "trainval_mAP": chosen.trainval_map}
+    run.metrics(
+        {
+            "iteration": chosen.iteration,
+            "criterion": criterion(select),
+            "num_candidates": len(candidates),
+            **{name: value for name, value in figures.items() if value is not None},
+        }
+    )
+    print(f"Checkpoint chosen by {criterion(select)}: iteration {chosen.iteration}", flush=True)
+
+
+def _measured(run: StageRun, candidate: Candidate, benchmark: Voc07Benchmark) -> Candidate:
+    """The candidate with its mAPs. Its backbone is the one that ``export`` would write."""
+    objective, config = load_captioner(candidate.path)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "backbone.safetensors")
+        cnn = objective.visual.get_submodule("cnn")
+        export_backbone(cnn, path, config.backbone.name, params.PRETRAINED)
+        backbone, _ = load_backbone(path)
+    results = benchmark.measure(backbone).results
+    test_map, trainval_map = mean_ap_percent(results), _cross_validated(results)
+    run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
+    print(f"iteration {candidate.iteration}: VOC07 mAP {test_map:.2f} % on test", flush=True)
+    return replace(candidate, test_map=test_map, trainval_map=trainval_map)
+
+
+def _cross_validated(results: list[ClassResult]) -> float:
+    """Mean over classes of the AP by which the SVM's cost was chosen, in percent."""
+    return 100.0 * float(np.mean([max(result.validation_aps) for result in results]))
+
+
+if __name__ == "__main__":
+    run_stage("select", SECTIONS, main)

@@ -1,0 +1,116 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from components import params, paths
+from components.errors import InputError
+from components.objectives.build import ModelConfig, build_objective
+from components.objectives.saved import load_captioner, save_captioner
+from components.stages import export, select, voc07
+from components.tracking import StageRun
+
+VOC07 = params.Voc07(
+    image_size=48,
+    crop_size=40,
+    batch_size=16,
+    costs=[0.1, 10.0],
+    folds=3,
+    positive_weight=2.0,
+    max_iterations=2000,
+)
+CONFIG = ModelConfig(
+    backbone=params.Backbone(name="resnet18", zero_init_residual=False),
+    textual_head=params.TextualHead(
+        hidden_size=32,
+        num_layers=1,
+        attention_heads=2,
+        feedforward_size=None,
+        norm="post",
+        dropout=0.1,
+        max_caption_length=10,
+    ),
+    objective=params.Objective(name="bicaptioning"),
+    vocab_size=30,
+)
+LOSSES = {10: 3.0, 20: 2.0, 30: 2.5}
+
+
+class RecordingRun(StageRun):
+    """A stage run without MLflow that keeps the figures it is given."""
+
+    def __init__(self, stage: str, item: str | None = None) -> None:
+        output_dir = paths.stage_dir(stage, item)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        super().__init__(stage, item, output_dir, None)
+        self.rows: list[tuple[Any, int | None]] = []
+
+    def log(self, metrics, step=None) -> None:
+        self.rows.append((metrics, step))
+
+
+@pytest.fixture
+def candidates(folder: Path) -> dict[int, Path]:
+    """Three models with their validation losses, as pretraining leaves them; the first sees no colours."""
+    files = {}
+    for iteration in LOSSES:
+        torch.manual_seed(iteration)
+        objective = build_objective(CONFIG)
+        if iteration == 10:
+            torch.nn.init.zeros_(objective.visual.get_submodule("cnn").get_submodule("conv1").weight)
+        files[iteration] = paths.CANDIDATES_DIR / f"iteration_{iteration:09d}.safetensors"
+        save_captioner(files[iteration], objective, CONFIG)
+    rows = "".join(f"{iteration},{loss}\n" for iteration, loss in LOSSES.items())
+    (paths.stage_dir("pretrain") / "val.csv").write_text(f"iteration,loss\n{rows}")
+    return files
+
+
+@pytest.mark.parametrize(("by", "iteration"), [("val_loss", 20), ("last", 30)])
+def test_without_voc07_nothing_is_measured(candidates: dict[int, Path], by: str, iteration: int) -> None:
+    section = params.Select.model_validate({"by": by, "split": "test"})
+    run = RecordingRun("select")
+    select.main(run, section, VOC07)
+    assert paths.CAPTIONER.read_bytes() == candidates[iteration].read_bytes()
+    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    assert (figures["iteration"], figures["num_candidates"]) == (iteration, 3)
+    assert figures["val_loss"] == LOSSES[iteration]
+    assert "mAP" not in figures
+
+
+@pytest.mark.parametrize("split", ["test", "trainval"])
+@pytest.mark.integration
+def test_the_best_on_voc07_is_the_one_that_is_exported_and_measured_but_once(
+    candidates: dict[int, Path], voc: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    run = RecordingRun("select")
+    select.main(run, params.Select.model_validate({"by": "voc07", "split": split}), VOC07)
+    with open(run.output_dir / "checkpoints.csv", newline="") as file:
+        rows = {int(row["iteration"]): row for row in csv.DictReader(file)}
+    scores = {iteration: float(row[f"{split}_mAP"]) for iteration, row in rows.items()}
+    assert scores[10] < max(scores.values())  # a network that sees nothing is not the best
+    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    chosen = figures["iteration"]
+    assert scores[chosen] == max(scores.values())
+    assert rows[chosen]["chosen"] == "yes"
+    assert paths.CAPTIONER.read_bytes() == candidates[chosen].read_bytes()
+    assert load_captioner(paths.CAPTIONER)[1] == CONFIG
+    assert [step for figures, step in run.rows if "trainval_mAP" in figures][:3] == [10, 20, 30]
+
+    def extract(*_: object, **__: object) -> None:
+        raise AssertionError("the features are there already")
+
+    export.main(RecordingRun("export"))
+    monkeypatch.setattr("components.benchmarks.feature_cache.extract_features", extract)
+    benchmark = RecordingRun("voc07", "virtex")
+    voc07.main(benchmark, VOC07)
+    measured = json.loads((benchmark.output_dir / "metrics.json").read_text())
+    assert measured["mAP"] == pytest.approx(figures["mAP"])
+
+
+def test_a_run_without_voc2007_is_refused(candidates: dict[int, Path]) -> None:
+    with pytest.raises(InputError, match="run the download stage first"):
+        select.main(RecordingRun("select"), params.Select(by="voc07", split="test"), VOC07)
+    assert not paths.CAPTIONER.exists()
