@@ -64,6 +64,7 @@ class ReportData:
         backbones: names of those compared, in the order of the report.
         results: one a benchmark, in the order of the report.
         pretraining: metrics.json of pretraining, empty when there is none.
+        choice: metrics.json of checkpoint selection, empty when there is none.
         captioning: metrics.json of captioning, empty when there is none.
         train_loss: of pretraining.
         val_loss: of pretraining.
@@ -76,6 +77,7 @@ class ReportData:
     backbones: tuple[str, ...]
     results: list[Result]
     pretraining: dict[str, Any] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
     captioning: dict[str, Any] = field(default_factory=dict)
     train_loss: Curve | None = None
     val_loss: Curve | None = None
@@ -116,6 +118,7 @@ def gather(setup: Setup, backbones: Sequence[str]) -> ReportData:
         backbones=tuple(backbones),
         results=[_result(benchmark, published, backbones) for benchmark in BENCHMARKS],
         pretraining=pretraining,
+        choice=_read_metrics(paths.stage_dir("select"), missing),
         captioning=captioning,
         train_loss=_read_curve(paths.stage_dir("pretrain") / "train.csv", missing),
         val_loss=_read_curve(paths.stage_dir("pretrain") / "val.csv", missing),

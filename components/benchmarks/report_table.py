@@ -38,7 +38,7 @@ def markdown(data: ReportData) -> str:
         "## Set-up",
         _setup_table(data),
         f"## Pretraining: {data.setup.objective}",
-        _pretraining_table(data.pretraining),
+        _pretraining_table(data.pretraining, data.choice),
         "## VOC07 average precision by class",
         _class_table(data),
     ]
@@ -114,6 +114,7 @@ def report_json(data: ReportData) -> dict[str, Any]:
         "comparable": not data.differences(),
         "setup": {name: {"this_run": ours, "published": theirs} for name, ours, theirs in data.compared()},
         "pretraining": data.pretraining,
+        "choice": data.choice,
         "captioning": data.captioning,
         "voc07_class_ap": data.class_aps,
         "missing": data.missing,
@@ -196,7 +197,7 @@ def _setup_table(data: ReportData) -> str:
     return table(["", "This run", "Paper", ""], rows)
 
 
-def _pretraining_table(metrics: dict[str, Any]) -> str:
+def _pretraining_table(metrics: dict[str, Any], choice: dict[str, Any]) -> str:
     rows = [
         [title, form(metrics[key])]
         for key, title, form in (
@@ -211,6 +212,8 @@ def _pretraining_table(metrics: dict[str, Any]) -> str:
         if isinstance(metrics.get(key), int | float)
     ]
     rows[2:2] = [[title, f"{value:.3f}"] for title, value in loss_parts(metrics).items()]
+    if isinstance(choice.get("iteration"), int):
+        rows.append([f"Checkpoint chosen ({choice.get('criterion')})", f"{choice['iteration']:,}"])
     return table(["", "Value"], rows) if rows else "Not run."
 
 

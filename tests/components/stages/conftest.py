@@ -1,13 +1,28 @@
-"""A small VOC2007 in a working directory of its own, for the stages that measure backbones on it."""
+"""Working directories for stages: one with a small VOC2007, one with all that pretraining reads."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
-from components import paths
+from components import params, paths
+from components.data.build import build_store
+from components.sources.captioned import CaptionedImage
 from components.sources.manifest import DatasetEntry, Manifest, write_manifest
+from components.stages import pretrain
+from components.text.tokenizer import train_tokenizer
+
+REPOSITORY = Path(pretrain.__file__).parents[2]
+CATEGORIES = ("dark", "pale", "white")
+CHANGES: dict[str, dict[str, Any]] = {
+    "augmentation": {"crop_size": 32},
+    "textual_head": {"hidden_size": 64, "max_caption_length": 12},
+    "schedule": {"iterations": 8, "warmup_iterations": 2},
+    "pretrain": {"batch_size": 4, "validate_every": 4, "checkpoint_every": 2, "log_every": 2},
+}
 
 
 @pytest.fixture
@@ -49,3 +64,32 @@ def draw_voc(root: Path, num_images: int = 18) -> None:
                 labels[0] = 0
             rows = (f"{image_id} {label:2d}\n" for image_id, label in zip(ids, labels, strict=True))
             (lists / f"{name}_{split}.txt").write_text("".join(rows))
+
+
+@pytest.fixture
+def sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[params.Section]:
+    """A working directory with params.yaml, a tokenizer and both stores, of grey pictures."""
+    yaml = YAML()
+    tree = yaml.load(REPOSITORY / "params.yaml")
+    for name, values in CHANGES.items():
+        tree[name].update(values)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
+    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "2")
+    yaml.dump(tree, tmp_path / "params.yaml")
+    captions = [f"a {word} square to the left of {word}s" for word in ("grey", "pale", "dark", "black")]
+    pictures = []
+    for index in range(8):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(np.full((40, 48, 3), 30 * index, np.uint8)).save(path)
+        labels = (1 + index // 4,) if index % 4 else ()
+        texts = (captions[index % 4], "a square")
+        pictures.append(CaptionedImage(f"grey/{index}", "grey", path, texts, labels))
+    for split, kept in (("train", pictures), ("val", pictures[:3])):
+        build_store(paths.lmdb_path(split), kept, num_workers=1, categories=CATEGORIES, **_lmdb_options())
+    train_tokenizer(captions, 30, paths.TOKENIZER_MODEL)
+    return [params.read_section(section) for section in pretrain.SECTIONS]
+
+
+def _lmdb_options() -> dict[str, Any]:
+    return {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}

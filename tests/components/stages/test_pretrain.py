@@ -9,11 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from ruamel.yaml import YAML
 
 from components import params, paths
 from components.data.build import build_store
@@ -25,13 +22,6 @@ from components.text.tokenizer import train_tokenizer
 from components.tracking.stage_run import StageRun
 
 REPOSITORY = Path(stage.__file__).parents[2]
-CATEGORIES = ("dark", "pale", "white")
-CHANGES: dict[str, dict[str, Any]] = {
-    "augmentation": {"crop_size": 32},
-    "textual_head": {"hidden_size": 64, "max_caption_length": 12},
-    "schedule": {"iterations": 8, "warmup_iterations": 2},
-    "pretrain": {"batch_size": 4, "validate_every": 4, "checkpoint_every": 2, "log_every": 2},
-}
 PROGRAM = """
 import os, signal, sys, torch
 from pathlib import Path
@@ -49,35 +39,6 @@ if sys.argv[1:] == ["die"]:
 run = StageRun("pretrain", None, Path("outputs/pretrain"), record=None)
 pretrain.main(run, *(read_section(section) for section in pretrain.SECTIONS))
 """
-
-
-@pytest.fixture
-def sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[params.Section]:
-    """A working directory with params.yaml, a tokenizer and both stores, of grey pictures."""
-    yaml = YAML()
-    tree = yaml.load(REPOSITORY / "params.yaml")
-    for name, values in CHANGES.items():
-        tree[name].update(values)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
-    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "2")
-    yaml.dump(tree, tmp_path / "params.yaml")
-    captions = [f"a {word} square to the left of {word}s" for word in ("grey", "pale", "dark", "black")]
-    pictures = []
-    for index in range(8):
-        path = tmp_path / f"{index}.png"
-        Image.fromarray(np.full((40, 48, 3), 30 * index, np.uint8)).save(path)
-        labels = (1 + index // 4,) if index % 4 else ()
-        texts = (captions[index % 4], "a square")
-        pictures.append(CaptionedImage(f"grey/{index}", "grey", path, texts, labels))
-    for split, kept in (("train", pictures), ("val", pictures[:3])):
-        build_store(paths.lmdb_path(split), kept, num_workers=1, categories=CATEGORIES, **_lmdb_options())
-    train_tokenizer(captions, 30, paths.TOKENIZER_MODEL)
-    return [params.read_section(section) for section in stage.SECTIONS]
-
-
-def _lmdb_options() -> dict[str, Any]:
-    return {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}
 
 
 def _run() -> StageRun:
@@ -175,7 +136,8 @@ def test_every_task_learns_and_its_model_comes_back(sections: list[params.Sectio
 def test_object_labels_must_be_there_before_training(sections: list[params.Section]) -> None:
     _set(sections, params.Objective, name="multilabel_classification")
     pictures = [CaptionedImage("grey/0", "grey", Path("0.png"), ("a square",))]
-    build_store(paths.lmdb_path("val"), pictures, num_workers=1, **_lmdb_options())
+    options = {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}
+    build_store(paths.lmdb_path("val"), pictures, num_workers=1, **options)
     with pytest.raises(InputError, match=r"val\.lmdb has no object labels.*instances_val2017\.json"):
         stage.main(_run(), *sections)
     assert not paths.SCRATCH_DIR.exists()

@@ -38,6 +38,8 @@ def write_results(**others: float) -> None:
         rows = "".join(f'"{name}",{ap},0.1,9,9,600\n' for name, ap in aps.items())
         (folder / "ap.csv").write_text("class,ap,cost,positives,test_positives,test_images\n" + rows)
     write_json(paths.stage_dir("caption") / "metrics.json", {"CIDEr-D": 71.23, "images": 200})
+    choice = {"iteration": 450, "criterion": "VOC07 mAP, test", "num_candidates": 4, "mAP": 61.1}
+    write_json(paths.stage_dir("select") / "metrics.json", choice)
 
 
 @pytest.fixture
@@ -80,6 +82,8 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     assert ["ImageNet linear", "top-1", "not run", "not run", "–", "53.8"] in rows_of(text)
     assert ["cone", "40.0", "44.0", "-4.0"] in rows_of(text)
     assert ["Time", "6:12"] in rows_of(text)
+    assert ["Checkpoint chosen (VOC07 mAP, test)", "450"] in rows_of(text)
+    assert report["choice"]["iteration"] == 450
     assert "## Missing" not in text
     assert figures == pytest.approx(
         {"virtex_mAP": 61.0833, "random_mAP": 46.5, "difference": 14.5833, "CIDEr-D": 71.23}, abs=1e-3

@@ -1,0 +1,107 @@
+"""The pretrain stage in two processes: started by itself or by torchrun, killed, stopped, continued."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from components import params, paths
+from components.stages import pretrain
+from components.tracking.stage_run import StageRun
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(pretrain.__file__).parents[2]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+# The stage, in which the second process gets a signal after its third iteration, the first time.
+WORKER = """
+import os, runpy, signal, sys
+from pathlib import Path
+from components.training.progress import Progress
+advance, mark, number = Progress.advance, Path("signalled"), getattr(signal, sys.argv.pop())
+def advance_and_be_signalled(self, num_images):
+    advance(self, num_images)
+    if self._iteration == 3 and os.environ["RANK"] == "1" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), number)
+Progress.advance = advance_and_be_signalled
+runpy.run_module("components.stages.pretrain", run_name="__main__")
+"""
+
+
+def start(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # nobody answers; the work goes on
+        **variables,
+    }
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def digests() -> dict[str, str]:
+    files = sorted(paths.CANDIDATES_DIR.iterdir())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_killed_process_is_started_again_and_ends_with_the_same_model(
+    sections: list[params.Section], tmp_path: Path
+) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    stage = [sys.executable, "-m", "components.stages.pretrain"]
+    whole = start(stage, VIRTEX_NUM_PROCESSES="2", MLFLOW_TRACKING_URI=store)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stderr.count("iteration 8/8") == 1
+    expected = digests()
+    assert len(expected) == 2
+    metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
+    assert (metrics["iterations"], metrics["images_seen"]) == (8, 32)
+    client = MlflowClient(store)
+    (run,) = client.search_runs([client.get_experiment_by_name("virtex").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["val/loss"] == pytest.approx(metrics["val_loss"])
+
+    (tmp_path / "worker.py").write_text(WORKER)
+    killed = start([*TORCHRUN, "--max-restarts", "1", "worker.py", "SIGKILL"])
+    assert killed.returncode == 0, killed.stderr
+    assert (tmp_path / "signalled").exists()
+    assert killed.stdout.count("continuing after iteration 2,") == 1
+    assert digests() == expected
+
+
+def test_stopped_by_a_signal_to_one_and_continued_by_one_alone(
+    sections: list[params.Section], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    stopped = start([*TORCHRUN, "worker.py", "SIGTERM"])
+    assert stopped.returncode != 0
+    assert stopped.stderr.count("pretrain: error: interrupted; what was finished is kept") == 1
+    (checkpoint,) = paths.SCRATCH_DIR.glob("pretrain/*/iteration_000000003.pt")
+    assert not paths.CANDIDATES_DIR.exists()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        pretrain.main(StageRun("pretrain", None, paths.stage_dir("pretrain"), record=None), *sections)
+    finally:
+        torch.set_num_threads(threads)
+    expected = f"continuing after iteration 3, from {checkpoint} (2 before, now 1 processes)"
+    assert expected in capsys.readouterr().out
+    assert list(digests()) == ["iteration_000000004.safetensors", "iteration_000000008.safetensors"]
+
+
+def test_a_mistake_is_said_once(sections: list[params.Section]) -> None:
+    command = [sys.executable, "-m", "components.stages.pretrain"]
+    text = paths.PARAMS.read_text(encoding="utf-8")
+    paths.PARAMS.write_text(text.replace("batch_size: 4 ", "batch_size: 5 ", 1), encoding="utf-8")
+    done = start(command, VIRTEX_NUM_PROCESSES="2")
+    assert done.returncode == 2
+    assert done.stderr.count("pretrain: error: 5 images an iteration") == 1
+    assert "Traceback" not in done.stderr
