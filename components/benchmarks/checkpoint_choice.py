@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from components import params
 from components.atomic import writing
+from components.benchmarks.tables import write_csv
 from components.errors import InputError
 
 
@@ -78,14 +79,12 @@ def criterion(select: params.Select) -> str:
 def write_table(path: Path, candidates: Sequence[Candidate], select: params.Select) -> None:
     """``iteration,score,val_loss,test_mAP,trainval_mAP,chosen``; mAP in percent, empty if not measured."""
     chosen = choose(candidates, select)
-    with writing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("iteration", "score", "val_loss", "test_mAP", "trainval_mAP", "chosen"))
-        for candidate in candidates:
-            figures = (score(candidate, select), candidate.val_loss)
-            maps = ("" if value is None else f"{value:.4f}" for value in _maps(candidate))
-            is_chosen = "yes" if candidate is chosen else "no"
-            writer.writerow((candidate.iteration, *(f"{value:.6g}" for value in figures), *maps, is_chosen))
+    rows = []
+    for candidate in candidates:
+        figures = (f"{value:.6g}" for value in (score(candidate, select), candidate.val_loss))
+        maps = ("" if value is None else f"{value:.4f}" for value in _maps(candidate))
+        rows.append((candidate.iteration, *figures, *maps, "yes" if candidate is chosen else "no"))
+    write_csv(path, ("iteration", "score", "val_loss", "test_mAP", "trainval_mAP", "chosen"), rows)
 
 
 def draw(path: Path, candidates: Sequence[Candidate], select: params.Select) -> None:

@@ -103,11 +103,14 @@ def fit(
             pretrain=params.Pretrain(
                 seed=settings.seed,
                 batch_size=settings.batch_size,
+                accumulate=1,
+                sync_batch_norm=False,
                 precision=settings.precision,
                 channels_last=True,
                 validate_every=epoch * settings.validate_every,
                 checkpoint_every=settings.checkpoint_every,
                 keep_checkpoints=KEEP_CHECKPOINTS,
+                keep_candidates=1,
                 log_every=settings.log_every,
             ),
             train_batches=lambda done: visit_loader(

@@ -137,6 +137,7 @@ def test_a_preset_extends_another(params_path: Path, folder: Path) -> None:
         "caption": {"dataset": "two"},
     }
     assert read_preset("base", folder)["pretrain"] == {"seed": 1, "batch_size": 8}
+    overlay(None, ["select.by=last"], params_path)
     changed = [change.key for change in overlay("rows/grandchild", (), params_path, folder)]
     assert len(changed) == len(set(changed)) == 5
     assert check_params(params_path)["download"].folders.captions == {"two": "b"}  # type: ignore[attr-defined]
@@ -146,7 +147,7 @@ def test_the_most_specific_preset_in_force_comes_first(params_path: Path, folder
     for name in ("lost", "odd", "round", "about", "misspelt", "heir"):
         (folder / f"{name}.yaml").unlink()
     (folder / "a.yaml").write_text("pretrain: {seed: 1}\n")
-    overlay("same", (), params_path, folder)
+    overlay("same", ["select.by=last"], params_path, folder)
     assert matching_presets(params_path, folder) == ["same", "base", "a"]
     overlay("rows/child", (), params_path, folder)
     assert matching_presets(params_path, folder) == ["rows/child"]

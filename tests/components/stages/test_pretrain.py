@@ -128,7 +128,7 @@ def test_every_task_learns_and_its_model_comes_back(sections: list[params.Sectio
     assert set(metrics["val"]) == parts
     assert (metrics["images"], metrics["captions"]) == (images, captions)
     assert ("perplexity" in metrics) == ("classification" not in name)
-    model, config = load_captioner(paths.CAPTIONER)
+    model, config = load_captioner(paths.CANDIDATES_DIR / "iteration_000000024.safetensors")
     assert config.vocab_size == (4 if name == "multilabel_classification" else 30)
     assert model.get_submodule("textual.output").out_features == config.vocab_size
 
