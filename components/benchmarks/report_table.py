@@ -179,7 +179,7 @@ def _legend(data: ReportData) -> str:
             f"their difference.{_others(data.backbones)} "
             f"Paper is the published {data.published.name} ({SOURCE}).",
             *remarks,
-            *dict.fromkeys(problems),  # a benchmark with two metrics has each twice
+            *problems,
         ]
     )
 
