@@ -152,7 +152,7 @@ def _draw_losses(axes: Axes, data: ReportData) -> None:
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.margins(x=0.02)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="best")
 
 
 def _colours(backbones: Sequence[str]) -> dict[str, str]:
