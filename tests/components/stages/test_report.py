@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from PIL import Image
 
 from components import params, paths
@@ -193,13 +193,13 @@ def test_broken_results_are_named_and_do_not_stop_it(run: StageRun) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that are put on the picture."""
     words: list[str] = []
-    text = Figure.text
+    text = FigureBase.text
 
-    def recording(figure: Figure, x: float, y: float, words_drawn: str, **options: Any) -> Any:
+    def recording(figure: FigureBase, x: float, y: float, words_drawn: str, **options: Any) -> Any:
         words.append(words_drawn)
         return text(figure, x, y, words_drawn, **options)
 
-    monkeypatch.setattr(Figure, "text", recording)
+    monkeypatch.setattr(FigureBase, "text", recording)
     return words
 
 
