@@ -22,7 +22,7 @@ from components.tracking.store import PARENT_RUN_VARIABLE, tracking_uri
 from pipelines.comparison import base_title, comparison_figures, comparison_text, write_comparison
 from pipelines.ready_rows import ready_rows, shared_stages
 from pipelines.record import RUN_STATUS, create_run
-from pipelines.row import GOOD_ROWS, LOG, ReadyRow, RowRunner
+from pipelines.row import GOOD_ROWS, ReadyRow, RowRunner
 from pipelines.row_workspace import workspace_dir
 from pipelines.run import StageError, cancelled_in_prefect
 from pipelines.stopping import stop_on_signals, stop_when
@@ -36,7 +36,6 @@ def row_task(ready: ReadyRow, runner: RowRunner, targets: Sequence[str], width: 
     """One row. An unchanged one costs no process."""
     name, logger = ready.row.name, get_run_logger()
     if ready.plan.pending:
-        logger.info("its workspace is %s, what it prints is in %s there", ready.workspace, LOG)
         outcome = runner.run(ready, targets, lambda line: print(f"{name:<{width}} > {line}", flush=True))
     else:
         outcome = runner.skip(ready)

@@ -125,6 +125,7 @@ class RowRunner:
         label = f"{self._family}/{ready.row.name}"
         command = [sys.executable, "-m", "pipelines.cli", "run", "--no-report", *targets]
         forget_states(ready.workspace)
+        say(f"in {ready.workspace}, what it prints is also in {LOG} there")
         printed: list[str] = []
         notes: list[Path] = []
         with (ready.workspace / LOG).open("w", encoding="utf-8") as log:

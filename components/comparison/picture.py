@@ -26,6 +26,7 @@ from components.benchmarks.report_picture import (
 from components.benchmarks.report_table import backbone_title
 from components.comparison.rows import Comparison
 from components.comparison.table import COLUMN_TITLES, comparability
+from components.published import BENCHMARKS
 
 ROW_INCHES = 0.62
 HEAD_INCHES, FOOT_INCHES = 2.0, 1.5
@@ -41,7 +42,8 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
         FigureCanvasAgg(figure)
         title = f"{comparison.title[0].upper()}{comparison.title[1:]} compared"
         figure.text(0.03, 1 - 0.5 / height, title, size=24, weight="bold", va="center")
-        figure.text(0.03, 1 - 0.95 / height, f"base: {comparison.base}", size=13, color=SOFT, va="center")
+        base = textwrap.shorten(f"base: {comparison.base}", 130, placeholder=" …")
+        figure.text(0.03, 1 - 0.95 / height, base, size=13, color=SOFT, va="center")
         panels = figure.subplots(
             1,
             len(ours) + len(theirs),
@@ -71,7 +73,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
 
 def _draw_own(axes: Axes, comparison: Comparison, key: str) -> None:
     """Bars from 0; a stroke of its colour for each baseline of the same row."""
-    _begin(axes, COLUMN_TITLES[key], "this run", INK)
+    _begin(axes, key, "this run", INK)
     colours = _colours(comparison)
     values = [value for row in comparison.rows for value in _values(row.figures, row.baselines, key)]
     for place, row in enumerate(comparison.rows):
@@ -80,18 +82,20 @@ def _draw_own(axes: Axes, comparison: Comparison, key: str) -> None:
             axes.text(0, place, f" {_why(row.state)}", va="center", color=SOFT)
         else:
             axes.barh(place, value, height=0.5, color=VIRTEX, label="pretrained")
-            axes.text(value, place, f" {value:.1f}", va="center", weight="bold", color=VIRTEX)
+            gain = row.gain(key)
+            text = f" {value:.1f}" if gain is None else f" {value:.1f} ({gain:+.1f})"
+            axes.text(value, place, text, va="center", weight="bold", color=VIRTEX)
         for name, figures in row.baselines.items():
             if key in figures:
                 (stroke,) = axes.plot([figures[key]] * 2, [place - 0.36, place + 0.36], color=colours[name])
                 stroke.set(linewidth=3, label=backbone_title(name), solid_capstyle="butt")
-    axes.set_xlim(0, 1.25 * max(values, default=1.0) or 1.0)
+    axes.set_xlim(0, 1.45 * max(values, default=1.0) or 1.0)
     axes.xaxis.set_visible(False)
 
 
 def _draw_published(axes: Axes, comparison: Comparison, key: str) -> None:
     """Dots on an axis of the figures' own range: they lie close together."""
-    _begin(axes, COLUMN_TITLES[key], "paper", PAPER)
+    _begin(axes, key, "paper", PAPER)
     known = [
         (place, row.published.figures[key]) for place, row in enumerate(comparison.rows) if row.published
     ]
@@ -105,7 +109,10 @@ def _draw_published(axes: Axes, comparison: Comparison, key: str) -> None:
     axes.xaxis.set_visible(False)
 
 
-def _begin(axes: Axes, title: str, whose: str, colour: str) -> None:
+def _begin(axes: Axes, key: str, whose: str, colour: str) -> None:
+    (metric,) = (benchmark.metric_title for benchmark in BENCHMARKS if benchmark.key == key)
+    title = metric if key == "caption.CIDEr-D" else f"{COLUMN_TITLES[key]} {metric}"
+    title = title.replace("IN1k", "ImageNet")  # here is room for it
     axes.set_facecolor(PAGE)
     axes.set_title(f"{title}\n{whose}", loc="left", size=13, color=colour, pad=8)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
@@ -129,11 +136,12 @@ def _colours(comparison: Comparison) -> dict[str, str]:
 
 def _legend(figure: Figure, axes: Axes, height: float) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    first = dict(zip(reversed(labels), reversed(handles), strict=True))
-    if first:
+    known = dict(zip(labels, handles, strict=True))
+    if known:
+        names = sorted(known, key=lambda label: label != "pretrained")
         figure.legend(
-            [first[label] for label in dict.fromkeys(labels)],
-            list(dict.fromkeys(labels)),
+            [known[name] for name in names],
+            names,
             loc="center left",
             bbox_to_anchor=(0.205, 1.0 / height),
             ncols=6,

@@ -49,7 +49,7 @@ class ComparedRow:
     def gain(self, key: str) -> float | None:
         """Percentage points above the random backbone of the same run; None without both."""
         random = self.baselines.get(PAIR[1], {})
-        return self.figures[key] - random[key] if key in self.figures and key in random else None
+        return round(self.figures[key] - random[key], 4) if key in self.figures and key in random else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,14 @@ from components.published import BENCHMARKS, SOURCE
 COLUMN_TITLES = {
     "voc07.mAP": "VOC07",
     "caption.CIDEr-D": "CIDEr-D",
-    "imagenet_linear.top1": "ImageNet",
+    "imagenet_linear.top1": "IN1k",
     "inaturalist.top1": "iNat",
     "coco_segmentation.box_AP": "COCO box",
     "coco_segmentation.mask_AP": "COCO mask",
     "lvis_segmentation.mask_AP": "LVIS mask",
     "voc_detection.AP": "VOC det",
 }
+BAD_STATES = ("failed", "stopped", "not started")
 PRETRAINING = (  # key of metrics.json, title, form
     ("train_loss", "Train loss", "{:.3f}"),
     ("val_loss", "Val loss", "{:.3f}"),
@@ -88,7 +89,7 @@ def comparability(comparison: Comparison) -> str:
     if not names:
         return "The rows have the set-up of the paper's."
     words = listed([within(SETUP_TITLES[name]) for name in names])
-    base = f" Those were measured with the preset {comparison.paper_base}." if comparison.paper_base else ""
+    base = f" The paper's own base is the preset {comparison.paper_base}." if comparison.paper_base else ""
     return (
         f"**Not comparable in scale with the paper's figures**: these rows differ from the paper's in "
         f"{words}. What may be compared is which rows are better and which worse.{base}"
@@ -150,7 +151,7 @@ def _row_json(row: ComparedRow) -> dict[str, Any]:
 
 
 def _legend(comparison: Comparison) -> str:
-    paper = f" Paper: {SOURCE}." if comparison.published_keys() else ""
+    paper = f" Paper is {SOURCE}, IN1k its ImageNet linear top-1." if comparison.published_keys() else ""
     return (
         f"In percent; the base is {comparison.base}. Gain is what a row has above the random backbone of "
         f"the same architecture.{paper}"
@@ -160,7 +161,8 @@ def _legend(comparison: Comparison) -> str:
 def _cell(row: ComparedRow, key: str) -> str:
     if key in row.figures:
         return f"{row.figures[key]:.1f}"
-    return ABSENT if row.state in ("ran", "unchanged") else row.state
+    first_column = key == "voc07.mAP"
+    return row.state.replace("started", "run") if first_column and row.state in BAD_STATES else ABSENT
 
 
 def _pretraining_table(comparison: Comparison) -> str:

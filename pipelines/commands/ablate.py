@@ -1,7 +1,6 @@
 """``virtex ablate``: a family of runs, each in a workspace of its own, and one comparison."""
 
 import argparse
-import sys
 import textwrap
 import threading
 import time
@@ -10,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from components.params.families import FAMILIES, chosen_family
-from pipelines.commands import EXIT_FAILED, EXIT_INTERRUPTED
 from pipelines.commands.arguments import positive
+from pipelines.commands.ending import exit_status
 from pipelines.comparison import base_title, comparison_dir, comparison_text, write_comparison
 from pipelines.row_workspace import workspace_dir
 from pipelines.servers import use_workspace_server
@@ -104,13 +103,7 @@ def _run_flow(arguments: dict[str, Any], at_once: int, stop: threading.Event) ->
         raise KeyboardInterrupt
     state = ablation(**arguments, at_once=at_once, return_state=True)
     _print_comparison(arguments["family"], since=started)
-    if state.is_completed():
-        return 0
-    if state.is_cancelled():
-        print(f"virtex: {state.message}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print(f"virtex: error: {state.message}", file=sys.stderr)
-    return EXIT_FAILED
+    return exit_status(state)
 
 
 def _print_comparison(family: str, since: float = 0.0) -> None:

@@ -6,9 +6,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands import EXIT_FAILED, EXIT_INTERRUPTED
+from components.errors import InputError
 from pipelines.commands.ablate import run_family
 from pipelines.commands.arguments import positive
+from pipelines.commands.ending import exit_status
 from pipelines.graph import Plan
 from pipelines.outcomes import REPORT, report_text, write_states
 from pipelines.servers import use_workspace_server
@@ -36,6 +37,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if len(options.presets) > 1:
+        if options.force or options.max_parallel:
+            raise InputError("--force and --max-parallel are for one preset at a time")
         targets = [*options.targets, *options.more_targets]
         return run_family("presets", rows=options.presets, overrides=options.overrides, targets=targets)
     options.preset = options.presets[0] if options.presets else None
@@ -84,12 +87,7 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
     if state.is_completed():
         _print_results(plan, options)
         _print_commands(options)
-        return 0
-    if state.is_cancelled():
-        print(f"virtex: {state.message}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print(f"virtex: error: {state.message}", file=sys.stderr)
-    return EXIT_FAILED
+    return exit_status(state)
 
 
 def _print_results(plan: Plan, options: argparse.Namespace) -> None:

@@ -30,6 +30,17 @@ def test_a_run_without_the_report_does_not_show_an_old_one(small_workspace, monk
         assert ("| old |" in output) == shown
 
 
+def test_several_presets_are_a_family_of_their_own(small_workspace, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr(run, "run_family", lambda family, **given: started.append((family, given)) or 0)
+    command = ["run", "--preset", "tiny", "--preset", "tiny2", "--set", "a.b=1", "--targets", "voc07@virtex"]
+    assert cli.main(command) == 0
+    given = {"rows": ["tiny", "tiny2"], "overrides": ["a.b=1"], "targets": ["voc07@virtex"]}
+    assert started == [("presets", given)]
+    assert cli.main([*command, "--force"]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
 def test_an_interrupt_before_the_flow_starts_is_kept(small_workspace, monkeypatch, capsys):
     plan = Plan((Stage("tokenize", (), ("data/tokenizer",)),), frozenset())
 
