@@ -47,7 +47,8 @@ def run_stage(
         if in_several_processes and not machine.is_launched() and machine.num_processes() > 1:
             from components.training.launching import launch  # torch is not for every stage
 
-            sys.exit(launch(f"components.stages.{stage}", machine.num_processes(), machine.max_restarts()))
+            module = f"components.stages.{stage}"
+            sys.exit(launch(module, sys.argv[1:], machine.num_processes(), machine.max_restarts()))
         with _others(in_several_processes) as processes, _run(stage, item, record) as run:
             if processes:
                 processes.wait()  # for the first one's record, so that all meet their mistakes together

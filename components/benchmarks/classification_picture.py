@@ -73,7 +73,7 @@ def _draw_curves(axes: Axes, train: Rows, val: Rows, name: str, label: str) -> N
     axes.set(xlabel="epoch (dotted: training)", ylabel=label)
     axes.legend(title="learning rate", frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    if name == "loss":
+    if name == "loss" and len(rates) > 1:
         axes.set_yscale("log")  # a learning rate that is too high must not flatten the others
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from components.data.classified import (
     LabelledBatch,
     collate_labelled,
 )
-from components.data.loader import in_order_loader, visit_loader
+from components.data.loader import WHOLE, Share, in_order_loader, visit_loader
 from components.data.transforms import EvalTransform, TrainTransform
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages
 from components.training.batches import Batch, ValBatches, to_device
 from components.training.checkpoints import CheckpointFolder, configuration_key
+from components.training.distributed import ALONE, Processes, current
 from components.training.divergence import Diverged
 from components.training.loop import Log, train
 from components.training.precision import autocast, check_precision
@@ -36,10 +37,11 @@ KEEP_CHECKPOINTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where to train, and with how many processes that load images."""
+    """Where to train, in which of several processes, and with how many workers that load images."""
 
     device: torch.device
     num_workers: int
+    processes: Processes = ALONE
 
     @property
     def on_gpu(self) -> bool:
@@ -51,7 +53,12 @@ class Machine:
         """This one; on a CPU a core is left to the training itself."""
         device = torch.device(machine.device_name())
         spare = 0 if device.type == "cuda" else 1
-        return cls(device, max(1, machine.num_cpus() - spare))
+        return cls(device, max(1, machine.num_cpus() - spare), current())
+
+    @property
+    def share(self) -> Share:
+        """This process's part of every iteration and of the validation images."""
+        return Share(self.processes.rank, self.processes.count)
 
 
 def iterations_per_epoch(num_images: int, batch_size: int) -> int:
@@ -74,9 +81,11 @@ def fit(
 ) -> tuple[TrainingState, CheckpointFolder]:
     """Train ``objective`` in place, from the newest checkpoint of this very configuration if there is one.
 
+    Several processes may do so together (components.training.distributed).
+
     Args:
         images: to train on, with random crops and flips.
-        val_batches: gives the batches of the validation images.
+        val_batches: gives the batches of this process's share of the validation images.
         stage: name of the section of params.yaml, and of the folder of checkpoints.
         schedule: from `cosine` or `multistep`.
         inputs: a digest of each input, the backbone among them, by name.
@@ -121,11 +130,13 @@ def fit(
                 num_iterations=schedule.iterations,
                 num_workers=host.num_workers,
                 pin_memory=host.on_gpu,
+                share=host.share,
             ),
             val_batches=val_batches,
             checkpoints=checkpoints,
             device=host.device,
             log=log,
+            processes=host.processes,
         )
     except Diverged as error:
         raise InputError(
@@ -149,18 +160,23 @@ def multistep(
 
 
 def labelled_batches(
-    images: ClassifiedImages, settings: params.Classification, host: Machine
+    images: ClassifiedImages, settings: params.Classification, host: Machine, share: Share = WHOLE
 ) -> Callable[[], Iterable[LabelledBatch]]:
-    """Gives the batches of images in order, scaled and cropped for evaluation."""
-    dataset = ClassifiedDataset(images, EvalTransform(settings.image_size, settings.crop_size))
+    """Gives the batches of a share of some images, in order, scaled and cropped for evaluation."""
     loader = in_order_loader(
-        dataset,
+        ClassifiedDataset(shared_out(images, share), EvalTransform(settings.image_size, settings.crop_size)),
         collate_labelled,
-        batch_size=settings.batch_size,
+        batch_size=share.batch_size(settings.batch_size),
         num_workers=host.num_workers,
         pin_memory=host.on_gpu,
     )
     return lambda: loader
+
+
+def shared_out(images: ClassifiedImages, share: Share) -> ClassifiedImages:
+    """Every ``num_ranks``-th image, from the process's own number on."""
+    part = slice(share.rank, None, share.num_ranks)
+    return replace(images, image_paths=images.image_paths[part], labels=images.labels[part])
 
 
 def rank_classes(

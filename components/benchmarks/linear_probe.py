@@ -12,6 +12,7 @@ from components import params
 from components.benchmarks.classification import ClassificationObjective, ParallelLinearHeads
 from components.benchmarks.classification_results import Head, accuracy
 from components.benchmarks.features import Features
+from components.data.loader import WHOLE, Share
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages
 
@@ -64,12 +65,13 @@ def hold_out(
 
 
 def feature_batches(
-    features: Features, labels: NDArray[np.int64], batch_size: int
+    features: Features, labels: NDArray[np.int64], batch_size: int, share: Share = WHOLE
 ) -> list[dict[str, Tensor]]:
-    """Batches of ready features, in order."""
+    """Batches of a share of ready features, in order."""
+    part = slice(share.rank, None, share.num_ranks)
     parts = zip(
-        torch.from_numpy(features).split(batch_size),
-        torch.from_numpy(labels).split(batch_size),
+        torch.from_numpy(features)[part].split(batch_size),
+        torch.from_numpy(labels)[part].split(batch_size),
         strict=True,
     )
     return [{"features": part, "label": part_labels} for part, part_labels in parts]

@@ -28,16 +28,21 @@ from components.sources.classified import ClassifiedImages
 from components.sources.imagenet import read_imagenet
 from components.sources.manifest import read_manifest, sha256
 from components.tracking import StageRun
+from components.training.distributed import current
 
 SECTIONS = (params.ImagenetLinear,)
 FEATURE_BATCH = 4096  # ready features of images in a batch
 
 
 def main(run: StageRun, settings: params.ImagenetLinear) -> None:
-    """Benchmark the backbone ``run.item``, from the newest checkpoint of the same probe if there is one."""
+    """Benchmark the backbone ``run.item``, from the newest checkpoint of the same probe if there is one.
+
+    Several processes may do so together (components.training.distributed); the first one writes.
+    """
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     if manifest.imagenet is None:
-        _write_nothing(run)
+        if current().is_first:
+            _write_nothing(run)
         return
     root = manifest.root_of("imagenet")
     train, val = read_imagenet(root, "train"), read_imagenet(root, "val")
@@ -57,15 +62,15 @@ def _probe(
     path = paths.backbone_path(run.item)
     backbone, metadata = load_backbone(path)
     host = Machine.here()
-    batches = {
-        name: feature_batches(_features(backbone, images, settings, host, name), images.labels, FEATURE_BATCH)
-        for name, images in reported_on.items()
+    features = {
+        name: _features(backbone, images, settings, host, name) for name, images in reported_on.items()
     }
+    val_share = feature_batches(features["val"], reported_on["val"].labels, FEATURE_BATCH, host.share)
     objective = build_probe(backbone, int(metadata["feature_size"]), len(train.classes), settings)
     state, checkpoints = fit(
         objective,
         train,
-        lambda: batches["val"],
+        lambda: val_share,
         stage=run.stage,
         settings=settings,
         weight_decay=0.0,
@@ -74,7 +79,14 @@ def _probe(
         host=host,
         log=run.log,
     )
-    ranked = {name: rank_classes(objective, part, host.device, "fp32") for name, part in batches.items()}
+    if not host.processes.is_first:
+        return
+    ranked = {
+        name: rank_classes(
+            objective, feature_batches(features[name], images.labels, FEATURE_BATCH), host.device, "fp32"
+        )
+        for name, images in reported_on.items()
+    }
     heads = probe_heads(settings)
     outcome = Outcome(
         title=f"ImageNet linear on {metadata['architecture']}, {run.item}",
@@ -126,7 +138,10 @@ def summary(
 def _features(
     backbone: nn.Module, images: ClassifiedImages, settings: params.ImagenetLinear, host: Machine, name: str
 ) -> Features:
-    return cached_features(
+    """Of several processes the first one extracts, and the others find what it kept."""
+    if not host.processes.is_first:
+        host.processes.wait()
+    features = cached_features(
         backbone,
         images.image_paths,
         EvalTransform(settings.image_size, settings.crop_size),
@@ -135,6 +150,9 @@ def _features(
         device=host.device,
         description=f"{name} features",
     )
+    if host.processes.is_first:
+        host.processes.wait()
+    return features
 
 
 def _write_nothing(run: StageRun) -> None:
@@ -146,4 +164,4 @@ def _write_nothing(run: StageRun) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("imagenet_linear", SECTIONS, main, paths.exported_backbones)
+    run_stage("imagenet_linear", SECTIONS, main, paths.exported_backbones, in_several_processes=True)

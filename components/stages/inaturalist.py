@@ -19,15 +19,20 @@ from components.sources.classified import ClassifiedImages
 from components.sources.inaturalist import read_inaturalist
 from components.sources.manifest import Manifest, read_manifest, sha256
 from components.tracking import StageRun
+from components.training.distributed import current
 
 SECTIONS = (params.Inaturalist,)
 
 
 def main(run: StageRun, settings: params.Inaturalist) -> None:
-    """Benchmark the backbone ``run.item``, from the newest checkpoint of this training if there is one."""
+    """Benchmark the backbone ``run.item``, from the newest checkpoint of this training if there is one.
+
+    Several processes may do so together (components.training.distributed); the first one writes.
+    """
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     if manifest.inaturalist is None:
-        _write_nothing(run)
+        if current().is_first:
+            _write_nothing(run)
         return
     train, val = _read_splits(manifest)
     _finetune(run, settings, train, val, manifest.inaturalist.model_dump_json())
@@ -45,11 +50,10 @@ def _finetune(
     backbone, metadata = load_backbone(path)
     host = Machine.here()
     objective = build_finetuning(backbone, int(metadata["feature_size"]), len(train.classes), settings.seed)
-    val_batches = labelled_batches(val, settings, host)
     state, checkpoints = fit(
         objective,
         train,
-        val_batches,
+        labelled_batches(val, settings, host, host.share),
         stage=run.stage,
         settings=settings,
         weight_decay=settings.weight_decay,
@@ -58,7 +62,10 @@ def _finetune(
         host=host,
         log=run.log,
     )
-    (ranked,) = rank_classes(objective, val_batches(), host.device, settings.precision)
+    if not host.processes.is_first:
+        return
+    val_batches = labelled_batches(val, settings, host)()
+    (ranked,) = rank_classes(objective, val_batches, host.device, settings.precision)
     groups = frequency_groups(train.labels, len(train.classes), settings.many_above, settings.few_below)
     by_frequency = accuracy_by_frequency(groups, val.labels, ranked[:, 0])
     outcome = Outcome(
@@ -97,4 +104,4 @@ def _write_nothing(run: StageRun) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("inaturalist", SECTIONS, main, paths.exported_backbones)
+    run_stage("inaturalist", SECTIONS, main, paths.exported_backbones, in_several_processes=True)

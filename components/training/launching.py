@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Sequence
 
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -16,13 +17,14 @@ EXIT_INTERRUPTED = 130
 _SHUTDOWN_SECONDS = "120"
 
 
-def launch(module: str, num_processes: int, max_restarts: int) -> int:
-    """Run ``python -m module`` in ``num_processes`` processes; returns the exit code for this one.
+def launch(module: str, arguments: Sequence[str], num_processes: int, max_restarts: int) -> int:
+    """Run ``python -m module arguments`` in ``num_processes`` processes; returns the exit code for this one.
 
     The code is 0, 130 after a signal, or else that of the process that failed first.
 
     Args:
         module: joins the others with ``components.training.distributed.joined``.
+        arguments: of every process.
         num_processes: on this machine.
         max_restarts: how often all are started again after one has died.
     """
@@ -39,7 +41,7 @@ def launch(module: str, num_processes: int, max_restarts: int) -> int:
         max_restarts=max_restarts,
     )
     try:
-        elastic_launch(config, sys.executable)("-u", "-m", module)
+        elastic_launch(config, sys.executable)("-u", "-m", module, *arguments)
     except SignalException:
         return EXIT_INTERRUPTED
     except ChildFailedError as error:

@@ -6,6 +6,7 @@ import torch
 
 from components.benchmarks.classification_results import Head
 from components.benchmarks.linear_probe import feature_batches, figures_by_rate, hold_out
+from components.data.loader import Share
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages
 
@@ -47,6 +48,13 @@ def test_feature_batches_keep_order_and_rest() -> None:
     batches = feature_batches(features, np.arange(5), 2)
     assert [len(batch["label"]) for batch in batches] == [2, 2, 1]
     assert torch.cat([batch["features"] for batch in batches]).numpy().tolist() == features.tolist()
+
+
+def test_processes_share_the_features_out() -> None:
+    features, labels = np.arange(10, dtype=np.float32).reshape(5, 2), np.arange(5)
+    shares = [feature_batches(features, labels, 9, Share(rank, 2)) for rank in range(2)]
+    assert [batch["label"].tolist() for (batch,) in shares] == [[0, 2, 4], [1, 3]]
+    assert shares[1][0]["features"].tolist() == features[1::2].tolist()
 
 
 def test_figures_of_each_rate() -> None:

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from components.sources.manifest import DatasetEntry, Manifest, sha256, write_ma
 from components.stages import baseline, imagenet_linear, inaturalist
 from components.tracking import StageRun
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 CLASSES = ("red", "green", "blue")
 SHARED: dict[str, Any] = {
     "seed": 0,
@@ -166,6 +170,36 @@ def test_fine_tuning(folder: Path) -> None:
     train = rows_of(run.output_dir / "train.csv")
     assert float(train[-1]["loss"]) < float(train[0]["loss"])
     assert all((run.output_dir / name).is_file() for name in NAMES)
+
+
+@pytest.mark.integration
+def test_a_probe_in_two_processes_gives_what_one_gives(folder: Path) -> None:
+    draw_imagenet(folder / "imagenet", {"train": 8, "val": 5})
+    use(imagenet=folder / "imagenet")
+    run = stage_run("imagenet_linear")
+    imagenet_linear.main(run, PROBE)
+    alone, curves = figures_of(run), rows_of(run.output_dir / "val.csv")
+
+    (folder / "params.yaml").write_text(json.dumps({"imagenet_linear": PROBE.model_dump(mode="json")}))
+    finished = subprocess.run(
+        [sys.executable, "-m", "components.stages.imagenet_linear", "random"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "VIRTEX_NUM_PROCESSES": "2",
+            "OMP_NUM_THREADS": "1",
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # nobody answers; the work goes on
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("ImageNet linear top-1 of random") == 1
+    together = figures_of(run)
+    assert together["images_seen"] == alone["images_seen"]
+    assert together["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-3)
+    for row, expected in zip(rows_of(run.output_dir / "val.csv"), curves, strict=True):
+        assert float(row["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-3)
 
 
 @pytest.mark.parametrize(
