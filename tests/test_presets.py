@@ -52,7 +52,7 @@ def setup_of(preset: str, params_path: Path) -> Setup:
     labels = found.objective.name == "multilabel_classification"
     images = LABELLED_IMAGES if labels else CAPTIONED_IMAGES
     return Setup(
-        captions="COCO Captions" if list(found.download.folders.captions) == ["coco"] else "others",
+        captions="COCO Captions" if found.download.captioned_datasets == ["coco"] else "others",
         captioned_images=round(images * found.subset.image_fraction),
         captions_per_image=found.subset.captions_per_image or "all",
         backbone=found.backbone.name,

@@ -32,5 +32,5 @@ def _captions(download: params.Download) -> str:
     """Datasets that were pretrained on; ``coco`` alone is taken for COCO Captions."""
     if download.source == "drawn_world":
         return "drawn world"
-    names = list(download.folders.captions)
+    names = download.captioned_datasets
     return "COCO Captions" if names == ["coco"] else " + ".join(names)

@@ -168,7 +168,7 @@ class _Writer:
     def add(self, prepared: _Prepared) -> None:
         source = prepared.source
         record = Record(
-            source.image_id, source.dataset, source.path.name, prepared.image, source.captions, source.labels
+            source.image_id, source.dataset, source.place.name, prepared.image, source.captions, source.labels
         )
         self._append(key_of(self.count), pack_record(record))
         self.count += 1
@@ -259,14 +259,14 @@ def _prepare_all(
 
 def _prepare(source: CaptionedImage, short_side: int | None, jpeg_quality: int) -> _Prepared | SkippedImage:
     try:
-        data = source.path.read_bytes()
+        data = source.read_bytes()
         if short_side is None:
             verify(data)
             return _Prepared(source, data, resized=False)
         pixels = decode(data)
     except (OSError, DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return SkippedImage(source.image_id, source.dataset, source.path, reason)
+        return SkippedImage(source.image_id, source.dataset, source.place, reason)
     if min(pixels.shape[:2]) <= short_side:
         return _Prepared(source, data, resized=False)
     return _Prepared(source, encode_jpeg(resize_short_side(pixels, short_side), jpeg_quality), resized=True)

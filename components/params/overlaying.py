@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from components.atomic import write_text
 from components.errors import InputError
@@ -96,7 +97,10 @@ def _as_written(value: Any) -> Any:
     """Lists on one line, as params.yaml has them."""
     if not isinstance(value, list):
         return value
-    sequence = CommentedSeq(value)
+    # A URL in such a list needs quotes: DVC's parser takes its colon for a mapping's.
+    sequence = CommentedSeq(
+        DoubleQuotedScalarString(item) if isinstance(item, str) and ":" in item else item for item in value
+    )
     sequence.fa.set_flow_style()
     return sequence
 

@@ -39,11 +39,38 @@ class DrawnWorld(Section):
     inaturalist_val_images: NonNegative
 
 
+PublishedName = Literal["coco", "lvis", "voc2007", "voc2012", "imagenet", "inaturalist"]
+MirrorUrls = list[Annotated[str, Field(pattern=r"^https?://[^/\s]+")]]
+
+
+class Mirrors(Section):
+    """Folders on servers that have the archives of a dataset, tried before the official places."""
+
+    coco: MirrorUrls
+    lvis: MirrorUrls
+    voc2007: MirrorUrls
+    voc2012: MirrorUrls
+    imagenet: MirrorUrls
+    inaturalist: MirrorUrls
+
+
+class OwnData(Section):
+    """How captions of one's own are read."""
+
+    image_column: Annotated[str, Field(min_length=1)]
+    caption_column: Annotated[str, Field(min_length=1)]
+    split_column: Annotated[str, Field(min_length=1)]
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)]
+    seed: NonNegative
+    url_connections: Annotated[int, Field(ge=1, le=256)]
+
+
 class Folders(Section):
     """Datasets that already lie on this disk; see params.yaml for the expected layouts."""
 
     captions: dict[str, str]
     voc2007: str | None
+    voc2012: str | None
     imagenet: str | None
     inaturalist: str | None
     lvis: str | None
@@ -60,14 +87,20 @@ class Folders(Section):
 class Download(Section):
     """Which data the run uses."""
 
-    source: Literal["drawn_world", "folders"]
+    source: Literal["drawn_world", "published", "folders"]
     drawn_world: DrawnWorld
+    published: list[PublishedName]
+    connections: Annotated[int, Field(ge=1, le=32)]
+    mirrors: Mirrors
     folders: Folders
+    own_data: OwnData
 
     @property
     def captioned_datasets(self) -> list[str]:
         """Names of the datasets to pretrain on."""
-        return ["coco"] if self.source == "drawn_world" else list(self.folders.captions)
+        if self.source == "drawn_world":
+            return ["coco"]
+        return [*(name for name in self.published if name == "coco"), *self.folders.captions]
 
     @property
     def has_voc2007(self) -> bool:
@@ -78,8 +111,26 @@ class Download(Section):
 
     @model_validator(mode="after")
     def _has_captions(self) -> "Download":
-        if self.source == "folders" and not self.folders.captions:
-            raise ValueError("source is `folders`: folders.captions must name at least one dataset")
+        if not self.captioned_datasets:
+            more = " or `published` list coco" if self.source == "published" else ""
+            raise ValueError(
+                f"source is `{self.source}`: folders.captions must name at least one dataset{more}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fetches_what_it_uses(self) -> "Download":
+        if self.source != "published" and self.published:
+            raise ValueError(
+                f"source is `{self.source}`: published must be [], or it would be fetched for nothing"
+            )
+        if self.source == "published" and not self.published:
+            raise ValueError("source is `published`: published must name at least one dataset")
+        if len(set(self.published)) < len(self.published):
+            raise ValueError("published names a dataset twice")
+        for name in self.published:
+            if name in self.folders.captions or getattr(self.folders, name, None) is not None:
+                raise ValueError(f"{name} is both in published and in folders; take it out of one of them")
         return self
 
 

@@ -1,8 +1,8 @@
-"""Datasets that already lie on this disk: verified where they are, described in a manifest, never copied."""
+"""Datasets that lie on this disk: verified where they are, described in a manifest, never copied."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,10 +14,15 @@ from components.sources.manifest import (
     DatasetEntry,
     LvisEntry,
     Manifest,
+    listing_digest,
     listing_sha256,
     sha256,
+    source_name,
     stored_path,
 )
+from components.sources.own.dataset import OwnDataset, is_own, read_own
+from components.sources.own.fetched import LeftOut
+from components.sources.own.sample import OwnSettings
 
 EntryT = TypeVar("EntryT", bound=DatasetEntry)
 Figures = dict[str, Any]
@@ -26,6 +31,8 @@ Figures = dict[str, Any]
 @dataclass(frozen=True)
 class DatasetFolders:
     """Roots of datasets in their published layouts; see the reader of each for what it expects.
+
+    Captions may come in other forms too: see components.sources.own.dataset.
 
     LVIS has no images of its own: they are taken from its root when ``train2017/`` lies there, else from
     the first captioned dataset that has one.
@@ -36,22 +43,50 @@ class DatasetFolders:
     imagenet: Path | None = None
     inaturalist: Path | None = None
     lvis: Path | None = None
+    voc2012: Path | None = None
 
 
-def verify_folders(folders: DatasetFolders, source: str) -> tuple[Manifest, Figures]:
+@dataclass
+class OwnReading:
+    """How captions of one's own are read, and what had to be left out of them.
+
+    Attributes:
+        settings: see there.
+        folder: their indices, and images that are fetched, go into a folder of the dataset's name here.
+        skip_unreadable: leave out images that cannot be got, rather than to refuse.
+        left_out: those images, by dataset.
+    """
+
+    settings: OwnSettings
+    folder: Path
+    skip_unreadable: bool = False
+    left_out: dict[str, list[LeftOut]] = field(default_factory=dict)
+
+
+def verify_folders(
+    folders: DatasetFolders, source: str, own: OwnReading | None = None, fetched: Collection[str] = ()
+) -> tuple[Manifest, Figures]:
     """Read every dataset with its reader; what is missing, broken or inconsistent stops here.
 
     Args:
         folders: what to verify.
         source: the name of download's source, to say which key of params.yaml is at fault.
+        own: for captions of one's own; None where all are in COCO layout.
+        fetched: datasets that come from ``download@<dataset>``.
 
     Returns:
         The manifest, and the counts by dataset and split.
 
     Raises:
-        InputError: begins with the key, ``download.<source>.<dataset>``.
+        InputError: begins with the key, ``download.<source>.<dataset>``, or with the stage.
     """
     figures: Figures = {"captions": {}}
+    section = "folders" if source == "published" else source
+
+    def fault(dataset: str, key: str, error: InputError) -> InputError:
+        return InputError(
+            f"download@{dataset}: {error}" if dataset in fetched else f"download.{section}.{key}: {error}"
+        )
 
     def checked(
         key: str, verify: Callable[..., tuple[EntryT, Figures]], root: Path | None, *more: Any
@@ -61,20 +96,24 @@ def verify_folders(folders: DatasetFolders, source: str) -> tuple[Manifest, Figu
         try:
             entry, figures[key] = verify(root, *more)
         except InputError as error:
-            raise InputError(f"download.{source}.{key}: {error}") from None
+            raise fault(key, key, error) from None
         return entry
 
     captions: dict[str, CaptionedEntry] = {}
     for name, root in folders.captions.items():
         try:
-            captions[name], figures["captions"][name] = _captioned(root, name)
+            if own is not None and is_own(root):
+                captions[name], figures["captions"][name] = _own(root, name, own)
+            else:
+                captions[name], figures["captions"][name] = _captioned(root, name)
         except InputError as error:
-            raise InputError(f"download.{source}.captions.{name}: {error}") from None
+            raise fault(name, f"captions.{name}", error) from None
 
     manifest = Manifest(
         source=source,
         captions=captions,
         voc2007=checked("voc2007", _voc2007, folders.voc2007),
+        voc2012=checked("voc2012", _voc2012, folders.voc2012),
         imagenet=checked("imagenet", _imagenet, folders.imagenet),
         inaturalist=checked("inaturalist", _inaturalist, folders.inaturalist),
         lvis=checked("lvis", _lvis, folders.lvis, list(folders.captions.values())),
@@ -95,6 +134,51 @@ def _captioned(root: Path, dataset: str) -> tuple[CaptionedEntry, Figures]:
             figures[split]["objects"] = coco.count_objects(coco.read_instances(root, split))
     files = {split: [image.path for image in images] for split, images in splits.items()}
     return CaptionedEntry(**_described(root, paths, files), num_captions=num_captions), figures
+
+
+def _own(path: Path, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Figures]:
+    folder = own.folder / dataset
+    found = read_own(path, dataset, own.settings, folder, own.skip_unreadable)
+    own.left_out[dataset] = found.left_out
+    num_captions = {
+        split: sum(len(image.captions) for image in images) for split, images in found.splits.items()
+    }
+    entry = CaptionedEntry(
+        root=stored_path(found.root).as_posix(),
+        annotations={source_name(path, found.root): sha256(path) for path in found.sources},
+        images={split: len(images) for split, images in found.splits.items()},
+        listings=_own_listings(found),
+        num_captions=num_captions,
+        index=stored_path(folder).as_posix(),
+    )
+    figures: Figures = {
+        split: {"images": entry.images[split], "captions": num_captions[split]} for split in found.splits
+    }
+    return entry, figures | {
+        "without_captions": found.without_captions,
+        "for_testing": found.testing,
+        "left_out": len(found.left_out),
+    }
+
+
+def _own_listings(found: OwnDataset) -> dict[str, str]:
+    """As ``listing_sha256``, of images that may lie anywhere, also inside archives."""
+    sizes = {
+        split: {
+            image.image_id: image.member.size if image.member else image.path.stat().st_size
+            for image in images
+        }
+        for split, images in found.splits.items()
+    }
+    return {split: listing_digest(of_split.items()) for split, of_split in sizes.items()}
+
+
+def _voc2012(root: Path) -> tuple[DatasetEntry, Figures]:
+    images = voc.read_annotated_images(root, "trainval", 2012)
+    lists = [voc.image_sets_dir(root, 2012) / "trainval.txt"]
+    return DatasetEntry(**_described(root, lists, {"trainval": images})), {
+        "trainval": {"images": len(images)}
+    }
 
 
 def _voc2007(root: Path) -> tuple[DatasetEntry, Figures]:
@@ -171,7 +255,7 @@ def _described(
     """The fields of a ``DatasetEntry``."""
     return {
         "root": stored_path(root).as_posix(),
-        "annotations": {path.relative_to(root).as_posix(): sha256(path) for path in annotation_paths},
+        "annotations": {source_name(path, root): sha256(path) for path in annotation_paths},
         "images": {split: len(paths) for split, paths in files.items()},
         "listings": {split: listing_sha256(images_root or root, paths) for split, paths in files.items()},
     }

@@ -121,8 +121,8 @@ def file_name(path: Path, image: dict[str, Any]) -> str:
     return name
 
 
-def require_images(root: Path, names: Iterable[str], listed_in: Path) -> None:
-    """Check that every listed image lies below ``root``; each folder is read once.
+def require_images(root: Path, names: Iterable[str], listed_in: Path, what: str = "images") -> None:
+    """Check that every listed image, or ``what`` it is, lies below ``root``; each folder is read once.
 
     Raises:
         InputError: images are absent; the first are named and all are counted.
@@ -139,8 +139,8 @@ def require_images(root: Path, names: Iterable[str], listed_in: Path) -> None:
     if absent:
         named = ", ".join(map(str, absent[:NUM_NAMED])) + (", ..." if len(absent) > NUM_NAMED else "")
         raise InputError(
-            f"{listed_in}: lists {total} images, of which {len(absent)} are absent: {named}. "
-            "Complete the images, or list only those that are there"
+            f"{listed_in}: lists {total} {what}, of which {len(absent)} are absent: {named}. "
+            f"Complete the {what}, or list only those that are there"
         )
 
 

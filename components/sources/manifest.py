@@ -12,21 +12,25 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from components import machine, paths
 from components.atomic import write_text
 from components.errors import InputError
 from components.sources import coco
+from components.sources.archives.unpacked import require_unpacked
 from components.sources.captioned import CaptionedImage
 from components.sources.object_labels import ObjectLabels, read_object_labels
+from components.sources.own.index import read_index
 
-CHANGED_ADVICE = "run the download stage again: `virtex run download --force` or `dvc repro -f download`"
+CHANGED_ADVICE = "run the datasets stage again: `virtex run datasets --force` or `dvc repro -f datasets`"
 
 
 class DatasetEntry(BaseModel):
     """One dataset.
 
     Attributes:
-        root: folder in the published layout; relative to the repository root when inside it.
-        annotations: SHA-256 by path below ``root``.
+        root: folder in the published layout; relative to the repository root when inside it, and
+            ``datasets/unpacked/...`` for unpacked archives, wherever those are on this machine.
+        annotations: SHA-256 by path below ``root``; an absolute path where a file lies elsewhere.
         images: number of images by split.
         listings: SHA-256 over the names and sizes of the images, by split.
     """
@@ -40,9 +44,15 @@ class DatasetEntry(BaseModel):
 
 
 class CaptionedEntry(DatasetEntry):
-    """A captioned dataset in COCO layout; ``images`` counts those that have captions."""
+    """A captioned dataset; ``images`` counts those that have captions.
+
+    Attributes:
+        num_captions: by split.
+        index: folder with the index of each split, for data of one's own; None for COCO's layout.
+    """
 
     num_captions: dict[str, int]
+    index: str | None = None
 
 
 class LvisEntry(DatasetEntry):
@@ -61,6 +71,7 @@ class Manifest(BaseModel):
     source: str
     captions: dict[str, CaptionedEntry]
     voc2007: DatasetEntry | None = None
+    voc2012: DatasetEntry | None = None
     imagenet: DatasetEntry | None = None
     inaturalist: DatasetEntry | None = None
     lvis: LvisEntry | None = None
@@ -69,7 +80,7 @@ class Manifest(BaseModel):
         """Captioned images of all datasets, one after the other, or of one.
 
         Raises:
-            InputError: no such dataset, its annotations changed since the download stage, or
+            InputError: no such dataset, its annotations changed since the datasets stage, or
                 :func:`components.sources.coco.read_captions` finds a fault.
         """
         if dataset is not None and dataset not in self.captions:
@@ -77,37 +88,45 @@ class Manifest(BaseModel):
             raise InputError(f"there is no captioned dataset `{dataset}` in this run; there is: {known}")
         images: list[CaptionedImage] = []
         for name in self.captions if dataset is None else [dataset]:
-            root = Path(self.captions[name].root)
-            self._require_unchanged(self.captions[name], [coco.annotation_path(root, "captions", split)])
-            images.extend(coco.read_captions(root, split, name))
+            entry = self.captions[name]
+            root = resolved_path(entry.root)
+            if entry.index is None:
+                self._require_unchanged(entry, root, [coco.annotation_path(root, "captions", split)])
+                images.extend(coco.read_captions(root, split, name))
+            else:
+                self._require_unchanged(entry, root, [root / source for source in entry.annotations])
+                images.extend(read_index(Path(entry.index), split, root, name))
         return images
 
     def object_labels_of(self, split: str) -> ObjectLabels:
         """Labels of the images of all captioned datasets that have an ``instances`` file; others have none.
 
         Raises:
-            InputError: such a file changed, came or went since the download stage, or is broken.
+            InputError: such a file changed, came or went since the datasets stage, or is broken.
         """
         labelled: dict[str, Path] = {}
         for name, entry in self.captions.items():
-            path = coco.annotation_path(Path(entry.root), "instances", split)
-            if path.exists() or path.relative_to(entry.root).as_posix() in entry.annotations:
-                self._require_unchanged(entry, [path])
-                labelled[name] = Path(entry.root)
+            if entry.index is not None:
+                continue
+            root = resolved_path(entry.root)
+            path = coco.annotation_path(root, "instances", split)
+            if path.exists() or path.relative_to(root).as_posix() in entry.annotations:
+                self._require_unchanged(entry, root, [path])
+                labelled[name] = root
         return read_object_labels(labelled, split)
 
-    def root_of(self, dataset: Literal["voc2007", "imagenet", "inaturalist", "lvis"]) -> Path:
+    def root_of(self, dataset: Literal["voc2007", "voc2012", "imagenet", "inaturalist", "lvis"]) -> Path:
         """Root of a dataset that benchmarks use, its annotations unchanged.
 
         Raises:
-            InputError: this run has no such dataset, or it changed since the download stage.
+            InputError: this run has no such dataset, or it changed since the datasets stage.
         """
         entry: DatasetEntry | None = getattr(self, dataset)
         if entry is None:
             section = f"download.{self.source}"
             raise InputError(f"this run has no `{dataset}` data; ask for it in params.yaml under {section}")
-        root = Path(entry.root)
-        self._require_unchanged(entry, [root / name for name in entry.annotations])
+        root = resolved_path(entry.root)
+        self._require_unchanged(entry, root, [root / name for name in entry.annotations])
         return root
 
     @property
@@ -119,23 +138,23 @@ class Manifest(BaseModel):
         """The same datasets after the folder ``before`` became ``after``."""
         old, new = stored_path(before), stored_path(after)
         fields = self.model_dump()
-        others = [fields[name] for name in ("voc2007", "imagenet", "inaturalist", "lvis") if fields[name]]
+        names = ("voc2007", "voc2012", "imagenet", "inaturalist", "lvis")
+        others = [fields[name] for name in names if fields[name]]
         for entry in [*fields["captions"].values(), *others]:
-            for key in {"root", "images_root"} & entry.keys():
-                if Path(entry[key]).is_relative_to(old):
+            for key in {"root", "images_root", "index"} & entry.keys():
+                if entry[key] and Path(entry[key]).is_relative_to(old):
                     entry[key] = (new / Path(entry[key]).relative_to(old)).as_posix()
         return Manifest.model_validate(fields)
 
     @staticmethod
-    def _require_unchanged(entry: DatasetEntry, annotation_paths: Iterable[Path]) -> None:
+    def _require_unchanged(entry: DatasetEntry, root: Path, annotation_paths: Iterable[Path]) -> None:
         for path in annotation_paths:
-            name = path.relative_to(entry.root).as_posix()
             if not path.is_file():
                 raise InputError(
-                    f"{path}: was there when the download stage ran, and is gone; {CHANGED_ADVICE}"
+                    f"{path}: was there when the datasets stage ran, and is gone; {CHANGED_ADVICE}"
                 )
-            if sha256(path) != entry.annotations.get(name):
-                raise InputError(f"{path}: changed since the download stage ran; {CHANGED_ADVICE}")
+            if sha256(path) != entry.annotations.get(source_name(path, root)):
+                raise InputError(f"{path}: changed since the datasets stage ran; {CHANGED_ADVICE}")
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -150,7 +169,7 @@ def read_manifest(path: Path) -> Manifest:
         InputError: missing, broken, or of another version.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no datasets yet; run the download stage first")
+        raise InputError(f"{path}: no datasets yet; run the datasets stage first")
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -162,7 +181,28 @@ def read_manifest(path: Path) -> Manifest:
 def stored_path(path: Path) -> Path:
     """``path`` relative to the repository root (the working directory) when inside it, else absolute."""
     absolute = Path(os.path.abspath(path))
+    unpacked = Path(os.path.abspath(machine.unpacked_dir()))
+    if absolute.is_relative_to(unpacked):
+        return paths.UNPACKED_DIR / absolute.relative_to(unpacked)
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def resolved_path(stored: str) -> Path:
+    """The path that :func:`stored_path` wrote; archives are unpacked again if that is where it leads.
+
+    Raises:
+        InputError: they cannot be.
+    """
+    path = Path(stored)
+    if not path.is_relative_to(paths.UNPACKED_DIR):
+        return path
+    name, *below = path.relative_to(paths.UNPACKED_DIR).parts
+    return require_unpacked(name).joinpath(*below)
+
+
+def source_name(path: Path, root: Path) -> str:
+    """The key of a file in ``DatasetEntry.annotations``."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else stored_path(path).as_posix()
 
 
 def sha256(path: Path) -> str:
@@ -173,5 +213,10 @@ def sha256(path: Path) -> str:
 
 def listing_sha256(root: Path, image_paths: Iterable[Path]) -> str:
     """SHA-256 over the lines ``<path below root> <size in bytes>`` of the images, sorted."""
-    lines = sorted(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for path in image_paths)
+    return listing_digest((path.relative_to(root).as_posix(), path.stat().st_size) for path in image_paths)
+
+
+def listing_digest(sizes: Iterable[tuple[str, int]]) -> str:
+    """SHA-256 over the lines ``<name> <size in bytes>``, sorted."""
+    lines = sorted(f"{name} {size}\n" for name, size in sizes)
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The PASCAL VOC 2007 layout: ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}``."""
+"""The PASCAL VOC layout: ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}``, and the same for 2012."""
 
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -50,14 +50,14 @@ class VocAnnotation:
     objects: tuple[VocObject, ...]
 
 
-def image_sets_dir(root: Path) -> Path:
+def image_sets_dir(root: Path, year: int = 2007) -> Path:
     """Folder of the lists of images, below the folder that contains ``VOC2007/``."""
-    return root / "VOC2007" / "ImageSets" / "Main"
+    return root / f"VOC{year}" / "ImageSets" / "Main"
 
 
-def annotation_path(root: Path, image_id: str) -> Path:
+def annotation_path(root: Path, image_id: str, year: int = 2007) -> Path:
     """Path of an image's XML annotation."""
-    return root / "VOC2007" / "Annotations" / f"{image_id}.xml"
+    return root / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
 
 
 def list_paths(root: Path, split: str) -> list[Path]:
@@ -91,6 +91,26 @@ def read_voc07(root: Path, split: str) -> VocSplit:
         classes=tuple(path.name.removesuffix(f"_{split}.txt") for path in class_lists),
         labels=np.array(columns, dtype=np.int8).T,
     )
+
+
+def read_annotated_images(root: Path, split: str, year: int) -> list[Path]:
+    """A split's images in the order of its list, each with an annotation; for detection.
+
+    Args:
+        root: folder that contains ``VOC<year>/``, usually named ``VOCdevkit``.
+        split: ``trainval``, ``train``, ``val``, and in 2007 ``test``.
+        year: 2007 or 2012.
+
+    Raises:
+        InputError: a folder or the list is missing, or listed images or annotations are absent.
+    """
+    _require_root(root, year)
+    split_list = image_sets_dir(root, year) / f"{split}.txt"
+    ids = read_image_ids(split_list)
+    folder = root / f"VOC{year}"
+    require_images(folder / "JPEGImages", (f"{image_id}.jpg" for image_id in ids), split_list)
+    require_images(folder / "Annotations", (f"{image_id}.xml" for image_id in ids), split_list, "annotations")
+    return [folder / "JPEGImages" / f"{image_id}.jpg" for image_id in ids]
 
 
 def read_image_ids(path: Path) -> list[str]:
@@ -162,11 +182,12 @@ def _read_labels(path: Path, ids: list[str]) -> list[int]:
     return [labels[image_id] for image_id in ids]
 
 
-def _require_root(root: Path) -> None:
-    require_folder(root, "the folder that contains VOC2007/, usually VOCdevkit")
-    if (root / "VOC2007").is_dir():
+def _require_root(root: Path, year: int = 2007) -> None:
+    name = f"VOC{year}"
+    require_folder(root, f"the folder that contains {name}/, usually VOCdevkit")
+    if (root / name).is_dir():
         return
     for candidate in (root.parent, root / "VOCdevkit"):
-        if (candidate / "VOC2007").is_dir():
-            raise InputError(f"{root}: contains no VOC2007/; did you mean {candidate}?")
-    raise InputError(f"{root}: contains no VOC2007/; give the folder above it, usually VOCdevkit")
+        if (candidate / name).is_dir():
+            raise InputError(f"{root}: contains no {name}/; did you mean {candidate}?")
+    raise InputError(f"{root}: contains no {name}/; give the folder above it, usually VOCdevkit")

@@ -126,5 +126,5 @@ def test_the_report_waits_for_the_benchmark_of_every_backbone(repository):
     overlay(None, ["baseline.sources={random: random, mine: a/b.pth}", "benchmarks.backbones=[virtex, mine]"])
     upstream = {stage.name: set(stage.upstream) for stage in read_plan().stages}
     assert {"voc07@virtex", "voc07@mine"} <= upstream["report"]
-    assert upstream["voc07@mine"] == {"download", "baseline@mine"}
+    assert upstream["voc07@mine"] == {"datasets", "baseline@mine"}
     assert "voc07@random" not in upstream

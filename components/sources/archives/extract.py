@@ -91,7 +91,7 @@ def _extract_zip(archive: Path, target: Path, budget: _Budget, advance: Advance)
 def _extract_tar(
     archive: Path, tar: tarfile.TarFile, target: Path, budget: _Budget, advance: Advance, inner: bool
 ) -> None:
-    for member, source in _members(tar):
+    for member, source in members_of(tar):
         path = _inside(archive, target, member.name)
         if member.isdir():
             path.mkdir(parents=True, exist_ok=True)
@@ -105,13 +105,6 @@ def _extract_tar(
         else:
             budget.spend(member.size)
             _write(archive, source, path, advance)
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """Members in their order, with their bytes if they are plain files; the list of them is not kept."""
-    while (member := tar.next()) is not None:
-        tar.members = []  # type: ignore[attr-defined]  # next() appends to it, and nothing here looks back
-        yield member, tar.extractfile(member) if member.isreg() else None
 
 
 def _copy_link(
@@ -144,3 +137,10 @@ def _inside(archive: Path, target: Path, name: str) -> Path:
     if not name or "\0" in name or written.is_absolute() or ".." in written.parts:
         raise InputError(f"{archive}: the member {name!r} leads out of its folder; refused")
     return target / written
+
+
+def members_of(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+    """Members in their order, with their bytes if they are plain files; no list of them grows in memory."""
+    while (member := tar.next()) is not None:
+        tar.members = []  # type: ignore[attr-defined]  # next() appends to it, and nothing here looks back
+        yield member, tar.extractfile(member) if member.isreg() else None

@@ -16,6 +16,7 @@ from components.params import (
     read_preset,
     read_section,
 )
+from components.params.reading import load_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -104,6 +105,11 @@ def test_overlay_keeps_comments_and_names_changes(params_path: Path) -> None:
     assert after.count("#") == before.count("#")
     assert len(after.splitlines()) == len(before.splitlines())
     assert overlay(None, ["baseline.seed=32"], params_path) == []
+
+
+def test_overlay_writes_urls_that_every_parser_reads(params_path: Path) -> None:
+    overlay(None, ["download.mirrors.coco=['http://host:80/coco']"], params_path)
+    assert load_yaml(params_path)["download"]["mirrors"]["coco"] == ["http://host:80/coco"]
 
 
 @pytest.fixture

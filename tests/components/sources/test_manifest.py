@@ -64,7 +64,7 @@ def test_object_labels_of_datasets_that_have_them(manifest: Manifest, coco_root:
     bare, _ = verify_folders(DatasetFolders({"one": coco_root}), "folders")
     assert bare.object_labels_of("train").categories == ()
     path.write_text(text)
-    with pytest.raises(InputError, match="changed since the download stage ran"):
+    with pytest.raises(InputError, match="changed since the datasets stage ran"):
         bare.object_labels_of("train")
 
 
@@ -77,7 +77,7 @@ def test_roots_of_benchmarks(manifest: Manifest) -> None:
 def test_changed_annotations_are_refused(manifest: Manifest, coco_root: Path, voc_root: Path) -> None:
     path = coco_root / "annotations" / "captions_train2017.json"
     path.write_text(path.read_text(encoding="utf-8") + "\n")
-    with pytest.raises(InputError, match=r"captions_train2017\.json: changed since .*dvc repro -f download"):
+    with pytest.raises(InputError, match=r"captions_train2017\.json: changed since .*dvc repro -f datasets"):
         manifest.captions_of("train")
     assert len(manifest.captions_of("val")) == 4
     (voc_root / "VOC2007/ImageSets/Main/test.txt").unlink()
@@ -102,7 +102,7 @@ def test_moved(manifest: Manifest, coco_root: Path) -> None:
 )
 def test_broken_manifest(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "manifest.json"
-    with pytest.raises(InputError, match="run the download stage first"):
+    with pytest.raises(InputError, match="run the datasets stage first"):
         read_manifest(path)
     path.write_text(text)
     with pytest.raises(InputError, match=message):

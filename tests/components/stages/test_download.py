@@ -1,115 +1,137 @@
+"""The stages `download` and `datasets` on a tiny "published" dataset that somebody put there by hand."""
+
+import hashlib
+import io
 import json
-import os
+import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from components import params, paths
 from components.errors import InputError
+from components.params.reading import check_section
+from components.sources.archives.published import PUBLISHED, Archive
 from components.sources.manifest import read_manifest
-from components.stages import download
+from components.stages import datasets, download
 from components.tracking import StageRun
 
-NO_FOLDERS: dict[str, Any] = {
-    "captions": {}, "voc2007": None, "imagenet": None, "inaturalist": None, "lvis": None
-}  # fmt: skip
-NOTHING_DRAWN = {
-    "voc_trainval_images": 0, "voc_test_images": 0, "imagenet_train_images": 0, "imagenet_val_images": 0,
-    "inaturalist_train_images": 0, "inaturalist_val_images": 0,
-}  # fmt: skip
-SMALLEST = {"seed": 0, "image_size": 32, "train_images": 3, "val_images": 2, **NOTHING_DRAWN}
+REPOSITORY = Path(__file__).resolve().parents[3]
+SECTION = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))["download"]
+LMDB = params.Lmdb(short_side=None, jpeg_quality=95, on_unreadable="refuse")
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(autouse=True)
-def in_empty_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
+def section(**changes: Any) -> params.Download:
+    return check_section(params.Download, SECTION | changes, Path("params.yaml"))
 
 
-def run_download(source: str, world: dict[str, int] | None = None, **folders: Any) -> dict[str, Any]:
-    section = params.Download.model_validate(
-        {"source": source, "drawn_world": SMALLEST | (world or {}), "folders": NO_FOLDERS | folders}
-    )
-    output_dir = paths.stage_dir("download")
+def stage_run(stage: str, item: str | None = None) -> StageRun:
+    output_dir = paths.stage_dir(stage, item)
     output_dir.mkdir(parents=True, exist_ok=True)
-    download.main(StageRun("download", None, output_dir, None), section)
-    return json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
+    return StageRun(stage, item, output_dir, None)
 
 
-def test_every_source_that_params_allow_is_there() -> None:
-    allowed = params.Download.model_json_schema()["properties"]["source"]["enum"]
-    assert set(download.SOURCES) == set(allowed)
+@pytest.fixture
+def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> params.Download:
+    """COCO with one image a split, in one archive that lies where it arrives."""
+    monkeypatch.chdir(tmp_path)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for split in ("train", "val"):
+            captions = {
+                "images": [{"id": 7, "file_name": "7.jpg"}],
+                "annotations": [{"id": 1, "image_id": 7, "caption": "A dog."}],
+            }
+            for name, content in (
+                (f"annotations/captions_{split}2017.json", json.dumps(captions).encode()),
+                (f"{split}2017/7.jpg", b"jpeg"),
+            ):
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    data = stream.getvalue()
+    archive = Archive("photos.tar", (), len(data), hashlib.md5(data).hexdigest(), 10**6)
+    counts = {split: {"images": 1, "captions": 1} for split in ("train", "val")}
+    monkeypatch.setitem(PUBLISHED, "coco", replace(PUBLISHED["coco"], archives=(archive,), counts=counts))
+    incoming = paths.INCOMING_DIR / "coco"
+    incoming.mkdir(parents=True)
+    (incoming / "photos.tar").write_bytes(data)
+    return section(source="published", published=["coco"])
 
 
-def test_the_drawn_world_satisfies_the_readers() -> None:
-    counts = {
-        "voc_trainval_images": 12, "voc_test_images": 11, "imagenet_train_images": 1,
-        "imagenet_val_images": 1, "inaturalist_train_images": 2, "inaturalist_val_images": 1,
-    }  # fmt: skip
-    figures = run_download("drawn_world", counts)
-    assert figures["captions"]["coco"]["train"]["images"] == 3
-    assert figures["captions"]["coco"]["train"]["captions"] == 15
-    assert figures["voc2007"]["trainval"]["images"] == 12
-    assert figures["voc2007"]["test"]["images"] == 11
-    assert figures["imagenet"]["val"]["images"] == figures["imagenet"]["val"]["classes"] >= 12
-    assert figures["lvis"]["val"]["images"] == 2
-
+def test_from_archives_to_captions(coco: params.Download) -> None:
+    download.main(stage_run("download", "coco"), coco)
+    figures = json.loads((paths.stage_dir("download", "coco") / "metrics.json").read_text())
+    assert figures["archives"] == 1
+    datasets.main(stage_run("datasets"), coco, LMDB)
     manifest = read_manifest(paths.DATASETS_MANIFEST)
-    assert manifest.captions["coco"].root == "data/datasets/coco"
-    assert manifest.lvis is not None
-    assert manifest.lvis.images_root == "data/datasets/coco"
-    assert len(manifest.captions_of("val")) == 2
-    assert manifest.voc2007_root.is_dir()
-    assert [path.name for path in Path("data").iterdir()] == ["datasets"]
-
-
-def test_drawing_again_changes_nothing() -> None:
-    run_download("drawn_world")
-    before = paths.DATASETS_MANIFEST.read_bytes()
-    assert read_manifest(paths.DATASETS_MANIFEST).voc2007 is None
-    run_download("drawn_world")
-    assert paths.DATASETS_MANIFEST.read_bytes() == before
-    run_download("drawn_world", {"seed": 1})
-    assert paths.DATASETS_MANIFEST.read_bytes() != before
-
-
-def test_folders_are_used_in_place(shared_dir: Path) -> None:
-    real = shared_dir / "data" / "real"
-    figures = run_download(
-        "folders",
-        captions={"coco": str(real / "coco"), "flickr8k": str(real / "flickr8k")},
-        voc2007=str(real / "voc2007" / "VOCdevkit"),
-        imagenet=str(real / "imagenette"),
-        inaturalist=str(real / "flowers17"),
-    )
-    assert list(figures["captions"]) == ["coco", "flickr8k"]
-    assert figures["captions"]["coco"]["val"]["objects"]["person"] == 456
-    assert sum(figures["voc2007"][split]["objects"]["dog"] > 0 for split in ("trainval", "test")) == 2
-    assert sum(sum(figures["voc2007"][split]["objects"].values()) for split in ("trainval", "test")) == 3672
-    assert figures["inaturalist"]["train"] == {"images": 272, "classes": 17}
+    root = Path(manifest.captions["coco"].root)
+    assert root.parent == paths.UNPACKED_DIR
     assert [path.name for path in paths.DATASETS_DIR.iterdir()] == ["manifest.json"]
-    manifest = read_manifest(paths.DATASETS_MANIFEST)
-    assert len(manifest.captions_of("train")) == 2421 + 4600
-    assert manifest.voc2007_root == (real / "voc2007" / "VOCdevkit").absolute()
+
+    shutil.rmtree(paths.UNPACKED_DIR)
+    (image,) = manifest.captions_of("train")
+    assert image.path == root / "train2017" / "7.jpg"
+    assert image.read_bytes() == b"jpeg", "unpacked again, because it was missing"
 
 
-@pytest.mark.parametrize("written", ["../data/voc", "voc", "~nobody_of_this_name/voc", "/absent/voc"])
-def test_a_missing_folder_names_the_key_and_the_absolute_path(written: str) -> None:
-    run_download("drawn_world")
-    captions = {"coco": str(paths.DATASETS_DIR / "coco")}
-    for key in ("captions.mine", "voc2007", "imagenet", "inaturalist", "lvis"):
-        more = {"captions": captions | {"mine": written}} if key == "captions.mine" else {key: written}
-        with pytest.raises(InputError) as raised:
-            run_download("folders", **({"captions": captions} | more))
-        assert str(raised.value).startswith(f"download.folders.{key}: {os.path.abspath(written)}")
+def test_the_manifest_does_not_say_where_this_machine_unpacks(
+    coco: params.Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download.main(stage_run("download", "coco"), coco)
+    datasets.main(stage_run("datasets"), coco, LMDB)
+    before = paths.DATASETS_MANIFEST.read_bytes()
+    monkeypatch.setenv("VIRTEX_UNPACKED_DIR", str(tmp_path / "elsewhere"))
+    datasets.main(stage_run("datasets"), coco, LMDB)
+    assert paths.DATASETS_MANIFEST.read_bytes() == before
+    (image,) = read_manifest(paths.DATASETS_MANIFEST).captions_of("val")
+    assert image.path.is_relative_to(tmp_path / "elsewhere")
 
 
-def test_a_failure_leaves_what_was_there() -> None:
-    run_download("drawn_world")
-    before = {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"^download\.folders\.captions\.mine: /.*/nowhere: no such folder"):
-        run_download("folders", captions={"mine": "nowhere"})
-    assert {path: path.read_bytes() for path in Path("data").rglob("*") if path.is_file()} == before
+def test_other_counts_than_published_are_refused(
+    coco: params.Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"train": {"images": 2, "captions": 1, "objects": 5}}
+    monkeypatch.setitem(PUBLISHED, "coco", replace(PUBLISHED["coco"], counts=counts))
+    download.main(stage_run("download", "coco"), coco)
+    with pytest.raises(InputError, match="train has 1 images, expected 2; train has 0 objects, expected 5"):
+        datasets.main(stage_run("datasets"), coco, LMDB)
+    assert not paths.DATASETS_DIR.exists()
+
+
+def test_params_and_stages_name_the_same_datasets() -> None:
+    assert set(download.ITEMS) == set(params.Download.model_fields["mirrors"].annotation.model_fields)  # type: ignore[union-attr]
+    for name in download.ITEMS:
+        section(source="published", published=[*{name, "coco"}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"published": ["coco"]}, r"source is `drawn_world`: published must be \[\]"),
+        ({"source": "published"}, "name at least one dataset"),
+        ({"source": "published", "published": ["voc2007"]}, "or `published` list coco"),
+        ({"source": "published", "published": ["coco", "coco"]}, "twice"),
+        ({"source": "published", "published": ["cocoa"]}, r"download\.published\.0"),
+        (
+            {"source": "published", "published": ["coco"],
+             "folders": SECTION["folders"] | {"captions": {"coco": "x"}}},
+            "coco is both in published and in folders",
+        ),
+        (
+            {"source": "published", "published": ["coco", "lvis"],
+             "folders": SECTION["folders"] | {"lvis": "x"}},
+            "lvis is both in published and in folders",
+        ),
+        ({"mirrors": SECTION["mirrors"] | {"coco": ["ftp://host"]}}, r"download\.mirrors\.coco"),
+    ],
+)  # fmt: skip
+def test_sections_that_make_no_sense(changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        section(**changes)

@@ -1,0 +1,97 @@
+"""Many small files from many servers: politely, a few at a time from each, kept as they arrive."""
+
+import hashlib
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+
+from components.sources.fetch.remote import require_file
+from components.sources.fetch.session import MirrorError, Patience, open_session, reason_of
+from components.sources.progress import Progress
+
+CONNECTIONS_TO_A_SERVER = 4
+LARGEST_BYTES = 100 * 10**6  # of one image
+_PATIENCE = Patience(connect_seconds=10, read_seconds=20, attempts=3, longest_seconds=30)
+
+
+def fetched_path(folder: Path, url: str) -> Path:
+    """Where the file of a URL lies once it is fetched."""
+    name = hashlib.sha256(url.encode()).hexdigest()
+    return folder / name[:2] / name
+
+
+def fetch_images(
+    urls: Iterable[str], folder: Path, connections: int, patience: Patience = _PATIENCE
+) -> dict[str, str]:
+    """Fetch what is not yet in ``folder``.
+
+    Args:
+        urls: of images.
+        folder: kept between calls, so that an interrupted one is continued.
+        connections: at a time; to one server at most ``CONNECTIONS_TO_A_SERVER``.
+        patience: of the network.
+
+    Returns:
+        Why it failed, by URL, for those that did.
+    """
+    missing = [url for url in dict.fromkeys(urls) if not fetched_path(folder, url).exists()]
+    failures: dict[str, str] = {}
+    session = open_session(patience, connections=CONNECTIONS_TO_A_SERVER)
+    servers: defaultdict[str, threading.Semaphore] = defaultdict(
+        lambda: threading.Semaphore(CONNECTIONS_TO_A_SERVER)
+    )
+    turns = {url: servers[urlsplit(url).netloc] for url in missing}
+    pool = ThreadPoolExecutor(connections, "image-fetcher")
+    try:
+        waiting = {
+            pool.submit(_fetch, session, url, fetched_path(folder, url), turns[url], patience): url
+            for url in missing
+        }
+        with Progress("fetching images", len(missing), unit="images") as progress:
+            for done in as_completed(waiting):
+                progress.advance(1)
+                if (reason := done.result()) is not None:
+                    failures[waiting[done]] = reason
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return failures
+
+
+def _fetch(
+    session: requests.Session, url: str, path: Path, turn: threading.Semaphore, patience: Patience
+) -> str | None:
+    with turn:
+        reason = "nothing came"
+        for _ in range(2):  # the session itself tries again when nothing has come yet
+            try:
+                content = _content(session, url, patience)
+            except MirrorError as error:
+                return str(error)
+            except requests.RequestException as error:
+                reason = reason_of(error)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.part")
+            partial.write_bytes(content)
+            os.replace(partial, path)
+            return None
+        return reason
+
+
+def _content(session: requests.Session, url: str, patience: Patience) -> bytes:
+    with session.get(url, stream=True, timeout=patience.timeout) as response:
+        require_file(response)
+        content = bytearray()
+        for chunk in response.iter_content(2**16):
+            content += chunk
+            if len(content) > LARGEST_BYTES:
+                raise MirrorError(f"more than {LARGEST_BYTES:,} bytes; is it an image?")
+    if not content:
+        raise MirrorError("an empty file")
+    return bytes(content)
