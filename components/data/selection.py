@@ -91,6 +91,6 @@ def _require_labels(store: CaptionStore, objective: str) -> None:
         raise InputError(
             f"{store.path} has no object labels, which objective.name: {objective} needs. Put "
             f"instances_{store.path.stem}2017.json beside captions_{store.path.stem}2017.json into the "
-            "annotations/ folder of a dataset of download.folders.captions, then run the download stage "
-            "again: `virtex run download --force`"
+            "annotations/ folder of a dataset of download.folders.captions, then run the datasets stage "
+            "again: `virtex run datasets --force`"
         )

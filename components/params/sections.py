@@ -107,7 +107,7 @@ class Download(Section):
         """Whether the run has the images of VOC07."""
         if self.source == "drawn_world":
             return self.drawn_world.voc_trainval_images > 0 and self.drawn_world.voc_test_images > 0
-        return self.folders.voc2007 is not None
+        return "voc2007" in self.published or self.folders.voc2007 is not None
 
     @model_validator(mode="after")
     def _has_captions(self) -> "Download":
