@@ -1,12 +1,15 @@
 """Features of frozen backbones, kept for the next stage that wants the same ones.
 
 A file is named by a digest of all that its features depend on: the weights and structure of the
-backbone, the bytes of every image in their order, the transform, and what decides about rounding. A
-changed file or transform is thus a miss, and a hit has the bits that extraction would give. The folder
-is git-ignored and unknown to DVC; it may be deleted at any time.
+backbone, the bytes of every image in their order, the transform with its code and libraries, and what
+decides about rounding. A changed file or transform is thus a miss, and a hit has the bits that
+extraction would give. The folder is git-ignored and unknown to DVC; it may be deleted at any time.
 """
 
+import functools
 import hashlib
+import importlib.metadata
+import inspect
 import json
 import logging
 import os
@@ -16,13 +19,14 @@ from pathlib import Path
 
 import safetensors
 import torch
-import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
 from components import paths
 from components.atomic import writing
+from components.benchmarks import features
 from components.benchmarks.features import Features, extract_features
+from components.data import dataset, image, transforms
 from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
 from components.errors import InputError
@@ -30,7 +34,8 @@ from components.stable_safetensors import save_stable
 
 FOLDER = paths.SCRATCH_DIR / "features"
 MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a ResNet-50 take 0.4 GB
-VERSION = 1  # raise it when transforms or extraction come to give other values
+CODE = (features, dataset, image, transforms)  # what makes features of images and a backbone
+LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "simplejpeg", "pillow")
 
 _logger = logging.getLogger(__name__)
 
@@ -59,13 +64,13 @@ def cached_features(
     """
     backbone = backbone.to(device).eval()
     key = {
-        "version": VERSION,
+        "code": code_digest(),
         "backbone": backbone_digest(backbone),
         "images": images_digest(image_paths, num_workers),
         "transform": {"type": type(transform).__name__, **vars(transform)},
         "batch_size": batch_size,
         "device": torch.device(device).type,
-        "torch": f"{torch.__version__} {torchvision.__version__}",
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:40]
     path = folder / f"{name}.safetensors"
@@ -73,7 +78,7 @@ def cached_features(
     if found is not None:
         print(f"{description}: {len(found)} images, kept from before in {path}", flush=True)
         return found
-    features = extract_features(
+    extracted = extract_features(
         backbone,
         ImageDataset(image_paths, transform),
         batch_size=batch_size,
@@ -81,8 +86,8 @@ def cached_features(
         device=device,
         description=description,
     )
-    _keep(path, features, max_bytes)
-    return features
+    _keep(path, extracted, max_bytes)
+    return extracted
 
 
 def backbone_digest(backbone: nn.Module) -> str:
@@ -91,6 +96,15 @@ def backbone_digest(backbone: nn.Module) -> str:
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 of the source of `CODE`."""
+    digest = hashlib.sha256()
+    for module in CODE:
+        digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()
 
 

@@ -100,6 +100,17 @@ def test_another_backbone_or_transform_is_a_miss(ask, extractions, change) -> No
     assert extractions.count == 2
 
 
+def test_other_code_is_a_miss(ask, extractions, monkeypatch) -> None:
+    ask()
+    before = feature_cache.code_digest()
+    monkeypatch.setattr(feature_cache, "CODE", feature_cache.CODE[1:])
+    feature_cache.code_digest.cache_clear()
+    ask()
+    assert extractions.count == 2
+    assert feature_cache.code_digest() != before
+    feature_cache.code_digest.cache_clear()
+
+
 def test_a_running_statistic_is_part_of_the_backbone(ask, extractions) -> None:
     ask()
     backbone = tiny_backbone()
