@@ -111,7 +111,7 @@ def draw(path: Path, candidates: Sequence[Candidate], select: params.Select) -> 
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_title(f"Checkpoint {chosen.iteration:,}, chosen by {criterion(select)}", fontsize=11)
-    panels[-1].set_xlabel("iteration")
+    panels[-1].set(xlabel="iteration", xticks=iterations)
     with writing(path) as temporary:
         figure.savefig(temporary, format="png")
 
