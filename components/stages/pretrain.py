@@ -15,7 +15,7 @@ from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import Share, train_loader, val_loader
 from components.data.selection import Selection, num_labels, select
 from components.data.store import CaptionStore
-from components.data.targets import LABEL_TASKS, make_targets
+from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.entry import run_stage
 from components.objectives.build import ModelConfig, build_objective
@@ -67,8 +67,8 @@ def main(
     share = Share(processes.rank, processes.count, pretrain.accumulate)
     part_size = share.batch_size(pretrain.batch_size)
 
-    tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
     train_store, val_store = (CaptionStore(paths.lmdb_path(split)) for split in ("train", "val"))
+    tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
     by_labels = objective.name in LABEL_TASKS
     config = ModelConfig(
         backbone=backbone,
@@ -77,15 +77,9 @@ def main(
         vocab_size=num_labels(train_store, val_store) if by_labels else tokenizer.vocab_size,
     )
     targets = make_targets(objective.name, tokenizer, textual_head.max_caption_length)
-    train_dataset = TrainDataset(
-        train_store,
-        select(train_store, objective.name, subset),
-        TrainTransform(augmentation),
-        targets,
-        seed=pretrain.seed,
+    train_dataset, val_dataset = _datasets(
+        train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
     )
-    val_transform = EvalTransform(augmentation.crop_size, augmentation.crop_size)
-    val_dataset = ValDataset(val_store, select(val_store, objective.name), val_transform, targets)
     val_batches = val_loader(
         val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, share=share
     )
@@ -128,6 +122,23 @@ def main(
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
+
+
+def _datasets(
+    train_store: CaptionStore,
+    val_store: CaptionStore,
+    augmentation: params.Augmentation,
+    subset: params.Subset,
+    targets: MakeTargets,
+    task: str,
+    seed: int,
+) -> tuple[TrainDataset, ValDataset]:
+    chosen = select(train_store, task, subset)
+    transform = EvalTransform(augmentation.crop_size, augmentation.crop_size)
+    return (
+        TrainDataset(train_store, chosen, TrainTransform(augmentation), targets, seed=seed),
+        ValDataset(val_store, select(val_store, task), transform, targets),
+    )
 
 
 def _write(run: StageRun, state: TrainingState, selection: Selection, model: nn.Module) -> None:
