@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from components.benchmarks.precision_recall import DIFFICULT, average_precision, thinned_curve
-from components.benchmarks.squared_hinge import Fit, fit
+from components.benchmarks.squared_hinge import Basis, Fit, fit
 from components.errors import InputError
 
 
@@ -92,12 +92,13 @@ def evaluate_classes(
     _check_counts(classes, trainval.labels, test.labels, protocol.folds)
     features = torch.from_numpy(trainval.features).to(device)
     targets = torch.from_numpy(np.where(trainval.labels > 0, 1, -1)).to(device)
-    validation_aps, starts = _cross_validate(features, targets, protocol)
+    basis = Basis(features)
+    validation_aps, starts = _cross_validate(features, basis, targets, protocol)
     chosen = validation_aps.argmax(axis=0)  # (num_classes,), the first should several be equal
     costs = torch.tensor(protocol.costs, dtype=features.dtype, device=device)[torch.from_numpy(chosen)]
     start = starts[torch.from_numpy(chosen), :, torch.arange(len(classes))].T
     svms = fit(
-        features,
+        basis,
         targets,
         costs * _class_weights(targets, protocol),
         start,
@@ -117,7 +118,7 @@ def mean_ap_percent(results: Sequence[ClassResult]) -> float:
 
 
 def _cross_validate(
-    features: torch.Tensor, targets: torch.Tensor, protocol: SvmProtocol
+    features: torch.Tensor, basis: Basis, targets: torch.Tensor, protocol: SvmProtocol
 ) -> tuple[np.ndarray, torch.Tensor]:
     """Mean AP on the images held out, ``(num_costs, num_classes)``, and starts for the final SVMs.
 
@@ -135,7 +136,7 @@ def _cross_validate(
     for index in tqdm(np.argsort(protocol.costs, kind="stable"), desc="SVMs", unit="cost"):
         start = svms.weights if svms else None
         cost = protocol.costs[index]
-        svms = fit(features, repeated, cost * weights, start, max_iterations=protocol.max_iterations)
+        svms = fit(basis, repeated, cost * weights, start, max_iterations=protocol.max_iterations)
         scores = svms.scores(features).unflatten(1, (-1, protocol.folds)).cpu().numpy()
         starts[index] = svms.weights.unflatten(1, (-1, protocol.folds)).mean(dim=2)
         for i, fold in np.ndindex(held_out.shape[1:]):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.svm import LinearSVC
 
-from components.benchmarks.squared_hinge import fit
+from components.benchmarks.squared_hinge import Basis, fit
 
 COSTS = (0.01, 1.0, 100.0)
 
@@ -24,7 +24,7 @@ def test_weights_are_liblinears(problem) -> None:
     features, targets = problem
     repeated = torch.from_numpy(targets)[:, None].expand(-1, len(COSTS))
     found = fit(
-        torch.from_numpy(features),
+        Basis(torch.from_numpy(features)),
         repeated,
         penalties_of(targets, COSTS),
         max_iterations=10_000,
@@ -44,8 +44,8 @@ def test_single_precision_meets_the_tolerance(problem) -> None:
     features, targets = problem
     repeated = torch.from_numpy(targets)[:, None].expand(-1, len(COSTS))
     arguments = repeated, penalties_of(targets, COSTS)
-    rough = fit(torch.from_numpy(features).float(), *arguments, max_iterations=10_000)
-    exact = fit(torch.from_numpy(features), *arguments, max_iterations=10_000, tolerance=1e-9)
+    rough = fit(Basis(torch.from_numpy(features).float()), *arguments, max_iterations=10_000)
+    exact = fit(Basis(torch.from_numpy(features)), *arguments, max_iterations=10_000, tolerance=1e-9)
     assert rough.converged.all()
     assert rough.weights.dtype == torch.float32
     distance = (rough.weights - exact.weights).norm(dim=0) / exact.weights.norm(dim=0)
@@ -59,13 +59,13 @@ def test_a_penalty_of_zero_leaves_an_image_out(problem) -> None:
     kept = np.arange(80) % 3 != 0
     column = torch.from_numpy(targets)[:, None].expand(-1, 3)
     options = {"max_iterations": 10_000, "tolerance": 1e-9}
-    masked = fit(torch.from_numpy(features), column, penalties, **options)
-    alone = fit(torch.from_numpy(features[kept]), column[kept], penalties[kept], **options)
+    masked = fit(Basis(torch.from_numpy(features)), column, penalties, **options)
+    alone = fit(Basis(torch.from_numpy(features[kept])), column[kept], penalties[kept], **options)
     torch.testing.assert_close(masked.weights, alone.weights, rtol=1e-6, atol=1e-7)
 
 
 def test_the_start_changes_only_the_way(problem) -> None:
-    features, targets = torch.from_numpy(problem[0]), torch.from_numpy(problem[1])[:, None]
+    features, targets = Basis(torch.from_numpy(problem[0])), torch.from_numpy(problem[1])[:, None]
     penalties = penalties_of(problem[1], (1.0,))
     options = {"max_iterations": 10_000, "tolerance": 1e-9}
     cold = fit(features, targets, penalties, **options)
@@ -74,6 +74,9 @@ def test_the_start_changes_only_the_way(problem) -> None:
 
 
 def test_says_which_problems_did_not_settle(problem) -> None:
-    features, targets = torch.from_numpy(problem[0]), torch.from_numpy(problem[1])[:, None].expand(-1, 2)
+    features, targets = (
+        Basis(torch.from_numpy(problem[0])),
+        torch.from_numpy(problem[1])[:, None].expand(-1, 2),
+    )
     found = fit(features, targets, penalties_of(problem[1], (1e-6, 100.0)), max_iterations=2)
     assert found.converged.tolist() == [True, False]

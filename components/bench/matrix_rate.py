@@ -1,0 +1,21 @@
+"""What this machine's arithmetic can do at best: a large matrix product."""
+
+import time
+
+import torch
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def matrix_rate(device: torch.device, precision: str, side: int | None = None) -> float:
+    """Operations a second of a square product of the format, the best of five."""
+    side = side or (8192 if device.type == "cuda" else 1536)
+    left = torch.randn(side, side, device=device).to(_DTYPES[precision])
+    best = float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        left @ left
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

@@ -1,0 +1,182 @@
+"""Training steps: ours beside the paper's recipe in plain PyTorch (float32, NCHW, eager)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.flop_counter import FlopCounterMode
+
+from components import machine, params
+from components.bench.matrix_rate import matrix_rate
+from components.bench.timing import Comparison, in_turn
+from components.models.backbones import TorchvisionBackbone
+from components.models.textual_head import TransformerTextualHead
+from components.objectives.bicaptioning import BicaptioningObjective
+from components.training.optimizer import build_optimizer
+from components.training.precision import autocast, grad_scaler
+
+TARGET = 2.0
+OPTIMIZER = params.Optimizer(  # section 3.2
+    backbone_lr=0.2,
+    head_lr=0.001,
+    momentum=0.9,
+    weight_decay=1e-4,
+    no_weight_decay=".*textual.(embedding|transformer).*(norm.*|bias)",
+    lookahead_steps=5,
+    lookahead_alpha=0.5,
+    clip_grad_norm=10.0,
+)
+Step = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The model and the batch; ``longest`` is the caption tokens of the longest caption."""
+
+    batch: int
+    steps: int = 1
+    crop_size: int = 224
+    backbone: str = "resnet50"
+    hidden_size: int = 1024
+    vocab_size: int = 10_000
+    longest: int = 22
+
+
+FULL = Size(batch=256 if torch.cuda.is_available() else 16)
+QUICK = Size(batch=2, crop_size=32, backbone="resnet18", hidden_size=64, vocab_size=50, longest=6)
+
+
+def run(size: Size, rounds: int) -> list[Comparison]:
+    """A row for each precision of ours: images a second on the clock, the same batch on both sides.
+
+    ``fp32`` differs from the baseline by rounding; ``bf16`` is ``pretrain.precision: bf16``.
+    """
+    device = torch.device(machine.device_name())
+    batch = drawn_batch(size, device)
+    steps = {"baseline": plain_step(build(size, device), batch)}
+    for precision in ("fp32", "bf16"):
+        steps[precision] = our_step(build(size, device), batch, device, precision)
+    losses: dict[str, Tensor] = {}
+
+    def work(name: str) -> Callable[[], None]:
+        def repeat() -> None:
+            for _ in range(size.steps):
+                losses[name] = steps[name]()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return repeat
+
+    baseline_times, *our_times = in_turn([work(name) for name in steps], rounds)
+    flops = count_flops(steps["baseline"])
+    images = size.batch * size.steps
+    rows = []
+    for precision, times in zip(("fp32", "bf16"), our_times, strict=True):
+        row = Comparison(
+            f"{size.backbone} L1 H{size.hidden_size}, {size.crop_size} px, batch {size.batch}, {precision}",
+            images,
+            "images",
+            "wall",
+            baseline_times,
+            times,
+            TARGET,
+            {"loss of the last step": f"{float(losses[precision]):.3f} ({float(losses['baseline']):.3f})"},
+        )
+        rate, peak = row.rate(times).median * flops / size.batch, matrix_rate(device, precision)
+        row.figures["arithmetic"] = (  # type: ignore[index]  # a dict, made here
+            f"{flops / size.batch / 1e9:.1f} GFLOP an image, {rate / 1e9:.0f} GFLOP/s = "
+            f"{rate / peak:.0%} of the {peak / 1e9:.0f} GFLOP/s of a matrix product of the same format"
+        )
+        rows.append(row)
+    return rows
+
+
+def build(size: Size, device: torch.device) -> BicaptioningObjective:
+    """The paper's model with the same weights every time."""
+    torch.manual_seed(0)
+    visual = TorchvisionBackbone(size.backbone)
+    textual = TransformerTextualHead(visual.feature_size, size.vocab_size, size.hidden_size)
+    return BicaptioningObjective(visual, textual).to(device).train()
+
+
+def drawn_batch(size: Size, device: torch.device) -> dict[str, Tensor]:
+    """Noise, and captions of random tokens, 8 to ``longest`` long, padded to the longest."""
+    rng = torch.Generator().manual_seed(0)
+    lengths = torch.randint(min(8, size.longest), size.longest + 1, (size.batch,), generator=rng)
+    lengths[0] = size.longest
+    tokens = torch.randint(4, size.vocab_size, (size.batch, size.longest), generator=rng)
+    tokens *= torch.arange(size.longest) < lengths.unsqueeze(1)
+    backwards = torch.zeros_like(tokens)
+    for row, length in enumerate(lengths.tolist()):
+        backwards[row, :length] = tokens[row, :length].flip(0)
+    image = torch.randn(size.batch, 3, size.crop_size, size.crop_size, generator=rng)
+    batch = {
+        "image": image,
+        "caption_tokens": tokens,
+        "noitpac_tokens": backwards,
+        "caption_lengths": lengths,
+    }
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def plain_step(objective: BicaptioningObjective, batch: dict[str, Tensor]) -> Step:
+    """SGD in Lookahead, a parameter at a time."""
+    head = [value for name, value in objective.named_parameters() if not name.startswith("visual.")]
+    groups: list[dict[str, Any]] = [
+        {"params": list(objective.visual.parameters()), "lr": OPTIMIZER.backbone_lr},
+        {"params": head, "lr": OPTIMIZER.head_lr},
+    ]
+    sgd = torch.optim.SGD(
+        groups, momentum=OPTIMIZER.momentum, weight_decay=OPTIMIZER.weight_decay, foreach=False
+    )
+    slow_weights = [weight.detach().clone() for weight in objective.parameters()]
+    done = 0
+
+    def step() -> Tensor:
+        nonlocal done
+        loss = objective(batch).loss
+        sgd.zero_grad()
+        loss.backward()
+        clip_grad_norm_(objective.parameters(), OPTIMIZER.clip_grad_norm)
+        sgd.step()
+        done += 1
+        if done % OPTIMIZER.lookahead_steps == 0:
+            with torch.no_grad():
+                for slow, fast in zip(slow_weights, objective.parameters(), strict=True):
+                    slow.add_(fast - slow, alpha=OPTIMIZER.lookahead_alpha)
+                    fast.copy_(slow)
+        return loss.detach()
+
+    return step
+
+
+def our_step(
+    objective: BicaptioningObjective, batch: dict[str, Tensor], device: torch.device, precision: str
+) -> Step:
+    """What components.training.loop does for a batch, in channels_last."""
+    objective = objective.to(memory_format=torch.channels_last)
+    batch = {**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)}
+    optimizer, scaler = build_optimizer(objective, OPTIMIZER), grad_scaler(device, precision)
+
+    def step() -> Tensor:
+        with autocast(device, precision):
+            loss: Tensor = objective(batch).loss
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        clip_grad_norm_(objective.parameters(), OPTIMIZER.clip_grad_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.detach()
+
+    return step
+
+
+def count_flops(step: Step) -> int:
+    """Operations of one step's convolutions and matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()

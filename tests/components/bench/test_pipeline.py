@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from components.bench.pipeline import QUICK, hollow_repository, run
+from components.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def test_hollow_stages_make_their_outputs_and_nothing_else(tmp_path: Path) -> None:
+    hollow_repository(REPOSITORY, tmp_path, None)
+    text = (tmp_path / "dvc.yaml").read_text(encoding="utf-8")
+    assert "python -m" not in text
+    assert "install -D /dev/null data/datasets/manifest.json" in text
+    assert "install -D /dev/null data/lmdb/${item.split}.lmdb" in text
+
+
+def test_needs_a_pipeline(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"dvc\.yaml"):
+        run(QUICK, rounds=1)
+
+
+@pytest.mark.integration
+@pytest.mark.slow  # a Prefect server of its own, twice
+def test_quick_run(monkeypatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    everything, nothing = run(QUICK, rounds=1)
+    assert "the flow adds" in everything.figures
+    assert nothing.baseline.wall[0] < everything.ours.wall[0]
