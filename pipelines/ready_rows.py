@@ -13,7 +13,13 @@ from components.tracking.names import flatten
 from pipelines.graph import Plan
 from pipelines.preparation import prepare
 from pipelines.row import ReadyRow
-from pipelines.row_workspace import bring_up_to_date, link_imported_backbones, reach_inputs, workspace_dir
+from pipelines.row_workspace import (
+    bring_up_to_date,
+    link_imported_backbones,
+    reach_inputs,
+    share_unpacked_archives,
+    workspace_dir,
+)
 from pipelines.workspace import end_leftovers, run_lock
 
 
@@ -63,6 +69,7 @@ def _prepare(
     left = [f"Ended {stage}, left over from a run that died." for stage in end_leftovers(workspace)]
     bring_up_to_date(root, workspace)
     link_imported_backbones(root, workspace)
+    share_unpacked_archives(root, workspace)
     changes = overlay(row.preset or preset, [*overrides, *row.overrides])
     plan, notices = prepare(workspace, targets, overrides=reach_inputs(root, workspace))
     return plan, [*left, *(f"params.yaml: {change}" for change in changes), *notices]

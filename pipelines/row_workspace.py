@@ -17,7 +17,7 @@ from components.atomic import write_json, write_text
 from components.errors import InputError
 from components.params import PRETRAINED, Baseline, read_section
 from components.params.reading import load_yaml
-from components.paths import BACKBONES_DIR, PARAMS
+from components.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
 from pipelines.graph import share_cache
 from pipelines.workspace import STATE_DIR
 
@@ -75,6 +75,12 @@ def link_imported_backbones(root: Path, workspace: Path) -> None:
     for path in (root / BACKBONES_DIR).glob("*.safetensors"):
         if path.stem not in made:
             _link(path, workspace / BACKBONES_DIR / path.name)
+
+
+def share_unpacked_archives(root: Path, workspace: Path) -> None:
+    """Link what the user's tree has unpacked of the published datasets: files of archives, named by them."""
+    if (root / UNPACKED_DIR).is_dir():
+        _link(root / UNPACKED_DIR, workspace / UNPACKED_DIR)
 
 
 def _reached(value: Any, root: Path, workspace: Path) -> Any:

@@ -9,7 +9,12 @@ from ruamel.yaml import YAML
 
 from components.errors import InputError
 from pipelines import row_workspace
-from pipelines.row_workspace import bring_up_to_date, link_imported_backbones, reach_inputs
+from pipelines.row_workspace import (
+    bring_up_to_date,
+    link_imported_backbones,
+    reach_inputs,
+    share_unpacked_archives,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -113,3 +118,12 @@ def test_imported_backbones_are_there(root, workspace):
         (backbones / f"{name}.safetensors").write_text(name)
     link_imported_backbones(root, workspace)
     assert [path.name for path in (workspace / "outputs" / "backbones").iterdir()] == ["theirs.safetensors"]
+
+
+def test_unpacked_archives_are_shared_where_there_are_any(root, workspace):
+    share_unpacked_archives(root, workspace)
+    assert not (workspace / "datasets").exists()
+    (root / "datasets" / "unpacked" / "coco-1").mkdir(parents=True)
+    for _ in range(2):
+        share_unpacked_archives(root, workspace)
+        assert [path.name for path in (workspace / "datasets" / "unpacked").iterdir()] == ["coco-1"]

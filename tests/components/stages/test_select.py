@@ -111,6 +111,6 @@ def test_the_best_on_voc07_is_the_one_that_is_exported_and_measured_but_once(
 
 
 def test_a_run_without_voc2007_is_refused(candidates: dict[int, Path]) -> None:
-    with pytest.raises(InputError, match="run the download stage first"):
+    with pytest.raises(InputError, match="run the datasets stage first"):
         select.main(RecordingRun("select"), params.Select(by="voc07", split="test"), VOC07)
     assert not paths.CAPTIONER.exists()
