@@ -1,4 +1,4 @@
-"""Building a store: ours beside the paper's early public code's, which keeps decoded pixels."""
+"""Building a store: ours beside a plain builder that keeps decoded pixels, one image after the other."""
 
 import tempfile
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def _compare(
 
 
 def build_plainly(path: Path, images: Sequence[CaptionedImage], short_side: int | None) -> None:
-    """Read, decode, resize and put, one image after the other; MessagePack where the original pickled."""
+    """Read, decode, resize and put, one image at a time."""
     with (
         lmdb.open(str(path), subdir=False, lock=False, map_size=_MAP_BYTES) as environment,
         environment.begin(write=True) as transaction,
