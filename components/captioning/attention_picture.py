@@ -31,8 +31,8 @@ def draw_attention(path: Path, image: Tensor, caption: Caption, words: Sequence[
     """Write a PNG: the image as the model sees it, and one panel a word, coloured where it looked.
 
     All panels share one scale, in multiples of an even look at everything: a place at 1 got its share
-    and no more. The scale ends at the highest of any word, and never below 2, so that a model that
-    looks nowhere in particular gives dim panels.
+    and no more, and stays uncoloured, as do places below. The scale ends at the highest of any word, and
+    never below 2, so that a model that looks nowhere in particular colours nothing.
 
     Args:
         path: of the picture.
@@ -51,13 +51,13 @@ def draw_attention(path: Path, image: Tensor, caption: Caption, words: Sequence[
     pixels = _pixels(image)
     panels[0].imshow(pixels)
     maps = [_even_is_one(word.attention, pixels.shape[:2]) for word in words]
-    scale = Normalize(0.0, max([2.0, *(float(values.max()) for values in maps)]))
+    scale = Normalize(1.0, max([2.0, *(float(values.max()) for values in maps)]))
     for panel, word, values in zip(panels[1:], words, maps, strict=False):
         panel.imshow(pixels.mean(axis=2), cmap="gray", vmin=0.0, vmax=1.0)
-        panel.imshow(values, cmap=COLOURS, norm=scale, alpha=MOST_OPAQUE * scale(values))
+        panel.imshow(values, cmap=COLOURS, norm=scale, alpha=MOST_OPAQUE * scale(values).clip(0.0, 1.0))
         panel.set_title(word.text, fontsize=11, parse_math=False)
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=panels, fraction=0.025, pad=0.01)
-    bar.set_label("attention, 1 = even", fontsize=9)
+    bar.set_label("attention, in multiples of an even look", fontsize=9)
     title = textwrap.wrap(f"{caption.text} ({caption.log_probability:.1f})", TITLE_WIDTH * columns)
     figure.suptitle("\n".join(title), fontsize=12, parse_math=False)  # a caption may hold a dollar sign
     with writing(path) as temporary:
