@@ -4,6 +4,7 @@
 of every iteration's images, and takes the mean of all gradients.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from components import machine
 from components.errors import InputError
 
+# Processes that are started again must not find the addresses of those that died, which they do in the
+# store that they share with torchrun by default (pytorch issue 135712).
+OWN_STORE_VARIABLE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # The last to wait for at a stop: the first process closes its MLflow run meanwhile.
 _PARTING_SECONDS = 60
 
@@ -94,11 +98,16 @@ def joined() -> Iterator[Processes]:
     """Meet the processes that ``torchrun`` started with this one; leave together, also after Ctrl-C.
 
     Raises:
-        InputError: if this process's GPU cannot be used.
+        InputError: if this process's GPU cannot be used, or a restart could not work.
     """
     if not machine.is_launched():
         yield ALONE
         return
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and _shares_store():
+        raise InputError(
+            f"torchrun --max-restarts needs {OWN_STORE_VARIABLE}=1 in its environment, or processes that are "
+            "started again look for those that died; set it and start again"
+        )
     device = torch.device(machine.device_name())
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -131,6 +140,10 @@ def with_sync_batch_norm(objective: nn.Module, device: torch.device, processes: 
             "set it to false"
         )
     return nn.SyncBatchNorm.convert_sync_batchnorm(objective)
+
+
+def _shares_store() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 def _part() -> None:

@@ -11,6 +11,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from components import machine
+from components.training.distributed import OWN_STORE_VARIABLE
 
 EXIT_INTERRUPTED = 130
 # Time to finish an iteration and write a checkpoint of some gigabytes before torch kills.
@@ -31,6 +32,7 @@ def launch(module: str, arguments: Sequence[str], num_processes: int, max_restar
     threads = max(1, machine.num_cpus() // num_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SHUTDOWN_SECONDS)
+    os.environ[OWN_STORE_VARIABLE] = "1"
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -38,6 +40,7 @@ def launch(module: str, arguments: Sequence[str], num_processes: int, max_restar
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
+        local_addr="localhost",
         max_restarts=max_restarts,
     )
     try:

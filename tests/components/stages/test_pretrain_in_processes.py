@@ -19,6 +19,7 @@ pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(pretrain.__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 # The stage, in which the second process gets a signal after its third iteration, the first time.
 WORKER = """
 import os, runpy, signal, sys
@@ -69,7 +70,7 @@ def test_a_killed_process_is_started_again_and_ends_with_the_same_model(
     assert run.data.metrics["val/loss"] == pytest.approx(metrics["val_loss"])
 
     (tmp_path / "worker.py").write_text(WORKER)
-    killed = start([*TORCHRUN, "--max-restarts", "1", "worker.py", "SIGKILL"])
+    killed = start([*TORCHRUN, "--max-restarts", "1", "worker.py", "SIGKILL"], **OWN_STORE)
     assert killed.returncode == 0, killed.stderr
     assert (tmp_path / "signalled").exists()
     assert killed.stdout.count("continuing after iteration 2,") == 1

@@ -108,6 +108,17 @@ def test_a_process_that_nobody_launched_is_alone(monkeypatch: pytest.MonkeyPatch
     assert processes.spread(module, torch.device("cpu")) is module
 
 
+def test_restarts_that_could_not_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {"RANK": "0", "WORLD_SIZE": "2", "TORCHELASTIC_MAX_RESTARTS": "3"}
+    for variable, value in {**place, "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(variable, value)
+    with (
+        pytest.raises(InputError, match="--max-restarts needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"),
+        joined(),
+    ):
+        raise AssertionError("it must not begin")
+
+
 def test_batch_normalisation_over_processes_needs_gpus() -> None:
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
     assert with_sync_batch_norm(module, torch.device("cpu"), ALONE) is module
