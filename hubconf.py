@@ -121,8 +121,8 @@ def _read(path: pathlib.Path, source: str) -> dict[str, _Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise RuntimeError(
-            f"{source}: {path} is no whole file of plain weights as torch.save writes it; fetch it again, or "
-            "make one with `virtex export --format torchvision`"
+            f"{source}: {path} is no whole file of plain weights as torch.save writes it; remove it and "
+            "fetch it again, or make one with `virtex export --format torchvision`"
         ) from error
     if not isinstance(content, dict):
         raise RuntimeError(f"{source}: expected a dict of tensors, found a {type(content).__name__}")

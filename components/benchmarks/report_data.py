@@ -15,6 +15,7 @@ from components.published import (
     Benchmark,
     PublishedModel,
     Setup,
+    paper_figure,
     published_model,
 )
 
@@ -145,7 +146,7 @@ def _result(benchmark: Benchmark, published: PublishedModel, backbones: Sequence
             problems[backbone] = (
                 unreadable[0] if unreadable else f"{folder / 'metrics.json'} has no {benchmark.metric}"
             )
-    return Result(benchmark, figures, published.figures.get(benchmark.key), problems)
+    return Result(benchmark, figures, paper_figure(published, benchmark.key), problems)
 
 
 def _reason_not_run(metrics: Mapping[str, Any], metric: str) -> str | None:

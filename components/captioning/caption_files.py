@@ -73,9 +73,12 @@ def _draw(
 
 
 def _pictures(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """A PNG in ``folder`` for each file, named after it; numbers tell files of one name apart."""
+    """A PNG in ``folder`` for each file, named after it; numbers tell files of one name apart.
+
+    None takes the place of one of the files.
+    """
     pictures: dict[Path, Path] = {}
-    taken: set[str] = set()
+    taken = {file.stem for file in files if file.resolve() == (folder / f"{file.stem}.png").resolve()}
     for file in files:
         name, number = file.stem, 1
         while name in taken:

@@ -3,14 +3,17 @@
 import argparse
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from components import params, paths
 from components.commands import run_command
 from components.errors import InputError
 from components.export.backbone import load_backbone
-from components.export.formats import FORMATS
+from components.export.formats import FORMATS, Format
+from components.models.backbones import TorchvisionBackbone
 from components.params.reading import nearest
+from components.zoo.files import without_secrets
 from components.zoo.resnets import find_resnet
 from components.zoo.weights import open_weights
 
@@ -18,6 +21,9 @@ from components.zoo.weights import open_weights
 def main() -> int:
     """Write one file or folder and print its path."""
     options = _parser().parse_args()
+    chosen = FORMATS[options.format]
+    if options.output is not None:
+        _require_own(options.output, chosen)
     if options.checkpoint is None:
         name = options.backbone
         known = paths.exported_backbones()
@@ -27,7 +33,6 @@ def main() -> int:
     else:
         cnn, metadata = _from_checkpoint(options.checkpoint)
         name = Path(options.checkpoint.partition("#")[0].partition("?")[0]).stem
-    chosen = FORMATS[options.format]
     path = options.output or paths.EXPORTS_DIR / f"{name}{chosen.ending}"
     chosen.export(cnn, metadata, path)
     print(path)
@@ -37,8 +42,27 @@ def main() -> int:
 def _from_checkpoint(source: str) -> tuple[nn.Module, dict[str, str]]:
     found = find_resnet(open_weights(source), source)
     cnn = found.build().requires_grad_(False).eval()
-    size = cnn.get_submodule("layer4")[-1].bn2.num_features  # type: ignore[index]
-    return cnn, {"architecture": found.architecture, "feature_size": str(size), "weights": source}
+    with torch.device("meta"):
+        size = TorchvisionBackbone(found.architecture).feature_size
+    return cnn, {
+        "architecture": found.architecture,
+        "feature_size": str(size),
+        "weights": without_secrets(source),
+    }
+
+
+def _require_own(path: Path, chosen: Format) -> None:
+    """An export takes the place of an earlier one, and of nothing else of the user's."""
+    if path.is_dir():
+        others = {entry.name for entry in path.iterdir()} - chosen.files
+        if others or not chosen.files:
+            raise InputError(
+                f"--output {path}: a folder"
+                + (f" with other things in it, such as {min(others)}" if chosen.files else "")
+                + f"; name {'a new folder' if chosen.files else 'a file'}"
+            )
+    elif chosen.files and path.exists():
+        raise InputError(f"--output {path}: a file; this format is a folder, name a new one")
 
 
 def _parser() -> argparse.ArgumentParser:

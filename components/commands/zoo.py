@@ -16,7 +16,7 @@ from components.published import BENCHMARKS, REMARKS, SOURCE
 from components.text.tokenizer import CaptionTokenizer
 from components.zoo.captioners import Alike, build_captioner, is_captioner
 from components.zoo.catalogue import ZOO, zoo_model
-from components.zoo.files import cache_dir
+from components.zoo.files import cache_dir, without_secrets
 from components.zoo.resnets import find_resnet
 from components.zoo.weights import open_weights
 
@@ -69,7 +69,7 @@ def _import(options: argparse.Namespace) -> None:
     preparation = _preparation(options.tokenizer, source, captioner[1] if captioner else None)
 
     path = paths.backbone_path(name)
-    export_backbone(found.build(), path, found.architecture, name, {"weights": source})
+    export_backbone(found.build(), path, found.architecture, name, {"weights": without_secrets(source)})
     print(f"{path}: {found.architecture}; every benchmark measures it after")
     print(f"  virtex run --set 'benchmarks.backbones=[{params.PRETRAINED}, random, {name}]'")
     if captioner:

@@ -9,6 +9,7 @@ from torch import nn
 from components import params
 from components.errors import InputError
 from components.models.backbones import TorchvisionBackbone
+from components.zoo.files import without_secrets
 from components.zoo.resnets import find_resnet
 from components.zoo.weights import open_weights
 
@@ -65,4 +66,5 @@ def make_baseline(source: str, seed: int, backbone: params.Backbone) -> SourcedB
     if source == IMAGENET:
         return imagenet_backbone(backbone)
     found = find_resnet(open_weights(source, (RANDOM, IMAGENET)), source)
-    return SourcedBackbone(found.build(), found.architecture, {"weights": source, "prefix": found.prefix})
+    details = {"weights": without_secrets(source), "prefix": found.prefix}
+    return SourcedBackbone(found.build(), found.architecture, details)

@@ -13,6 +13,7 @@ from components.export.backbone import example_images, hold_features, trunk_stat
 from components.export.extras import library
 from components.export.model_card import model_card
 
+FILES = frozenset(("config.json", "model.safetensors", "README.md"))
 CROP_PIXELS, RESIZE_PIXELS = 224, 256  # downstream, appendix A; any size works
 
 

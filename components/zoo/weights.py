@@ -27,4 +27,10 @@ def open_weights(source: str, other_words: Sequence[str] = ()) -> dict[str, Tens
         raise InputError(
             f"{source}: neither a file nor a published model{nearest(place, [*ZOO, *other_words])}"
         )
-    return read_tensors(local_file(source))
+    path = local_file(source)
+    try:
+        return read_tensors(path)
+    except InputError as error:
+        if not is_url(source):
+            raise
+        raise InputError(f"{error}; this came from {source}; remove the file to fetch it anew") from error

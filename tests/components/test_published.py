@@ -2,13 +2,22 @@ from dataclasses import replace
 
 import pytest
 
-from components.published import BENCHMARKS, BEST_MODEL, MODELS, published_model
+from components.published import BENCHMARKS, BEST_MODEL, MODELS, paper_figure, published_model
 
 
 def test_best_model_has_the_published_figures() -> None:
     assert BEST_MODEL.figures["voc07.mAP"] == 88.7
     assert BEST_MODEL.figures["imagenet_linear.top1"] == 53.8
-    assert BEST_MODEL.figures["caption.CIDEr-D"] == 94.0
+    assert BEST_MODEL.figures["coco_segmentation.box_AP"] == 40.9
+
+
+def test_captioning_figures_are_those_of_the_resnet101() -> None:
+    (model,) = (model for model in MODELS if "caption.CIDEr-D" in model.figures)
+    assert (model.setup.backbone, model.setup.hidden_size) == ("resnet101", 1024)
+    assert paper_figure(BEST_MODEL, "caption.CIDEr-D") == 94.0
+    assert paper_figure(BEST_MODEL, "voc07.mAP") == 88.7
+    masked_lm = next(model for model in MODELS if model.setup.objective == "masked_lm")
+    assert paper_figure(masked_lm, "caption.CIDEr-D") is None
 
 
 def test_every_figure_belongs_to_a_row_of_the_report() -> None:

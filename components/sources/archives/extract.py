@@ -5,11 +5,13 @@ inside a tar archive becomes a copy when it names a file that came before it; sy
 absolute paths, ``..`` and more bytes than were allowed stop the unpacking.
 """
 
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -17,6 +19,8 @@ from typing import IO
 from components.errors import InputError
 
 _COPY_BYTES = 2**20
+# zlib's and lzma's own errors are neither zipfile's, nor tarfile's, nor the system's.
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError)
 
 Advance = Callable[[int], None]
 
@@ -60,7 +64,7 @@ def extract(
             return
         with tarfile.open(archive) as tar:
             _extract_tar(archive, tar, target, budget, advance, inner)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault and not the archive's
         raise InputError(f"{archive}: damaged, or not an archive ({error}); get it again") from None

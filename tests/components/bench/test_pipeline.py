@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from components.bench.pipeline import QUICK, hollow_repository, run
 from components.errors import InputError
@@ -14,6 +15,15 @@ def test_hollow_stages_make_their_outputs_and_nothing_else(tmp_path: Path) -> No
     assert "python -m" not in text
     assert "install -D /dev/null data/datasets/manifest.json" in text
     assert "install -D /dev/null data/lmdb/${item.split}.lmdb" in text
+
+
+def test_a_hollow_stage_finds_what_no_stage_makes(tmp_path: Path) -> None:
+    hollow_repository(REPOSITORY, tmp_path, None)
+    stages = YAML(typ="safe").load(tmp_path / "dvc.yaml")["stages"].values()
+    needed = {path for stage in stages for path in stage.get("do", stage)["deps"]}
+    given = {path for path in needed if not path.startswith(("data/", "outputs/"))}
+    assert "datasets/archives" in given
+    assert [path for path in given if not (tmp_path / path).exists()] == []
 
 
 def test_needs_a_pipeline(tmp_path: Path, monkeypatch) -> None:

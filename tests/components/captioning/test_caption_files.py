@@ -33,6 +33,16 @@ def test_results_come_in_order_with_a_picture_each(
     assert [result.path.name for result in results if result.error] == ["broken.jpg"]
 
 
+def test_a_picture_never_takes_the_place_of_a_photograph(captioner: Captioner, photographs: Path) -> None:
+    path = photographs / "a.png"
+    before = path.read_bytes()
+    (result,) = caption_files(
+        captioner, [path], captioner.search, batch_size=1, num_threads=1, attention_dir=photographs
+    )
+    assert result.attention == photographs / "a-2.png"
+    assert path.read_bytes() == before
+
+
 def test_no_picture_unless_asked(captioner: Captioner, photographs: Path) -> None:
     (result,) = caption_files(
         captioner, [photographs / "a.png"], captioner.search, batch_size=4, num_threads=1

@@ -50,6 +50,38 @@ def test_where_and_what_is_the_users_choice(export, tmp_path):
     assert torch.equal(written["layer2.3.conv1.weight"], theirs["layer2.3.conv1.weight"])
 
 
+@pytest.mark.parametrize(("architecture", "size"), [("resnet18", 512), ("resnet50", 2048)])
+def test_the_card_of_a_checkpoint_has_its_feature_size_and_no_secret(
+    export, file_server, tmp_path, monkeypatch, architecture, size
+):
+    pytest.importorskip("timm")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    torch.save(torchvision.models.get_model(architecture).state_dict(), file_server.folder / "x.pth")
+    url = f"{file_server.url}/x.pth?token=hidden"
+    code, out, err = export("--checkpoint", url, "--format", "huggingface")
+    assert (code, err.count("error")) == (0, 0)
+    card = Path(out.strip(), "README.md").read_text(encoding="utf-8")
+    assert f"`(batch, {size})`" in card
+    assert f"Its weights: {file_server.url}/x.pth." in card
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("huggingface", "mine"), ("torchvision", "mine"), ("huggingface", "mine/notes.txt")]
+)
+def test_what_is_the_users_own_is_not_replaced(export, name, place):
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("kept")
+    code, _, err = export("--format", name, "--output", place)
+    assert (code, f"--output {place}: a f" in err) == (2, True)
+    assert Path("mine/notes.txt").read_text() == "kept"
+
+
+def test_an_earlier_export_is_replaced(export):
+    pytest.importorskip("timm")
+    for _ in range(2):
+        assert export("--format", "huggingface", "--output", "model")[0] == 0
+
+
 def test_a_wrong_name_is_told_the_nearest(export):
     code, _, err = export("--backbone", "virtx", "--format", "timm")
     assert (code, "did you mean `virtex`" in err) == (2, True)

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from components.export.backbone import pooled_features
-from components.export.huggingface import export_huggingface
+from components.export.huggingface import FILES, export_huggingface
 
 timm = pytest.importorskip("timm")
 
@@ -14,7 +14,7 @@ def test_timm_loads_the_folder_and_prepares_images_as_we_do(resnet18, metadata, 
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "exports" / "my_model"
     export_huggingface(resnet18, metadata, path)
-    assert {file.name for file in path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    assert {file.name for file in path.iterdir()} == FILES
     assert list(path.parent.iterdir()) == [path]
     assert len({file.stat().st_mode for file in path.iterdir()}) == 1
 

@@ -21,6 +21,12 @@ def test_a_published_model_comes_from_its_address(
         open_weights(f"{name}#sha256={'0' * 64}")
 
 
+def test_a_page_that_was_fetched_in_place_of_weights_says_how_to_be_rid_of_it(file_server) -> None:
+    (file_server.folder / "x.pth").write_bytes(b"<html>gone</html>")
+    with pytest.raises(InputError, match=r"-x\.pth: not a file of plain weights.*remove the file"):
+        open_weights(f"{file_server.url}/x.pth")
+
+
 def test_neither_a_file_nor_a_model() -> None:
     with pytest.raises(InputError, match=r"published model .did you mean `bicaptioning_R_50_L1_H512`"):
         open_weights("bicaptioning_R_50_L1_H511")

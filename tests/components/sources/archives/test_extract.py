@@ -147,6 +147,20 @@ def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
         extract(tmp_path / "a.tar.gz", tmp_path / "out", ROOM)
 
 
+def test_wrong_bytes_in_a_compressed_stream(tmp_path: Path) -> None:
+    members = [("a", bytes(index * index % 251 for index in range(30_000)) * 2)]
+    for archive in (
+        tar_of(tmp_path / "a.tgz", *members, mode="w:gz"),
+        tar_of(tmp_path / "a.txz", *members, mode="w:xz"),
+        zip_of(tmp_path / "a.zip", *members),
+    ):
+        data = bytearray(archive.read_bytes())
+        data[100:140] = bytes(255 - byte for byte in data[100:140])
+        archive.write_bytes(data)
+        with pytest.raises(InputError, match="damaged"):
+            extract(archive, tmp_path / f"{archive.name}.out", ROOM)
+
+
 @pytest.mark.parametrize("share", [0.3, 0.8])
 def test_a_truncated_archive(tmp_path: Path, share: float) -> None:
     members = [(str(index), os.urandom(3000)) for index in range(20)]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,17 @@ def test_without_a_checksum_a_zip_archive_must_be_whole(tmp_path: Path, server: 
     server.files[f"/{NAME}"] = Served(DATA)
     with pytest.raises(InputError, match="not a whole zip archive"):
         fetch(tmp_path, Wanted(NAME, (f"{server.url}/{NAME}",)))
+
+
+def test_a_zip_archive_of_wrong_bytes_is_refused_and_removed(tmp_path: Path, server: Server) -> None:
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.json", "".join(str(number * 7919) for number in range(5000)))
+    data = bytearray((tmp_path / "whole.zip").read_bytes())
+    data[60:200] = bytes(255 - byte for byte in data[60:200])  # no deflate stream any more
+    server.files[f"/{NAME}"] = Served(bytes(data))
+    with pytest.raises(InputError, match="not a whole zip archive"):
+        fetch(tmp_path / "to", Wanted(NAME, (f"{server.url}/{NAME}",)))
+    assert not list((tmp_path / "to").iterdir())
 
 
 def test_a_file_put_there_by_hand_is_checked_and_kept(tmp_path: Path, server: Server) -> None:
