@@ -12,7 +12,6 @@ from components.objectives.interface import Objective
 from components.objectives.saved import load_captioner, load_preparation
 from components.text.tokenizer import CaptionTokenizer
 from components.zoo.captioners import Alike, build_captioner
-from components.zoo.catalogue import ZOO
 from components.zoo.files import CHECKSUM, local_file
 from components.zoo.weights import open_weights
 
@@ -72,6 +71,5 @@ def _authors(source: str) -> Parts:
     """``captioning`` and ``masked_lm`` have equal tensors; who asks for captions means the former."""
     place = source.partition(CHECKSUM)[0]
     alike: Alike = "masked_lm" if "masked_lm" in Path(place).name else "captioning"
-    tensors = open_weights(source, tuple(ZOO))
-    objective, config = build_captioner(tensors, source, alike)
+    objective, config = build_captioner(open_weights(source), source, alike)
     return objective, config, None, PUBLISHED_CROP_SIZE

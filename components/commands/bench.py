@@ -8,6 +8,7 @@ from pathlib import Path
 from components.atomic import write_json
 from components.bench.result import as_json, as_table, hardware
 from components.commands import run_command
+from components.commands.arguments import positive
 
 BENCHES = {
     "data": "store to normalised batch",
@@ -41,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], metavar="BENCH", help="none means all")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
-    parser.add_argument("--rounds", type=_positive, default=5, help="timed rounds of each side (default 5)")
+    parser.add_argument("--rounds", type=positive, default=5, help="timed rounds of each side (default 5)")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"), help="folder of the JSON files")
     return parser
 
@@ -49,12 +50,6 @@ def _parser() -> argparse.ArgumentParser:
 def _described(machine: dict[str, object]) -> str:
     where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores, {machine['instructions']}"
     return f"{where}; load {machine['load']}; commit {machine['commit']}; {machine['date']}"
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

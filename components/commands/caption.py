@@ -16,6 +16,7 @@ from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.captioning.photographs import find_photographs
 from components.commands import run_command
+from components.commands.arguments import positive
 from components.errors import InputError
 
 EXIT_SKIPPED = 1
@@ -82,11 +83,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--tokenizer", type=Path, help="SentencePiece model, if the checkpoint holds none")
     parser.add_argument("--json", action="store_true", help="print a JSON array")
+    parser.add_argument("--num-captions", type=positive, default=1, metavar="N", help="an image (default: 1)")
     parser.add_argument(
-        "--num-captions", type=_positive, default=1, metavar="N", help="an image (default: 1)"
-    )
-    parser.add_argument(
-        "--beam-size", type=_positive, metavar="N", help=f"of beam search (default: {BEAM_SIZE})"
+        "--beam-size", type=positive, metavar="N", help=f"of beam search (default: {BEAM_SIZE})"
     )
     parser.add_argument("--nucleus", action="store_true", help="sample instead of searching")
     parser.add_argument("--top-p", type=float, metavar="P", help=f"mass to sample from (default: {TOP_P})")
@@ -94,19 +93,13 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--attention", type=Path, metavar="DIR", help="draw where each word of the first caption looked"
     )
-    parser.add_argument("--batch-size", type=_positive, default=16, metavar="N", help="images (default: 16)")
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images (default: 16)")
     options = parser.parse_args(arguments)
     if options.nucleus and options.beam_size is not None:
         parser.error("--beam-size belongs to beam search, not to --nucleus")
     if not options.nucleus and (options.top_p is not None or options.seed is not None):
         parser.error("--top-p and --seed need --nucleus: beam search draws nothing at random")
     return options
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _captioner(options: argparse.Namespace) -> Captioner:

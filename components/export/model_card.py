@@ -8,6 +8,7 @@ from typing import Any
 from components import paths
 from components.params import PRETRAINED
 from components.published import BENCHMARKS, SOURCE
+from components.zoo.files import is_url
 
 CARD = """---
 library_name: timm
@@ -56,7 +57,11 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
         title: name of the model.
     """
     name = metadata.get("source", "")
-    origin = f" Its weights: {metadata['weights']}." if "weights" in metadata else ""
+    weights = metadata.get("weights", "")
+    weights = (
+        weights if is_url(weights) else Path(weights).name
+    )  # folders of this machine tell nobody anything
+    origin = f" Its weights: {weights}." if weights else ""
     return CARD.format(
         architecture=metadata["architecture"],
         feature_size=metadata["feature_size"],

@@ -72,7 +72,9 @@ def test_another_backbone_has_its_own_figures_only(metadata):
 
 
 def test_nothing_is_made_up(metadata):
-    theirs = {key: value for key, value in metadata.items() if key != "source"} | {"weights": "moco.pth"}
+    theirs = {key: value for key, value in metadata.items() if key != "source"} | {
+        "weights": "/home/me/moco.pth"
+    }
     card = model_card(theirs, "x")
     assert "None measured by the run that exported this folder." in card
     assert "Its weights: moco.pth." in card
