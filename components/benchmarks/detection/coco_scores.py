@@ -1,0 +1,156 @@
+"""COCO's average precision, by pycocotools, and LVIS's federated form of it."""
+
+import contextlib
+import copy
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from components.benchmarks.detection.data import DetectionSplit
+from components.benchmarks.detection.detections import Detections, as_coco_results
+
+FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # the first six of COCOeval's statistics
+LVIS_DETECTIONS = 300  # an image, over all categories (arXiv 1908.03195)
+FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+KINDS = {"box": "bbox", "mask": "segm"}
+
+
+def coco_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
+    """Percent by ``box`` and ``mask``: AP, AP50, AP75, APs, APm, APl and ``classes``, AP by name.
+
+    Only the images in ``found`` count. Figures without a true object are None.
+    """
+    return _scores(split, found, COCOeval)
+
+
+def lvis_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
+    """As `coco_scores`, under LVIS's rules, with APr, APc and APf over rare, common, frequent categories."""
+    scores = _scores(split, found, FederatedEval)
+    assert split.annotations is not None
+    frequency = {category["id"]: category["frequency"] for category in split.annotations["categories"]}
+    for kind in scores:
+        by_class = list(scores[kind]["classes"].values())
+        for letter in FREQUENCY_NAMES:
+            chosen = [
+                ap
+                for ap, category in zip(by_class, split.category_ids, strict=True)
+                if frequency[category] == letter
+            ]
+            scores[kind][f"AP{letter}"] = _mean(chosen)
+    return scores
+
+
+class FederatedEval(COCOeval):  # type: ignore[misc]  # pycocotools has no types
+    """COCOeval under LVIS's rules (arXiv 1908.03195, section 2).
+
+    An image is scored on the categories that are known to be there or known to be absent from it. In
+    the images where a category is not annotated exhaustively, its unmatched detections count as
+    nothing. There are no crowds. At most 300 detections an image, over all categories.
+    """
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._incomplete: set[tuple[Any, Any]] = set()
+        checked: dict[Any, set[Any]] = defaultdict(set)
+        for image in self.cocoGt.loadImgs(self.params.imgIds):
+            checked[image["id"]] |= set(image["neg_category_ids"])
+            self._incomplete |= {(image["id"], key) for key in image["not_exhaustive_category_ids"]}
+        for image_id, category_id in list(self._gts):
+            if self._gts[image_id, category_id]:
+                checked[image_id].add(category_id)
+        for image_id, category_id in list(self._dts):
+            if category_id not in checked[image_id]:
+                del self._dts[image_id, category_id]
+
+    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:  # noqa: N802, N803
+        result = super().evaluateImg(imgId, catId, aRng, maxDet)
+        if result is not None and (imgId, catId) in self._incomplete:
+            result["dtIgnore"] = np.logical_or(result["dtIgnore"], result["dtMatches"] == 0)
+        return result
+
+
+def _scores(split: DetectionSplit, found: Sequence[Detections], evaluation: Any) -> dict[str, Any]:
+    assert split.annotations is not None
+    federated = evaluation is FederatedEval
+    records = [record for image in found for record in as_coco_results(_strongest(image, federated), split.category_ids)]
+    has_masks = any(image.masks is not None for image in found)
+    image_ids = [image.image_id for image in found]
+    scores: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        truth = _index(split.annotations)
+        for kind, iou_type in KINDS.items():
+            if kind == "box" or has_masks:
+                scores[kind] = _evaluate(evaluation, truth, records, image_ids, iou_type, split)
+    return scores
+
+
+def _strongest(image: Detections, federated: bool) -> Detections:
+    """The detections that LVIS counts; COCO's own limit is by category and left to COCOeval."""
+    if not federated or len(image.scores) <= LVIS_DETECTIONS:
+        return image
+    kept = np.argsort(-image.scores, kind="stable")[:LVIS_DETECTIONS]
+    masks = None if image.masks is None else [image.masks[index] for index in kept]
+    return Detections(image.image_id, image.boxes[kept], image.scores[kept], image.labels[kept], masks)
+
+
+def _index(annotations: dict[str, Any]) -> COCO:
+    truth = COCO()
+    truth.dataset = {**annotations, "annotations": [{"iscrowd": 0, **a} for a in annotations["annotations"]]}
+    truth.createIndex()
+    return truth
+
+
+def _evaluate(
+    evaluation: Any,
+    truth: COCO,
+    records: list[dict[str, Any]],
+    image_ids: list[Any],
+    iou_type: str,
+    split: DetectionSplit,
+) -> dict[str, Any]:
+    detected = COCO()
+    detected.dataset = {"images": truth.dataset["images"], "categories": truth.dataset["categories"], "annotations": []}
+    detected.createIndex()
+    if records:
+        given = copy.deepcopy(records)  # loadRes writes areas and ids into them
+        if iou_type == "bbox":
+            given = [{key: value for key, value in record.items() if key != "segmentation"} for record in given]
+        detected = truth.loadRes(given)
+    run = evaluation(truth, detected, iou_type)
+    run.params.imgIds = sorted(image_ids)
+    if evaluation is FederatedEval:
+        run.params.maxDets = [1, 10, LVIS_DETECTIONS]
+    run.evaluate()
+    run.accumulate()
+    precision = run.eval["precision"]  # (thresholds, recalls, categories, areas, detection limits)
+    by_area = [_mean_precision(precision[:, :, :, area, -1]) for area in range(4)]
+    thresholds = run.params.iouThrs.round(2).tolist()
+    figures = (
+        by_area[0],
+        _mean_precision(precision[thresholds.index(0.5), :, :, 0, -1]),
+        _mean_precision(precision[thresholds.index(0.75), :, :, 0, -1]),
+        *by_area[1:],
+    )
+    order = {category: column for column, category in enumerate(run.params.catIds)}
+    classes = {
+        name: _mean_precision(precision[:, :, order[category], 0, -1])
+        for name, category in zip(split.classes, split.category_ids, strict=True)
+    }
+    return {**dict(zip(FIGURES, figures, strict=True)), "classes": classes}
+
+
+def _mean_precision(values: NDArray[np.float64]) -> float | None:
+    """Percent; COCOeval marks what has no true object with -1."""
+    known = values[values > -1]
+    return 100.0 * float(known.mean()) if known.size else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

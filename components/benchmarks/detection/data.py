@@ -1,0 +1,152 @@
+"""Images with objects as both detection engines take them, from COCO, LVIS or VOC annotations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import InputError
+from components.sources import coco, lvis, voc
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionObject:
+    """One object.
+
+    Attributes:
+        label: index into the dataset's classes, from 0.
+        box: (left, top, right, bottom) in pixels from 0, right and bottom excluded.
+        segmentation: polygons or run lengths as COCO has them; None for VOC.
+        is_crowd: a region of many objects, left out of training and ignored in scoring.
+        is_difficult: VOC's mark; trained on, as detectron2 does, and ignored in scoring.
+    """
+
+    label: int
+    box: tuple[float, float, float, float]
+    segmentation: Any = None
+    is_crowd: bool = False
+    is_difficult: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionImage:
+    """One image; ``image_id`` is the dataset's own, sizes are pixels."""
+
+    image_id: int | str
+    path: Path
+    width: int
+    height: int
+    objects: tuple[DetectionObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSplit:
+    """One split of a detection dataset.
+
+    Attributes:
+        images: in a fixed order.
+        classes: names by label.
+        category_ids: the dataset's own id of each label.
+        annotations: the parsed file for COCO and LVIS, which their scores are computed from; None for VOC.
+    """
+
+    images: tuple[DetectionImage, ...]
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    annotations: dict[str, Any] | None = None
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether objects come with a segmentation."""
+        return self.annotations is not None
+
+
+def read_coco(root: Path, split: str) -> DetectionSplit:
+    """COCO's objects of ``train`` or ``val``; raises InputError for missing or inconsistent files."""
+    parsed = coco.read_instances(root, split)
+    folder = coco.images_dir(root, split)
+    return _from_annotations(parsed, {image["id"]: folder / image["file_name"] for image in parsed["images"]})
+
+
+def read_lvis(root: Path, split: str, images_root: Path) -> DetectionSplit:
+    """LVIS v1's objects of ``train`` or ``val``, on COCO's images below ``images_root``."""
+    path = lvis.annotation_path(root, split)
+    parsed = lvis.read_lvis(root, split, images_root)
+    return _from_annotations(
+        parsed, {image["id"]: images_root / lvis.image_name(path, image) for image in parsed["images"]}
+    )
+
+
+def read_voc(root: Path, sets: Sequence[str], classes: Sequence[str] | None = None) -> DetectionSplit:
+    """VOC's objects of some sets, one after the other.
+
+    Args:
+        root: folder that contains ``VOC2007/`` and so on.
+        sets: such as ``2007/trainval`` and ``2012/trainval``.
+        classes: names in the order of the labels; None takes the sorted names that the first set
+            has class lists of.
+
+    Raises:
+        InputError: a set is not there, or an object is of another class.
+    """
+    names = tuple(classes) if classes is not None else voc.class_names(root, *_year_and_split(sets[0]))
+    labels = {name: label for label, name in enumerate(names)}
+    images = [
+        _voc_image(root, year, image_id, labels)
+        for year, split in map(_year_and_split, sets)
+        for image_id in voc.read_image_ids(voc.image_sets_dir(root, year) / f"{split}.txt")
+    ]
+    return DetectionSplit(tuple(images), names, tuple(range(1, len(names) + 1)))
+
+
+def _year_and_split(name: str) -> tuple[str, str]:
+    year, _, split = name.partition("/")
+    return year, split
+
+
+def _from_annotations(parsed: dict[str, Any], image_paths: dict[Any, Path]) -> DetectionSplit:
+    """Crowds stay in, marked; objects without extent are dropped, as in both engines' own readers."""
+    categories = sorted(parsed["categories"], key=lambda category: category["id"])
+    labels = {category["id"]: label for label, category in enumerate(categories)}
+    objects: dict[Any, list[DetectionObject]] = {image["id"]: [] for image in parsed["images"]}
+    for annotation in parsed["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        if width > 0 and height > 0:
+            objects[annotation["image_id"]].append(
+                DetectionObject(
+                    labels[annotation["category_id"]],
+                    (x, y, x + width, y + height),
+                    annotation["segmentation"],
+                    bool(annotation.get("iscrowd", 0)),
+                )
+            )
+    images = [
+        DetectionImage(key, image_paths[key], image["width"], image["height"], tuple(objects[key]))
+        for image in sorted(parsed["images"], key=lambda image: image["id"])
+        for key in [image["id"]]
+    ]
+    names = tuple(str(category.get("name", category["id"])) for category in categories)
+    return DetectionSplit(tuple(images), names, tuple(category["id"] for category in categories), parsed)
+
+
+def _voc_image(root: Path, year: str, image_id: str, labels: dict[str, int]) -> DetectionImage:
+    path = voc.annotation_path(root, image_id, year)
+    annotation = voc.read_annotation(path)
+    unknown = sorted({item.name for item in annotation.objects} - labels.keys())
+    if unknown:
+        raise InputError(f"{path}: an object of class {unknown[0]!r}; expected one of {', '.join(labels)}")
+    objects = [
+        DetectionObject(
+            labels[item.name],
+            (item.box[0] - 1, item.box[1] - 1, item.box[2], item.box[3]),  # VOC counts from 1, ends included
+            is_difficult=item.difficult,
+        )
+        for item in annotation.objects
+    ]
+    return DetectionImage(
+        image_id,
+        voc.image_path(root, image_id, year),
+        annotation.width,
+        annotation.height,
+        tuple(objects),
+    )

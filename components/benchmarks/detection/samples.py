@@ -1,0 +1,157 @@
+"""Samples for the torchvision engine: pixels with boxes and masks, training visits in a fixed random order."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as run_lengths
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from components.benchmarks.detection.data import DetectionImage, DetectionObject
+from components.benchmarks.detection.repeat_factors import epoch_order
+from components.data.image import DecodeError, Pixels, decode
+from components.errors import InputError
+
+
+class Target(TypedDict, total=False):
+    """What torchvision's detectors train on.
+
+    Attributes:
+        boxes: ``(objects, 4)`` float32, left, top, right, bottom in pixels.
+        labels: ``(objects,)`` int64, from 1; 0 is the background.
+        masks: ``(objects, height, width)`` uint8, only where the dataset has them.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor
+
+
+Sample = tuple[Tensor, Target]
+
+
+class TrainSamples(Dataset[Sample]):
+    """Samples by (image index, whether to mirror it); images without objects are never asked for."""
+
+    def __init__(self, images: Sequence[DetectionImage], with_masks: bool) -> None:
+        self.images = images
+        self.with_masks = with_masks
+
+    def __getitem__(self, visit: tuple[int, bool]) -> Sample:
+        index, is_mirrored = visit
+        image = self.images[index]
+        pixels = read_pixels(image)
+        objects = [item for item in image.objects if not item.is_crowd]
+        target = self._target(objects, image)
+        if is_mirrored:
+            pixels, target = _mirrored(pixels, target)
+        return as_tensor(pixels), target
+
+    def _target(self, objects: Sequence[DetectionObject], image: DetectionImage) -> Target:
+        boxes = torch.tensor([item.box for item in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 0::2].clamp_(0, image.width)
+        boxes[:, 1::2].clamp_(0, image.height)
+        target: Target = {"boxes": boxes, "labels": torch.tensor([item.label + 1 for item in objects])}
+        if self.with_masks:
+            masks = [torch.from_numpy(decode_mask(item.segmentation, image)) for item in objects]
+            target["masks"] = torch.stack(masks)
+        return target
+
+
+class TestImages(Dataset[tuple[Tensor, int]]):
+    """Images in order with their indices."""
+
+    __test__ = False  # not a test case, whatever its name
+
+    def __init__(self, images: Sequence[DetectionImage]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return as_tensor(read_pixels(self.images[index])), index
+
+
+class Visits:
+    """Image indices and mirror flips of each iteration, from the seed alone.
+
+    An epoch has its own order; a run that starts at any iteration sees what an uninterrupted one sees.
+
+    Args:
+        factors: average visits an epoch of each image; 0 for one that is never visited.
+        seed: of order and flips.
+        batch_size: images an iteration.
+    """
+
+    def __init__(self, factors: NDArray[np.float64], seed: int, batch_size: int) -> None:
+        self.factors = factors
+        self.seed = seed
+        self.batch_size = batch_size
+
+    def batches(self, start_iteration: int, num_iterations: int) -> Iterator[list[tuple[int, bool]]]:
+        """The visits of iterations ``start_iteration`` to ``num_iterations - 1``."""
+        visits = self._visits()
+        for iteration in range(num_iterations):
+            batch = [next(visits) for _ in range(self.batch_size)]
+            if iteration >= start_iteration:
+                yield batch
+
+    def _visits(self) -> Iterator[tuple[int, bool]]:
+        epoch = 0
+        while True:
+            rng = np.random.default_rng([self.seed, epoch])
+            order = epoch_order(self.factors, rng)
+            yield from zip(order.tolist(), (rng.random(len(order)) < 0.5).tolist(), strict=True)
+            epoch += 1
+
+
+def read_pixels(image: DetectionImage) -> Pixels:
+    """Decode an image.
+
+    Raises:
+        InputError: it cannot be read, or is of another size than its annotation says.
+    """
+    try:
+        pixels = decode(image.path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise InputError(f"{image.path}: cannot be read as an image: {error}") from error
+    if pixels.shape[:2] != (image.height, image.width):
+        raise InputError(
+            f"{image.path}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but its annotation says "
+            f"{image.width} x {image.height}"
+        )
+    return pixels
+
+
+def as_tensor(pixels: Pixels) -> Tensor:
+    """float32 ``(3, height, width)`` between 0 and 1; torchvision's detectors normalise and resize."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous().float() / 255
+
+
+def decode_mask(segmentation: Any, image: DetectionImage) -> NDArray[np.uint8]:
+    """Polygons or run lengths as uint8 ``(height, width)``."""
+    mask: NDArray[np.uint8] = run_lengths.decode(encode_mask(segmentation, image))
+    return mask
+
+
+def encode_mask(segmentation: Any, image: DetectionImage) -> dict[str, Any]:
+    """Polygons, or run lengths of either kind, as compressed run lengths."""
+    if isinstance(segmentation, list):
+        return run_lengths.merge(run_lengths.frPyObjects(segmentation, image.height, image.width))
+    if isinstance(segmentation["counts"], list):
+        return run_lengths.frPyObjects(segmentation, image.height, image.width)
+    return segmentation
+
+
+def _mirrored(pixels: Pixels, target: Target) -> tuple[Pixels, Target]:
+    width = pixels.shape[1]
+    boxes = target["boxes"].clone()
+    boxes[:, [0, 2]] = width - target["boxes"][:, [2, 0]]
+    mirrored: Target = {**target, "boxes": boxes}
+    if "masks" in target:
+        mirrored["masks"] = target["masks"].flip(-1)
+    return pixels[:, ::-1], mirrored
