@@ -2,6 +2,7 @@
 
 from components.params.base import Section
 from components.params.classification import Classification, ImagenetLinear, Inaturalist
+from components.params.detection import CocoSegmentation, Detection, LvisSegmentation, VocDetection
 from components.params.overlaying import Change, overlay
 from components.params.presets import list_presets, matching_presets, read_preset
 from components.params.reading import check_params, read_section
@@ -38,12 +39,15 @@ __all__ = [
     "Caption",
     "Change",
     "Classification",
+    "CocoSegmentation",
+    "Detection",
     "Download",
     "DrawnWorld",
     "Folders",
     "ImagenetLinear",
     "Inaturalist",
     "Lmdb",
+    "LvisSegmentation",
     "Objective",
     "Optimizer",
     "Pretrain",
@@ -54,6 +58,7 @@ __all__ = [
     "TextualHead",
     "Tokenize",
     "Voc07",
+    "VocDetection",
     "check_params",
     "list_presets",
     "matching_presets",

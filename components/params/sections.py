@@ -20,6 +20,7 @@ from components.params.base import (
     ordered_pair,
 )
 from components.params.classification import ImagenetLinear, Inaturalist
+from components.params.detection import CocoSegmentation, LvisSegmentation, VocDetection
 
 PRETRAINED = "virtex"  # the backbone that this run pretrains, among those that benchmarks compare
 
@@ -370,6 +371,9 @@ SECTIONS: dict[str, type[Section]] = {
     "voc07": Voc07,
     "imagenet_linear": ImagenetLinear,
     "inaturalist": Inaturalist,
+    "coco_segmentation": CocoSegmentation,
+    "lvis_segmentation": LvisSegmentation,
+    "voc_detection": VocDetection,
     "caption": Caption,
 }
 DEFAULT_PATH = Path("params.yaml")

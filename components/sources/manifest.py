@@ -129,6 +129,23 @@ class Manifest(BaseModel):
         self._require_unchanged(entry, root, [root / name for name in entry.annotations])
         return root
 
+    def captioned_root(self, dataset: str) -> Path:
+        """Root of a captioned dataset, for what lies beside its captions.
+
+        Raises:
+            InputError: this run has no such dataset.
+        """
+        if dataset not in self.captions:
+            known = ", ".join(self.captions)
+            raise InputError(f"there is no captioned dataset `{dataset}` in this run; there is: {known}")
+        return Path(self.captions[dataset].root)
+
+    @property
+    def lvis_images_root(self) -> Path:
+        """Folder of COCO's images that LVIS annotates; ask `root_of` first."""
+        assert self.lvis is not None
+        return Path(self.lvis.images_root)
+
     @property
     def voc2007_root(self) -> Path:
         """Folder that contains ``VOC2007/``; see :meth:`root_of`."""

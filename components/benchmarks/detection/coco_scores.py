@@ -46,7 +46,7 @@ def lvis_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str,
     return scores
 
 
-class FederatedEval(COCOeval):  # type: ignore[misc]  # pycocotools has no types
+class FederatedEval(COCOeval):
     """COCOeval under LVIS's rules (arXiv 1908.03195, section 2).
 
     An image is scored on the categories that are known to be there or known to be absent from it. In
@@ -68,7 +68,7 @@ class FederatedEval(COCOeval):  # type: ignore[misc]  # pycocotools has no types
             if category_id not in checked[image_id]:
                 del self._dts[image_id, category_id]
 
-    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:  # noqa: N802, N803
+    def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
         result = super().evaluateImg(imgId, catId, aRng, maxDet)
         if result is not None and (imgId, catId) in self._incomplete:
             result["dtIgnore"] = np.logical_or(result["dtIgnore"], result["dtMatches"] == 0)
@@ -78,7 +78,11 @@ class FederatedEval(COCOeval):  # type: ignore[misc]  # pycocotools has no types
 def _scores(split: DetectionSplit, found: Sequence[Detections], evaluation: Any) -> dict[str, Any]:
     assert split.annotations is not None
     federated = evaluation is FederatedEval
-    records = [record for image in found for record in as_coco_results(_strongest(image, federated), split.category_ids)]
+    records = [
+        record
+        for image in found
+        for record in as_coco_results(_strongest(image, federated), split.category_ids)
+    ]
     has_masks = any(image.masks is not None for image in found)
     image_ids = [image.image_id for image in found]
     scores: dict[str, Any] = {}
@@ -115,12 +119,18 @@ def _evaluate(
     split: DetectionSplit,
 ) -> dict[str, Any]:
     detected = COCO()
-    detected.dataset = {"images": truth.dataset["images"], "categories": truth.dataset["categories"], "annotations": []}
+    detected.dataset = {
+        "images": truth.dataset["images"],
+        "categories": truth.dataset["categories"],
+        "annotations": [],
+    }
     detected.createIndex()
     if records:
         given = copy.deepcopy(records)  # loadRes writes areas and ids into them
         if iou_type == "bbox":
-            given = [{key: value for key, value in record.items() if key != "segmentation"} for record in given]
+            given = [
+                {key: value for key, value in record.items() if key != "segmentation"} for record in given
+            ]
         detected = truth.loadRes(given)
     run = evaluation(truth, detected, iou_type)
     run.params.imgIds = sorted(image_ids)

@@ -22,9 +22,7 @@ def repeat_factors(images: Sequence[DetectionImage], threshold: float) -> NDArra
     """
     present = [{item.label for item in image.objects if not item.is_crowd} for image in images]
     counts = Counter(label for labels in present for label in labels)
-    factors = {
-        label: max(1.0, math.sqrt(threshold * len(images) / count)) for label, count in counts.items()
-    }
+    factors = {label: max(1.0, math.sqrt(threshold * len(images) / count)) for label, count in counts.items()}
     return np.array([max((factors[label] for label in labels), default=1.0) for labels in present])
 
 

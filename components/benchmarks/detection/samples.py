@@ -1,4 +1,4 @@
-"""Samples for the torchvision engine: pixels with boxes and masks, training visits in a fixed random order."""
+"""Samples for the torchvision engine: pixels, boxes and masks, in a random order that the seed decides."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict

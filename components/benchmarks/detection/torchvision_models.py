@@ -38,6 +38,7 @@ class DetectorSizes:
         max_size: of the longer side.
         anchor_sizes: five, smallest first.
         rois_per_image: proposals trained on.
+        test_proposals: regions looked at in a test image.
         detections_per_image: kept at test.
         score_threshold: of detections kept at test.
     """
@@ -48,6 +49,7 @@ class DetectorSizes:
     max_size: int
     anchor_sizes: tuple[int, ...]
     rois_per_image: int
+    test_proposals: int
     detections_per_image: int
     score_threshold: float
 
@@ -108,6 +110,7 @@ def _shared(sizes: DetectorSizes) -> dict[str, object]:
         "max_size": sizes.max_size,
         "image_mean": IMAGENET_MEAN,
         "image_std": IMAGENET_STD,
+        "rpn_post_nms_top_n_test": sizes.test_proposals,
         "box_batch_size_per_image": sizes.rois_per_image,
         "box_detections_per_img": sizes.detections_per_image,
         "box_score_thresh": sizes.score_threshold,
@@ -129,7 +132,7 @@ def _out_channels(stage: nn.Module) -> int:
 
 
 class _C4Trunk(nn.Module):
-    """Stem to layer3: ``(batch, 3, height, width)`` -> one map ``(batch, channels, height / 16, width / 16)``."""
+    """Stem to layer3: ``(batch, 3, height, width)`` -> one map of a sixteenth of the height and width."""
 
     def __init__(self, cnn: nn.Module) -> None:
         super().__init__()

@@ -123,8 +123,8 @@ class _Run:
         loss = sum(parts.values())
         if not math.isfinite(loss):
             raise InputError(
-                f"the detection loss is not finite at iteration {self.iteration}: {parts}; lower the learning "
-                f"rate or lengthen the warm-up of this benchmark in params.yaml"
+                f"the detection loss is not finite at iteration {self.iteration}: {parts}; lower the "
+                f"learning rate or lengthen the warm-up of this benchmark in params.yaml"
             )
         row = {"loss": loss, **parts}
         self.rows.append({"iteration": self.iteration, **row})
@@ -207,6 +207,7 @@ def _start_worker(_worker: int) -> None:
 def _to_device(batch: list[Sample], device: torch.device) -> tuple[list[Tensor], list[Target]]:
     images = [image.to(device, non_blocking=True) for image, _ in batch]
     targets: list[Any] = [
-        {name: value.to(device, non_blocking=True) for name, value in target.items()} for _, target in batch
+        {name: torch.as_tensor(value).to(device, non_blocking=True) for name, value in target.items()}
+        for _, target in batch
     ]
     return images, targets

@@ -36,7 +36,9 @@ def _figure(value: float) -> float | None:
 
 def _class_aps(split: DetectionSplit, found: Sequence[Detections], label: int) -> Array:
     """AP, 0 to 1, at each threshold; NaN where no object counts."""
-    truth = {image.image_id: [item for item in image.objects if item.label == label] for image in split.images}
+    truth = {
+        image.image_id: [item for item in image.objects if item.label == label] for image in split.images
+    }
     num_objects = sum(not item.is_difficult for image in found for item in truth[image.image_id])
     if not num_objects:
         return np.full(len(THRESHOLDS), np.nan)

@@ -1,0 +1,157 @@
+"""Training and detection with detectron2, which is optional: imported only here, inside functions."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pycocotools import mask as run_lengths
+from torch import Tensor, nn
+
+from components import params
+from components.benchmarks.detection.data import DetectionImage, DetectionSplit
+from components.benchmarks.detection.detections import Detections
+from components.benchmarks.detection.detectron2_config import build_config, require_detectron2
+from components.benchmarks.detection.detectron2_parts import register_heads, trainer_class
+from components.benchmarks.detection.samples import encode_mask
+from components.benchmarks.detection.task import BackboneWeights, DetectionTask
+from components.benchmarks.detection.training import Log
+from components.export.detectron2 import detectron2_name
+
+RES5 = "roi_heads."  # where C4 models have the last stage
+
+
+def fit_and_detect(
+    task: DetectionTask,
+    train: DetectionSplit,
+    test: Sequence[DetectionImage],
+    backbone: BackboneWeights,
+    settings: params.Detection,
+    *,
+    scratch_dir: Path,
+    device: torch.device,
+    num_workers: int,
+    log: Log,
+) -> tuple[list[Detections], list[dict[str, float]]]:
+    """Fine-tune and detect; arguments and results as those of the torchvision engine.
+
+    Checkpoints are detectron2's own, every ``checkpoint_every`` iterations, below ``scratch_dir``; a run
+    continues from the newest.
+
+    Raises:
+        InputError: detectron2 is missing, or has no counterpart of the architecture.
+        RuntimeError: a tensor of the backbone did not find its place.
+    """
+    require_detectron2()
+    register_heads()
+    names = _register(task, train, test, scratch_dir.name)
+    config = build_config(
+        task,
+        settings,
+        backbone.architecture,
+        len(train.classes),
+        datasets=names,
+        output_dir=scratch_dir,
+        num_workers=num_workers,
+        device=str(device),
+    )
+    os.makedirs(scratch_dir, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    rows: list[dict[str, float]] = []
+    trainer = trainer_class()(config, settings.log_every, rows, log)
+    load_backbone(trainer.model, backbone.tensors)
+    trainer.resume_or_load(resume=True)
+    trainer.train()
+    return _detect(trainer.model, config, test), rows
+
+
+def load_backbone(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put each tensor in its place: ``backbone.bottom_up``, ``backbone`` or the C4 model's res5 head.
+
+    Args:
+        model: detectron2's detector.
+        tensors: of a ResNet, by torchvision's names.
+
+    Raises:
+        RuntimeError: a name or a shape does not fit; detectron2 itself would only warn.
+    """
+    state = model.state_dict()
+    placed: dict[str, Tensor] = {}
+    for torchvision_name, tensor in tensors.items():
+        name = detectron2_name(torchvision_name)
+        candidates = [f"backbone.bottom_up.{name}", f"backbone.{name}", f"{RES5}{name}"]
+        target = next((key for key in candidates if key in state), None)
+        if target is None and name.endswith("num_batches_tracked"):
+            continue  # frozen normalisation has no counter
+        if target is None or state[target].shape != tensor.shape:
+            raise RuntimeError(f"the backbone's {name} {tuple(tensor.shape)} has no place in the detector")
+        placed[target] = tensor
+    model.load_state_dict(placed, strict=False)
+
+
+def _register(
+    task: DetectionTask, train: DetectionSplit, test: Sequence[DetectionImage], key: str
+) -> tuple[str, str]:
+    """Put both sets into detectron2's catalogue."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    names = (f"{task.name}_{key}_train", f"{task.name}_{key}_test")
+    for name, images in zip(names, (train.images, test), strict=True):
+        records = [_record(image, task.with_masks) for image in images]
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+        DatasetCatalog.register(name, lambda records=records: records)
+        MetadataCatalog.get(name).set(thing_classes=list(train.classes))
+    return names
+
+
+def _record(image: DetectionImage, with_masks: bool) -> dict[str, Any]:
+    from detectron2.structures import BoxMode
+
+    annotations = []
+    for item in image.objects:
+        annotation: dict[str, Any] = {
+            "bbox": list(item.box),
+            "bbox_mode": BoxMode.XYXY_ABS,
+            "category_id": item.label,
+            "iscrowd": int(item.is_crowd),
+        }
+        if with_masks:
+            annotation["segmentation"] = encode_mask(item.segmentation, image)
+        annotations.append(annotation)
+    return {
+        "file_name": str(image.path),
+        "image_id": image.image_id,
+        "width": image.width,
+        "height": image.height,
+        "annotations": annotations,
+    }
+
+
+@torch.inference_mode()
+def _detect(model: nn.Module, config: Any, images: Sequence[DetectionImage]) -> list[Detections]:
+    from detectron2.data import build_detection_test_loader
+
+    model.eval()
+    found = {}
+    for batch in build_detection_test_loader(config, config.DATASETS.TEST[0]):
+        for given, output in zip(batch, model(batch), strict=True):
+            found[given["image_id"]] = _as_detections(given["image_id"], output["instances"].to("cpu"))
+    return [found[image.image_id] for image in images]
+
+
+def _as_detections(image_id: int | str, instances: Any) -> Detections:
+    masks = None
+    if instances.has("pred_masks"):
+        solid = instances.pred_masks.numpy().astype(np.uint8)
+        masks = run_lengths.encode(np.asfortranarray(solid.transpose(1, 2, 0))) if len(solid) else []
+    return Detections(
+        image_id,
+        instances.pred_boxes.tensor.numpy().astype(np.float32),
+        instances.scores.numpy().astype(np.float32),
+        instances.pred_classes.numpy().astype(np.int64),
+        masks,
+    )

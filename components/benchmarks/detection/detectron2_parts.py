@@ -1,0 +1,93 @@
+"""detectron2 classes of ours, defined when first asked for: detectron2 is optional."""
+
+import functools
+import math
+from typing import Any
+
+from torch import nn
+
+from components.benchmarks.detection.training import Log
+from components.errors import InputError
+
+
+@functools.cache
+def register_heads() -> None:
+    """Give detectron2 the C4 head with a normalisation after res5 (MoCo, arXiv 1911.05722, appendix A)."""
+    from detectron2.layers import get_norm
+    from detectron2.modeling import ROI_HEADS_REGISTRY
+    from detectron2.modeling.backbone.resnet import BasicBlock, ResNet
+    from detectron2.modeling.roi_heads import Res5ROIHeads
+
+    class Res5ROIHeadsExtraNorm(Res5ROIHeads):
+        """Named as in the paper's configurations; also takes the basic blocks of ResNet-18 and 34."""
+
+        @classmethod
+        def _build_res5_block(cls, cfg: Any) -> tuple[nn.Sequential, int]:
+            resnets = cfg.MODEL.RESNETS
+            if resnets.DEPTH < 50:
+                count = {18: 2, 34: 3}[resnets.DEPTH]
+                out_channels = 8 * resnets.RES2_OUT_CHANNELS
+                blocks = ResNet.make_stage(
+                    BasicBlock,
+                    count,
+                    stride_per_block=[2] + [1] * (count - 1),
+                    in_channels=out_channels // 2,
+                    out_channels=out_channels,
+                    norm=resnets.NORM,
+                )
+                res5 = nn.Sequential(*blocks)
+            else:
+                res5, out_channels = super()._build_res5_block(cfg)
+            res5.add_module("norm", get_norm(resnets.NORM, out_channels))
+            return res5, out_channels
+
+    ROI_HEADS_REGISTRY.register(Res5ROIHeadsExtraNorm)
+
+
+@functools.cache
+def trainer_class() -> Any:
+    """A ``DefaultTrainer`` that evaluates nothing itself and hands its losses on."""
+    from detectron2.engine import DefaultTrainer, hooks
+    from detectron2.utils.events import EventWriter, get_event_storage
+
+    class Trainer(DefaultTrainer):
+        """Adds ``rows``, the logged losses, to DefaultTrainer's loop."""
+
+        def __init__(self, cfg: Any, log_every: int, rows: list[dict[str, float]], log: Log) -> None:
+            self._log_every, self._rows, self._log = log_every, rows, log
+            super().__init__(cfg)
+
+        def build_hooks(self) -> list[Any]:
+            kept = [
+                hook
+                for hook in super().build_hooks()
+                if not isinstance(hook, hooks.EvalHook | hooks.PeriodicWriter)
+            ]
+            return [*kept, hooks.PeriodicWriter(self.build_writers(), period=self._log_every)]
+
+        def build_writers(self) -> list[Any]:
+            return [Writer(self._rows, self._log)]
+
+    class Writer(EventWriter):
+        def __init__(self, rows: list[dict[str, float]], log: Log) -> None:
+            self._rows, self._log = rows, log
+
+        def write(self) -> None:
+            storage = get_event_storage()
+            latest = {
+                name: float(value)
+                for name, (value, _) in storage.latest().items()
+                if "loss" in name and "/" not in name
+            }
+            if not all(map(math.isfinite, latest.values())):
+                raise InputError(
+                    f"the detection loss is not finite at iteration {storage.iter}; lower learning_rate"
+                )
+            row = {"loss": latest.pop("total_loss", sum(latest.values())), **latest}
+            self._rows.append({"iteration": storage.iter + 1, **row})
+            self._log({f"train/{name}": value for name, value in row.items()}, storage.iter + 1)
+
+        def close(self) -> None:
+            pass
+
+    return Trainer

@@ -1,0 +1,42 @@
+"""Stage ``coco_segmentation``: Mask R-CNN fine-tuned from one backbone on COCO's objects."""
+
+import torch
+
+from components import machine, params, paths
+from components.benchmarks.detection.benchmark import run_benchmark, write_files
+from components.benchmarks.detection.data import read_coco
+from components.benchmarks.detection.task import COCO_SEGMENTATION, BackboneWeights
+from components.entry import run_stage
+from components.export.backbone import load_backbone
+from components.sources.manifest import read_manifest
+from components.tracking import StageRun
+
+SECTIONS = (params.CocoSegmentation,)
+
+
+def main(run: StageRun, settings: params.CocoSegmentation) -> None:
+    """Benchmark the backbone ``run.item``."""
+    assert run.item is not None
+    root = read_manifest(paths.DATASETS_MANIFEST).captioned_root(settings.dataset)
+    train, test = read_coco(root, "train"), read_coco(root, "val")
+    backbone, metadata = load_backbone(paths.backbone_path(run.item))
+    outcome = run_benchmark(
+        COCO_SEGMENTATION,
+        train,
+        test,
+        BackboneWeights(metadata["architecture"], backbone.state_dict()),
+        settings,
+        scratch_dir=paths.SCRATCH_DIR / COCO_SEGMENTATION.name,
+        device=torch.device(machine.device_name()),
+        num_workers=machine.num_cpus(),
+        log=run.log,
+    )
+    title = f"{COCO_SEGMENTATION.name} from {run.item}, {settings.engine}"
+    for path in write_files(outcome, test, settings, run.output_dir, title):
+        run.artifact(path)
+    run.metrics(outcome.figures())
+    print(f"{title}: {outcome.headline(COCO_SEGMENTATION)}", flush=True)
+
+
+if __name__ == "__main__":
+    run_stage("coco_segmentation", SECTIONS, main, paths.exported_backbones)

@@ -1,0 +1,43 @@
+"""Stage ``voc_detection``: Faster R-CNN C4 fine-tuned from one backbone on VOC."""
+
+import torch
+
+from components import machine, params, paths
+from components.benchmarks.detection.benchmark import run_benchmark, write_files
+from components.benchmarks.detection.data import read_voc
+from components.benchmarks.detection.task import VOC_DETECTION, BackboneWeights
+from components.entry import run_stage
+from components.export.backbone import load_backbone
+from components.sources.manifest import read_manifest
+from components.tracking import StageRun
+
+SECTIONS = (params.VocDetection,)
+
+
+def main(run: StageRun, settings: params.VocDetection) -> None:
+    """Benchmark the backbone ``run.item``."""
+    assert run.item is not None
+    root = read_manifest(paths.DATASETS_MANIFEST).voc2007_root
+    train = read_voc(root, settings.train_sets)
+    test = read_voc(root, settings.test_sets, train.classes)
+    backbone, metadata = load_backbone(paths.backbone_path(run.item))
+    outcome = run_benchmark(
+        VOC_DETECTION,
+        train,
+        test,
+        BackboneWeights(metadata["architecture"], backbone.state_dict()),
+        settings,
+        scratch_dir=paths.SCRATCH_DIR / VOC_DETECTION.name,
+        device=torch.device(machine.device_name()),
+        num_workers=machine.num_cpus(),
+        log=run.log,
+    )
+    title = f"{VOC_DETECTION.name} from {run.item}, {settings.engine}"
+    for path in write_files(outcome, test, settings, run.output_dir, title):
+        run.artifact(path)
+    run.metrics(outcome.figures())
+    print(f"{title}: {outcome.headline(VOC_DETECTION)}", flush=True)
+
+
+if __name__ == "__main__":
+    run_stage("voc_detection", SECTIONS, main, paths.exported_backbones)

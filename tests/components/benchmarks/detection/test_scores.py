@@ -1,0 +1,156 @@
+"""Scores of detections whose quality is known."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.benchmarks.detection.coco_scores import coco_scores, lvis_scores
+from components.benchmarks.detection.data import DetectionSplit
+from components.benchmarks.detection.detections import Detections
+from components.benchmarks.detection.samples import encode_mask
+from components.benchmarks.detection.voc_scores import voc_scores
+
+
+def perfect(split: DetectionSplit) -> list[Detections]:
+    found = []
+    for image in split.images:
+        count = len(image.objects)
+        found.append(
+            Detections(
+                image.image_id,
+                np.array([item.box for item in image.objects], np.float32).reshape(-1, 4),
+                np.full(count, 0.9, np.float32),
+                np.array([item.label for item in image.objects], np.int64),
+                [encode_mask(item.segmentation, image) for item in image.objects],
+            )
+        )
+    return found
+
+
+def with_label(found: list[Detections], label: int) -> list[Detections]:
+    return [replace(image, labels=np.full_like(image.labels, label)) for image in found]
+
+
+def test_perfect_detections_score_100(squares: DetectionSplit) -> None:
+    scores = coco_scores(squares, perfect(squares))
+    assert scores["box"]["AP"] == pytest.approx(100)
+    assert scores["mask"]["AP"] == pytest.approx(100)
+    assert scores["box"]["classes"] == {"red": pytest.approx(100), "blue": pytest.approx(100)}
+    assert scores["box"]["APl"] is None  # no object is that large
+    assert voc_scores(squares, perfect(squares))["box"]["AP"] == pytest.approx(100)
+
+
+def test_one_class_missed_halves_the_mean(squares: DetectionSplit) -> None:
+    found = with_label(perfect(squares), 0)
+    classes = coco_scores(squares, found)["box"]["classes"]
+    assert classes["blue"] == 0
+    assert 0 < classes["red"] < 100
+    assert voc_scores(squares, found)["box"]["classes"]["blue"] == 0
+
+
+def test_nothing_found_scores_0(squares: DetectionSplit) -> None:
+    nothing = [
+        Detections(
+            image.image_id, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), []
+        )
+        for image in squares.images
+    ]
+    assert coco_scores(squares, nothing)["box"]["AP"] == 0
+    assert voc_scores(squares, nothing)["box"]["AP"] == 0
+
+
+def test_only_the_images_looked_at_count(squares: DetectionSplit) -> None:
+    assert coco_scores(squares, perfect(squares)[:2])["mask"]["AP"] == pytest.approx(100)
+    assert voc_scores(squares, perfect(squares)[:2])["box"]["AP50"] == pytest.approx(100)
+
+
+def shifted(found: list[Detections], pixels: float) -> list[Detections]:
+    return [replace(image, boxes=image.boxes + np.float32(pixels)) for image in found]
+
+
+def test_a_shift_costs_the_strict_overlaps_only(squares: DetectionSplit) -> None:
+    scores = voc_scores(squares, shifted(perfect(squares), 3.0))["box"]  # overlap (21/24)^2 of 2 - that: 0.62
+    assert scores["AP50"] == pytest.approx(100)
+    assert scores["AP75"] == 0
+    assert scores["AP"] == pytest.approx(30)
+
+
+def test_a_second_detection_of_an_object_is_false(squares: DetectionSplit) -> None:
+    twice = [
+        replace(
+            image,
+            boxes=np.repeat(image.boxes, 2, axis=0),
+            scores=np.array([0.9, 0.8], np.float32),
+            labels=np.repeat(image.labels, 2),
+            masks=None,
+        )
+        for image in perfect(squares)
+    ]
+    assert voc_scores(squares, twice)["box"]["AP50"] == pytest.approx(100)  # all are found before the doubles
+    weak_first = [
+        replace(image, scores=image.scores * (1 + index / 100)) for index, image in enumerate(twice)
+    ]
+    weak_first[0] = replace(weak_first[0], scores=np.array([0.2, 0.1], np.float32))
+    assert voc_scores(squares, weak_first)["box"]["AP50"] < 100
+
+
+def test_difficult_objects_count_as_nothing(squares: DetectionSplit) -> None:
+    difficult = [
+        replace(image, objects=tuple(replace(item, is_difficult=True) for item in image.objects))
+        if image.image_id == 0
+        else image
+        for image in squares.images
+    ]
+    split = replace(squares, images=tuple(difficult))
+    found = perfect(squares)
+    assert voc_scores(split, found)["box"]["AP"] == pytest.approx(100)
+    assert voc_scores(split, found[1:])["box"]["AP"] == pytest.approx(100)
+
+
+def as_lvis(split: DetectionSplit, **image_keys: Any) -> DetectionSplit:
+    assert split.annotations is not None
+    keys = {"neg_category_ids": [], "not_exhaustive_category_ids": []} | image_keys
+    annotations = {
+        **split.annotations,
+        "images": [{**image, **keys} for image in split.annotations["images"]],
+        "categories": [
+            {**category, "frequency": letter}
+            for category, letter in zip(split.annotations["categories"], "rf", strict=True)
+        ],
+    }
+    return replace(split, annotations=annotations)
+
+
+def extra(split: DetectionSplit, label: int) -> list[Detections]:
+    """Perfect detections, each with a strong false one of another class."""
+    found = []
+    for image in perfect(split):
+        assert image.masks is not None
+        found.append(
+            replace(
+                image,
+                boxes=np.concatenate([image.boxes, [[0, 0, 8, 8]]]).astype(np.float32),
+                scores=np.array([0.9, 0.99], np.float32),
+                labels=np.array([image.labels[0], label], np.int64),
+                masks=[*image.masks, encode_mask([[0, 0, 8, 0, 8, 8, 0, 8]], split.images[0])],
+            )
+        )
+    return found
+
+
+def test_lvis_scores_an_image_on_known_categories_only(squares: DetectionSplit) -> None:
+    found = extra(squares, 1)  # `blue` in images where nobody looked for it, and false where it is
+    unknown = lvis_scores(as_lvis(squares), found)["box"]
+    assert unknown["APr"] == pytest.approx(100)
+    assert unknown["APf"] < 100  # in the blue images themselves the extra one is false
+    absent = lvis_scores(as_lvis(squares, neg_category_ids=[7]), found)["box"]
+    assert absent["APf"] < unknown["APf"]
+
+
+def test_lvis_forgives_unmatched_detections_of_incomplete_categories(squares: DetectionSplit) -> None:
+    split = as_lvis(squares, neg_category_ids=[7], not_exhaustive_category_ids=[7])
+    scores = lvis_scores(split, extra(squares, 1))["mask"]
+    assert scores["AP"] == pytest.approx(100)
+    assert scores["APc"] is None
