@@ -34,6 +34,7 @@ ROOMS = {  # room: the other rooms it may import
     },
     "components.benchmarks": {
         "components.captioning",
+        "components.export",  # a backbone's names in other libraries
         "components.objectives",
         "components.data",
         "components.models",

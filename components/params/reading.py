@@ -75,10 +75,11 @@ def _check_backbones(baseline: Section, benchmarks: Section, path: Path) -> None
     assert isinstance(baseline, Baseline)
     assert isinstance(benchmarks, Benchmarks)
     known = [PRETRAINED, *baseline.sources]
-    for name in benchmarks.backbones:
+    asked = [(key, name) for key, names in benchmarks for name in names]
+    for key, name in asked:
         if name not in known and not (Path(path).parent / paths.backbone_path(name)).is_file():
             raise InputError(
-                f"{path}: `benchmarks.backbones`: {name!r} is no backbone of this run{nearest(name, known)}; "
+                f"{path}: `benchmarks.{key}`: {name!r} is no backbone of this run{nearest(name, known)}; "
                 f"name its source in `baseline.sources`, or make it with `virtex zoo import`"
             )
 

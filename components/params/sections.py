@@ -317,8 +317,9 @@ class Benchmarks(Section):
     """What the benchmarks have in common."""
 
     backbones: Annotated[list[str], Field(min_length=1)]
+    detection_backbones: list[str]
 
-    @field_validator("backbones")
+    @field_validator("backbones", "detection_backbones")
     @classmethod
     def _different(cls, backbones: list[str]) -> list[str]:
         if len(set(backbones)) != len(backbones):

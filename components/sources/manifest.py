@@ -138,13 +138,19 @@ class Manifest(BaseModel):
         if dataset not in self.captions:
             known = ", ".join(self.captions)
             raise InputError(f"there is no captioned dataset `{dataset}` in this run; there is: {known}")
-        return Path(self.captions[dataset].root)
+        return resolved_path(self.captions[dataset].root)
 
     @property
     def lvis_images_root(self) -> Path:
         """Folder of COCO's images that LVIS annotates; ask `root_of` first."""
         assert self.lvis is not None
-        return Path(self.lvis.images_root)
+        return resolved_path(self.lvis.images_root)
+
+    @property
+    def voc_roots(self) -> dict[int, Path]:
+        """By year, the folder that contains ``VOC<year>/``, of those that the run has."""
+        years: dict[int, Literal["voc2007", "voc2012"]] = {2007: "voc2007", 2012: "voc2012"}
+        return {year: self.root_of(name) for year, name in years.items() if getattr(self, name) is not None}
 
     @property
     def voc2007_root(self) -> Path:

@@ -17,9 +17,9 @@ SECTIONS = (params.VocDetection,)
 def main(run: StageRun, settings: params.VocDetection) -> None:
     """Benchmark the backbone ``run.item``."""
     assert run.item is not None
-    root = read_manifest(paths.DATASETS_MANIFEST).voc2007_root
-    train = read_voc(root, settings.train_sets)
-    test = read_voc(root, settings.test_sets, train.classes)
+    roots = read_manifest(paths.DATASETS_MANIFEST).voc_roots
+    train = read_voc(roots, settings.train_sets)
+    test = read_voc(roots, settings.test_sets, train.classes)
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
     outcome = run_benchmark(
         VOC_DETECTION,

@@ -1,6 +1,6 @@
 """Images with objects as both detection engines take them, from COCO, LVIS or VOC annotations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,31 +77,39 @@ def read_lvis(root: Path, split: str, images_root: Path) -> DetectionSplit:
     )
 
 
-def read_voc(root: Path, sets: Sequence[str], classes: Sequence[str] | None = None) -> DetectionSplit:
+def read_voc(
+    roots: Mapping[int, Path], sets: Sequence[str], classes: Sequence[str] | None = None
+) -> DetectionSplit:
     """VOC's objects of some sets, one after the other.
 
     Args:
-        root: folder that contains ``VOC2007/`` and so on.
+        roots: by year, the folder that contains ``VOC<year>/``.
         sets: such as ``2007/trainval`` and ``2012/trainval``.
-        classes: names in the order of the labels; None takes the sorted names that the first set
-            has class lists of.
+        classes: names in the order of the labels; None takes those that the first set has lists of.
 
     Raises:
-        InputError: a set is not there, or an object is of another class.
+        InputError: a set or its year is not there, or an object is of another class.
     """
-    names = tuple(classes) if classes is not None else voc.class_names(root, *_year_and_split(sets[0]))
+    named = [(int(year), split) for year, _, split in (name.partition("/") for name in sets)]
+    for year, split in named:
+        if year not in roots:
+            raise InputError(f"this run has no VOC{year}, which the set {year}/{split} needs")
+    names = tuple(classes) if classes is not None else _voc_classes(roots[named[0][0]], named[0][1])
     labels = {name: label for label, name in enumerate(names)}
     images = [
-        _voc_image(root, year, image_id, labels)
-        for year, split in map(_year_and_split, sets)
-        for image_id in voc.read_image_ids(voc.image_sets_dir(root, year) / f"{split}.txt")
+        _voc_image(roots[year], year, path, labels)
+        for year, split in named
+        for path in voc.read_annotated_images(roots[year], split, year)
     ]
     return DetectionSplit(tuple(images), names, tuple(range(1, len(names) + 1)))
 
 
-def _year_and_split(name: str) -> tuple[str, str]:
-    year, _, split = name.partition("/")
-    return year, split
+def _voc_classes(root: Path, split: str) -> tuple[str, ...]:
+    """Of VOC2007, whose class lists name them; sorted."""
+    _, *class_lists = voc.list_paths(root, split)
+    if not class_lists:
+        raise InputError(f"{voc.image_sets_dir(root)}: no class lists; expected files like dog_{split}.txt")
+    return tuple(path.name.removesuffix(f"_{split}.txt") for path in class_lists)
 
 
 def _from_annotations(parsed: dict[str, Any], image_paths: dict[Any, Path]) -> DetectionSplit:
@@ -129,8 +137,8 @@ def _from_annotations(parsed: dict[str, Any], image_paths: dict[Any, Path]) -> D
     return DetectionSplit(tuple(images), names, tuple(category["id"] for category in categories), parsed)
 
 
-def _voc_image(root: Path, year: str, image_id: str, labels: dict[str, int]) -> DetectionImage:
-    path = voc.annotation_path(root, image_id, year)
+def _voc_image(root: Path, year: int, image_path: Path, labels: Mapping[str, int]) -> DetectionImage:
+    path = voc.annotation_path(root, image_path.stem, year)
     annotation = voc.read_annotation(path)
     unknown = sorted({item.name for item in annotation.objects} - labels.keys())
     if unknown:
@@ -143,10 +151,4 @@ def _voc_image(root: Path, year: str, image_id: str, labels: dict[str, int]) -> 
         )
         for item in annotation.objects
     ]
-    return DetectionImage(
-        image_id,
-        voc.image_path(root, image_id, year),
-        annotation.width,
-        annotation.height,
-        tuple(objects),
-    )
+    return DetectionImage(image_path.stem, image_path, annotation.width, annotation.height, tuple(objects))

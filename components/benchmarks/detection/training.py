@@ -13,7 +13,7 @@ from components.benchmarks.detection.samples import Sample, Target, TrainSamples
 from components.errors import InputError
 from components.training.checkpoints import CheckpointFolder
 from components.training.progress import Progress
-from components.training.random_state import random_state, set_random_state, unchanged_random_state
+from components.training.random_state import random_states, set_random_state, unchanged_random_state
 from components.training.stopping import Stopped, StopRequest
 
 Log = Callable[[dict[str, float], int], None]
@@ -106,6 +106,7 @@ class _Run:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.device = next(model.parameters()).device
         self.iteration = 0
         self.rows: list[dict[str, float]] = []
         self._sums: dict[str, Tensor] = {}
@@ -135,7 +136,7 @@ class _Run:
             "iteration": self.iteration,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "random": random_state(),
+            "random": random_states(self.device),
             "rows": self.rows,
             "sums": self._sums,
             "count": self._count,
@@ -149,10 +150,9 @@ class _Run:
         state = checkpoint.state
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        device = next(self.model.parameters()).device
-        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
         self._count, self.rows, self.iteration = state["count"], state["rows"], state["iteration"]
-        set_random_state(state["random"])
+        set_random_state(state["random"], self.device)
         for row in self.rows:
             log({f"train/{k}": v for k, v in row.items() if k != "iteration"}, int(row["iteration"]))
         print(f"continuing after iteration {self.iteration}, from {checkpoint.path}", flush=True)

@@ -60,7 +60,11 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
         ("  name: cosine ", "  name: multistep ", "multistep needs milestones"),
         ("  short_side: null", "  short_side: '256'", "valid integer, found '256'"),
         ("  precision: fp32", "  precision: [", "not valid YAML"),
-        ("  dataset: coco", "  dataset: coca", "`caption.dataset`: 'coca' is not a captioned dataset"),
+        (
+            "  dataset: coco                  # which of download's captioned datasets to",
+            "  dataset: coca  # to",
+            "`caption.dataset`: 'coca' is not a captioned dataset",
+        ),
     ],
 )
 def test_faults_name_the_key_and_the_remedy(params_path: Path, old: str, new: str, expected: str) -> None:
