@@ -1,0 +1,100 @@
+"""The three detection stages, on the drawn world's own COCO, LVIS and VOC."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import params, paths
+from components.errors import InputError
+from components.params import DrawnWorld, Section, read_section
+from components.sources.drawn_world.world import draw_world
+from components.sources.manifest import CaptionedEntry, DatasetEntry, LvisEntry, Manifest, write_manifest
+from components.stages import baseline, coco_segmentation, lvis_segmentation, voc_detection
+from components.tracking import StageRun
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+WORLD = {
+    "seed": 0, "image_size": 64, "train_images": 4, "val_images": 2, "voc_trainval_images": 12,
+    "voc_test_images": 12, "imagenet_train_images": 0, "imagenet_val_images": 0,
+    "inaturalist_train_images": 0, "inaturalist_val_images": 0,
+}  # fmt: skip
+SMALL = {
+    "iterations": 1, "milestones": [], "warmup_iterations": 0, "batch_size": 2, "train_sizes": [64],
+    "test_size": 64, "max_size": 64, "rois_per_image": 8, "test_proposals": 4, "precise_bn_batches": 1,
+    "max_test_images": 2, "gallery_images": 2,
+}  # fmt: skip
+STAGES: dict[str, tuple[Any, type[Section], set[str]]] = {
+    "coco_segmentation": (coco_segmentation, params.CocoSegmentation, {"box", "mask"}),
+    "lvis_segmentation": (lvis_segmentation, params.LvisSegmentation, {"box", "mask"}),
+    "voc_detection": (voc_detection, params.VocDetection, {"box"}),
+}
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    draw_world(DrawnWorld.model_validate(WORLD), root, num_workers=1, progress=False)
+    return root
+
+
+@pytest.fixture
+def workspace(world: Path, folder: Path) -> Path:
+    """A working directory with a manifest of the drawn world and a random backbone."""
+    none: dict[str, Any] = {"annotations": {}, "images": {}, "listings": {}}
+    manifest = Manifest(
+        source="folders",
+        captions={"coco": CaptionedEntry(root=str(world / "coco"), num_captions={}, **none)},
+        voc2007=DatasetEntry(root=str(world / "VOCdevkit"), **none),
+        lvis=LvisEntry(root=str(world / "lvis"), images_root=str(world / "coco"), **none),
+    )
+    write_manifest(paths.DATASETS_MANIFEST, manifest)
+    section = params.Baseline(seed=0, sources={"random": "random"})
+    baseline.main(stage_run("baseline"), section, params.Backbone(name="resnet18", zero_init_residual=True))
+    return folder
+
+
+def stage_run(stage: str) -> StageRun:
+    output_dir = paths.stage_dir(stage, "random")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    return StageRun(stage, "random", output_dir, None)
+
+
+def settings(section: type[Section], **changes: Any) -> Any:
+    shipped = read_section(section, REPOSITORY / "params.yaml")
+    return section.model_validate({**shipped.model_dump(), **SMALL, **changes})
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_leaves_figures_tables_and_a_picture(name: str, workspace: Path) -> None:
+    module, section, kinds = STAGES[name]
+    run = stage_run(name)
+    module.main(run, settings(section))
+    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    assert kinds == {kind for kind in ("box", "mask") if kind in figures}
+    assert figures["images"] == 2
+    assert figures["train_loss"] > 0
+    header = (run.output_dir / "ap.csv").read_text().splitlines()[0]
+    assert header.split(",")[1:] == sorted(kinds)
+    assert (run.output_dir / "detections.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_year_that_is_not_there_is_named(workspace: Path) -> None:
+    with pytest.raises(InputError, match="no VOC2012, which the set 2012/trainval needs"):
+        voc_detection.main(
+            stage_run("voc_detection"), settings(params.VocDetection, train_sets=["2012/trainval"])
+        )
+
+
+def test_without_detectron2_its_engine_says_how_to_get_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "detectron2", None)
+    with pytest.raises(InputError, match=r"pip install .*detectron2"):
+        coco_segmentation.main(
+            stage_run("coco_segmentation"), settings(params.CocoSegmentation, engine="detectron2")
+        )
