@@ -66,14 +66,17 @@ def trainer_class() -> Any:
             return [*kept, hooks.PeriodicWriter(self.build_writers(), period=self._log_every)]
 
         def build_writers(self) -> list[Any]:
-            return [Writer(self._rows, self._log)]
+            return [Writer(self._rows, self._log, self.max_iter)]
 
     class Writer(EventWriter):
-        def __init__(self, rows: list[dict[str, float]], log: Log) -> None:
-            self._rows, self._log = rows, log
+        def __init__(self, rows: list[dict[str, float]], log: Log, num_iterations: int) -> None:
+            self._rows, self._log, self._num_iterations = rows, log, num_iterations
 
         def write(self) -> None:
             storage = get_event_storage()
+            iteration = min(storage.iter + 1, self._num_iterations)
+            if self._rows and self._rows[-1]["iteration"] == iteration:
+                return  # asked once more when training is over
             latest = {
                 name: float(value)
                 for name, (value, _) in storage.latest().items()
@@ -81,11 +84,11 @@ def trainer_class() -> Any:
             }
             if not all(map(math.isfinite, latest.values())):
                 raise InputError(
-                    f"the detection loss is not finite at iteration {storage.iter}; lower learning_rate"
+                    f"the detection loss is not finite at iteration {iteration}; lower learning_rate"
                 )
             row = {"loss": latest.pop("total_loss", sum(latest.values())), **latest}
-            self._rows.append({"iteration": storage.iter + 1, **row})
-            self._log({f"train/{name}": value for name, value in row.items()}, storage.iter + 1)
+            self._rows.append({"iteration": iteration, **row})
+            self._log({f"train/{name}": value for name, value in row.items()}, iteration)
 
         def close(self) -> None:
             pass
