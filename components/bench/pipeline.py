@@ -22,6 +22,7 @@ CODE = ("components", "pipelines", "presets")
 NEEDED_EMPTY = (
     "datasets/archives",
 )  # git keeps this folder, a dep that no stage makes; archives may lie there
+SERVERS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL")  # hollow runs are nothing to keep on a team's
 NOTHING_TO_DO_SECONDS = 5.0
 FLOW_SECONDS = 15.0
 
@@ -120,7 +121,8 @@ def _make(path: str, dependencies: Sequence[str]) -> str:
 
 
 def _run(folder: Path, arguments: Sequence[str]) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": _path(), "DVC_NO_ANALYTICS": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in SERVERS}
+    environment |= {"PYTHONPATH": str(folder), "PATH": _path(), "DVC_NO_ANALYTICS": "1"}
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from components.bench.pipeline import QUICK, hollow_repository, run
+from components.bench.pipeline import QUICK, SERVERS, _run, hollow_repository, run
 from components.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -24,6 +24,13 @@ def test_a_hollow_stage_finds_what_no_stage_makes(tmp_path: Path) -> None:
     given = {path for path in needed if not path.startswith(("data/", "outputs/"))}
     assert "datasets/archives" in given
     assert [path for path in given if not (tmp_path / path).exists()] == []
+
+
+def test_a_hollow_run_leaves_no_record_on_the_users_servers(tmp_path: Path, monkeypatch) -> None:
+    for name in SERVERS:
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    (tmp_path / "asks.py").write_text(f"import os; assert not {set(SERVERS)!r} & os.environ.keys()")
+    _run(tmp_path, ["asks"])
 
 
 def test_needs_a_pipeline(tmp_path: Path, monkeypatch) -> None:
