@@ -69,8 +69,8 @@ def _prepare(
     left = [f"Ended {stage}, left over from a run that died." for stage in end_leftovers(workspace)]
     bring_up_to_date(root, workspace)
     link_imported_backbones(root, workspace)
-    share_unpacked_archives(root, workspace)
     changes = overlay(row.preset or preset, [*overrides, *row.overrides])
+    share_unpacked_archives(root, workspace)
     plan, notices = prepare(workspace, targets, overrides=reach_inputs(root, workspace))
     return plan, [*left, *(f"params.yaml: {change}" for change in changes), *notices]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from components.atomic import write_json, write_text
 from components.errors import InputError
-from components.params import PRETRAINED, Baseline, read_section
+from components.params import PRETRAINED, Baseline, Download, read_section
 from components.params.reading import load_yaml
 from components.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
 from pipelines.graph import share_cache
@@ -26,6 +26,7 @@ _COPIED = STATE_DIR / "copied.json"  # in a workspace: the files that came from 
 _OWN = {"dvc.lock"}  # of each workspace: what its outputs were made from
 _LARGEST_UNTRACKED = 2**20  # bytes; larger files that Git does not know are data, not code
 _PATH_SECTIONS = ("download", "baseline")  # of params.yaml, whose values may be paths
+_CHECKSUM = "#sha256="  # may follow the path of weights; a test holds it equal to components.zoo.files
 
 
 def workspace_dir(family: str, row: str | None = None) -> Path:
@@ -78,19 +79,23 @@ def link_imported_backbones(root: Path, workspace: Path) -> None:
 
 
 def share_unpacked_archives(root: Path, workspace: Path) -> None:
-    """Link what the user's tree has unpacked of the published datasets: files of archives, named by them."""
-    if (root / UNPACKED_DIR).is_dir():
+    """Let rows with published datasets unpack into the user's folder: files of archives, named by them."""
+    if read_section(Download, workspace / PARAMS).published:
+        (root / UNPACKED_DIR).mkdir(parents=True, exist_ok=True)
         _link(root / UNPACKED_DIR, workspace / UNPACKED_DIR)
 
 
 def _reached(value: Any, root: Path, workspace: Path) -> Any:
     if isinstance(value, dict):
         return {key: _reached(item, root, workspace) for key, item in value.items()}
-    if not isinstance(value, str) or Path(value).is_absolute() or not (root / value).exists():
+    if not isinstance(value, str):
         return value
-    place = Path(os.path.normpath(value))
+    path, mark, checksum = value.partition(_CHECKSUM)
+    if Path(path).is_absolute() or not (root / path).exists():
+        return value
+    place = Path(os.path.normpath(path))
     if place.parts[:1] == ("..",):
-        return os.path.normpath(root.absolute() / value)
+        return os.path.normpath(root.absolute() / path) + mark + checksum
     _link(root / place, workspace / place)
     return value
 

@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.errors import InputError
+from components.zoo.files import CHECKSUM
 from pipelines import row_workspace
 from pipelines.row_workspace import (
     bring_up_to_date,
@@ -95,19 +96,31 @@ def test_paths_in_the_parameters_lead_to_the_users_files(root, workspace):
     for folder in (root / "datasets" / "coco", root.parent / "shared" / "voc", root.parent / "absolute"):
         folder.mkdir(parents=True)
     absolute = str(root.parent / "absolute")
+    for file in (root / "moco.pth", root.parent / "shared" / "theirs.pth"):
+        file.touch()
     folders = {"captions": {"coco": "datasets/coco"}, "voc2007": "../shared/voc", "lvis": absolute}
     tree = {
         "download": {"source": "folders", "folders": {**folders, "imagenet": "absent"}},
-        "baseline": {"seed": 0, "sources": {"random": "random"}},
+        "baseline": {
+            "sources": {"a": "random", "b": "moco.pth#sha256=1", "c": "../shared/theirs.pth#sha256=2"}
+        },
     }
     YAML().dump(tree, workspace / "params.yaml")
-    (override,) = reach_inputs(root, workspace)
-    section, _, value = override.partition("=")
-    assert section == "download"
-    reached = YAML(typ="safe").load(value)["folders"]
-    assert reached == {**folders, "imagenet": "absent", "voc2007": str(root.parent / "shared" / "voc")}
-    assert os.path.samefile(workspace / "datasets" / "coco", root / "datasets" / "coco")
-    assert reach_inputs(root, workspace) == [override]
+    overrides = reach_inputs(root, workspace)
+    reached = {
+        key: YAML(typ="safe").load(value) for key, _, value in (one.partition("=") for one in overrides)
+    }
+    shared = str(root.parent / "shared")
+    assert reached["download"]["folders"] == {**folders, "imagenet": "absent", "voc2007": f"{shared}/voc"}
+    sources = tree["baseline"]["sources"] | {"c": f"{shared}/theirs.pth#sha256=2"}
+    assert reached["baseline"]["sources"] == sources
+    for name in ("datasets/coco", "moco.pth"):
+        assert os.path.samefile(workspace / name, root / name)
+    assert reach_inputs(root, workspace) == overrides
+
+
+def test_a_checksum_is_marked_as_the_reader_of_weights_expects():
+    assert row_workspace._CHECKSUM == CHECKSUM
 
 
 def test_imported_backbones_are_there(root, workspace):
@@ -120,10 +133,14 @@ def test_imported_backbones_are_there(root, workspace):
     assert [path.name for path in (workspace / "outputs" / "backbones").iterdir()] == ["theirs.safetensors"]
 
 
-def test_unpacked_archives_are_shared_where_there_are_any(root, workspace):
-    share_unpacked_archives(root, workspace)
-    assert not (workspace / "datasets").exists()
-    (root / "datasets" / "unpacked" / "coco-1").mkdir(parents=True)
+@pytest.mark.parametrize("published", [[], ["coco", "voc2007"]])
+def test_rows_with_published_datasets_unpack_them_once(root, workspace, published):
+    tree = YAML(typ="safe").load(REPOSITORY / "params.yaml")
+    tree["download"] |= {"source": "published" if published else "drawn_world", "published": published}
+    YAML().dump(tree, workspace / "params.yaml")
     for _ in range(2):
         share_unpacked_archives(root, workspace)
-        assert [path.name for path in (workspace / "datasets" / "unpacked").iterdir()] == ["coco-1"]
+    assert (root / "datasets").exists() == (workspace / "datasets").exists() == bool(published)
+    if published:
+        (workspace / "datasets" / "unpacked" / "coco-1").mkdir()
+        assert (root / "datasets" / "unpacked" / "coco-1").is_dir()
