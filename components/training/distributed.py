@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from components import machine
 from components.errors import InputError
+from components.training.parent import end_with_parent
 
 # Processes that are started again must not find the addresses of those that died, which they do in the
 # store that they share with torchrun by default (pytorch issue 135712).
@@ -103,6 +104,7 @@ def joined() -> Iterator[Processes]:
     if not machine.is_launched():
         yield ALONE
         return
+    end_with_parent()
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and _shares_store():
         raise InputError(
             f"torchrun --max-restarts needs {OWN_STORE_VARIABLE}=1 in its environment, or processes that are "

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.integration
 REPOSITORY = Path(pretrain.__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-# The stage, in which the second process gets a signal after its third iteration, the first time.
+# The stage, in which the second process sends itself a signal after its third iteration, the first time.
 WORKER = """
-import os, runpy, signal, sys
+import os, runpy, signal, sys, time
 from pathlib import Path
 from components.training.progress import Progress
 advance, mark, number = Progress.advance, Path("signalled"), getattr(signal, sys.argv.pop())
@@ -30,7 +30,11 @@ def advance_and_be_signalled(self, num_images):
     advance(self, num_images)
     if self._iteration == 3 and os.environ["RANK"] == "1" and not mark.exists():
         mark.touch()
-        os.kill(os.getpid(), number)
+        parent = os.getppid()
+        victim = os.getpid()
+        os.kill(victim, number)
+        while victim == parent == os.getppid():
+            time.sleep(0.01)
 Progress.advance = advance_and_be_signalled
 runpy.run_module("components.stages.pretrain", run_name="__main__")
 """
@@ -96,6 +100,17 @@ def test_stopped_by_a_signal_to_one_and_continued_by_one_alone(
     expected = f"continuing after iteration 3, from {checkpoint} (2 before, now 1 processes)"
     assert expected in capsys.readouterr().out
     assert list(digests()) == ["iteration_000000004.safetensors", "iteration_000000008.safetensors"]
+
+
+def test_processes_end_with_torchrun_even_if_it_is_killed(
+    sections: list[params.Section], tmp_path: Path
+) -> None:
+    (tmp_path / "worker.py").write_text(WORKER.replace("victim = os.getpid()", "victim = parent"))
+    killed = start([*TORCHRUN, "worker.py", "SIGKILL"])  # returns when no process holds its pipes any more
+    assert killed.returncode == -9
+    assert killed.stderr.count("pretrain: error: interrupted; what was finished is kept") == 1
+    assert list(paths.SCRATCH_DIR.glob("pretrain/*/iteration_000000003.pt"))
+    assert not paths.CANDIDATES_DIR.exists()
 
 
 def test_a_mistake_is_said_once(sections: list[params.Section]) -> None:
