@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
@@ -94,15 +94,21 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 
 def _as_written(value: Any) -> Any:
-    """Lists on one line, as params.yaml has them."""
-    if not isinstance(value, list):
+    """Lists, and mappings whose keys the user names, on one line, as params.yaml has them."""
+    written: CommentedSeq | CommentedMap
+    if isinstance(value, list):
+        written = CommentedSeq(map(_quoted, value))
+    elif isinstance(value, Mapping):
+        written = CommentedMap((key, _quoted(item)) for key, item in value.items())
+    else:
         return value
-    # A URL in such a list needs quotes: DVC's parser takes its colon for a mapping's.
-    sequence = CommentedSeq(
-        DoubleQuotedScalarString(item) if isinstance(item, str) and ":" in item else item for item in value
-    )
-    sequence.fa.set_flow_style()
-    return sequence
+    written.fa.set_flow_style()
+    return written
+
+
+def _quoted(item: Any) -> Any:
+    """On such a line a URL needs quotes: DVC's parser takes its colon for a mapping's."""
+    return DoubleQuotedScalarString(item) if isinstance(item, str) and ":" in item else item
 
 
 class _Representer(RoundTripRepresenter):
