@@ -28,6 +28,8 @@ from components.comparison.rows import Comparison
 from components.comparison.table import COLUMN_TITLES, comparability
 from components.published import BENCHMARKS
 
+LEFT_OUT = ("imagenet_linear.best_top1",)  # like its neighbour, and there is little room
+NARROW_FROM = 6  # panels: then a gain stands below its figure, and titles are smaller
 ROW_INCHES = 0.62
 HEAD_INCHES, FOOT_INCHES = 2.0, 1.5
 
@@ -35,7 +37,7 @@ HEAD_INCHES, FOOT_INCHES = 2.0, 1.5
 def draw_comparison(path: Path, comparison: Comparison) -> None:
     """Write a PNG of 14 inches at 150 dots an inch; rows without a figure say why."""
     height = HEAD_INCHES + FOOT_INCHES + ROW_INCHES * len(comparison.rows)
-    ours = [benchmark.key for benchmark in comparison.benchmarks()]
+    ours = [benchmark.key for benchmark in comparison.benchmarks() if benchmark.key not in LEFT_OUT]
     theirs = comparison.published_keys()
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(INCHES_WIDE, height), dpi=DOTS_PER_INCH, facecolor=PAGE)
@@ -58,10 +60,11 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
                 "width_ratios": [1.5] * len(ours) + [1.0] * len(theirs),
             },
         )[0]
+        is_narrow = len(panels) >= NARROW_FROM
         for axes, key in zip(panels, ours, strict=False):
-            _draw_own(axes, comparison, key)
+            _draw_own(axes, comparison, key, is_narrow)
         for axes, key in zip(panels[len(ours) :], theirs, strict=True):
-            _draw_published(axes, comparison, key)
+            _draw_published(axes, comparison, key, is_narrow)
         panels[0].set_yticks(range(len(comparison.rows)), [row.title for row in comparison.rows])
         panels[0].set_ylim(len(comparison.rows) - 0.4, -0.6)
         _legend(figure, panels[0], height)
@@ -71,9 +74,10 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
             figure.savefig(temporary, format="png", facecolor=PAGE)
 
 
-def _draw_own(axes: Axes, comparison: Comparison, key: str) -> None:
+def _draw_own(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> None:
     """Bars from 0; a stroke of its colour for each baseline of the same row."""
-    _begin(axes, key, "this run", INK)
+    _begin(axes, key, "this run", INK, is_narrow)
+    separator = "\n " if is_narrow else " "
     colours = _colours(comparison)
     values = [value for row in comparison.rows for value in _values(row.figures, row.baselines, key)]
     for place, row in enumerate(comparison.rows):
@@ -83,19 +87,19 @@ def _draw_own(axes: Axes, comparison: Comparison, key: str) -> None:
         else:
             axes.barh(place, value, height=0.5, color=VIRTEX, label="pretrained")
             gain = row.gain(key)
-            text = f" {value:.1f}" if gain is None else f" {value:.1f} ({gain:+.1f})"
+            text = f" {value:.1f}" if gain is None else f" {value:.1f}{separator}({gain:+.1f})"
             axes.text(value, place, text, va="center", weight="bold", color=VIRTEX)
         for name, figures in row.baselines.items():
             if key in figures:
                 (stroke,) = axes.plot([figures[key]] * 2, [place - 0.36, place + 0.36], color=colours[name])
                 stroke.set(linewidth=3, label=backbone_title(name), solid_capstyle="butt")
-    axes.set_xlim(0, 1.45 * max(values, default=1.0) or 1.0)
+    axes.set_xlim(0, (2.1 if is_narrow else 1.45) * max(values, default=1.0) or 1.0)
     axes.xaxis.set_visible(False)
 
 
-def _draw_published(axes: Axes, comparison: Comparison, key: str) -> None:
+def _draw_published(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> None:
     """Dots on an axis of the figures' own range: they lie close together."""
-    _begin(axes, key, "paper", PAPER)
+    _begin(axes, key, "paper", PAPER, is_narrow)
     known = [
         (place, row.published.figures[key]) for place, row in enumerate(comparison.rows) if row.published
     ]
@@ -105,16 +109,16 @@ def _draw_published(axes: Axes, comparison: Comparison, key: str) -> None:
         axes.plot([lowest - margin, value], [place, place], color=LINE, linewidth=2, zorder=1)
         axes.scatter([value], [place], s=70, color=PAPER, zorder=2)
         axes.text(value, place, f"   {value:.1f}", va="center", color=INK)
-    axes.set_xlim(lowest - margin, highest + 2.2 * margin)
+    axes.set_xlim(lowest - margin, highest + (3.5 if is_narrow else 2.2) * margin)
     axes.xaxis.set_visible(False)
 
 
-def _begin(axes: Axes, key: str, whose: str, colour: str) -> None:
+def _begin(axes: Axes, key: str, whose: str, colour: str, is_narrow: bool) -> None:
     (metric,) = (benchmark.metric_title for benchmark in BENCHMARKS if benchmark.key == key)
-    title = metric if key == "caption.CIDEr-D" else f"{COLUMN_TITLES[key]} {metric}"
+    title = metric if key.startswith("caption.") else f"{COLUMN_TITLES[key]} {metric}"
     title = title.replace("IN1k", "ImageNet")  # here is room for it
     axes.set_facecolor(PAGE)
-    axes.set_title(f"{title}\n{whose}", loc="left", size=13, color=colour, pad=8)
+    axes.set_title(f"{title}\n{whose}", loc="left", size=11 if is_narrow else 13, color=colour, pad=8)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
 

@@ -15,13 +15,15 @@ from components.benchmarks.report_table import (
     wrap,
 )
 from components.comparison.rows import ComparedRow, Comparison
-from components.published import BENCHMARKS, SOURCE
+from components.published import BENCHMARKS, REMARKS, SOURCE
 
 # Short titles, since a table of a family has many columns.
 COLUMN_TITLES = {
     "voc07.mAP": "VOC07",
     "caption.CIDEr-D": "CIDEr-D",
+    "caption.SPICE": "SPICE",
     "imagenet_linear.top1": "IN1k",
+    "imagenet_linear.best_top1": "IN1k best LR",
     "inaturalist.top1": "iNat",
     "coco_segmentation.box_AP": "COCO box",
     "coco_segmentation.mask_AP": "COCO mask",
@@ -152,9 +154,11 @@ def _row_json(row: ComparedRow) -> dict[str, Any]:
 
 def _legend(comparison: Comparison) -> str:
     paper = f" Paper is {SOURCE}, IN1k its ImageNet linear top-1." if comparison.published_keys() else ""
+    key = "imagenet_linear.best_top1"
+    rates = f" {REMARKS[key]}" if key in {benchmark.key for benchmark in comparison.benchmarks()} else ""
     return (
         f"In percent; the base is {comparison.base}. Gain is what a row has above the random backbone of "
-        f"the same architecture.{paper}"
+        f"the same architecture.{paper}{rates}"
     )
 
 

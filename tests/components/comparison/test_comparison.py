@@ -9,7 +9,9 @@ import matplotlib.image
 import pytest
 
 from components.comparison.__main__ import main
+from components.comparison.table import COLUMN_TITLES
 from components.params import overlay
+from components.published import BENCHMARKS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 GOOD = dict.fromkeys(("pretrain", "caption", "voc07@virtex", "voc07@random"), "ran")
@@ -101,6 +103,26 @@ def test_files_for_programs_and_people(tmp_path, rows):
     assert (second["paper voc07.mAP"], third["voc07.mAP"]) == ("", "")
     picture = matplotlib.image.imread(tmp_path / "comparison.png")
     assert picture.shape[1] == 2100
+
+
+def test_every_benchmark_has_its_column(tmp_path, rows):
+    (row, *_) = rows
+    stages = {f"{benchmark.name}@virtex" for benchmark in BENCHMARKS} | {"caption"}
+    folder = Path(row["workspace"], "outputs")
+    for number, benchmark in enumerate(BENCHMARKS):
+        item = "virtex" if benchmark.compares_backbones else ""
+        path = folder / benchmark.name / item / "metrics.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(known | {benchmark.metric: 1.0 + number}))
+    made, text = compare(tmp_path, [row | {"stages": dict.fromkeys(stages, "ran")}])
+    expected = {benchmark.key: 1.0 + number for number, benchmark in enumerate(BENCHMARKS)}
+    assert made["rows"][0]["figures"] == expected
+    header = next(line for line in text.splitlines() if line.startswith("|"))
+    titles = [title.strip() for title in header.split("|")]
+    assert all(titles.count(COLUMN_TITLES[key]) == 1 for key in expected)
+    assert "Best LR is the best learning rate of several" in " ".join(text.split())
+    assert (tmp_path / "comparison.png").is_file()
 
 
 def test_rows_that_all_failed(tmp_path, rows):
