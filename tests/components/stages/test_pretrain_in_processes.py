@@ -74,7 +74,7 @@ def test_a_killed_process_is_started_again_and_ends_with_the_same_model(
     assert run.data.metrics["val/loss"] == pytest.approx(metrics["val_loss"])
 
     (tmp_path / "worker.py").write_text(WORKER)
-    killed = start([*TORCHRUN, "--max-restarts", "1", "worker.py", "SIGKILL"], **OWN_STORE)
+    killed = start([*TORCHRUN, "--max-restarts", "3", "worker.py", "SIGKILL"], **OWN_STORE)
     assert killed.returncode == 0, killed.stderr
     assert (tmp_path / "signalled").exists()
     assert killed.stdout.count("continuing after iteration 2,") == 1
