@@ -5,10 +5,10 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from components.arguments import positive
 from components.atomic import write_json
 from components.bench.result import as_json, as_table, hardware
 from components.commands import run_command
-from components.commands.arguments import positive
 
 BENCHES = {
     "data": "store to normalised batch",

@@ -11,12 +11,12 @@ import torch
 from tqdm import tqdm
 
 from components import machine, paths
+from components.arguments import positive
 from components.captioning.caption_files import CaptionedFile, Writer, caption_files
 from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.captioning.photographs import find_photographs
 from components.commands import run_command
-from components.commands.arguments import positive
 from components.errors import InputError
 
 EXIT_SKIPPED = 1

@@ -30,6 +30,7 @@ from components.published import BENCHMARKS
 
 LEFT_OUT = ("imagenet_linear.best_top1",)  # like its neighbour, and there is little room
 NARROW_FROM = 6  # panels: then a gain stands below its figure, and titles are smaller
+FIGURE_INCHES, FIGURE_AND_GAIN_INCHES = 0.75, 1.45  # their widths beside a bar
 ROW_INCHES = 0.62
 HEAD_INCHES, FOOT_INCHES = 2.0, 1.5
 
@@ -88,12 +89,15 @@ def _draw_own(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> 
             axes.barh(place, value, height=0.5, color=VIRTEX, label="pretrained")
             gain = row.gain(key)
             text = f" {value:.1f}" if gain is None else f" {value:.1f}{separator}({gain:+.1f})"
-            axes.text(value, place, text, va="center", weight="bold", color=VIRTEX)
+            end = max(_values({key: value}, row.baselines, key))
+            axes.text(end, place, text, va="center", weight="bold", color=VIRTEX)
         for name, figures in row.baselines.items():
             if key in figures:
                 (stroke,) = axes.plot([figures[key]] * 2, [place - 0.36, place + 0.36], color=colours[name])
                 stroke.set(linewidth=3, label=backbone_title(name), solid_capstyle="butt")
-    axes.set_xlim(0, (2.1 if is_narrow else 1.45) * max(values, default=1.0) or 1.0)
+    label_inches = FIGURE_INCHES if is_narrow else FIGURE_AND_GAIN_INCHES
+    share = min(label_inches / (axes.get_position().width * INCHES_WIDE), 0.7)
+    axes.set_xlim(0, max(values, default=1.0) / (1 - share) or 1.0)
     axes.xaxis.set_visible(False)
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from components.arguments import positive
 from components.params.families import FAMILIES, chosen_family
-from pipelines.commands.arguments import positive
 from pipelines.commands.ending import exit_status
 from pipelines.comparison import base_title, comparison_dir, comparison_text, write_comparison
 from pipelines.row_workspace import workspace_dir

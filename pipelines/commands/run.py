@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from components.arguments import positive
 from components.errors import InputError
 from pipelines.commands.ablate import run_family
-from pipelines.commands.arguments import positive
 from pipelines.commands.ending import exit_status
 from pipelines.graph import Plan
 from pipelines.outcomes import REPORT, report_text, write_states

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands.arguments import positive
+from components.arguments import positive
 from pipelines.servers import servers, use_workspace_server
 
 

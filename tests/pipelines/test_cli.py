@@ -58,4 +58,4 @@ def test_each_command_is_listed_and_has_its_module():
         return {path.stem for path in (REPOSITORY / folder).glob("*.py")} - {"__init__"}
 
     assert modules("components/commands") == set(children.CHILD_COMMANDS)
-    assert modules("pipelines/commands") == {*COMMANDS, "arguments", "children", "ending"}
+    assert modules("pipelines/commands") == {*COMMANDS, "children", "ending"}
