@@ -17,6 +17,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A flow that ran in this process leaves exit hooks of Prefect's threads behind. In a forked child (a data
+# loader's worker) those threads do not exist, the hooks raise, and a child that did well exits with 1.
+os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # type: ignore[attr-defined]
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
