@@ -11,6 +11,16 @@ from types import MappingProxyType
 SOURCE = "arXiv 2006.06666v3"
 
 
+LINEAR, FINE_TUNING, CAPTIONING = "linear", "fine_tuning", "captioning"
+GROUPS = MappingProxyType(  # as the paper's tables are
+    {
+        LINEAR: "Linear classification on the frozen backbone",
+        FINE_TUNING: "Fine-tuning of the whole backbone",
+        CAPTIONING: "Image captioning",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """A row of the report.
@@ -18,34 +28,105 @@ class Benchmark:
     Attributes:
         name: the stage, and the folder of its results below outputs/.
         title: for people.
-        metric: key in the results' metrics.json, in percent.
+        short: what it is called before a metric's name; empty where that says enough.
+        metric: key in the results' metrics.json, in percent; ``box.AP`` is ``AP`` of its group ``box``.
         metric_title: for people.
-        compares_backbones: results lie in a folder a backbone (virtex, random) and not in one alone.
+        group: key of `GROUPS`.
+        is_headline: one of the few that runs are compared by.
     """
 
     name: str
     title: str
+    short: str
     metric: str
     metric_title: str
-    compares_backbones: bool = True
+    group: str
+    is_headline: bool = False
 
     @property
     def key(self) -> str:
         """Names the row: ``voc07.mAP``."""
         return f"{self.name}.{self.metric}"
 
+    @property
+    def row_title(self) -> str:
+        """Benchmark and metric in a few words."""
+        return f"{self.short} {self.metric_title}".strip()
 
+    @property
+    def compares_backbones(self) -> bool:
+        """Whether results lie in a folder a backbone (virtex, random) and not in one alone."""
+        return self.group != CAPTIONING
+
+    @property
+    def is_detection(self) -> bool:
+        """Whether it is measured for `benchmarks.detection_backbones`."""
+        return self.name in DETECTION_STAGES
+
+
+DETECTION_STAGES = ("coco_segmentation", "lvis_segmentation", "voc_detection")
+
+
+def _rows(
+    name: str, title: str, short: str, group: str, metrics: Mapping[str, str], headlines: str
+) -> tuple[Benchmark, ...]:
+    """Rows of one benchmark: title by metric, and the metrics that are headlines."""
+    return tuple(
+        Benchmark(name, title, short, metric, metric_title, group, metric in headlines.split())
+        for metric, metric_title in metrics.items()
+    )
+
+
+def _kinds(**figures: str) -> dict[str, str]:
+    """Metrics of boxes and masks."""
+    return {f"{kind}.{name}": f"{kind} {name}" for kind, names in figures.items() for name in names.split()}
+
+
+_AP = "AP AP50 AP75"
+_CAPTION_METRICS = ("CIDEr-D", "SPICE", "METEOR", "ROUGE-L", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4")
 BENCHMARKS = (
-    Benchmark("voc07", "VOC07 linear SVMs", "mAP", "mAP"),
-    Benchmark("caption", "Captioning", "CIDEr-D", "CIDEr-D", compares_backbones=False),
-    Benchmark("caption", "Captioning", "SPICE", "SPICE", compares_backbones=False),
-    Benchmark("imagenet_linear", "ImageNet linear", "top1", "top-1"),
-    Benchmark("imagenet_linear", "ImageNet linear", "best_top1", "top-1, best LR"),
-    Benchmark("inaturalist", "iNaturalist 2018", "top1", "top-1"),
-    Benchmark("coco_segmentation", "COCO detection", "box_AP", "box AP"),
-    Benchmark("coco_segmentation", "COCO segmentation", "mask_AP", "mask AP"),
-    Benchmark("lvis_segmentation", "LVIS segmentation", "mask_AP", "mask AP"),
-    Benchmark("voc_detection", "VOC detection", "AP", "AP"),
+    *_rows("voc07", "VOC07 linear SVMs", "VOC07", LINEAR, {"mAP": "mAP"}, "mAP"),
+    *_rows(
+        "imagenet_linear",
+        "ImageNet linear",
+        "ImageNet",
+        LINEAR,
+        {"top1": "top-1", "top5": "top-5", "best_top1": "top-1, best LR"},
+        "top1 best_top1",
+    ),
+    *_rows(
+        "coco_segmentation",
+        "COCO detection and segmentation",
+        "COCO",
+        FINE_TUNING,
+        _kinds(box=_AP, mask=_AP),
+        "box.AP mask.AP",
+    ),
+    *_rows(
+        "lvis_segmentation",
+        "LVIS segmentation",
+        "LVIS",
+        FINE_TUNING,
+        _kinds(mask=f"{_AP} APr APc APf", box="AP"),
+        "mask.AP",
+    ),
+    *_rows("voc_detection", "VOC detection", "VOC", FINE_TUNING, _kinds(box=_AP), "box.AP"),
+    *_rows(
+        "inaturalist",
+        "iNaturalist 2018",
+        "iNaturalist",
+        FINE_TUNING,
+        {"top1": "top-1", "top5": "top-5"},
+        "top1",
+    ),
+    *_rows(
+        "caption",
+        "Captioning",
+        "",
+        CAPTIONING,
+        dict(zip(_CAPTION_METRICS, _CAPTION_METRICS, strict=True)),
+        "CIDEr-D SPICE",
+    ),
 )
 
 
@@ -92,6 +173,7 @@ REMARKS = MappingProxyType(
     {
         "caption.CIDEr-D": "The paper's captioning figures are its ResNet-101 model's, on COCO val2017.",
         "imagenet_linear.best_top1": "Best LR is the best learning rate of several; the paper uses one.",
+        "lvis_segmentation.mask.AP": "LVIS APr, APc and APf are over rare, common and frequent categories.",
     }
 )
 CAPTIONED_IMAGES = 118_287  # of COCO train2017: all
@@ -133,8 +215,12 @@ BEST_MODEL = _model(
     88.7,
     53.8,
     more={
-        "coco_segmentation.box_AP": 40.9,
-        "coco_segmentation.mask_AP": 36.9,
+        "coco_segmentation.box.AP": 40.9,
+        "coco_segmentation.box.AP50": 61.7,
+        "coco_segmentation.box.AP75": 44.8,
+        "coco_segmentation.mask.AP": 36.9,
+        "coco_segmentation.mask.AP50": 58.4,
+        "coco_segmentation.mask.AP75": 39.7,
     },
 )
 MODELS = (
@@ -160,6 +246,25 @@ MODELS = (
     ),
 )
 
+# The ImageNet-supervised backbone that pretraining is held against, by architecture: top-1 and top-5 of
+# torchvision's IMAGENET1K_V1 weights, as torchvision publishes them.
+IMAGENET_FIGURES = MappingProxyType(
+    {
+        name: MappingProxyType({"imagenet_linear.top1": top1, "imagenet_linear.top5": top5})
+        for name, top1, top5 in (
+            ("resnet18", 69.8, 89.1),
+            ("resnet50", 76.1, 92.9),
+            ("resnet101", 77.4, 93.5),
+            ("wide_resnet50_2", 78.5, 94.1),
+        )
+    }
+)
+IMAGENET_REMARK = (
+    "IN-sup is the ImageNet-supervised backbone of the paper's architecture: torchvision's published "
+    "accuracy, of a network trained end to end and not of a linear probe. Its figures on the other "
+    "benchmarks are not on record here; the baseline `imagenet` measures them."
+)
+
 CAPTIONING_MODEL = next(model for model in MODELS if "caption.CIDEr-D" in model.figures)
 
 
@@ -171,6 +276,12 @@ def paper_figure(model: PublishedModel, key: str) -> float | None:
     if key.startswith("caption.") and model.setup.objective == CAPTIONING_MODEL.setup.objective:
         model = CAPTIONING_MODEL
     return model.figures.get(key)
+
+
+def imagenet_figure(model: PublishedModel, key: str) -> float | None:
+    """The published figure of the ImageNet-supervised backbone of ``model``'s architecture."""
+    figures = IMAGENET_FIGURES.get(model.setup.backbone)
+    return figures.get(key) if figures else None
 
 
 def published_model(setup: Setup) -> PublishedModel:

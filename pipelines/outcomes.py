@@ -11,6 +11,7 @@ from pipelines.stage import Outcome
 from pipelines.workspace import STATE_DIR
 
 REPORT = REPORT_DIR / "report.md"
+REPORT_PAGE = REPORT_DIR / "report.html"
 GOOD_STATES = ("unchanged", "restored", "ran")
 _LAST_RUN = STATE_DIR / "last_run.json"
 Row = dict[str, str | float | None]
@@ -87,6 +88,13 @@ def forget_states(root: Path) -> None:
 def report_text() -> str:
     """The results table of the last run, which has to exist."""
     return REPORT.read_text(encoding="utf-8").rstrip()
+
+
+def page_line(root: Path, address: str | None) -> str:
+    """Where the report's page is, as Markdown: in MLflow if it has an ``address``, else the file."""
+    if address:
+        return f"[The report as one page]({address})"
+    return f"The report as one page: `{root / REPORT_PAGE}`"
 
 
 def _link(run_id: str, experiment_id: str) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from components.paths import PARAMS
 from components.tracking.names import flatten, numbers
-from components.tracking.store import PARENT_RUN_VARIABLE, open_store
-from pipelines.outcomes import Row, as_markdown
+from components.tracking.store import PARENT_RUN_VARIABLE, open_store, run_page
+from pipelines.outcomes import REPORT_PAGE, Row, as_markdown
 
 if TYPE_CHECKING:
     from components.tracking.record import Record
@@ -41,6 +41,12 @@ class PipelineRecord:
     @property
     def experiment_id(self) -> str | None:
         return self._store.experiment_id if self._store else None
+
+    @property
+    def report_page(self) -> str | None:
+        """Address of the report's page in MLflow; None without a run, or where MLflow is a file."""
+        page = run_page(self._store, self.run_id) if self._store and self.run_id else None
+        return f"{page}/artifacts/report/{REPORT_PAGE.name}" if page else None
 
     def stage_runs(self) -> dict[str, str]:
         """Ids of the runs below this one, by DVC stage."""
@@ -76,6 +82,8 @@ class PipelineRecord:
                 self._record.artifact(self._root / name)
         if report_dir:
             self._record.artifact(report_dir, "report")
+            if (report_dir / REPORT_PAGE.name).is_file():
+                self._record.describe("The report as one page", f"report/{REPORT_PAGE.name}")
             self._record.log(_headline(report_dir / "metrics.json"))
         self._record.close(RUN_STATUS[end])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, runtime, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture, wait
@@ -23,7 +23,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.params import matching_presets
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
-from pipelines.outcomes import GOOD_STATES, REPORT, Row, as_markdown, rows, write_states
+from pipelines.outcomes import GOOD_STATES, REPORT, Row, as_markdown, page_line, rows, write_states
 from pipelines.preparation import prepare, stages_at_a_time
 from pipelines.record import PipelineRecord, open_record
 from pipelines.stage import Outcome, StageRunner
@@ -118,7 +118,7 @@ def virtex(
             write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
             has_report = end == "completed" and plan.makes(REPORT)
             record.close(table, end, root / REPORT.parent if has_report else None)
-        _publish(root, plan, table)
+        _publish(root, plan, table, record.report_page)
     if end == "cancelled":
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
@@ -149,11 +149,13 @@ def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) 
     return "cancelled" if is_stopped and "failed" not in states else "failed"
 
 
-def _publish(root: Path, plan: Plan, table: list[Row]) -> None:
+def _publish(root: Path, plan: Plan, table: list[Row], report_page: str | None) -> None:
     create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
     if plan.makes(REPORT) and (root / REPORT).is_file():
-        text = (root / REPORT).read_text(encoding="utf-8")
-        create_markdown_artifact(text, key="report", description="Results table")
+        line, text = page_line(root, report_page), (root / REPORT).read_text(encoding="utf-8")
+        create_markdown_artifact(f"{line}\n\n{text}", key="report", description=f"Results. {line}")
+        if report_page:
+            create_link_artifact(report_page, "The report as one page", key="report-page")
 
 
 def cancelled_in_prefect() -> Any:

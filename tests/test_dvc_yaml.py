@@ -69,7 +69,7 @@ def test_dependencies_on_code_exist(name: str) -> None:
     made = {path for stage in STAGES for path in outputs(stage)}
     holding = {str(folder) for path in made for folder in Path(path).parents}
     for dependency in STAGES[name]["deps"]:
-        if dependency.startswith("components/"):
+        if dependency.startswith(("components/", "presets/")):
             assert (REPOSITORY / dependency).exists(), dependency
         elif "${" not in dependency:
             parents = {str(parent) for parent in Path(dependency).parents} | {dependency}

@@ -1,16 +1,15 @@
 """One self-contained page of pictures with the captions a model wrote for them."""
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from string import Template
 
 from components.benchmarks.captions_style import STYLE
-from components.data.image import Pixels, encode_jpeg, resize
+from components.benchmarks.thumbnails import data_uri
+from components.data.image import Pixels
 
 THUMBNAIL_PIXELS = 360  # longer side
-THUMBNAIL_QUALITY = 82
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +95,15 @@ def _section(name: str, pictures: Sequence[CaptionedPicture]) -> str:
 def _card(picture: CaptionedPicture) -> str:
     references = "".join(f"<li>{escape(text)}</li>" for text in picture.references)
     caption = escape(picture.caption) or "<em>(no words)</em>"
+    uri = data_uri(picture.pixels, THUMBNAIL_PIXELS)
     return (
-        f'<article><img src="{_data_uri(picture.pixels)}" alt="{escape(picture.references[0])}">'
+        f'<article><img src="{uri}" alt="{escape(picture.references[0])}">'
         f'<div class="words"><p class="caption">{caption}</p>'
         f'<p class="numbers"><span><b>{picture.cider:.0f}</b> CIDEr-D</span>'
         f"<span><b>{picture.log_probability:.1f}</b> log-probability</span></p>"
         f'<p class="people">References</p><ul>{references}</ul>'
         f'<p class="id">{escape(picture.image_id)}</p></div></article>'
     )
-
-
-def _data_uri(pixels: Pixels) -> str:
-    height, width = pixels.shape[:2]
-    scale = THUMBNAIL_PIXELS / max(height, width)
-    if scale < 1:
-        pixels = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels, THUMBNAIL_QUALITY)).decode()
 
 
 def _histogram(ciders: Sequence[float], num_bins: int = 24) -> str:

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.atomic import writing
-from components.benchmarks.report_picture import (
+from components.benchmarks.report.picture import (
     DOTS_PER_INCH,
     INCHES_WIDE,
     INK,
@@ -23,7 +23,7 @@ from components.benchmarks.report_picture import (
     STYLE,
     VIRTEX,
 )
-from components.benchmarks.report_table import backbone_title
+from components.benchmarks.report.table import backbone_title
 from components.comparison.rows import Comparison
 from components.comparison.table import COLUMN_TITLES, comparability
 from components.published import BENCHMARKS

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from components import params
-from components.benchmarks.report_data import PAIR, ReportData, Result, gather
-from components.benchmarks.report_setup import configured_setup
+from components.benchmarks.report.data import PAIR, ReportData, Result, gather
+from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
 from components.params import PRETRAINED
 from components.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
 GOOD_STATES = ("ran", "restored", "unchanged")
-_SETUP_SECTIONS = ("download", "backbone", "textual_head", "objective", "subset", "schedule", "pretrain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,9 @@ class Comparison:
     rows: list[ComparedRow]
 
     def benchmarks(self) -> list[Benchmark]:
-        """VOC07, and all others that a row has a figure of."""
-        found = {key for row in self.rows for key in row.figures}
-        return [one for one in BENCHMARKS if one.key in found or one.key == "voc07.mAP"]
+        """VOC07, and all other headlines that a row has a figure of."""
+        found = {key for row in self.rows for key in row.figures} | {"voc07.mAP"}
+        return [one for one in BENCHMARKS if one.is_headline and one.key in found]
 
     def published_keys(self) -> tuple[str, ...]:
         """Keys of the paper's figures to show: those that it has for each model, if it has any of these."""
@@ -110,8 +109,8 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
         sections = params.check_params()
         benchmarks = sections["benchmarks"]
         assert isinstance(benchmarks, params.Benchmarks)
-        chosen: dict[str, Any] = {name: sections[name] for name in _SETUP_SECTIONS}
-        data = gather(configured_setup(**chosen), benchmarks.backbones)
+        chosen: dict[str, Any] = {name: sections[name] for name in SETUP_SECTIONS}
+        data = gather(configured_setup(**chosen), benchmarks)
     good = {name for name, state in written["stages"].items() if state in GOOD_STATES}
     baselines = {name: _figures(data, name, good) for name in data.backbones if name != PRETRAINED}
     published = _published(written["published"], data.setup)

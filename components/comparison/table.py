@@ -4,7 +4,7 @@ import csv
 import io
 from typing import Any
 
-from components.benchmarks.report_table import (
+from components.benchmarks.report.table import (
     ABSENT,
     SETUP_TITLES,
     backbone_title,
@@ -25,10 +25,10 @@ COLUMN_TITLES = {
     "imagenet_linear.top1": "IN1k",
     "imagenet_linear.best_top1": "IN1k best LR",
     "inaturalist.top1": "iNat",
-    "coco_segmentation.box_AP": "COCO box",
-    "coco_segmentation.mask_AP": "COCO mask",
-    "lvis_segmentation.mask_AP": "LVIS mask",
-    "voc_detection.AP": "VOC det",
+    "coco_segmentation.box.AP": "COCO box",
+    "coco_segmentation.mask.AP": "COCO mask",
+    "lvis_segmentation.mask.AP": "LVIS mask",
+    "voc_detection.box.AP": "VOC det",
 }
 BAD_STATES = ("failed", "stopped", "not started")
 PRETRAINING = (  # key of metrics.json, title, form

@@ -1,49 +1,66 @@
 """Stage ``report``: this run beside the backbones it is compared with and the paper's figures."""
 
-from components import params
+from dataclasses import asdict
+from typing import Any
+
+from components import machine, params, paths
 from components.atomic import write_json, write_text
-from components.benchmarks.report_data import gather
-from components.benchmarks.report_picture import draw_report
-from components.benchmarks.report_setup import configured_setup
-from components.benchmarks.report_table import headline_figures, markdown, report_json
+from components.benchmarks.report.contents import Circumstances, report_json
+from components.benchmarks.report.data import gather
+from components.benchmarks.report.details import gather_details
+from components.benchmarks.report.gallery import gather_gallery
+from components.benchmarks.report.page import page
+from components.benchmarks.report.picture import draw_report
+from components.benchmarks.report.protocol import read_protocol
+from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
+from components.benchmarks.report.table import headline_figures, markdown
 from components.entry import run_stage
+from components.params.reading import section_name
 from components.tracking import StageRun
+from components.tracking.provenance import provenance
+from components.tracking.stage_times import stage_times
 
-SECTIONS = (
-    params.Benchmarks,
-    params.Download,
-    params.Backbone,
-    params.TextualHead,
-    params.Objective,
-    params.Subset,
-    params.Schedule,
-    params.Pretrain,
-)
+SECTIONS = tuple(params.SECTIONS.values())  # the report says which parameters are not the paper's
+NAMES = ("report.md", "report.json", "report.png", "report.html")
 
 
-def main(
-    run: StageRun,
-    benchmarks: params.Benchmarks,
-    download: params.Download,
-    backbone: params.Backbone,
-    textual_head: params.TextualHead,
-    objective: params.Objective,
-    subset: params.Subset,
-    schedule: params.Schedule,
-    pretrain: params.Pretrain,
-) -> None:
-    """Write report.md, report.json and report.png from whatever results there are."""
-    data = gather(
-        configured_setup(download, backbone, textual_head, objective, subset, schedule, pretrain),
-        benchmarks.backbones,
-    )
-    write_text(run.output_dir / "report.md", markdown(data))
-    write_json(run.output_dir / "report.json", report_json(data))
-    draw_report(run.output_dir / "report.png", data)
-    for name in ("report.md", "report.json", "report.png"):
-        run.artifact(run.output_dir / name)
+def main(run: StageRun, *sections: params.Section) -> None:
+    """Write NAMES from whatever results there are; ``sections`` are all of params.yaml."""
+    given: dict[str, Any] = {section_name(type(section)): section for section in sections}
+    data = gather(configured_setup(**{name: given[name] for name in SETUP_SECTIONS}), given["benchmarks"])
+    protocol = read_protocol(data.published)
+    details, gallery = gather_details(data.backbones), gather_gallery(data.captioning)
+    report = report_json(data, protocol, details, gallery, _circumstances(run.run_id is not None))
+    folder = run.output_dir
+    write_text(folder / "report.md", markdown(data, protocol))
+    write_json(folder / "report.json", report)
+    draw_report(folder / "report.png", data)
+    write_text(folder / "report.html", page(report, data, protocol, details, gallery))
+    for name in NAMES:
+        run.artifact(folder / name)
+    run.describe("The report as one page", "report.html")
     run.metrics(headline_figures(data))
-    print(f"report: {run.output_dir / 'report.md'}", flush=True)
+    print(f"report: {folder / 'report.html'}", flush=True)
+
+
+def _circumstances(has_record: bool) -> Circumstances:
+    """Of this process, and of the stages' MLflow runs if there is MLflow."""
+    tags = provenance("report", "components.stages.report")
+    names = {
+        "mlflow.source.git.commit": "Commit",
+        "virtex.host": "Host",
+        "version.python": "Python",
+        **{f"version.{package}": package for package in ("torch", "torchvision", "dvc", "mlflow", "prefect")},
+    }
+    environment = {title: tags[key] for key, title in names.items() if key in tags}
+    environment["Device"] = machine.device_name()
+    stages = [
+        {key: value for key, value in asdict(time).items() if key != "tags"}
+        for time in (stage_times(paths.OUTPUTS_DIR) if has_record else ())
+        if time.stage != "report"
+    ]
+    presets = params.matching_presets() if paths.PARAMS.is_file() else []
+    return Circumstances(environment, stages, presets[0] if presets else None)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class Record:
             tags["mlflow.parentRunId"] = parent_run_id
         run = self._client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
         self.run_id: str = run.info.run_id
+        self._experiment_id = store.experiment_id
         self._kept = f"The work goes on; its figures are in {kept_in}."
         self._warned = False
         self._sender = MetricSender(self._client, self.run_id, self._kept)
@@ -61,6 +62,11 @@ class Record:
     def tag(self, key: str, value: Any) -> None:
         with self._guarded(f"tag {key}"):
             self._client.set_tag(self.run_id, mlflow_name(key), str(value)[:_LONGEST_VALUE])
+
+    def describe(self, title: str, artifact: str) -> None:
+        """Let the run's description be a link to one of its artifacts; both pages are MLflow's own."""
+        page = f"#/experiments/{self._experiment_id}/runs/{self.run_id}/artifacts/{artifact}"
+        self.tag("mlflow.note.content", f"[{title}]({page})")
 
     def text(self, text: str, name: str) -> None:
         with self._guarded(name):

@@ -65,6 +65,11 @@ class StageRun:
         if self._record:
             self._record.artifact(Path(path), folder)
 
+    def describe(self, title: str, artifact: str) -> None:
+        """Let the run's description be a link to one of its artifacts."""
+        if self._record:
+            self._record.describe(title, artifact)
+
     def text(self, text: str, name: str) -> None:
         """Store ``text`` as the artifact ``name``."""
         if self._record:

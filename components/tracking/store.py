@@ -64,6 +64,12 @@ def public_uri(uri: str) -> str | None:
     return uri
 
 
+def run_page(store: Store, run_id: str) -> str | None:
+    """Address of a run's page; None where MLflow is a file of this machine."""
+    uri = public_uri(store.uri)
+    return f"{uri.rstrip('/')}/#/experiments/{store.experiment_id}/runs/{run_id}" if uri else None
+
+
 def open_store() -> Store:
     """Connect to the store and find or create the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``virtex``).
 

@@ -11,7 +11,7 @@ from components.errors import InputError
 from pipelines.commands.ablate import run_family
 from pipelines.commands.ending import exit_status
 from pipelines.graph import Plan
-from pipelines.outcomes import REPORT, report_text, write_states
+from pipelines.outcomes import REPORT, REPORT_PAGE, report_text, write_states
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import stop_on_signals
 from pipelines.workspace import run_lock
@@ -92,7 +92,8 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
 
 def _print_results(plan: Plan, options: argparse.Namespace) -> None:
     if not options.no_report and plan.makes(REPORT) and REPORT.is_file():
-        print(f"\n{report_text()}\n\nReport: {REPORT}")
+        page = REPORT_PAGE if REPORT_PAGE.is_file() else REPORT
+        print(f"\n{report_text()}\n\nReport: {page}")
 
 
 def _print_commands(options: argparse.Namespace) -> None:

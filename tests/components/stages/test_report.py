@@ -50,14 +50,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
 
 
 def make_report(
-    run: StageRun, *others: str, objective: params.Objective | None = None
+    run: StageRun,
+    *others: str,
+    objective: params.Objective | None = None,
+    detection_backbones: tuple[str, ...] = ("virtex", "random"),
 ) -> tuple[str, dict[str, Any], dict[str, float]]:
-    sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS[1:]]
+    sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS]
+    changed: dict[type, params.Section] = {
+        params.Benchmarks: params.Benchmarks(
+            backbones=["virtex", "random", *others], detection_backbones=list(detection_backbones)
+        )
+    }
     if objective is not None:
-        sections[stage.SECTIONS.index(params.Objective) - 1] = objective
-    stage.main(
-        run, params.Benchmarks(backbones=["virtex", "random", *others], detection_backbones=[]), *sections
-    )
+        changed[params.Objective] = objective
+    stage.main(run, *(changed.get(type(section), section) for section in sections))
     text = (run.output_dir / "report.md").read_text(encoding="utf-8")
     with Image.open(run.output_dir / "report.png") as picture:
         assert picture.width == 2100
@@ -79,9 +85,9 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     write_results()
     text, report, figures = make_report(run)
     assert "beats the random one on VOC07: 61.1 against 46.5 mAP (+14.6)" in " ".join(text.split())
-    assert ["VOC07 linear SVMs", "mAP", "61.1", "46.5", "+14.6", "88.7"] in rows_of(text)
-    assert ["Captioning", "CIDEr-D", "71.2", "–", "–", "94.0"] in rows_of(text)
-    assert ["ImageNet linear", "top-1", "not run", "not run", "–", "53.8"] in rows_of(text)
+    assert ["VOC07 mAP", "61.1", "46.5", "+14.6", "88.7", "-27.6", "–"] in rows_of(text)
+    assert ["CIDEr-D", "71.2", "94.0", "-22.8"] in rows_of(text)
+    assert ["ImageNet top-1", "not run", "not run", "–", "53.8", "–", "76.1"] in rows_of(text)
     assert ["cone", "40.0", "44.0", "-4.0"] in rows_of(text)
     assert ["Time", "6:12"] in rows_of(text)
     assert ["Checkpoint chosen (VOC07 mAP, test)", "450"] in rows_of(text)
@@ -92,7 +98,7 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     )
     assert report["voc07_class_ap"]["virtex"]["cube"] == 81.0
     assert report["results"][0]["difference"] == pytest.approx(14.5833, abs=1e-3)
-    assert capsys.readouterr().out == "report: outputs/report/report.md\n"
+    assert capsys.readouterr().out == "report: outputs/report/report.html\n"
 
 
 TASKS = {
@@ -139,9 +145,9 @@ def test_both_directions_are_listed(run: StageRun) -> None:
 def test_more_backbones_have_columns_of_their_own(run: StageRun) -> None:
     write_results(imagenet=70.0, authors=80.0)
     text, report, figures = make_report(run, "imagenet", "authors")
-    header = ["Benchmark", "Metric", "VirTex", "Random", "ImageNet", "authors", "Gain", "Paper"]
+    header = ["Benchmark", "VirTex", "Random", "ImageNet", "authors", "Gain", "Paper", "Diff", "IN-sup"]
     assert header in rows_of(text)
-    assert ["VOC07 linear SVMs", "mAP", "61.1", "46.5", "70.0", "80.0", "+14.6", "88.7"] in rows_of(text)
+    assert ["VOC07 mAP", "61.1", "46.5", "70.0", "80.0", "+14.6", "88.7", "-27.6", "–"] in rows_of(text)
     assert ["cone", "40.0", "44.0", "70.0", "80.0", "-4.0"] in rows_of(text)
     assert "Where ImageNet and authors came from: see baseline.sources" in " ".join(text.split())
     assert report["results"][0]["figures"]["authors"] == 80.0
@@ -171,7 +177,7 @@ def test_one_backbone_is_missing(run: StageRun) -> None:
     for path in paths.stage_dir("voc07", "random").iterdir():
         path.unlink()
     text, _, figures = make_report(run)
-    assert ["VOC07 linear SVMs", "mAP", "61.1", "not run", "–", "88.7"] in rows_of(text)
+    assert ["VOC07 mAP", "61.1", "not run", "–", "88.7", "-27.6", "–"] in rows_of(text)
     assert ["cube", "81.0", "–", "–"] in rows_of(text)
     assert "difference" not in figures
 
@@ -183,10 +189,10 @@ def test_broken_results_are_named_and_do_not_stop_it(run: StageRun) -> None:
     (paths.stage_dir("pretrain") / "val.csv").write_text("iteration,loss\n1,high\n")
     write_json(paths.stage_dir("caption") / "metrics.json", {"images": 0, "not_run": "it writes no captions"})
     text, report, _ = make_report(run)
-    assert ["VOC07 linear SVMs", "mAP", "61.1", "failed", "–", "88.7"] in rows_of(text)
+    assert ["VOC07 mAP", "61.1", "failed", "–", "88.7", "-27.6", "–"] in rows_of(text)
     flat = " ".join(text.split())
     assert "outputs/voc07/random/metrics.json cannot be read" in flat
-    assert "Captioning (CIDEr-D) of virtex: not run: it writes no captions." in flat
+    assert "Captioning: not run: it writes no captions" in flat
     assert "outputs/pretrain/val.csv cannot be read" in flat
     assert len(report["missing"]) == 2
 
@@ -209,9 +215,9 @@ def test_a_metric_that_was_left_out_says_why(run: StageRun, drawn: list[str]) ->
     scores = {"CIDEr-D": 12.0, "images": 3, "not_run": {"SPICE": "CoreNLP is not installed"}}
     write_json(paths.stage_dir("caption") / "metrics.json", scores)
     text, _, _ = make_report(run)
-    assert ["Captioning", "CIDEr-D", "12.0", "–", "–", "94.0"] in rows_of(text)
-    assert ["Captioning", "SPICE", "not run", "–", "–", "18.5"] in rows_of(text)
-    assert "Captioning (SPICE) of virtex: not run: CoreNLP is not installed." in " ".join(text.split())
+    assert ["CIDEr-D", "12.0", "94.0", "-82.0"] in rows_of(text)
+    assert ["SPICE", "not run", "18.5", "–"] in rows_of(text)
+    assert "Captioning (SPICE): not run: CoreNLP is not installed" in " ".join(text.split())
     assert "3 images" in drawn
 
 
@@ -228,8 +234,10 @@ def test_results_of_later_benchmarks_take_their_rows(run: StageRun) -> None:
         reason = {"not_run": "this run has no `inaturalist` data"}
         write_json(paths.stage_dir("inaturalist", backbone) / "metrics.json", reason)
     text, _, _ = make_report(run)
-    assert ["ImageNet linear", "top-1", "20.0", "5.0", "+15.0", "53.8"] in rows_of(text)
-    assert ["ImageNet linear", "top-1, best LR", "22.0", "7.0", "+15.0", "–"] in rows_of(text)
-    assert ["iNaturalist 2018", "top-1", "not run", "not run", "–", "–"] in rows_of(text)
+    assert ["ImageNet top-1", "20.0", "5.0", "+15.0", "53.8", "-33.8", "76.1"] in rows_of(text)
+    assert ["ImageNet top-1, best LR", "22.0", "7.0", "+15.0", "–", "–", "–"] in rows_of(text)
+    assert ["iNaturalist top-1", "not run", "not run", "–", "–", "–"] in rows_of(text)
     flat = " ".join(text.split())
-    assert flat.count("iNaturalist 2018 (top-1) of random: not run: this run has no `inaturalist` data.") == 1
+    assert (
+        flat.count("iNaturalist 2018 of VirTex and Random: not run: this run has no `inaturalist` data") == 1
+    )

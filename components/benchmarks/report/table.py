@@ -1,14 +1,15 @@
-"""The report as Markdown for a terminal of 80 columns, and as JSON."""
+"""The report as Markdown for a terminal of 80 columns, and the words that its other forms share."""
 
 import textwrap
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from components.benchmarks.report_data import PAIR, ReportData, Result
-from components.benchmarks.report_tasks import loss_parts, taught_by
+from components.benchmarks.report.data import PAIR, ReportData, Result
+from components.benchmarks.report.protocol import Protocol
+from components.benchmarks.report.tasks import loss_parts, taught_by
 from components.params import PRETRAINED
-from components.published import REMARKS, SOURCE
+from components.published import GROUPS, IMAGENET_REMARK, REMARKS, SOURCE
 
 WIDTH = 80
 ABSENT = "–"
@@ -27,23 +28,25 @@ SETUP_TITLES = {
 }
 
 
-def markdown(data: ReportData) -> str:
+def markdown(data: ReportData, protocol: Protocol) -> str:
     """The whole report; no line is longer than WIDTH, unless many backbones need it."""
-    parts = [
-        "# What this run learned",
-        wrap(headline(data)),
-        results_table(data.results, data.backbones),
-        wrap(_legend(data)),
-        wrap(comparability(data)),
+    parts = ["# What this run learned", wrap(headline(data))]
+    for group, title in GROUPS.items():
+        parts += [f"## {title}", results_table(data.of_group(group), data.backbones)]
+    parts += [wrap(legend(data)), wrap(comparability(data))]
+    if problems := problem_lines(data):
+        parts += ["## Not run, or failed", bullets(problems)]
+    parts += [
         "## Set-up",
         _setup_table(data),
+        wrap(protocol_line(protocol)),
         f"## Pretraining: {data.setup.objective}",
         _pretraining_table(data.pretraining, data.choice),
         "## VOC07 average precision by class",
         _class_table(data),
     ]
     if data.missing:
-        parts += ["## Missing", "\n".join(wrap(f"- {text}", indent="  ") for text in data.missing)]
+        parts += ["## Missing", bullets(data.missing)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,51 +77,49 @@ def comparability(data: ReportData) -> str:
 
 
 def results_table(results: Sequence[Result], backbones: Sequence[str]) -> str:
-    """Benchmarks by backbone, with the gain and the paper's figure."""
+    """Metrics by backbone, with the gain, the published figures and the difference from the paper's."""
+    shown, imagenet = columns_of(results, backbones), has_imagenet(results)
+    several = len(shown) > 1
     rows = [
         [
-            result.benchmark.title,
-            result.benchmark.metric_title,
-            *(figure_text(result, backbone) for backbone in backbones),
-            ABSENT if result.difference is None else f"{result.difference:+.1f}",
-            ABSENT if result.published is None else f"{result.published:.1f}",
+            result.benchmark.row_title,
+            *(figure_text(result, backbone) for backbone in shown),
+            *([signed(result.difference)] if several else []),
+            number(result.published),
+            signed(result.published_difference),
+            *([number(result.imagenet)] if imagenet else []),
         ]
         for result in results
     ]
-    titles = [backbone_title(name) for name in backbones]
-    return table(["Benchmark", "Metric", *titles, "Gain", "Paper"], rows, text_columns=2)
+    titles = [*map(backbone_title, shown), *(["Gain"] if several else []), "Paper", "Diff"]
+    return table(["Benchmark", *titles, *(["IN-sup"] if imagenet else [])], rows)
+
+
+def columns_of(results: Sequence[Result], backbones: Sequence[str]) -> list[str]:
+    """Backbones that any of the results is about."""
+    return [name for name in backbones if any(name in {**r.figures, **r.problems} for r in results)]
+
+
+def has_imagenet(results: Sequence[Result]) -> bool:
+    """Whether there is a published ImageNet-supervised figure beside any of the results."""
+    return any(result.imagenet is not None for result in results)
+
+
+def number(value: float | None) -> str:
+    """One decimal, or that there is none."""
+    return ABSENT if value is None else f"{value:.1f}"
+
+
+def signed(value: float | None) -> str:
+    """One decimal with its sign, or that there is none."""
+    if value is None:
+        return ABSENT
+    return f"{value:+.1f}" if round(value, 1) else "0.0"
 
 
 def backbone_title(name: str) -> str:
     """A backbone's name, for people."""
     return BACKBONE_TITLES.get(name, name)
-
-
-def report_json(data: ReportData) -> dict[str, Any]:
-    """The report for programs; figures in percent."""
-    return {
-        "format": "virtex-report",
-        "version": 1,
-        "results": [
-            {
-                "benchmark": result.benchmark.name,
-                "metric": result.benchmark.metric,
-                "figures": result.figures,
-                "difference": result.difference,
-                "published": result.published,
-                "problems": result.problems,
-            }
-            for result in data.results
-        ],
-        "published": {"source": SOURCE, "model": data.published.name},
-        "comparable": not data.differences(),
-        "setup": {name: {"this_run": ours, "published": theirs} for name, ours, theirs in data.compared()},
-        "pretraining": data.pretraining,
-        "choice": data.choice,
-        "captioning": data.captioning,
-        "voc07_class_ap": data.class_aps,
-        "missing": data.missing,
-    }
 
 
 def headline_figures(data: ReportData) -> dict[str, float]:
@@ -129,6 +130,10 @@ def headline_figures(data: ReportData) -> dict[str, float]:
         "difference": voc07.difference,
         "CIDEr-D": caption.figures.get(PAIR[0]),
     }
+    for result in data.headlines():
+        if result not in (voc07, caption):
+            figures[result.benchmark.key] = result.figures.get(PAIR[0])
+            figures[f"{result.benchmark.key}_gain"] = result.difference
     return {name: value for name, value in figures.items() if value is not None}
 
 
@@ -165,23 +170,54 @@ def figure_text(result: Result, backbone: str) -> str:
     return ABSENT if problem is None else "not run" if problem.startswith("not run") else "failed"
 
 
-def _legend(data: ReportData) -> str:
+def legend(data: ReportData, difference: str = "Diff") -> str:
+    """What the columns of the tables are; ``difference`` is the name of that from the paper."""
     remarks = [REMARKS[result.benchmark.key] for result in data.results if result.benchmark.key in REMARKS]
-    problems = [
-        f"{result.benchmark.title} ({result.benchmark.metric_title}) of {backbone}: {problem}."
-        for result in data.results
-        for backbone, problem in result.problems.items()
-        if problem != "not run"
-    ]
     return " ".join(
         [
             "In percent. VirTex is the backbone of this run, Random the same network untrained, Gain "
             f"their difference.{_others(data.backbones)} "
-            f"Paper is the published {data.published.name} ({SOURCE}).",
+            f"Paper is the published {data.published.name} ({SOURCE}), {difference} what VirTex has above "
+            f"it; where {ABSENT} stands under Paper, its figure is not on record here.",
+            IMAGENET_REMARK,
             *remarks,
-            *problems,
         ]
     )
+
+
+def problem_lines(data: ReportData) -> list[str]:
+    """What has no figure and why, a line a benchmark and reason."""
+    stages: dict[str, list[Result]] = {}
+    for result in data.results:
+        stages.setdefault(result.benchmark.name, []).append(result)
+    lines = []
+    for results in stages.values():
+        reasons: dict[str, dict[str, list[str]]] = {}  # backbones by metric, by reason
+        for result in results:
+            for backbone, problem in result.problems.items():
+                metrics = reasons.setdefault(problem, {})
+                metrics.setdefault(result.benchmark.metric_title, []).append(backbone_title(backbone))
+        for reason, metrics in reasons.items():
+            what = results[0].benchmark.title
+            if len(metrics) < len(results):
+                what += f" ({', '.join(metrics)})"
+            backbones = list(dict.fromkeys(name for names in metrics.values() for name in names))
+            whose = f" of {listed(backbones)}" if results[0].benchmark.compares_backbones else ""
+            lines.append(f"{what}{whose}: {reason}")
+    return lines
+
+
+def protocol_line(protocol: Protocol) -> str:
+    """Which parameters are not the paper's, by section."""
+    if protocol.preset is None:
+        return "There is no preset of the published model here to hold the parameters against."
+    if not protocol.differences:
+        return f"All parameters are those of the paper's preset, {protocol.preset}."
+    sections: dict[str, list[str]] = {}
+    for difference in protocol.differences:
+        sections.setdefault(difference.section, []).append(difference.key)
+    named = "; ".join(f"{section}: {', '.join(keys)}" for section, keys in sections.items())
+    return f"Parameters that are not those of the paper's preset, {protocol.preset}: {named}."
 
 
 def _others(backbones: Sequence[str]) -> str:
@@ -227,11 +263,11 @@ def _class_table(data: ReportData) -> str:
         return "Not run."
     rows = []
     for name in names:
-        values = [class_aps[backbone].get(name) for backbone in data.backbones]
+        values = [aps.get(name) for aps in class_aps.values()]
         pair = [aps for backbone in PAIR if (aps := class_aps.get(backbone, {}).get(name)) is not None]
-        gain = f"{pair[0] - pair[1]:+.1f}" if len(pair) == 2 else ABSENT
-        rows.append([name, *(ABSENT if value is None else f"{value:.1f}" for value in values), gain])
-    return table(["Class", *(backbone_title(name) for name in data.backbones), "Gain"], rows)
+        gain = signed(pair[0] - pair[1] if len(pair) == 2 else None)
+        rows.append([name, *map(number, values), gain])
+    return table(["Class", *map(backbone_title, class_aps), "Gain"], rows)
 
 
 def _plain(value: Any) -> str:
@@ -250,6 +286,11 @@ def within(title: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def bullets(texts: Sequence[str]) -> str:
+    """A list of Markdown, wrapped."""
+    return "\n".join(wrap(f"- {text}", indent="  ") for text in texts)
 
 
 def wrap(text: str, indent: str = "") -> str:

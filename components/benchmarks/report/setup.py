@@ -3,6 +3,8 @@
 from components import params
 from components.published import Setup
 
+SETUP_SECTIONS = ("download", "backbone", "textual_head", "objective", "subset", "schedule", "pretrain")
+
 
 def configured_setup(
     download: params.Download,

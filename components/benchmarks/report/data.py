@@ -1,13 +1,12 @@
 """What the report says, gathered from the stages' own files; what is missing is said, not fatal."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from components import paths
+from components import params, paths
+from components.benchmarks.report.files import figure_at, read_metrics, read_rows
 from components.params import PRETRAINED
 from components.published import (
     BENCHMARKS,
@@ -15,6 +14,7 @@ from components.published import (
     Benchmark,
     PublishedModel,
     Setup,
+    imagenet_figure,
     paper_figure,
     published_model,
 )
@@ -30,6 +30,7 @@ class Result:
         benchmark: which.
         figures: by backbone; without those that have no result.
         published: the paper's, or None.
+        imagenet: the published one of the ImageNet-supervised backbone, or None.
         problems: why a figure is absent, by backbone: "not run", with the reason if there is one, or
             what is wrong with its file.
     """
@@ -37,6 +38,7 @@ class Result:
     benchmark: Benchmark
     figures: dict[str, float]
     published: float | None
+    imagenet: float | None
     problems: dict[str, str]
 
     @property
@@ -45,6 +47,20 @@ class Result:
         if self.benchmark.compares_backbones and self.figures.keys() >= set(PAIR):
             return self.figures[PAIR[0]] - self.figures[PAIR[1]]
         return None
+
+    @property
+    def published_difference(self) -> float | None:
+        """This run's minus the paper's, in percentage points; None without both."""
+        return self._above(self.published)
+
+    @property
+    def imagenet_difference(self) -> float | None:
+        """This run's minus the published ImageNet-supervised one; None without both."""
+        return self._above(self.imagenet)
+
+    def _above(self, other: float | None) -> float | None:
+        ours = self.figures.get(PRETRAINED)
+        return None if ours is None or other is None else ours - other
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,14 @@ class ReportData:
         """The result of one benchmark by its key, such as ``voc07.mAP``."""
         return next(result for result in self.results if result.benchmark.key == key)
 
+    def of_group(self, group: str) -> list[Result]:
+        """Those of one table, by its key in `GROUPS`."""
+        return [result for result in self.results if result.benchmark.group == group]
+
+    def headlines(self) -> list[Result]:
+        """The few results that a picture has room for."""
+        return [result for result in self.results if result.benchmark.is_headline]
+
     def compared(self) -> list[tuple[str, Any, Any]]:
         """The set-up beside the published model's: (name, this run's, the paper's)."""
         head = () if self.setup.objective in TRANSFORMER_OBJECTIVES else ("hidden_size", "num_layers")
@@ -100,15 +124,16 @@ class ReportData:
         return [name for name, ours, theirs in self.compared() if ours != theirs]
 
 
-def gather(setup: Setup, backbones: Sequence[str]) -> ReportData:
+def gather(setup: Setup, benchmarks: params.Benchmarks) -> ReportData:
     """Read the results that are there; ``setup`` is what params.yaml knows of this run.
 
     The numbers of images in it are taken from the results.
     """
     missing: list[str] = []
-    pretraining = _read_metrics(paths.stage_dir("pretrain"), missing)
-    captioning = _read_metrics(paths.stage_dir("caption"), missing)
-    voc07 = _read_metrics(paths.stage_dir("voc07", backbones[0]), missing)
+    backbones = benchmarks.backbones
+    pretraining = read_metrics(paths.stage_dir("pretrain"), missing)
+    captioning = read_metrics(paths.stage_dir("caption"), missing)
+    voc07 = read_metrics(paths.stage_dir("voc07", backbones[0]), missing)
     setup = replace(
         setup, captioned_images=pretraining.get("images"), voc07_test_images=voc07.get("num_test")
     )
@@ -116,10 +141,10 @@ def gather(setup: Setup, backbones: Sequence[str]) -> ReportData:
     return ReportData(
         setup=setup,
         published=published,
-        backbones=tuple(backbones),
-        results=[_result(benchmark, published, backbones) for benchmark in BENCHMARKS],
+        backbones=tuple(dict.fromkeys((*backbones, *benchmarks.detection_backbones))),
+        results=[_result(benchmark, published, benchmarks) for benchmark in BENCHMARKS],
         pretraining=pretraining,
-        choice=_read_metrics(paths.stage_dir("select"), missing),
+        choice=read_metrics(paths.stage_dir("select"), missing),
         captioning=captioning,
         train_loss=_read_curve(paths.stage_dir("pretrain") / "train.csv", missing),
         val_loss=_read_curve(paths.stage_dir("pretrain") / "val.csv", missing),
@@ -128,16 +153,16 @@ def gather(setup: Setup, backbones: Sequence[str]) -> ReportData:
     )
 
 
-def _result(benchmark: Benchmark, published: PublishedModel, backbones: Sequence[str]) -> Result:
+def _result(benchmark: Benchmark, published: PublishedModel, asked: params.Benchmarks) -> Result:
     figures: dict[str, float] = {}
     problems: dict[str, str] = {}
-    for backbone in backbones if benchmark.compares_backbones else (PRETRAINED,):
+    for backbone in _measured(benchmark, asked):
         folder = paths.stage_dir(benchmark.name, backbone if benchmark.compares_backbones else None)
         unreadable: list[str] = []
-        metrics = _read_metrics(folder, unreadable)
-        value = metrics.get(benchmark.metric)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            figures[backbone] = float(value)
+        metrics = read_metrics(folder, unreadable)
+        value = figure_at(metrics, benchmark.metric)
+        if value is not None:
+            figures[backbone] = value
         elif not (folder / "metrics.json").exists():
             problems[backbone] = "not run"
         elif reason := _reason_not_run(metrics, benchmark.metric):
@@ -146,7 +171,22 @@ def _result(benchmark: Benchmark, published: PublishedModel, backbones: Sequence
             problems[backbone] = (
                 unreadable[0] if unreadable else f"{folder / 'metrics.json'} has no {benchmark.metric}"
             )
-    return Result(benchmark, figures, paper_figure(published, benchmark.key), problems)
+    if benchmark.is_detection and not asked.detection_backbones:
+        problems[PRETRAINED] = "not run: benchmarks.detection_backbones names no backbone"
+    return Result(
+        benchmark,
+        figures,
+        paper_figure(published, benchmark.key),
+        imagenet_figure(published, benchmark.key),
+        problems,
+    )
+
+
+def _measured(benchmark: Benchmark, asked: params.Benchmarks) -> Sequence[str]:
+    """Backbones that params.yaml wants the benchmark's figures of."""
+    if not benchmark.compares_backbones:
+        return (PRETRAINED,)
+    return asked.detection_backbones if benchmark.is_detection else asked.backbones
 
 
 def _reason_not_run(metrics: Mapping[str, Any], metric: str) -> str | None:
@@ -155,47 +195,13 @@ def _reason_not_run(metrics: Mapping[str, Any], metric: str) -> str | None:
     return reasons.get(metric) if isinstance(reasons, Mapping) else reasons
 
 
-def _read_metrics(folder: Path, missing: list[str]) -> dict[str, Any]:
-    path = folder / "metrics.json"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        missing.append(f"{path} is missing")
-        return {}
-    except (OSError, ValueError) as error:
-        missing.append(f"{path} cannot be read: {error}")
-        return {}
-    if not isinstance(value, dict):
-        missing.append(f"{path} is no table of figures")
-        return {}
-    return value
-
-
 def _read_curve(path: Path, missing: list[str]) -> Curve | None:
-    rows = _read_rows(path, missing, "iteration", "loss")
+    rows = read_rows(path, missing, "iteration", "loss")
     if not rows:
         return None
     return Curve([row["iteration"] for row in rows], [row["loss"] for row in rows])
 
 
 def _read_class_aps(folder: Path, missing: list[str]) -> dict[str, float]:
-    path = folder / "ap.csv"
-    rows = _read_rows(path, missing, "ap", label="class")
-    return {row["class"]: row["ap"] for row in rows}
-
-
-def _read_rows(
-    path: Path, missing: list[str], *columns: str, label: str | None = None
-) -> list[dict[str, Any]]:
-    """Rows of a CSV file with ``columns`` as numbers and ``label`` as text; other columns are left out."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                {column: float(row[column]) for column in columns} | ({label: row[label]} if label else {})
-                for row in csv.DictReader(file)
-            ]
-    except FileNotFoundError:
-        missing.append(f"{path} is missing")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        missing.append(f"{path} cannot be read: {type(error).__name__} {error}")
-    return []
+    rows = read_rows(folder / "ap.csv", missing, "ap", labels=("class",))
+    return {row["class"]: row["ap"] for row in rows if "ap" in row}

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from components.atomic import writing
-from components.benchmarks.report_data import PAIR, ReportData, Result
-from components.benchmarks.report_table import ABSENT, backbone_title, duration, figure_text
-from components.benchmarks.report_tasks import LOSS_TITLES, taught_by
+from components.benchmarks.report.data import PAIR, ReportData, Result
+from components.benchmarks.report.table import ABSENT, backbone_title, duration, figure_text, signed
+from components.benchmarks.report.tasks import LOSS_TITLES, taught_by
 from components.params import PRETRAINED
 
 INCHES_WIDE = 14.0
@@ -155,7 +155,8 @@ def _draw_losses(axes: Axes, data: ReportData) -> None:
     axes.legend(frameon=False, loc="best")
 
 
-def _colours(backbones: Sequence[str]) -> dict[str, str]:
+def backbone_colours(backbones: Sequence[str]) -> dict[str, str]:
+    """A colour a backbone, the same wherever it is drawn."""
     others = itertools.cycle(OTHERS)
     own = {PAIR[0]: VIRTEX, PAIR[1]: RANDOM}
     return {name: own.get(name) or next(others) for name in backbones}
@@ -165,7 +166,7 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
     """A table: benchmarks by backbone, with the paper's figure."""
     _begin(axes, "Benchmarks, percent")
     axes.set_axis_off()
-    results, colours = data.results, _colours(data.backbones)
+    results, colours = data.headlines(), backbone_colours(data.backbones)
     many = len(data.backbones) > len(PAIR)  # then names lean, and "not run" stands once in a row
     titles = [
         *((backbone_title(name), colours[name]) for name in data.backbones),
@@ -193,7 +194,7 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
             clip_on=False,
         )
         ran = bool(result.figures)
-        title = f"{result.benchmark.title}, {result.benchmark.metric_title}"
+        title = result.benchmark.row_title
         axes.text(0, top, title, va="center", color=INK if ran else SOFT, transform=axes.transAxes)
         for left, text in zip(columns, _cells(result, data.backbones), strict=True):
             axes.text(
@@ -211,10 +212,9 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
 
 def _cells(result: Result, backbones: Sequence[str]) -> list[str]:
     figures = [figure_text(result, name) for name in backbones]
-    gain = ABSENT if result.difference is None else f"{result.difference:+.1f}"
     if len(backbones) > len(PAIR) and not result.figures:
         figures[1:] = [ABSENT] * (len(figures) - 1)
-    return [*figures, gain, _number(result.published)]
+    return [*figures, signed(result.difference), _number(result.published)]
 
 
 def _draw_classes(axes: Axes, data: ReportData) -> None:
@@ -231,7 +231,7 @@ def _draw_classes(axes: Axes, data: ReportData) -> None:
     for row, name in zip(rows, names, strict=True):
         if name in virtex and name in random:
             axes.plot([random[name], virtex[name]], [row, row], color=LINE, linewidth=4, zorder=1)
-    for backbone, colour in reversed(_colours(data.backbones).items()):
+    for backbone, colour in reversed(backbone_colours(tuple(data.class_aps)).items()):
         aps, label = data.class_aps[backbone], backbone_title(backbone)
         known = [(aps[name], row) for row, name in zip(rows, names, strict=True) if name in aps]
         if not known:

@@ -1,0 +1,138 @@
+"""The report as one page in one file: nothing is fetched, no script, light and dark, desk and phone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from components.benchmarks.report import charts
+from components.benchmarks.report.data import ReportData
+from components.benchmarks.report.details import Details
+from components.benchmarks.report.gallery import Gallery
+from components.benchmarks.report.protocol import Protocol
+from components.benchmarks.report.table import (
+    ABSENT,
+    SETUP_TITLES,
+    backbone_title,
+    columns_of,
+    duration,
+    has_imagenet,
+    legend,
+    protocol_line,
+    signed,
+)
+from components.benchmarks.report.tasks import LOSS_TITLES, taught_by
+from components.published import GROUPS
+
+# How a number is written, by name.
+FORMS: Mapping[str, Any] = {
+    "percent": "{:.1f}".format,
+    "points": signed,
+    "loss": "{:.3f}".format,
+    "count": "{:,.0f}".format,
+    "rate": "{:,.1f}".format,
+    "rounded": "{:.0f}".format,
+    "duration": duration,
+}
+
+
+def page(
+    report: Mapping[str, Any], data: ReportData, protocol: Protocol, details: Details, gallery: Gallery
+) -> str:
+    """HTML; all text is escaped, and each number is looked up in ``report``, which is report.json."""
+    environment = Environment(
+        loader=PackageLoader("components.benchmarks.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["title"] = backbone_title
+    shown = _charts(data, details)
+    return environment.get_template("report.html").render(
+        report=report,
+        columns=_columns(data),
+        show=_Numbers(report),
+        pointer=pointer,
+        value_at=lambda address: value_at(report, address),
+        as_text=as_text,
+        titles=SETUP_TITLES,
+        taught_by=taught_by(data.setup.objective),
+        setup=data.setup,
+        legend=legend(data, "vs paper"),
+        protocol_line=protocol_line(protocol),
+        charts=shown,
+        gallery=gallery,
+    )
+
+
+def pointer(*keys: object) -> str:
+    """Where a value lies in report.json, as a JSON Pointer (RFC 6901)."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def value_at(report: Any, address: str) -> Any:
+    """What lies at a JSON Pointer; None if nothing does."""
+    value = report
+    for part in address.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping):
+            value = value.get(key)
+        elif isinstance(value, list | tuple) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
+
+
+class _Numbers:
+    """Writes a number of the report with its address, or that it is absent."""
+
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        self._report = report
+
+    def __call__(self, form: str, *keys: object) -> Markup:
+        address = pointer(*keys)
+        value = value_at(self._report, address)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return Markup('<span class="absent">{}</span>').format(ABSENT)
+        sign = "" if form != "points" or not round(value, 1) else " gain" if value > 0 else " loss"
+        return Markup('<span class="number{}" data-json="{}" data-form="{}">{}</span>').format(
+            sign, address, form, FORMS[form](value)
+        )
+
+
+def as_text(value: Any) -> str:
+    """A parameter's value as params.yaml has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_text, value))}]"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _columns(data: ReportData) -> dict[str, dict[str, Any]]:
+    """Columns of each group's table."""
+    return {
+        group: {"backbones": columns_of(results, data.backbones), "imagenet": has_imagenet(results)}
+        for group in GROUPS
+        for results in [data.of_group(group)]
+    }
+
+
+def _charts(data: ReportData, details: Details) -> dict[str, Any]:
+    criterion = str(data.choice.get("criterion", "score"))
+    return {
+        "losses": Markup(charts.losses(data.train_loss, data.val_loss)),
+        "loss_title": LOSS_TITLES.get(data.setup.objective, "Loss"),
+        "rates": Markup(charts.lines(details.rates, "iteration")),
+        "candidates": Markup(charts.candidates(details.candidates, criterion)),
+        "precision": Markup(charts.precision_recall(details.precision)),
+        "frequency": Markup(charts.frequency(details.frequency)),
+        "classes": [(found, Markup(charts.class_figures(found))) for found in details.classes],
+        "trainings": [(found.title, Markup(charts.training(found))) for found in details.trainings],
+        "confusions": [(found.title, Markup(charts.confusion(found))) for found in details.confusions],
+    }

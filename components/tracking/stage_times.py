@@ -1,0 +1,81 @@
+"""When and how long each stage ran that made the outputs as they are now, from its MLflow run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from components.paths import MLFLOW_RUN_FILE
+from components.tracking.store import Store, open_store, run_page
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """One stage's last real run.
+
+    Attributes:
+        stage: as DVC names it, ``voc07@random``.
+        run_id: in MLflow.
+        started: UTC, ISO 8601 to the second.
+        seconds: wall-clock time of the stage's process from its record's opening to its end.
+        tags: commit, host and versions, as ``provenance`` names them.
+        link: page of the run, None where MLflow is a file of this machine.
+    """
+
+    stage: str
+    run_id: str
+    started: str
+    seconds: float
+    tags: dict[str, str]
+    link: str | None
+
+
+def stage_times(outputs_dir: Path) -> list[StageTime]:
+    """Those of the run files below ``outputs_dir``, in order of their starts.
+
+    Empty, with a warning, when the tracking store is out of reach. Runs that it does not know, or that have
+    not ended, are left out.
+    """
+    try:
+        store = open_store()
+    except Exception as error:
+        _logger.warning("MLflow is out of reach (%s): no times of stages", type(error).__name__)
+        return []
+    run_ids = sorted(set(_run_ids(outputs_dir)))
+    times = [found for run_id in run_ids if (found := _time(store, run_id)) is not None]
+    return sorted(times, key=lambda time: (time.started, time.stage))
+
+
+def _run_ids(outputs_dir: Path) -> Iterator[str]:
+    for path in (*outputs_dir.glob(f"*/{MLFLOW_RUN_FILE}"), *outputs_dir.glob(f"*/*/{MLFLOW_RUN_FILE}")):
+        try:
+            run_id = json.loads(path.read_text(encoding="utf-8")).get("run_id")
+        except (OSError, ValueError, AttributeError):
+            continue
+        if run_id:
+            yield str(run_id)
+
+
+def _time(store: Store, run_id: str) -> StageTime | None:
+    try:
+        run = store.client.get_run(run_id)
+    except Exception:  # made in another store
+        return None
+    if not run.info.end_time or not run.info.start_time:
+        return None
+    tags = {key: str(value) for key, value in run.data.tags.items()}
+    started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return StageTime(
+        stage=tags.get("dvc.stage") or tags.get("mlflow.runName") or run_id,
+        run_id=run_id,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round((run.info.end_time - run.info.start_time) / 1000, 1),
+        tags=tags,
+        link=run_page(store, run_id),
+    )
