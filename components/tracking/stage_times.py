@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.paths import MLFLOW_RUN_FILE
 from components.tracking.store import Store, open_store, run_page
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 _logger = logging.getLogger(__name__)
 
@@ -47,9 +51,8 @@ def stage_times(outputs_dir: Path) -> list[StageTime]:
     except Exception as error:
         _logger.warning("MLflow is out of reach (%s): no times of stages", type(error).__name__)
         return []
-    run_ids = sorted(set(_run_ids(outputs_dir)))
-    times = [found for run_id in run_ids if (found := _time(store, run_id)) is not None]
-    return sorted(times, key=lambda time: (time.started, time.stage))
+    runs = [run for run_id in set(_run_ids(outputs_dir)) if (run := _ended_run(store, run_id)) is not None]
+    return [_time(store, run) for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
 
 
 def _run_ids(outputs_dir: Path) -> Iterator[str]:
@@ -62,20 +65,22 @@ def _run_ids(outputs_dir: Path) -> Iterator[str]:
             yield str(run_id)
 
 
-def _time(store: Store, run_id: str) -> StageTime | None:
+def _ended_run(store: Store, run_id: str) -> Run | None:
     try:
         run = store.client.get_run(run_id)
     except Exception:  # made in another store
         return None
-    if not run.info.end_time or not run.info.start_time:
-        return None
+    return run if run.info.start_time and run.info.end_time else None
+
+
+def _time(store: Store, run: Run) -> StageTime:
     tags = {key: str(value) for key, value in run.data.tags.items()}
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
     return StageTime(
-        stage=tags.get("dvc.stage") or tags.get("mlflow.runName") or run_id,
-        run_id=run_id,
+        stage=tags.get("dvc.stage") or run.info.run_name or run.info.run_id,
+        run_id=run.info.run_id,
         started=started.isoformat(timespec="seconds"),
         seconds=round((run.info.end_time - run.info.start_time) / 1000, 1),
         tags=tags,
-        link=run_page(store, run_id),
+        link=run_page(store, run.info.run_id),
     )

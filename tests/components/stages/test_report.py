@@ -241,3 +241,36 @@ def test_results_of_later_benchmarks_take_their_rows(run: StageRun) -> None:
     assert (
         flat.count("iNaturalist 2018 of VirTex and Random: not run: this run has no `inaturalist` data") == 1
     )
+
+
+def test_detection_takes_its_rows(run: StageRun) -> None:
+    for backbone, ap in (("virtex", 12.5), ("random", 2.25)):
+        figures = {"mask": {"AP": ap, "AP50": 2 * ap}, "box": {"AP": ap + 1}}
+        write_json(paths.stage_dir("coco_segmentation", backbone) / "metrics.json", figures)
+    text, report, figures = make_report(run)
+    assert ["COCO mask AP", "12.5", "2.2", "+10.2", "36.9", "-24.4"] in rows_of(text)
+    assert ["COCO box AP", "13.5", "3.2", "+10.2", "40.9", "-27.4"] in rows_of(text)
+    assert ["COCO mask AP75", "failed", "failed", "–", "39.7", "–"] in rows_of(text)
+    flat = " ".join(text.split())
+    assert "(box AP75, mask AP75)" not in flat  # each is missing for a reason of its own
+    assert "metrics.json has no mask.AP75" in flat
+    assert figures["coco_segmentation.mask.AP"] == 12.5
+    assert figures["coco_segmentation.mask.AP_gain"] == 10.25
+    (mask,) = (one for one in report["results"] if one["row_title"] == "COCO mask AP")
+    assert (mask["published"], mask["published_difference"]) == (36.9, pytest.approx(-24.4))
+
+
+def test_detection_that_nobody_asked_for(run: StageRun) -> None:
+    text, report, _ = make_report(run, detection_backbones=())
+    reason = "not run: benchmarks.detection_backbones names no backbone"
+    assert f"VOC detection of VirTex: {reason}" in report["problems"]
+    assert ["VOC box AP50", "not run", "–", "–", "–", "–"] in rows_of(text)
+
+
+def test_a_baseline_for_detection_alone(run: StageRun) -> None:
+    write_results()
+    text, report, _ = make_report(run, detection_backbones=("virtex", "imagenet"))
+    assert report["backbones"] == ["virtex", "random", "imagenet"]
+    assert ["cone", "40.0", "44.0", "-4.0"] in rows_of(text)
+    header = next(row for row in rows_of(text) if row[0] == "Class")
+    assert header == ["Class", "VirTex", "Random", "Gain"]

@@ -1,0 +1,47 @@
+"""Times of the stages, from a real SQLite store in a temporary folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.tracking import stage_run
+from components.tracking.stage_times import stage_times
+from components.tracking.store import open_store, run_page
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "VIRTEX_PARENT_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_times_of_runs_that_ended(workspace: Path) -> None:
+    with stage_run("voc07", "random", {}):
+        pass
+    with stage_run("tokenize", None, {}) as run:
+        run.describe("The report as one page", "report.html")
+        (open_one,) = [time.stage for time in stage_times(workspace / "outputs")]
+    for name, content in (("broken", "{"), ("foreign", json.dumps({"run_id": "0" * 32})), ("none", "[]")):
+        folder = workspace / "outputs" / name
+        folder.mkdir()
+        (folder / "mlflow_run.json").write_text(content)
+    first, second = stage_times(workspace / "outputs")
+    assert (open_one, first.stage, second.stage) == ("voc07@random", "voc07@random", "tokenize")
+    assert first.seconds >= 0
+    assert first.started <= second.started
+    assert first.tags["dvc.stage"] == "voc07@random"
+    assert first.link is None
+    store = open_store()
+    link = f"#/experiments/{store.experiment_id}/runs/{second.run_id}/artifacts/report.html"
+    assert second.tags["mlflow.note.content"] == f"[The report as one page]({link})"
+    assert run_page(store._replace(uri="http://host:5000/"), "abc") == (
+        f"http://host:5000/#/experiments/{store.experiment_id}/runs/abc"
+    )
+
+
+def test_mlflow_is_away(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://")
+    assert stage_times(workspace / "outputs") == []
