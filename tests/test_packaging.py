@@ -65,3 +65,20 @@ def test_ci_and_container_run_the_make_targets() -> None:
         re.findall(r'"make", "([a-z-]+)"', container)
     )
     assert {"test", "demo", "setup"} <= used <= targets
+
+
+def test_files_beside_the_code_are_packaged() -> None:
+    tools = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packaged = {
+        path
+        for package, patterns in tools["package-data"].items()
+        for pattern in patterns
+        for path in (REPOSITORY / package.replace(".", "/")).glob(pattern)
+    }
+    beside = {
+        path
+        for room in ("components", "pipelines")
+        for path in (REPOSITORY / room).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert beside == packaged

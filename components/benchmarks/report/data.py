@@ -106,8 +106,21 @@ class ReportData:
         return next(result for result in self.results if result.benchmark.key == key)
 
     def of_group(self, group: str) -> list[Result]:
-        """Those of one table, by its key in `GROUPS`."""
-        return [result for result in self.results if result.benchmark.group == group]
+        """Rows of one table, by its key in `GROUPS`.
+
+        Of a benchmark without any figure only headlines and what the paper has a figure of.
+        """
+        measured = {result.benchmark.name for result in self.results if result.figures}
+        return [
+            result
+            for result in self.results
+            if result.benchmark.group == group
+            and (
+                result.benchmark.name in measured
+                or result.benchmark.is_headline
+                or result.published is not None
+            )
+        ]
 
     def headlines(self) -> list[Result]:
         """The few results that a picture has room for."""

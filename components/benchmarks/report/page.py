@@ -52,7 +52,7 @@ def page(
     shown = _charts(data, details)
     return environment.get_template("report.html").render(
         report=report,
-        columns=_columns(data),
+        tables=_tables(report, data),
         show=_Numbers(report),
         pointer=pointer,
         value_at=lambda address: value_at(report, address),
@@ -114,13 +114,17 @@ def as_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _columns(data: ReportData) -> dict[str, dict[str, Any]]:
-    """Columns of each group's table."""
-    return {
-        group: {"backbones": columns_of(results, data.backbones), "imagenet": has_imagenet(results)}
-        for group in GROUPS
-        for results in [data.of_group(group)]
-    }
+def _tables(report: Mapping[str, Any], data: ReportData) -> dict[str, dict[str, Any]]:
+    """Rows and columns of each group's table."""
+    tables = {}
+    for group in GROUPS:
+        results = data.of_group(group)
+        tables[group] = {
+            "rows": [report["results"][data.results.index(result)] for result in results],
+            "backbones": columns_of(results, data.backbones),
+            "imagenet": has_imagenet(results),
+        }
+    return tables
 
 
 def _charts(data: ReportData, details: Details) -> dict[str, Any]:

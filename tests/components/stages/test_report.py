@@ -264,7 +264,9 @@ def test_detection_that_nobody_asked_for(run: StageRun) -> None:
     text, report, _ = make_report(run, detection_backbones=())
     reason = "not run: benchmarks.detection_backbones names no backbone"
     assert f"VOC detection of VirTex: {reason}" in report["problems"]
-    assert ["VOC box AP50", "not run", "–", "–", "–", "–"] in rows_of(text)
+    assert ["VOC box AP", "not run", "–", "–", "–", "–"] in rows_of(text)
+    assert ["COCO mask AP75", "not run", "–", "–", "39.7", "–"] in rows_of(text)
+    assert "VOC box AP50" not in text  # nothing is known of it
 
 
 def test_a_baseline_for_detection_alone(run: StageRun) -> None:
