@@ -1,4 +1,7 @@
-"""The stage graph as DVC itself plans it. DVC's private interfaces are used in this module only."""
+"""The stage graph as DVC itself plans it.
+
+DVC's private interfaces are used in this module and in pipelines.status.staleness only.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -60,8 +63,25 @@ def read_plan(targets: Sequence[str] = ()) -> Plan:
     Raises:
         InputError: no DVC repository, a dvc.yaml that DVC refuses, an unknown target.
     """
-    root = Path.cwd()
-    with _repository(root) as repo:
+    with _planned(targets) as (repo, graph, nodes):
+        stages = tuple(_stage(node, graph, Path.cwd()) for node in nodes)
+        return Plan(stages, _unchanged(repo, graph, nodes))
+
+
+@contextmanager
+def planned_stages(targets: Sequence[str] = ()) -> Iterator[list[tuple[Stage, Any]]]:
+    """The same stages as ``read_plan``'s, each with DVC's own object, which is open until the end.
+
+    Raises:
+        InputError: as ``read_plan``.
+    """
+    with _planned(targets) as (_, graph, nodes):
+        yield [(_stage(node, graph, Path.cwd()), node) for node in nodes]
+
+
+@contextmanager
+def _planned(targets: Sequence[str]) -> Iterator[tuple[Any, Any, list[Any]]]:
+    with _repository(Path.cwd()) as repo:
         from dvc.dvcfile import PROJECT_FILE
         from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
@@ -69,9 +89,7 @@ def read_plan(targets: Sequence[str] = ()) -> Plan:
         for target in targets:
             _check_target(repo, graph, target)
         nodes = plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE]))
-        nodes = [node for node in nodes if not node.is_data_source]
-        stages = tuple(_stage(node, graph, root) for node in nodes)
-        return Plan(stages, _unchanged(repo, graph, nodes))
+        yield repo, graph, [node for node in nodes if not node.is_data_source]
 
 
 def share_cache(owner: Path, workspace: Path) -> None:

@@ -80,6 +80,14 @@ def read_states(root: Path) -> dict[str, str]:
         return {}
 
 
+def last_run_time(root: Path) -> float | None:
+    """When that run ended, in seconds of the epoch."""
+    try:
+        return (root / _LAST_RUN).stat().st_mtime
+    except OSError:
+        return None
+
+
 def forget_states(root: Path) -> None:
     """Before a run: one that dies at once must not be taken for the run before it."""
     (root / _LAST_RUN).unlink(missing_ok=True)

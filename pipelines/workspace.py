@@ -54,6 +54,12 @@ def _refusal(holder: str) -> str:
     return f"another run is at work in this workspace ({who}): wait for it{how}"
 
 
+def stages_at_work(root: Path) -> list[str]:
+    """The stages of this workspace that a run has started and whose processes live."""
+    notes = (_read_note(path) for path in sorted((root / STATE_DIR / "stages").glob("*.json")))
+    return [stage for stage, group, leader in filter(None, notes) if _is_ours(group, leader, stage)]
+
+
 def remember_group(root: Path, stage: str, group: int) -> Path:
     """Note a stage's process group, so that the next run can find it if this one dies."""
     path = root / STATE_DIR / "stages" / f"{stage.replace('/', '_')}.json"
@@ -90,17 +96,23 @@ def end_leftovers(root: Path) -> list[str]:
     _end_servers(root)
     ended = []
     for path in sorted((root / STATE_DIR / "stages").glob("*.json")):
-        try:
-            note = json.loads(path.read_text(encoding="utf-8"))
-            stage, group, leader = str(note["stage"]), int(note["group"]), str(note["leader"])
-        except (ValueError, KeyError, TypeError):
-            path.unlink()
-            continue
-        if _is_ours(group, leader, stage):
-            stop_group(group)
-            ended.append(stage)
-        path.unlink()
+        note = _read_note(path)
+        if note:
+            stage, group, leader = note
+            if _is_ours(group, leader, stage):
+                stop_group(group)
+                ended.append(stage)
+        path.unlink(missing_ok=True)
     return ended
+
+
+def _read_note(path: Path) -> tuple[str, int, str] | None:
+    """Stage, process group and its leader's mark; None if that cannot be read."""
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return str(note["stage"]), int(note["group"]), str(note["leader"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_ours(group: int, leader: str, stage: str) -> bool:

@@ -56,6 +56,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.absolute()}"
 
 
+def experiment_name() -> str:
+    """``MLFLOW_EXPERIMENT_NAME``, else ``virtex``."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "virtex"
+
+
 def public_uri(uri: str) -> str | None:
     """``uri`` if it can be shown and stored: no credentials in it, and no path of this machine."""
     parts = urlsplit(uri)
@@ -81,7 +86,7 @@ def open_store() -> Store:
     import mlflow
 
     uri = tracking_uri()
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "virtex"
+    name = experiment_name()
     mlflow.set_tracking_uri(uri)
     if not uri.startswith("sqlite:"):
         client = mlflow.MlflowClient(uri)

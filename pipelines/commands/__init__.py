@@ -6,7 +6,7 @@ started by its name in pipelines.commands.children.
 """
 
 # Modules of this package, in the order of `virtex --help`.
-COMMANDS = ("run", "ablate", "ui", "report", "preset")
+COMMANDS = ("run", "status", "ablate", "ui", "report", "preset")
 
 EXIT_FAILED = 1
 EXIT_INPUT_ERROR = 2

@@ -1,0 +1,36 @@
+"""``virtex status``."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def workspace(small_workspace, monkeypatch):
+    from dvc.repo import Repo
+
+    Repo.init(str(small_workspace), no_scm=True).close()
+    shutil.copy(REPOSITORY / "dvc.yaml", small_workspace)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return small_workspace
+
+
+def test_a_fresh_clone(workspace, capsys):
+    assert cli.main(["status", "tokenize"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "never run    datasets, tokenize" in lines
+    assert lines[-1] == "cost         unknown for datasets, tokenize"
+    assert not (workspace / "mlflow.db").exists()
+
+
+def test_for_programs(workspace, capsys):
+    assert cli.main(["status", "--json"]) == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert {"datasets", "pretrain", "report"} <= {entry["stage"] for entry in stages}
+    assert cli.main(["status", "tokenise"]) == 2
