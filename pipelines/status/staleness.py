@@ -79,16 +79,15 @@ class _Files:
     """What DVC finds on the disk, each file and folder read once: many stages depend on the same ones."""
 
     def __init__(self) -> None:
-        self._hashes: dict[tuple[str, str], Any] = {}
+        self._read: dict[tuple[str, str], tuple[Any, Any]] = {}
 
-    def hash_of(self, item: Any) -> Any:
-        """DVC's hash of a dependency or an output that exists; of parameters, the stage's own ones."""
-        if _is_params(item):
-            return item.get_hash()
+    def read(self, item: Any) -> tuple[Any, Any]:
+        """DVC's hash and notes (its ``Meta``) of a dependency or an output that exists, not of parameters."""
         key = item.fs_path, item.hash_name
-        if key not in self._hashes:
-            self._hashes[key] = item.get_hash()
-        return self._hashes[key]
+        if key not in self._read:
+            meta, hash_info = item._get_hash_meta()
+            self._read[key] = hash_info, meta
+        return self._read[key]
 
     def change(self, item: Any) -> str | None:
         """What happened to a dependency or an output since DVC recorded it, as words after its name."""
@@ -96,7 +95,7 @@ class _Files:
             return "is missing"
         if not item.hash_info:
             return "is new"
-        return "changed" if self.hash_of(item) != item.hash_info else None
+        return "changed" if self.read(item)[0] != item.hash_info else None
 
 
 def _reasons(node: Any, files: _Files) -> Iterator[Reason]:
@@ -163,7 +162,7 @@ def _in_cache(pairs: Sequence[tuple[Stage, Any]], stale: set[str], files: _Files
     That is what lies on the disk, and for outputs of stages in the cache what it would put there. Changes
     what the nodes hold in memory.
     """
-    known: dict[str, Any] = {}  # outputs that will be restored: path to hash
+    known: dict[str, tuple[Any, Any]] = {}  # outputs that will be restored: path to hash and notes
     unknown: list[str] = []  # outputs that will be made, with contents that nobody knows yet
     found: set[str] = set()
     for stage, node in pairs:
@@ -179,23 +178,26 @@ def _in_cache(pairs: Sequence[tuple[Stage, Any]], stale: set[str], files: _Files
 
 
 def _restored(
-    node: Any, known: Mapping[str, Any], unknown: Sequence[str], files: _Files
-) -> dict[str, Any] | None:
-    """The outputs that the cache has for the stage, path to hash; None if it has none or nobody can tell."""
+    node: Any, known: Mapping[str, tuple[Any, Any]], unknown: Sequence[str], files: _Files
+) -> dict[str, tuple[Any, Any]] | None:
+    """What the cache has for the stage: path to hash and notes; None if nothing, or if nobody can tell."""
     from dvc.exceptions import DvcException
 
     try:
         for dep in node.deps:
+            if _is_params(dep):
+                dep.hash_info = dep.get_hash()
+                continue
             future = known.get(dep.fs_path)
             if future is None and any(_overlap(dep.fs_path, path) for path in [*known, *unknown]):
                 return None
-            dep.hash_info = future or files.hash_of(dep)
+            dep.hash_info, dep.meta = future or files.read(dep)
             dep.get_hash = partial(_given, dep.hash_info)  # the cache asks again, for what is not there yet
         entry = node.repo.stage_cache._load(node)
         if not entry:
             return None
         made = node.repo.stage_cache._create_stage(entry, wdir=node.wdir)
-        return {out.fs_path: out.hash_info for out in made.outs} if made.outs_cached() else None
+        return {out.fs_path: (out.hash_info, out.meta) for out in made.outs} if made.outs_cached() else None
     except (DvcException, OSError):  # an input is missing
         return None
 
