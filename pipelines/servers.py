@@ -8,19 +8,57 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from components.atomic import write_json
 from components.errors import InputError
 from components.tracking.processes import is_alive, process_mark
-from components.tracking.store import ARTIFACTS_DIR, tracking_uri
+from components.tracking.store import ARTIFACTS_DIR, DATABASE, open_store, tracking_uri
 from pipelines.child import stop_group
 from pipelines.workspace import STATE_DIR
 
+MLFLOW_PORT = 5000
+PREFECT_PORT = 4200
+UI_NOTE = STATE_DIR / "ui.json"  # where the servers of a running `virtex ui` are
 _DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _HOST = "127.0.0.1"
-_NOTE = "ui.json"  # where the Prefect server of a running `virtex ui` is
+_LAST_LINES = 5  # of a dead server's messages, for its obituary
+
+
+@dataclass(frozen=True, slots=True)
+class RunningUi:
+    """A `virtex ui` at work.
+
+    Attributes:
+        pid: of its process.
+        addresses: of its pages, by name.
+        prefect_api_url: for whoever runs flows here; None where it started no Prefect server.
+    """
+
+    pid: int
+    addresses: dict[str, str]
+    prefect_api_url: str | None
+
+
+@dataclass(slots=True)
+class Pages:
+    """Pages that can be looked at.
+
+    Attributes:
+        addresses: by name.
+        notices: what is not as the user asked for it.
+    """
+
+    addresses: dict[str, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    _servers: list["_Server"] = field(default_factory=list)
+
+    def ended(self) -> str | None:
+        """What to say of a server that has ended by itself; None while all are up."""
+        return next((server.obituary() for server in self._servers if not server.is_up()), None)
 
 
 def use_workspace_server(root: Path) -> None:
@@ -30,13 +68,39 @@ def use_workspace_server(root: Path) -> None:
     """
     if os.environ.get("PREFECT_API_URL"):
         return
-    running = _running_ui(root)
-    if running:
-        os.environ["PREFECT_API_URL"] = running
+    running = running_ui(root)
+    if running and running.prefect_api_url:
+        os.environ["PREFECT_API_URL"] = running.prefect_api_url
         return
     folder = (root / STATE_DIR).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault(_DATABASE_VARIABLE, f"sqlite+aiosqlite:///{folder}/prefect.db")
+
+
+def running_ui(root: Path) -> RunningUi | None:
+    """The `virtex ui` that is at work in this workspace, if there is one."""
+    try:
+        note = _read_note(root)
+        mark, addresses = str(note["process"]), dict(note["addresses"])
+        return RunningUi(_pid(mark), addresses, note["prefect_api_url"]) if is_alive(mark) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _end_leftovers(root: Path) -> None:
+    """Stop the servers of a `virtex ui` that was killed outright."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        note = _read_note(root)
+        for mark in filter(is_alive, note["servers"] if not is_alive(str(note["process"])) else ()):
+            stop_group(_pid(mark))
+
+
+def _read_note(root: Path) -> Any:
+    return json.loads((root / UI_NOTE).read_text(encoding="utf-8"))
+
+
+def _pid(mark: str) -> int:
+    return int(mark.split()[0])
 
 
 def mlflow_command(port: int) -> list[str]:
@@ -55,44 +119,57 @@ def prefect_command(port: int) -> list[str]:
 
 
 @contextmanager
-def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[dict[str, str]]:
-    """Run both servers; yields their addresses by name once they answer. Those in the environment are used.
+def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[Pages]:
+    """Run both servers; yields once they answer. Those named in the environment are used instead.
 
     Raises:
-        InputError: if no port is free, or one does not answer within three minutes.
+        InputError: if no port is free, or a server ends or does not answer within three minutes.
     """
-    addresses: dict[str, str] = {}
-    started: list[_Server] = []
-    notes: list[Path] = []
+    pages = Pages()
+    api = os.environ.get("PREFECT_API_URL")
+    own_api = None
+    _end_leftovers(root)
     try:
         if tracking_uri().startswith("http"):
-            addresses["MLflow"] = tracking_uri()
+            pages.addresses["MLflow"] = tracking_uri()
         else:
-            port = free_port(mlflow_port)
-            addresses["MLflow"] = f"http://{_HOST}:{port}"
+            if not DATABASE.exists():
+                open_store()  # under its lock: a server and a run that both create it would break it
+            pages.addresses["MLflow"] = address = _address(mlflow_port, "mlflow", pages.notices)
             variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-            health = f"{addresses['MLflow']}/health"
-            started.append(_Server(root, "mlflow", mlflow_command(port), variables, health))
-        given = os.environ.get("PREFECT_API_URL")
-        if given:
-            addresses["Prefect"] = given.removesuffix("/api")
+            command = mlflow_command(int(address.rpartition(":")[2]))
+            pages._servers.append(_Server(root, "MLflow", command, variables, f"{address}/health"))
+        if api:
+            pages.addresses["Prefect"] = api.removesuffix("/api")
         else:
-            port = free_port(prefect_port)
-            addresses["Prefect"] = f"http://{_HOST}:{port}"
-            api = f"{addresses['Prefect']}/api"
-            variables = {"PREFECT_UI_API_URL": api}
-            started.append(_Server(root, "prefect", prefect_command(port), variables, f"{api}/health"))
-        for server in started:
+            pages.addresses["Prefect"] = address = _address(prefect_port, "prefect", pages.notices)
+            own_api = f"{address}/api"
+            command = prefect_command(int(address.rpartition(":")[2]))
+            variables = {"PREFECT_UI_API_URL": own_api}
+            pages._servers.append(_Server(root, "Prefect", command, variables, f"{own_api}/health"))
+        for server in pages._servers:
             server.wait_until_up()
-        if not given:
-            notes.append(root / STATE_DIR / _NOTE)
-            write_json(notes[0], {"prefect_api_url": api, "process": process_mark(os.getpid())})
-        yield addresses
+        if pages._servers:
+            note = {
+                "process": process_mark(os.getpid()),
+                "servers": [server.mark for server in pages._servers],
+                "addresses": pages.addresses,
+                "prefect_api_url": own_api,
+            }
+            write_json(root / UI_NOTE, note)
+        yield pages
     finally:
-        for note in notes:
-            note.unlink(missing_ok=True)
-        for server in started:
+        if pages._servers:
+            (root / UI_NOTE).unlink(missing_ok=True)
+        for server in pages._servers:
             server.stop()
+
+
+def _address(wanted: int, name: str, notices: list[str]) -> str:
+    port = free_port(wanted)
+    if port != wanted:
+        notices.append(f"Port {wanted} is taken; --{name}-port chooses another one than {port}.")
+    return f"http://{_HOST}:{port}"
 
 
 class _Server:
@@ -101,8 +178,9 @@ class _Server:
     def __init__(
         self, root: Path, name: str, command: list[str], variables: dict[str, str], health: str
     ) -> None:
+        self._name = name
         self._health = health
-        self._log = root / STATE_DIR / f"{name}-server.log"
+        self._log = root / STATE_DIR / f"{name.lower()}-server.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -113,17 +191,28 @@ class _Server:
                 env={**os.environ, **variables},
                 start_new_session=True,
             )
+        self.mark = process_mark(self._process.pid)
+
+    def is_up(self) -> bool:
+        return self._process.poll() is None
 
     def wait_until_up(self, seconds: float = 180.0) -> None:
         limit = time.monotonic() + seconds
-        while time.monotonic() < limit and self._process.poll() is None:
+        while time.monotonic() < limit and self.is_up():
             try:
                 with urllib.request.urlopen(self._health, timeout=5) as answer:
                     if answer.status == 200:
                         return
             except OSError:
                 time.sleep(0.3)
+        if not self.is_up():
+            raise InputError(self.obituary())
         raise InputError(f"no answer from {self._health}; the server's messages are in {self._log}")
+
+    def obituary(self) -> str:
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+        said = "".join(f"\n  {line}" for line in lines)
+        return f"the {self._name} server has ended; its last messages (all are in {self._log}):{said}"
 
     def stop(self) -> None:
         stop_group(self._process.pid)
@@ -144,11 +233,3 @@ def free_port(wanted: int) -> int:
                 continue
             return port
     raise InputError(f"no free port from {wanted} to {wanted + 99}: choose another one with --...-port")
-
-
-def _running_ui(root: Path) -> str | None:
-    try:
-        note = json.loads((root / STATE_DIR / _NOTE).read_text(encoding="utf-8"))
-        return str(note["prefect_api_url"]) if is_alive(str(note["process"])) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -32,12 +32,16 @@ class Change:
 
 
 def overlay(
-    preset: str | None, overrides: Sequence[str] = (), path: Path = DEFAULT_PATH, folder: Path = PRESETS_DIR
+    preset: str | None,
+    overrides: Sequence[str] = (),
+    path: Path = DEFAULT_PATH,
+    folder: Path = PRESETS_DIR,
+    dry_run: bool = False,
 ) -> list[Change]:
     """Lay a preset and ``section.key=value`` overrides over the file; returns what changed.
 
     The result is checked as a whole before anything is written, so a mistake leaves the file as it
-    was. Comments and order stay.
+    was. Comments and order stay. With ``dry_run`` nothing is written at all.
 
     Raises:
         InputError: unknown preset, key or section; malformed override; a value that does not fit.
@@ -53,7 +57,7 @@ def overlay(
         _require_known(tree, values, (), f"--set {override}")
         _merge(tree, values, (), changes)
     check_tree(plain(tree), path)
-    if changes:
+    if changes and not dry_run:
         buffer = io.StringIO()
         _round_trip().dump(tree, buffer)
         write_text(path, buffer.getvalue())

@@ -3,6 +3,8 @@
 A preset may say ``extends: NAME`` at its top: it is then that preset with its own values laid over it.
 """
 
+import itertools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,14 @@ FREE_MAPPINGS = {("download", "folders", "captions"), ("baseline", "sources")}  
 def list_presets(folder: Path = PRESETS_DIR) -> list[str]:
     """Names of all presets: the path below the folder, without the ending."""
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def preset_summary(name: str, folder: Path = PRESETS_DIR) -> str:
+    """The first sentence of the comment at the top of a preset's file; empty if there is none."""
+    lines = (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#") and line.strip("# "), lines)
+    text = " ".join(line.strip("# ") for line in comment)
+    return re.split(r"(?<=[.;]) ", text, maxsplit=1)[0].rstrip(".;")
 
 
 def read_preset(name: str, folder: Path = PRESETS_DIR) -> dict[str, Any]:

@@ -2,33 +2,47 @@
 
 import argparse
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from components.arguments import positive
-from pipelines.servers import servers, use_workspace_server
+from pipelines.commands import EXIT_FAILED
+from pipelines.servers import MLFLOW_PORT, PREFECT_PORT, running_ui, servers, use_workspace_server
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("ui", help="start the MLflow and Prefect web pages; Ctrl-C stops them")
-    parser.add_argument("--mlflow-port", type=positive, default=5000)
-    parser.add_argument("--prefect-port", type=positive, default=4200)
+    parser.add_argument("--mlflow-port", type=positive, default=MLFLOW_PORT)
+    parser.add_argument("--prefect-port", type=positive, default=PREFECT_PORT)
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
     root = Path.cwd()
+    running = running_ui(root)
+    if running:
+        _print_addresses(running.addresses)
+        print(f"They run already, since another `virtex ui` (process {running.pid}) has started them.")
+        return 0
     use_workspace_server(root)
     print("Starting; this takes some seconds.", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_once)
-    with servers(root, options.mlflow_port, options.prefect_port) as addresses:
-        for name, address in addresses.items():
-            print(f"{name:<8} {address}")
+    with servers(root, options.mlflow_port, options.prefect_port) as pages:
+        _print_addresses(pages.addresses)
+        print(*pages.notices, sep="\n", end="\n" if pages.notices else "")
         print("Ctrl-C stops what was started here.", flush=True)
-        while True:
+        while not (ended := pages.ended()):
             time.sleep(1)
+    print(f"virtex: error: {ended}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _print_addresses(addresses: dict[str, str]) -> None:
+    for name, address in addresses.items():
+        print(f"{name:<8} {address}")
 
 
 def _interrupt_once(_number: int, _frame: object) -> None:

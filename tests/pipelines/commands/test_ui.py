@@ -4,30 +4,61 @@ import contextlib
 import os
 import signal
 
+import pytest
+
 from pipelines import cli
 from pipelines.commands import ui
+from pipelines.servers import Pages, RunningUi
 
 
-def test_ui_stops_its_servers_however_often_it_is_interrupted(small_workspace, monkeypatch, capsys):
+@pytest.fixture
+def signals():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def started(small_workspace, monkeypatch, signals):
+    """Pages without servers; a list of what has been stopped."""
     stopped = []
 
     @contextlib.contextmanager
     def fake_servers(*_):
         try:
-            yield {"MLflow": "http://127.0.0.1:1"}
+            yield Pages({"MLflow": "http://127.0.0.1:1"}, ["Port 5000 is taken."])
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGTERM)
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
             stopped.append(True)
 
     monkeypatch.setattr(ui, "servers", fake_servers)
     monkeypatch.setattr(ui, "use_workspace_server", lambda root: None)
+    return stopped
+
+
+def test_ui_stops_its_servers_however_often_it_is_interrupted(started, monkeypatch, capsys):
     monkeypatch.setattr(ui.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT))
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        assert cli.main(["ui"]) == 130
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    assert stopped
-    assert "MLflow   http://127.0.0.1:1" in capsys.readouterr().out
+    assert cli.main(["ui"]) == 130
+    assert started
+    output = capsys.readouterr().out
+    assert "MLflow   http://127.0.0.1:1\nPort 5000 is taken.\n" in output
+
+
+def test_a_server_that_dies_ends_the_command(started, monkeypatch, capsys):
+    monkeypatch.setattr(Pages, "ended", lambda pages: "the MLflow server has ended")
+    assert cli.main(["ui"]) == 1
+    assert started
+    assert capsys.readouterr().err == "virtex: error: the MLflow server has ended\n"
+
+
+def test_a_second_ui_says_where_the_first_one_is(started, monkeypatch, capsys):
+    running = RunningUi(7, {"MLflow": "http://127.0.0.1:1", "Prefect": "http://127.0.0.1:2"}, None)
+    monkeypatch.setattr(ui, "running_ui", lambda root: running)
+    assert cli.main(["ui"]) == 0
+    assert not started
+    output = capsys.readouterr().out
+    assert "Prefect  http://127.0.0.1:2" in output
+    assert "(process 7)" in output
