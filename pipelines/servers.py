@@ -227,6 +227,7 @@ def free_port(wanted: int) -> int:
     """
     for port in range(wanted, min(wanted + 100, 65536)):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ports of servers that are gone
             try:
                 probe.bind((_HOST, port))
             except OSError:
