@@ -5,10 +5,14 @@
 """
 
 import os
+import socket
 from pathlib import Path
 
 from components import paths
 from components.errors import InputError
+
+LOOPBACK = "127.0.0.1"
+PAGE_PORTS = {"MLflow": 5000, "Prefect": 4200}  # where `virtex ui` tries to serve its pages
 
 
 def num_cpus() -> int:
@@ -94,6 +98,17 @@ def device_name() -> str:
             reason = str(error).splitlines()[0]
             raise InputError(f"VIRTEX_DEVICE={override!r}: cannot be used here: {reason}") from None
     return device
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen at this port of the loopback address."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one that has just gone
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
 
 
 def _positive(variable: str) -> int | None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +14,14 @@ from typing import Any
 
 from components.atomic import write_json
 from components.errors import InputError
+from components.machine import LOOPBACK, port_is_free
 from components.tracking.processes import is_alive, process_mark
 from components.tracking.store import ARTIFACTS_DIR, DATABASE, open_store, tracking_uri
 from pipelines.child import stop_group
 from pipelines.workspace import STATE_DIR
 
-MLFLOW_PORT = 5000
-PREFECT_PORT = 4200
 UI_NOTE = STATE_DIR / "ui.json"  # where the servers of a running `virtex ui` are
 _DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-_HOST = "127.0.0.1"
 _LAST_LINES = 5  # of a dead server's messages, for its obituary
 
 
@@ -109,13 +106,13 @@ def mlflow_command(port: int) -> list[str]:
         *(sys.executable, "-m", "mlflow", "server"),
         *("--backend-store-uri", tracking_uri()),
         *("--artifacts-destination", str(ARTIFACTS_DIR.absolute())),
-        *("--host", _HOST, "--port", str(port), "--workers", "1"),
+        *("--host", LOOPBACK, "--port", str(port), "--workers", "1"),
     ]
 
 
 def prefect_command(port: int) -> list[str]:
     """Command line of a Prefect server on the workspace's database."""
-    return [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
+    return [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
 
 
 @contextmanager
@@ -169,7 +166,7 @@ def _address(wanted: int, name: str, notices: list[str]) -> str:
     port = free_port(wanted)
     if port != wanted:
         notices.append(f"Port {wanted} is taken; --{name}-port chooses another one than {port}.")
-    return f"http://{_HOST}:{port}"
+    return f"http://{LOOPBACK}:{port}"
 
 
 class _Server:
@@ -226,11 +223,6 @@ def free_port(wanted: int) -> int:
         InputError: if none of the hundred ports from there on is free.
     """
     for port in range(wanted, min(wanted + 100, 65536)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ports of servers that are gone
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
+        if port_is_free(port):
             return port
     raise InputError(f"no free port from {wanted} to {wanted + 99}: choose another one with --...-port")

@@ -52,6 +52,12 @@ ROOMS = {  # room: the other rooms it may import
         "components.text",
         "components.training",
     },
+    "components.doctor": {
+        "components.benchmarks",
+        "components.objectives",
+        "components.sources",
+        "components.tracking",
+    },
     "components.zoo": {"components.models", "components.objectives"},
     "components.comparison": {"components.benchmarks"},
     "components.export": {"components.models", "components.zoo"},

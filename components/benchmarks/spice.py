@@ -34,7 +34,7 @@ def spice(references: Texts, hypotheses: Texts) -> Result:
     Raises:
         NotRun: without a fitting Java or CoreNLP's files, or if the program fails.
     """
-    java = _fitting_java()
+    java = fitting_java()
     captions = [
         {"image_id": image_id, "test": hypotheses[image_id][0], "refs": texts}
         for image_id, texts in references.items()
@@ -53,7 +53,12 @@ def spice(references: Texts, hypotheses: Texts) -> Result:
     return [sum(scores) / len(scores)], [scores]
 
 
-def _fitting_java() -> str:
+def fitting_java() -> str:
+    """The ``java`` that SPICE runs on.
+
+    Raises:
+        NotRun: without one of a version that fits, or without CoreNLP's files.
+    """
     jars = (f"{JAR}.jar", f"{JAR}-models.jar")
     if missing := [name for name in jars if not (FOLDER / SPICELIB / name).is_file()]:
         raise NotRun(

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 # name: what it does, for `virtex --help`; the module parses its own arguments.
 CHILD_COMMANDS: dict[str, str] = {
+    "doctor": "check this machine: what is fine, what is broken, what to do",
     "export": "write a backbone for torchvision, timm, detectron2, ONNX or Hugging Face",
     "zoo": "the published models, and checkpoints of other people",
     "bench": "how fast this machine works, beside the paper's own recipe",

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from components.arguments import positive
+from components.machine import PAGE_PORTS
 from pipelines.commands import EXIT_FAILED
-from pipelines.servers import MLFLOW_PORT, PREFECT_PORT, running_ui, servers, use_workspace_server
+from pipelines.servers import running_ui, servers, use_workspace_server
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("ui", help="start the MLflow and Prefect web pages; Ctrl-C stops them")
-    parser.add_argument("--mlflow-port", type=positive, default=MLFLOW_PORT)
-    parser.add_argument("--prefect-port", type=positive, default=PREFECT_PORT)
+    parser.add_argument("--mlflow-port", type=positive, default=PAGE_PORTS["MLflow"])
+    parser.add_argument("--prefect-port", type=positive, default=PAGE_PORTS["Prefect"])
     parser.set_defaults(command=run)
 
 

@@ -23,7 +23,7 @@ def require_room(needs: Iterable[tuple[Path, int, str]]) -> None:
     """
     by_disk: dict[int, list[tuple[Path, int, str]]] = defaultdict(list)
     for folder, num_bytes, what in needs:
-        existing = _existing(folder)
+        existing = existing_folder(folder)
         by_disk[os.stat(existing).st_dev].append((existing, num_bytes, what))
     for disk in by_disk.values():
         needed = sum(num_bytes for _, num_bytes, _ in disk)
@@ -38,7 +38,8 @@ def require_room(needs: Iterable[tuple[Path, int, str]]) -> None:
             )
 
 
-def _existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
     folder = Path(os.path.abspath(folder))
     while not folder.exists():
         folder = folder.parent

@@ -9,7 +9,7 @@ from components import machine, paths
 from components.atomic import writing
 from components.errors import InputError
 from components.sources.archives.disk import require_room
-from components.sources.archives.published import PUBLISHED, Archive, PublishedDataset
+from components.sources.archives.published import PUBLISHED, PublishedDataset
 from components.sources.archives.record import ArchiveRecord, ArchivesRecord, write_record
 from components.sources.archives.unpacked import unpacked_estimate
 from components.sources.fetch.mirrors import Checked, Wanted, check_file, fetch_file, with_mirrors
@@ -43,7 +43,7 @@ def fetch_dataset(
         for archive in published.archives
     }
     _require_by_hand(dataset, published, wanted, incoming, target)
-    _require_disk(dataset, published.archives, incoming, target)
+    require_room(disk_needs(dataset))
     patience = patience or Patience()
     session = open_session(patience, token_urls=mirrors, connections=connections)
     checked: list[Checked] = [
@@ -83,11 +83,12 @@ def _require_by_hand(
         )
 
 
-def _require_disk(dataset: str, archives: tuple[Archive, ...], incoming: Path, target: Path) -> None:
-    """Room for what is still to come, and for all of it unpacked."""
+def disk_needs(dataset: str) -> list[tuple[Path, int, str]]:
+    """Folders, bytes and words for what of the dataset is still to come, and for all of it unpacked."""
+    incoming, target = paths.INCOMING_DIR / dataset, paths.ARCHIVES_DIR / dataset
     to_come = 0
     unpacked = 0
-    for archive in archives:
+    for archive in PUBLISHED[dataset].archives:
         there = next((f for f in (target / archive.name, incoming / archive.name) if f.is_file()), None)
         if there is None:
             part = incoming / f"{archive.name}.part"
@@ -96,12 +97,10 @@ def _require_disk(dataset: str, archives: tuple[Archive, ...], incoming: Path, t
         unpacked += unpacked_estimate(there or incoming / archive.name, archive)
     if any(machine.unpacked_dir().glob(f"{dataset}-*")):
         unpacked = 0
-    require_room(
-        [
-            (incoming, to_come, f"{dataset}'s archives"),
-            (machine.unpacked_dir(), unpacked, f"{dataset}, unpacked"),
-        ]
-    )
+    return [
+        (incoming, to_come, f"{dataset}'s archives"),
+        (machine.unpacked_dir(), unpacked, f"{dataset}, unpacked"),
+    ]
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,0 +1,1 @@
+"""Whether this machine can do what params.yaml asks for."""

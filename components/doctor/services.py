@@ -1,0 +1,133 @@
+"""What the pipeline talks to: the DVC remote, the MLflow and Prefect servers, the ports of the pages."""
+
+import os
+import threading
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from components import machine
+from components.doctor.finding import Finding, Sections, attention, broken, fine
+from components.tracking.store import public_uri, tracking_uri
+
+PATIENCE_SECONDS = 20.0
+
+
+def dvc(_: Sections) -> Iterator[Finding]:
+    """The repository, and each of its remotes written to and read from."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        with Repo(".") as repo:
+            names = sorted(repo.config["remote"])
+            if not names:
+                found = "no remote: outputs are kept on this disk only"
+                yield fine("DVC", found)
+            for name in names:
+                yield _remote(repo, name)
+    except (DvcException, SCMError) as error:
+        yield broken("DVC", str(error), "run `virtex doctor` in the repository's root folder")
+
+
+def _remote(repo: Any, name: str) -> Finding:
+    place = repo.config["remote"][name].get("url", "")
+    title = f"DVC remote {name}"
+    advice = f"`dvc push -r {name}` and `dvc pull` will fail until its address and credentials are right"
+    fault = _in_time(lambda: _write_and_read(repo, name))
+    return (
+        attention(title, f"{place}: {fault}", advice) if fault else fine(title, f"{place}, read and written")
+    )
+
+
+def _write_and_read(repo: Any, name: str) -> None:
+    from dvc.fs import get_cloud_fs
+
+    cls, config, folder = get_cloud_fs(repo.config, name=name)
+    remote = cls(**config)
+    probe = remote.join(folder, f"doctor-{uuid.uuid4().hex}")
+    existed = remote.exists(folder)
+    remote.makedirs(folder, exist_ok=True)
+    try:
+        remote.pipe_file(probe, b"written by virtex doctor; may be removed")
+        if remote.cat_file(probe) != b"written by virtex doctor; may be removed":
+            raise OSError("it gives back something else than was written")
+    finally:
+        if remote.exists(probe):
+            remote.rm_file(probe)
+        if not existed and remote.protocol == "local":
+            os.rmdir(folder)
+
+
+def _in_time(work: Callable[[], None]) -> str | None:
+    """Why the work failed, or did not end in time; None if it went well."""
+    faults: list[str] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except Exception as error:  # every kind of remote has exceptions of its own
+            faults.append(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:200])
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    if thread.is_alive():
+        return f"no answer in {PATIENCE_SECONDS:.0f} s"
+    return faults[0] if faults else None
+
+
+def mlflow(_: Sections) -> Iterator[Finding]:
+    uri = tracking_uri()
+    if uri.startswith("http"):
+        shown = public_uri(uri) or "the server of MLFLOW_TRACKING_URI"
+        yield _server("MLflow", shown, f"{uri.rstrip('/')}/health", "runs go on, and are not recorded")
+        return
+    if not uri.startswith("sqlite:///"):
+        yield fine("MLflow", f"a store of the kind {uri.partition(':')[0]}, not looked into")
+        return
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    if os.access(folder, os.W_OK):
+        yield fine("MLflow", f"its database is in {folder}")
+    else:
+        yield attention(
+            "MLflow", f"{folder} cannot be written to", "make it writable, or set MLFLOW_TRACKING_URI"
+        )
+
+
+def prefect(_: Sections) -> Iterator[Finding]:
+    api = os.environ.get("PREFECT_API_URL")
+    if api:
+        yield _server(
+            "Prefect", api, f"{api.rstrip('/')}/health", "`virtex run` needs it; `dvc repro` does not"
+        )
+    else:
+        yield fine("Prefect", "no server is named; a temporary one is started when needed")
+
+
+def _server(name: str, shown: str, health: str, meaning: str) -> Finding:
+    try:
+        with urllib.request.urlopen(health, timeout=5):
+            return fine(name, f"{shown} answers")
+    except urllib.error.HTTPError as error:
+        reason = f"{error.code} {error.reason}"
+    except OSError as error:
+        reason = str(getattr(error, "reason", error))
+    variable = {"MLflow": "MLFLOW_TRACKING_URI", "Prefect": "PREFECT_API_URL"}[name]
+    return attention(name, f"{shown} does not answer ({reason}): {meaning}", f"start it, or unset {variable}")
+
+
+def ports(_: Sections) -> Iterator[Finding]:
+    """Those of `virtex ui`."""
+    taken = [
+        f"{name}'s {port}" for name, port in machine.PAGE_PORTS.items() if not machine.port_is_free(port)
+    ]
+    if taken:
+        found = f"{' and '.join(taken)} taken, perhaps by a running `virtex ui`"
+        yield attention("ports", found, "nothing: `virtex ui` takes the next free one and says so")
+    else:
+        yield fine("ports", f"{' and '.join(str(port) for port in machine.PAGE_PORTS.values())} are free")
