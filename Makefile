@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.13)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint pins clean
+.PHONY: help setup demo test lint docs pins clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 10
@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	if [ -z "$$chosen" ]; then echo 'setup: no Python 3.11 to 3.13 among $(PYTHONS); install one or name it: make setup PYTHON=/path/to/python3.12' >&2; exit 1; fi; \
 	"$$chosen" -m venv $(VENV) || { echo "setup: this Python cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "setup: installing into $(VENV) with $$($(BIN)/python --version); this takes some minutes"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,export]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,docs,export]'
 	@touch $@
 
 demo: setup  ## run the whole pipeline on the embedded default and print the results
@@ -35,9 +35,13 @@ lint: setup  ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## build the guide into site/, strictly: a dead link is an error
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "The guide: site/index.html; with search: $(BIN)/python -m http.server --directory site"
+
 pins: setup  ## write the versions installed in .venv to constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '@' > constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
 clean:  ## remove results, caches of tools and the environment; DVC's cache stays
-	rm -rf $(VENV) outputs data .scratch .virtex .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) outputs data site .scratch .virtex .pytest_cache .mypy_cache .ruff_cache *.egg-info

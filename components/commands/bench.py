@@ -22,7 +22,7 @@ BENCHES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run benchmarks, one after the other; print a table and write JSON for each."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     for name in options.benches or BENCHES:
         module = importlib.import_module(f"components.bench.{name}")
         machine = hardware()
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="virtex bench",
         description="Measure speed beside the paper's recipe, both in turn in one run. "

@@ -68,7 +68,8 @@ def main() -> int:
     return EXIT_SKIPPED if any(result.error is not None for result in results) else 0
 
 
-def _options(arguments: list[str]) -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="virtex caption",
         description=DESCRIPTION,
@@ -94,6 +95,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--attention", type=Path, metavar="DIR", help="draw where each word of the first caption looked"
     )
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images (default: 16)")
+    return parser
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = build_parser()
     options = parser.parse_args(arguments)
     if options.nucleus and options.beam_size is not None:
         parser.error("--beam-size belongs to beam search, not to --nucleus")

@@ -20,7 +20,7 @@ from components.zoo.weights import open_weights
 
 def main() -> int:
     """Write one file or folder and print its path."""
-    options = _parser().parse_args()
+    options = build_parser().parse_args()
     chosen = FORMATS[options.format]
     if options.output is not None:
         _require_own(options.output, chosen)
@@ -65,7 +65,8 @@ def _require_own(path: Path, chosen: Format) -> None:
         raise InputError(f"--output {path}: a file; this format is a folder, name a new one")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="virtex export", description="A backbone in the format of another library."
     )

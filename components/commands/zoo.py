@@ -26,7 +26,7 @@ COLUMNS = ("voc07.mAP", "imagenet_linear.top1")
 
 def main() -> int:
     """Run the subcommand that was asked for."""
-    options = _parser().parse_args()
+    options = build_parser().parse_args()
     options.action(options)
     return 0
 
@@ -98,7 +98,8 @@ def _preparation(tokenizer: Path | None, source: str, config: ModelConfig | None
     return Preparation(CROP_SIZE, tokenizer.read_bytes())
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="virtex zoo", description="Published models, and other people's checkpoints."
     )

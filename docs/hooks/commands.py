@@ -1,0 +1,45 @@
+"""The command reference: what ``virtex COMMAND --help`` prints, for every command."""
+
+import argparse
+import importlib
+import os
+from collections.abc import Iterator
+
+from pipelines import cli
+from pipelines.commands.children import CHILD_COMMANDS
+
+COLUMNS = "96"  # characters a line of help
+
+
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command and subcommand, by what one types, such as ``virtex preset list``."""
+    found = dict(_with_subcommands(cli.build_parser()))
+    for name in CHILD_COMMANDS:
+        child = importlib.import_module(f"components.commands.{name}").build_parser()
+        found.update(_with_subcommands(child))
+    return found
+
+
+def commands_page() -> str:
+    """The page."""
+    os.environ["COLUMNS"] = COLUMNS
+    parts = [
+        "# Command reference",
+        "What each command's `--help` prints, put here when the guide is built. All run in the repository's "
+        "root folder.",
+        "Exit status: 0 done; 1 a stage failed, or `virtex caption` skipped some files; 2 bad input; 130 stopped.",
+    ]
+    for name, parser in command_parsers().items():
+        level = "##" if len(name.split()) <= 2 else "###"
+        parts.append(f"{level} {name}\n\n```text\n{parser.format_help().rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _with_subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """A parser and those below it; those that only announce another program's arguments are left out."""
+    if parser.add_help:
+        yield parser.prog, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _with_subcommands(below)

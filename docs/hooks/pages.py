@@ -1,0 +1,59 @@
+"""MkDocs' hook: pages that are made and not written, and the picture of the pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+from commands import commands_page
+from configuration import configuration_page
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from pipeline_picture import draw, read_stages
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PICTURE = "<!-- picture of the pipeline -->"
+STAGE_PAGES = {  # where a click on a stage leads
+    "download": "published-datasets.md",
+    "datasets": "own-data.md",
+    "baseline": "benchmarks/index.md",
+    "voc07": "benchmarks/voc07.md",
+    "imagenet_linear": "benchmarks/imagenet-linear.md",
+    "inaturalist": "benchmarks/inaturalist.md",
+    "coco_segmentation": "detection.md",
+    "lvis_segmentation": "detection.md",
+    "voc_detection": "detection.md",
+    "detection": "detection.md",
+    "caption": "benchmarks/captioning.md",
+    "export": "export.md",
+    "pretrain": "distributed.md",
+}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the references."""
+    params_text, dvc_text = (
+        (REPOSITORY / name).read_text(encoding="utf-8") for name in ("params.yaml", "dvc.yaml")
+    )
+    made = {
+        "reference/configuration.md": configuration_page(params_text, dvc_text),
+        "reference/commands.md": commands_page(),
+    }
+    for path, content in made.items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Put the picture where a page asks for it."""
+    if PICTURE not in markdown:
+        return markdown
+
+    def link(stage: str) -> str | None:
+        if stage not in STAGE_PAGES:
+            return None
+        target = files.get_file_from_path(STAGE_PAGES[stage])
+        if target is None:
+            raise PluginError(f"docs/hooks/pages.py: STAGE_PAGES: {STAGE_PAGES[stage]}: no such page")
+        return target.url_relative_to(page.file)
+
+    stages = read_stages((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
+    return markdown.replace(PICTURE, draw(stages, link))
