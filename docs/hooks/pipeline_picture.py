@@ -54,7 +54,7 @@ def without_shortcuts(stages: Stages) -> dict[str, set[str]]:
 
 
 def twins(arrows: Stages) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
-    """Boxes and the boxes above each: stages that wait for, and are waited for by, the same ones share one."""
+    """Boxes, and those above each: stages that wait for, and are waited for by, the same ones share one."""
     below = {name: {other for other, above in arrows.items() if name in above} for name in arrows}
     groups: dict[tuple[frozenset[str], frozenset[str]], list[str]] = {}
     for name in arrows:

@@ -27,7 +27,7 @@ def commands_page() -> str:
         "# Command reference",
         "What each command's `--help` prints, put here when the guide is built. All run in the repository's "
         "root folder.",
-        "Exit status: 0 done; 1 a stage failed, or `virtex caption` skipped some files; 2 bad input; 130 stopped.",
+        "Exit status: 0 done; 1 a stage failed, or `virtex caption` skipped files; 2 bad input; 130 stopped.",
     ]
     for name, parser in command_parsers().items():
         level = "##" if len(name.split()) <= 2 else "###"

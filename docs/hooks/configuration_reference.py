@@ -44,17 +44,15 @@ def configuration_page(params_text: str, dvc_text: str) -> str:
         "All of params.yaml, with the values it ships with. This page is made from the file and its comments "
         "whenever the guide is built. `virtex run --set section.key=value` changes a key; "
         "[presets](../paper.md) change many.",
-        "A stage runs again when a section that it watches changes, and so do the stages below it.",
+        "A stage runs again when a section that it watches changes, and so do the stages below it. In small "
+        "letters: what a key accepts.",
     ]
     watchers = _watchers(dvc_text)
     for section in read_sections(params_text):
         parts += [f"## {section.name}", *filter(None, [section.comment])]
         names = ", ".join(f"`{name}`" for name in watchers.get(section.name, ()))
         parts += [f"Watched by: {names}."] if names else []
-        accepted = accepted_values(section.name)
-        rows = ["| key | ships as | accepts | meaning |", "|---|---|---|---|"]
-        rows += [_row(entry, accepted.get(entry.path, "")) for entry in section.entries]
-        parts.append("\n".join(rows))
+        parts += _tables(section)
     return "\n\n".join(parts) + "\n"
 
 
@@ -114,7 +112,7 @@ def _words(rule: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
     if "anyOf" in rule:
         return " or ".join(_words(option, whole) for option in rule["anyOf"])
     if "enum" in rule:
-        return ", ".join(f"`{value}`" for value in rule["enum"])
+        return ", ".join(str(value) for value in rule["enum"])
     kind = rule.get("type")
     if kind == "array":
         if "prefixItems" in rule:
@@ -147,9 +145,28 @@ def _watchers(dvc_text: str) -> dict[str, list[str]]:
     return found
 
 
-def _row(entry: Entry, accepted: str) -> str:
-    value = f"`{_cell(entry.value)}`" if entry.value else ""
-    return f"| `{entry.path}` | {value} | {_cell(accepted)} | {_cell(_prose(entry.comment))} |"
+def _tables(section: SectionText) -> Iterator[str]:
+    """A table of the section's own keys, and one with a heading for each group of keys below it."""
+    accepted = accepted_values(section.name)
+    groups: dict[str, list[Entry]] = {"": []}
+    for entry in section.entries:
+        parent, _, key = entry.path.rpartition(".")
+        if entry.value:
+            groups[parent].append(Entry(key, entry.value, _meaning(entry, accepted.get(entry.path, ""))))
+        else:
+            groups[entry.path] = []
+    said = {entry.path: entry.comment for entry in section.entries}
+    for group, entries in groups.items():
+        if group:
+            yield f"### {section.name}.{group}"
+            yield from filter(None, [_prose(said[group])])
+        rows = [f"| `{entry.path}` | `{_cell(entry.value)}` | {_cell(entry.comment)} |" for entry in entries]
+        yield "\n".join(["| key | ships as | meaning |", "|---|---|---|", *rows])
+
+
+def _meaning(entry: Entry, accepted: str) -> str:
+    small = f'<small class="accepts">{accepted}</small>' if accepted else ""
+    return " ".join(filter(None, [_prose(entry.comment), small]))
 
 
 def _cell(text: str) -> str:
