@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipelines import cli
 from pipelines.commands.children import CHILD_COMMANDS
 
-COLUMNS = "96"  # characters a line of help
+COLUMNS = "82"  # characters a line of help
 
 
 def command_parsers() -> dict[str, argparse.ArgumentParser]:

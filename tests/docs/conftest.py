@@ -1,6 +1,7 @@
-"""What makes the guide's generated pages is beside the guide, and no package."""
+"""What makes the guide's generated pages is beside the guide, and no package; nor is this folder."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1] / "docs" / "hooks"), str(HERE)]

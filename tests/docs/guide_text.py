@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGES = sorted([*REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "README.md", *REPOSITORY.glob("datasets/**/*.md")])
+PAGES = sorted(
+    [*REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "README.md", *REPOSITORY.glob("datasets/**/*.md")]
+)
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=indent)```", re.M | re.S)
 _INLINE = re.compile(r"`((?:virtex|dvc|make) [^`]+)`")
 _PROGRAMS = ("virtex", "dvc", "make", "python", "torchrun")
@@ -28,7 +30,9 @@ class Command:
 def fences(page: Path) -> list[tuple[str, str]]:
     """Language and text of each fenced block, in order."""
     text = page.read_text(encoding="utf-8")
-    return [(match["language"], _outdented(match["body"], match["indent"])) for match in _FENCE.finditer(text)]
+    return [
+        (match["language"], _outdented(match["body"], match["indent"])) for match in _FENCE.finditer(text)
+    ]
 
 
 def commands() -> list[Command]:

@@ -45,6 +45,8 @@ def test_the_guide_has_commands() -> None:
 @pytest.mark.parametrize("command", of("virtex"), ids=str)
 def test_virtex(command: Command, parsers: dict[str, argparse.ArgumentParser], tmp_path: Path) -> None:
     words = command.words[1:]
+    if " ".join(command.words) in parsers:  # only named
+        return
     if words[0] in CHILD_COMMANDS:
         options = parsed(parsers[f"virtex {words[0]}"], words[1:], command)
     else:
@@ -107,13 +109,12 @@ def test_variables_of_the_guide_are_read_somewhere() -> None:
             assert variable in code, f"{page}: {variable}"
 
 
-def parsed(
-    parser: argparse.ArgumentParser, words: Sequence[str], command: Command
-) -> argparse.Namespace:
+def parsed(parser: argparse.ArgumentParser, words: Sequence[str], command: Command) -> argparse.Namespace:
     try:
         return parser.parse_args(list(words))
     except SystemExit as end:
-        assert end.code == 0, f"{command} is refused"  # --help ends with 0
+        if end.code != 0:  # --help ends with 0
+            pytest.fail(f"{command} is refused")
         return argparse.Namespace()
 
 
