@@ -55,7 +55,8 @@ def _show(options: argparse.Namespace) -> None:
     }
     print(model.name)
     remarks = [REMARKS[key] for key in model.published.figures if key in REMARKS]
-    print(*(f"  {title:<28} {value}" for title, value in rows.items()), *remarks, sep="\n")
+    width = max(map(len, rows))
+    print(*(f"  {title:<{width}}  {value}" for title, value in rows.items()), *remarks, sep="\n")
 
 
 def _import(options: argparse.Namespace) -> None:
