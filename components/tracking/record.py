@@ -29,20 +29,28 @@ class Record:
         tags: of the new run.
         parent_run_id: the pipeline's run, if there is one.
         kept_in: folder named in the warning as the place of the figures when MLflow is away.
+        reopened: id of an open run to go on in; None creates one.
 
     Raises:
         Exception: whatever MLflow raises if the run cannot be created. No other method raises.
     """
 
     def __init__(
-        self, store: Store, tags: Mapping[str, str], parent_run_id: str | None, kept_in: Path
+        self,
+        store: Store,
+        tags: Mapping[str, str],
+        parent_run_id: str | None,
+        kept_in: Path,
+        reopened: str | None = None,
     ) -> None:
         self._client = store.client
         tags = {mlflow_name(key): value[:_LONGEST_VALUE] for key, value in tags.items()}
         if parent_run_id:
             tags["mlflow.parentRunId"] = parent_run_id
-        run = self._client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
-        self.run_id: str = run.info.run_id
+        if reopened is None:
+            run = self._client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
+            reopened = str(run.info.run_id)
+        self.run_id = reopened
         self._experiment_id = store.experiment_id
         self._kept = f"The work goes on; its figures are in {kept_in}."
         self._warned = False

@@ -129,13 +129,16 @@ def _open_record(stage: str, item: str | None, output_dir: Path) -> Record | Non
         from components.tracking.dead_runs import close_dead_runs
         from components.tracking.provenance import provenance
         from components.tracking.record import Record
+        from components.tracking.restarts import launch_tags, reopened_run
 
         store = open_store()
+        reopened = reopened_run(store, STAGE_TAG, address)
         close_dead_runs(store, STAGE_TAG, address)
         tags = provenance(address.replace("@", "/"), f"components.stages.{stage}") | {STAGE_TAG: address}
+        tags |= launch_tags()
         if item:
             tags["item"] = item
-        return Record(store, tags, os.environ.get(PARENT_RUN_VARIABLE), output_dir)
+        return Record(store, tags, os.environ.get(PARENT_RUN_VARIABLE), output_dir, reopened)
     except Exception as error:
         first_line = (str(error).splitlines() or [""])[0]
         _logger.warning(

@@ -74,8 +74,15 @@ def test_a_killed_process_is_started_again_and_ends_with_the_same_model(
     assert run.data.metrics["val/loss"] == pytest.approx(metrics["val_loss"])
 
     (tmp_path / "worker.py").write_text(WORKER)
-    killed = start([*TORCHRUN, "--max-restarts", "3", "worker.py", "SIGKILL"], **OWN_STORE)
+    killed = start(
+        [*TORCHRUN, "--max-restarts", "3", "worker.py", "SIGKILL"], **OWN_STORE, MLFLOW_TRACKING_URI=store
+    )
     assert killed.returncode == 0, killed.stderr
+    runs = client.search_runs([client.get_experiment_by_name("virtex").experiment_id])
+    (again,) = (one for one in runs if one.info.run_id != run.info.run_id)
+    assert again.info.status == "FINISHED"
+    assert int(again.data.tags["torchrun.restarts"]) >= 1
+    assert again.data.metrics["val/loss"] == pytest.approx(metrics["val_loss"])
     assert (tmp_path / "signalled").exists()
     assert killed.stdout.count("continuing after iteration 2,") == 1
     assert digests() == expected
