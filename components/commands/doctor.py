@@ -15,9 +15,7 @@ EXIT_BROKEN = 1
 
 def main() -> int:
     """Returns 1 if something that the active parameters need is broken."""
-    parser = argparse.ArgumentParser(prog="virtex doctor", description="Check this machine.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    options = parser.parse_args()
+    options = build_parser().parse_args()
     if not paths.PARAMS.is_file():
         raise InputError(f"no {paths.PARAMS} here: run it in the repository's root folder")
     width = shutil.get_terminal_size((110, 24)).columns
@@ -31,6 +29,13 @@ def main() -> int:
     else:
         print(f"\n{summary(findings)}")
     return EXIT_BROKEN if any(finding.state == "broken" for finding in findings) else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
+    parser = argparse.ArgumentParser(prog="virtex doctor", description="Check this machine.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    return parser
 
 
 if __name__ == "__main__":
