@@ -36,12 +36,16 @@ def fences(page: Path) -> list[tuple[str, str]]:
 
 
 def commands() -> list[Command]:
-    """All commands of our programs: in fenced blocks of sh, and between backquotes."""
+    """All commands of our programs: in fenced blocks of sh, and between backquotes.
+
+    Those that the page shows with their error are test_troubleshooting's.
+    """
     found: list[Command] = []
     for page in PAGES:
         name = str(page.relative_to(REPOSITORY))
-        for language, body in fences(page):
-            if language in ("sh", "bash"):
+        blocks = fences(page)
+        for (language, body), (_, answer) in zip(blocks, [*blocks[1:], ("", "")], strict=False):
+            if language in ("sh", "bash") and not answer.startswith("virtex: error: "):
                 found += [Command(name, words) for words in _typed(body)]
         prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
         for inline in _INLINE.findall(prose):
