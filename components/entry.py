@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from components import machine, paths
-from components.errors import InputError
+from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_TEMPORARY, InputError, TemporaryError
 from components.params import Section, read_section
 from components.params.reading import section_name
 from components.tracking import StageRun, stage_run
@@ -17,8 +17,6 @@ from components.tracking import StageRun, stage_run
 if TYPE_CHECKING:
     from components.training.distributed import Processes
 
-EXIT_INPUT_ERROR = 2
-EXIT_INTERRUPTED = 130
 _HELD_BACK_SECONDS = 10.0
 
 
@@ -29,7 +27,7 @@ def run_stage(
     items: Sequence[str] | Callable[[], Sequence[str]] | None = None,
     in_several_processes: bool = False,
 ) -> None:
-    """Run ``main(run, *sections)`` as the process of a DVC stage, and exit with 0, 1, 2 or 130.
+    """Run ``main(run, *sections)`` as the process of a DVC stage, and exit with 0, 1, 2, 75 or 130.
 
     Args:
         stage: the stage's name in dvc.yaml, without the matrix item.
@@ -54,7 +52,7 @@ def run_stage(
                 processes.wait()  # for the first one's record, so that all meet their mistakes together
             main(run, *values)
     except InputError as error:
-        _fail(stage, str(error), EXIT_INPUT_ERROR)
+        _fail(stage, str(error), EXIT_TEMPORARY if isinstance(error, TemporaryError) else EXIT_INPUT_ERROR)
     except KeyboardInterrupt:
         _fail(stage, "interrupted; what was finished is kept, start it again to go on", EXIT_INTERRUPTED)
     except OSError as error:

@@ -1,4 +1,8 @@
-"""The one exception for mistakes that the user can mend."""
+"""Mistakes that the user can mend, and the exit statuses of commands and stages that tell them apart."""
+
+EXIT_INPUT_ERROR = 2
+EXIT_TEMPORARY = 75  # sysexits.h: "temporary failure, the user is invited to retry"
+EXIT_INTERRUPTED = 130
 
 
 class InputError(ValueError):
@@ -7,3 +11,7 @@ class InputError(ValueError):
     Stage entry points and the command line print its message without a traceback and exit with 2;
     everything else is a defect of ours and keeps its traceback.
     """
+
+
+class TemporaryError(InputError):
+    """Nothing is wrong with the input, and the same may succeed later; exits with 75 instead of 2."""

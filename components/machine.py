@@ -23,7 +23,7 @@ def num_cpus() -> int:
     Raises:
         InputError: if the variable is not a positive whole number.
     """
-    cores = _positive("VIRTEX_NUM_WORKERS") or len(os.sched_getaffinity(0))
+    cores = positive("VIRTEX_NUM_WORKERS") or len(os.sched_getaffinity(0))
     return max(1, cores // _place("LOCAL_WORLD_SIZE", 1))
 
 
@@ -45,7 +45,7 @@ def num_processes() -> int:
     Raises:
         InputError: if the variable is not a positive whole number.
     """
-    number = _positive("VIRTEX_NUM_PROCESSES")
+    number = positive("VIRTEX_NUM_PROCESSES")
     if number is not None:
         return number
     if (os.environ.get("VIRTEX_DEVICE") or "cuda") != "cuda":
@@ -111,7 +111,12 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def _positive(variable: str) -> int | None:
+def positive(variable: str) -> int | None:
+    """The whole number of at least 1 in an environment variable; None if it is not set.
+
+    Raises:
+        InputError: if it is something else.
+    """
     value = os.environ.get(variable)
     if value is None:
         return None

@@ -3,7 +3,6 @@
 Start it with ``virtex ablate``.
 """
 
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from pipelines.record import RUN_STATUS, create_run
 from pipelines.row import GOOD_ROWS, ReadyRow, RowRunner
 from pipelines.row_workspace import workspace_dir
 from pipelines.run import StageError, cancelled_in_prefect
-from pipelines.stopping import stop_on_signals, stop_when
+from pipelines.stopping import Stop, stop_on_signals, stop_when
 from pipelines.workspace import end_leftovers, run_lock
 
 _RUNNER: Any = ThreadPoolTaskRunner()  # rows are processes; RowRunner holds the number at a time
@@ -73,7 +72,7 @@ def ablation(
         InputError: bad parameters, or another run of this family.
         StageError: with the failed rows' messages.
     """
-    root, stop, logger = Path.cwd(), threading.Event(), get_run_logger()
+    root, stop, logger = Path.cwd(), Stop(), get_run_logger()
     chosen = chosen_family(family, rows or ())
     folder = root / workspace_dir(family)
     with run_lock(folder), stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):

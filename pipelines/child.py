@@ -15,9 +15,10 @@ import psutil
 
 from pipelines.output import LineSplitter
 
-# DVC ignores SIGINT and waits for its command; killed by SIGTERM alone it leaves the command behind.
+# DVC ignores SIGINT and waits for its command; killed by SIGTERM alone it leaves the command behind. A
+# launcher of several processes gives them 120 seconds to write a checkpoint (components.training.launching).
 STOP_SEQUENCE: tuple[tuple[signal.Signals, float], ...] = (
-    (signal.SIGINT, 20.0),
+    (signal.SIGINT, 130.0),
     (signal.SIGTERM, 10.0),
     (signal.SIGKILL, 10.0),
 )
@@ -40,18 +41,23 @@ class GroupStopper:
     def __init__(self, group: int, sequence: Sequence[tuple[signal.Signals, float]] = STOP_SEQUENCE) -> None:
         self._group = group
         self._left = list(sequence)
+        self._sent = 0
         self._next_at = 0.0
 
     def is_over(self) -> bool:
         """Whether the last signal has been sent and has had its time."""
         return not self._left and time.monotonic() >= self._next_at
 
-    def step(self) -> None:
-        """Send the next signal if the previous one has had its time."""
-        if self._left and time.monotonic() >= self._next_at:
+    def step(self, requests: int = 1) -> None:
+        """Send the next signal if the previous one has had its time, or if so many were asked for."""
+        if self._left and (time.monotonic() >= self._next_at or self._sent < requests):
             number, patience = self._left.pop(0)
+            self._sent += 1
             self._next_at = time.monotonic() + patience
-            signal_group(self._group, number)
+            if number == signal.SIGKILL:
+                kill_tree(self._group)
+            else:
+                signal_group(self._group, number)
 
 
 def signal_group(group: int, number: int) -> None:
@@ -74,6 +80,18 @@ def group_processes(group: int) -> list[psutil.Process]:
     return found
 
 
+def kill_tree(group: int) -> None:
+    """Kill the group and what its processes have started, which may have left it, as torchrun's have."""
+    family: list[psutil.Process] = []
+    for process in group_processes(group):
+        with contextlib.suppress(psutil.Error):
+            family += process.children(recursive=True)
+    signal_group(group, signal.SIGKILL)
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
 def stop_group(group: int) -> None:
     """Stop a group, waiting until no process of it is left."""
     stopper = GroupStopper(group)
@@ -89,9 +107,10 @@ def run_child(
     folder: Path,
     on_start: Callable[[int], None],
     on_line: Callable[[str], object],
-    cancelled: Callable[[], bool],
+    cancelled: Callable[[], int],
     timeout_seconds: float | None = None,
     stop_sequence: Sequence[tuple[signal.Signals, float]] = STOP_SEQUENCE,
+    keep_open: Sequence[int] = (),
 ) -> ChildEnd:
     """Run ``command`` to its end, handing out each line it prints.
 
@@ -101,9 +120,11 @@ def run_child(
         folder: its working directory.
         on_start: called with the process group's id.
         on_line: called with each line.
-        cancelled: asked several times a second; True stops the whole group.
+        cancelled: asked several times a second; how often somebody has asked to stop it. Once stops the
+            whole group, each further time goes on to the next signal at once.
         timeout_seconds: deadline from now.
         stop_sequence: signals to stop it with, and how many seconds each one has.
+        keep_open: file descriptors that the child inherits.
 
     When this returns or raises, no process of the group is left.
     """
@@ -115,6 +136,7 @@ def run_child(
         start_new_session=True,
         env=dict(environment),
         cwd=folder,
+        pass_fds=keep_open,
     )
     try:
         on_start(process.pid)
@@ -130,7 +152,7 @@ def run_child(
 def _follow(
     process: subprocess.Popen[bytes],
     on_line: Callable[[str], object],
-    cancelled: Callable[[], bool],
+    cancelled: Callable[[], int],
     timeout_seconds: float | None,
     stop_sequence: Sequence[tuple[signal.Signals, float]],
 ) -> Literal["cancel", "deadline"] | None:
@@ -144,7 +166,7 @@ def _follow(
             for line in splitter.feed(stream.read(_POLL_SECONDS)):
                 on_line(line)
             if stopper:
-                stopper.step()
+                stopper.step(cancelled())
             elif cancelled():
                 reason, stopper = "cancel", GroupStopper(process.pid, stop_sequence)
             elif deadline is not None and time.monotonic() >= deadline:
@@ -194,5 +216,5 @@ class _Stream:
 def _kill_rest(group: int) -> None:
     limit = time.monotonic() + _KILL_SECONDS
     while group_processes(group) and time.monotonic() < limit:
-        signal_group(group, signal.SIGKILL)
+        kill_tree(group)
         time.sleep(0.02)

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.errors import InputError
+from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
 from components.paths import PARAMS
-from pipelines.commands import COMMANDS, EXIT_INPUT_ERROR, EXIT_INTERRUPTED
+from pipelines.commands import COMMANDS
 from pipelines.commands.children import CHILD_COMMANDS, become
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
+from pipelines.stage_meta import NO_META, StageMeta, read_meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +22,14 @@ class Stage:
         upstream: names of the stages that it waits for.
         outs: its outputs, relative to the repository root.
         params: the keys of params.yaml that it depends on, such as ``textual_head`` or ``baseline.seed``.
-        timeout_seconds: deadline from ``meta: {timeout_seconds: ...}``, or None.
-        tags: for Prefect, from ``meta: {tags: [...]}``.
+        meta: how it wants to be run.
     """
 
     name: str
     upstream: tuple[str, ...]
     outs: tuple[str, ...]
     params: tuple[str, ...] = ()
-    timeout_seconds: float | None = None
-    tags: tuple[str, ...] = ()
+    meta: StageMeta = NO_META
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +103,12 @@ def share_cache(owner: Path, workspace: Path) -> None:
 
 
 def _stage(node: Any, graph: Any, root: Path) -> Stage:
-    meta = node.meta or {}
-    timeout = meta.get("timeout_seconds")
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
-        raise InputError(f"dvc.yaml: stage {node.addressing}: meta.timeout_seconds must be a number above 0")
     return Stage(
         name=node.addressing,
         upstream=tuple(sorted(dep.addressing for dep in graph.successors(node) if not dep.is_data_source)),
         outs=tuple(str(Path(out.fs_path).relative_to(root.resolve())) for out in node.outs),
         params=tuple(key for dep in node.deps for key in getattr(dep, "params", ())),
-        timeout_seconds=timeout,
-        tags=tuple(str(tag) for tag in meta.get("tags", ())),
+        meta=read_meta(node.addressing, node.meta),
     )
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from components.atomic import write_json
 from components.paths import MLFLOW_RUN_FILE, REPORT_DIR
 from pipelines.graph import Plan, Stage
-from pipelines.stage import Outcome
+from pipelines.stage import GOOD_STATES, Outcome
 from pipelines.workspace import STATE_DIR
 
 REPORT = REPORT_DIR / "report.md"
 REPORT_PAGE = REPORT_DIR / "report.html"
-GOOD_STATES = ("unchanged", "restored", "ran")
 _LAST_RUN = STATE_DIR / "last_run.json"
 Row = dict[str, str | float | None]
 
@@ -38,6 +37,14 @@ def rows(root: Path, plan: Plan, outcomes: Mapping[str, Outcome], new_runs: Mapp
             }
         )
     return table
+
+
+def has_report(plan: Plan, outcomes: Mapping[str, Outcome]) -> bool:
+    """Whether the report is one of this run."""
+    return any(
+        str(REPORT) in stage.outs and stage.name in outcomes and outcomes[stage.name].state in GOOD_STATES
+        for stage in plan.stages
+    )
 
 
 def recorded_run(root: Path, stage: Stage) -> str | None:

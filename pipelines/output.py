@@ -20,6 +20,7 @@ _STATES = (
     (re.compile(r"^Stage '.*' is cached - skipping run"), "restored"),
     (re.compile(r"^(Stage )?'.*' didn't change, skipping"), "unchanged"),
 )
+_EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (\d+)$")
 _KEPT_LINES = 400
 _SHOWN_LINES = 15
 
@@ -70,18 +71,22 @@ class StageOutput:
 
     Attributes:
         state: ``ran``, ``restored`` (from DVC's cache), ``unchanged``, or None before DVC said so.
+        exit_status: of the stage's command once it has failed, else None.
     """
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self.state: str | None = None
+        self.exit_status: int | None = None
 
     def feed(self, line: str) -> bool:
         """Take note of ``line``; returns whether it is worth showing."""
         for pattern, state in _STATES:
             if self.state is None and pattern.match(line):
                 self.state = state
+        if match := _EXIT.match(line):
+            self.exit_status = int(match[1])
         if line.startswith(_NOISE):
             return False
         self._lines.append(line)

@@ -1,11 +1,9 @@
 """What precedes every run: nothing left over, parameters laid over and checked, the graph planned."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.errors import InputError
-from components.machine import num_cpus
+from components.machine import num_cpus, positive
 from components.params import check_params, overlay
 from pipelines.graph import Plan, read_plan
 from pipelines.workspace import end_leftovers
@@ -35,9 +33,4 @@ def stages_at_a_time() -> int:
     Raises:
         InputError: if the variable is not a positive whole number.
     """
-    value = os.environ.get("VIRTEX_MAX_PARALLEL")
-    if value is None:
-        return min(num_cpus(), 4)
-    if not value.isdecimal() or int(value) < 1:
-        raise InputError(f"VIRTEX_MAX_PARALLEL={value!r}: expected a whole number of at least 1")
-    return int(value)
+    return positive("VIRTEX_MAX_PARALLEL") or min(num_cpus(), 4)

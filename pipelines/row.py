@@ -15,6 +15,7 @@ from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Plan
 from pipelines.outcomes import forget_states, read_states
 from pipelines.preparation import stages_at_a_time
+from pipelines.stopping import Stop
 from pipelines.workspace import (
     RUN_NAME_VARIABLE,
     STAGE_VARIABLE,
@@ -25,8 +26,15 @@ from pipelines.workspace import (
 )
 
 LOG = STATE_DIR / "run.log"  # in a row's workspace: what its last run printed
-# A run that is asked to stop may need the whole of its stage's own stop sequence, 40 seconds.
-STOP_SEQUENCE = ((signal.SIGINT, 60.0), (signal.SIGTERM, 20.0), (signal.SIGKILL, 10.0))
+# A run that is asked to stop may need the whole of its stage's own stop sequence, 150 seconds; a second
+# request is for its stages.
+STOP_SEQUENCE = (
+    (signal.SIGINT, 170.0),
+    (signal.SIGINT, 10.0),
+    (signal.SIGINT, 10.0),
+    (signal.SIGTERM, 10.0),
+    (signal.SIGKILL, 10.0),
+)
 GOOD_ROWS = ("ran", "unchanged")
 _ERROR = "virtex: error: "
 
@@ -88,7 +96,7 @@ class RowRunner:
     """
 
     def __init__(
-        self, folder: Path, family: str, variables: dict[str, str], stop: threading.Event, at_once: int
+        self, folder: Path, family: str, variables: dict[str, str], stop: Stop, at_once: int
     ) -> None:
         self._folder = folder
         self._family = family
@@ -142,7 +150,7 @@ class RowRunner:
                     folder=ready.workspace,
                     on_start=lambda group: notes.append(remember_group(self._folder, label, group)),
                     on_line=on_line,
-                    cancelled=self._stop.is_set,
+                    cancelled=lambda: self._stop.requests,
                     stop_sequence=STOP_SEQUENCE,
                 )
             finally:

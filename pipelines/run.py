@@ -6,13 +6,12 @@ server is used.
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, runtime, task
+from prefect import allow_failure, flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
@@ -23,11 +22,20 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.params import matching_presets
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
-from pipelines.outcomes import GOOD_STATES, REPORT, Row, as_markdown, page_line, rows, write_states
+from pipelines.outcomes import (
+    GOOD_STATES,
+    REPORT,
+    Row,
+    as_markdown,
+    has_report,
+    page_line,
+    rows,
+    write_states,
+)
 from pipelines.preparation import prepare, stages_at_a_time
 from pipelines.record import PipelineRecord, open_record
 from pipelines.stage import Outcome, StageRunner
-from pipelines.stopping import interrupt_held_back, stop_on_signals, stop_when
+from pipelines.stopping import Stop, interrupt_held_back, stop_on_signals, stop_when
 from pipelines.workspace import RUN_NAME_VARIABLE, remember_servers, run_lock
 
 _STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
@@ -62,10 +70,13 @@ def _flow_run_name() -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
-def stage_task(stage: Stage, runner: StageRunner, unchanged: bool) -> State[Any]:
-    """One DVC stage. An unchanged one costs no process."""
+def stage_task(stage: Stage, runner: StageRunner, unchanged: bool, may_fail: Sequence[Stage]) -> State[Any]:
+    """One DVC stage. An unchanged one costs no process; ``may_fail`` are stages above it."""
     logger = get_run_logger()
-    outcome = runner.skip(stage) if unchanged else runner.run(stage, logger.info)
+    absent = [above for above in may_fail if not runner.has_results(above)]
+    if absent:
+        logger.warning("%s goes on without %s", stage.name, ", ".join(above.name for above in absent))
+    outcome = runner.skip(stage) if unchanged else runner.run(stage, logger.info, absent)
     if outcome.state == "failed":
         logger.error("%s failed:\n%s", stage.name, outcome.message)
         return Failed(message=outcome.message.splitlines()[0])
@@ -97,7 +108,7 @@ def virtex(
         InputError: bad parameters, or another run in this workspace.
         StageError: with the failed stages' own messages.
     """
-    root, stop, logger = Path.cwd(), threading.Event(), get_run_logger()
+    root, stop, logger = Path.cwd(), Stop(), get_run_logger()
     with run_lock(root), stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):
         plan, notices = prepare(root, targets or (), preset, overrides or ())
         for notice in notices:
@@ -116,9 +127,9 @@ def virtex(
         finally:
             table = rows(root, plan, runner.outcomes, record.stage_runs())
             write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
-            has_report = end == "completed" and plan.makes(REPORT)
-            record.close(table, end, root / REPORT.parent if has_report else None)
-        _publish(root, plan, table, record.report_page)
+            is_reported = has_report(plan, runner.outcomes)
+            record.close(table, end, root / REPORT.parent if is_reported else None)
+        _publish(root, table, record.report_page if is_reported else None, is_reported)
     if end == "cancelled":
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
@@ -129,12 +140,18 @@ def virtex(
 
 
 def _run_stages(plan: Plan, runner: StageRunner, unchanged: frozenset[str]) -> None:
+    stages = {stage.name: stage for stage in plan.stages}
     futures: dict[str, PrefectFuture[Any]] = {}
     for stage in plan.stages:
-        named = stage_task.with_options(name=stage.name, task_run_name=stage.name, tags=list(stage.tags))
-        above = [futures[name] for name in stage.upstream if name in futures]
+        named = stage_task.with_options(name=stage.name, task_run_name=stage.name, tags=list(stage.meta.tags))
+        above = [stages[name] for name in stage.upstream if name in futures]
+        may_fail = [upper for upper in above if upper.meta.may_fail]
+        waits: list[Any] = [
+            allow_failure(futures[upper.name]) if upper.meta.may_fail else futures[upper.name]
+            for upper in above
+        ]
         futures[stage.name] = named.submit(
-            stage, runner, stage.name in unchanged, wait_for=above, return_state=False
+            stage, runner, stage.name in unchanged, may_fail, wait_for=waits, return_state=False
         )
     unfinished = set(futures.values())
     while unfinished:  # a thread that waits without end may sleep through its signals
@@ -149,9 +166,9 @@ def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) 
     return "cancelled" if is_stopped and "failed" not in states else "failed"
 
 
-def _publish(root: Path, plan: Plan, table: list[Row], report_page: str | None) -> None:
+def _publish(root: Path, table: list[Row], report_page: str | None, is_reported: bool) -> None:
     create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
-    if plan.makes(REPORT) and (root / REPORT).is_file():
+    if is_reported:
         line, text = page_line(root, report_page), (root / REPORT).read_text(encoding="utf-8")
         create_markdown_artifact(f"{line}\n\n{text}", key="report", description=f"Results. {line}")
         if report_page:

@@ -1,19 +1,27 @@
-"""One DVC stage: child process, lines to the log, what DVC did, deadline, earlier outputs put back."""
+"""One DVC stage: child process, lines to the log, what DVC did, retries, earlier outputs put back."""
 
+import contextlib
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.errors import EXIT_INPUT_ERROR, InputError
 from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Stage
 from pipelines.output import StageOutput
+from pipelines.resources import Held, held
+from pipelines.stopping import Stop
 from pipelines.workspace import STAGE_VARIABLE, remember_group
 
 Log = Callable[[str], None]
+GOOD_STATES = ("unchanged", "restored", "ran")
+
+_RESOURCES_SECONDS = 0.5  # between two looks at what others hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class StageRunner:
     """
 
     def __init__(
-        self, root: Path, variables: dict[str, str], force: bool, stop: threading.Event, max_parallel: int
+        self, root: Path, variables: dict[str, str], force: bool, stop: Stop, max_parallel: int
     ) -> None:
         self._root = root
         self._variables = variables
@@ -58,25 +66,61 @@ class StageRunner:
         self._slots = threading.Semaphore(max_parallel)
         self.outcomes: dict[str, Outcome] = {}
 
+    def has_results(self, stage: Stage) -> bool:
+        """Whether the stage has come to a good end in this run."""
+        return stage.name in self.outcomes and self.outcomes[stage.name].state in GOOD_STATES
+
     def skip(self, stage: Stage) -> Outcome:
         """Note that a stage needs nothing."""
         self.outcomes[stage.name] = Outcome(stage.name, "unchanged")
         return self.outcomes[stage.name]
 
-    def run(self, stage: Stage, log: Log) -> Outcome:
-        """Run one stage to its end; a stage that cannot even be started, say on a full disk, has failed."""
-        try:
-            outcome = self._run(stage, log)
-        except OSError as error:
-            outcome = Outcome(stage.name, "failed", message=f"{stage.name}: {error}")
-        self.outcomes[stage.name] = outcome
-        return outcome
+    def run(self, stage: Stage, log: Log, absent: Sequence[Stage] = ()) -> Outcome:
+        """Run one stage to its end; a stage that cannot even be started, say on a full disk, has failed.
 
-    def _run(self, stage: Stage, log: Log) -> Outcome:
-        with self._slots:
-            if self._stop.is_set():
-                return Outcome(stage.name, "not started", message="the run was stopped")
-            started = time.monotonic()
+        Args:
+            stage: to run, as often as its ``meta`` allows.
+            log: called with each line.
+            absent: stages above it that may fail and have: earlier results of theirs are out of its sight.
+        """
+        started = time.monotonic()
+        try:
+            with self._out_of_sight(absent, log):
+                state, message = self._attempts(stage, log)
+        except (OSError, InputError) as error:
+            state, message = "failed", f"{stage.name}: {error}"
+        seconds = time.monotonic() - started
+        self.outcomes[stage.name] = Outcome(stage.name, state, seconds, message)
+        return self.outcomes[stage.name]
+
+    def _attempts(self, stage: Stage, log: Log) -> tuple[str, str]:
+        """State and message. Prefect's own retries would not wake up when the run is stopped."""
+        for number in range(1, stage.meta.retries + 2):
+            state, message, may_pass = self._attempt(stage, log)
+            if state in ("failed", "stopped"):
+                self._put_back(stage, log)
+            if state != "failed" or not may_pass or number > stage.meta.retries:
+                break
+            delay = stage.meta.retry_delay * 2 ** (number - 1)
+            log(f"{stage.name} failed, attempt {number} of {stage.meta.retries + 1}; again in {delay:g} s")
+            if self._stop.wait(delay):
+                return "stopped", f"{stage.name}: stopped before another attempt; before that: {message}"
+        return state, message
+
+    def _attempt(self, stage: Stage, log: Log) -> tuple[str, str, bool]:
+        """State, message, and whether a failure may pass."""
+        waiting = False
+
+        def keep_waiting() -> bool:
+            nonlocal waiting
+            if not waiting:
+                log(f"{stage.name} waits for {'memory or ' * stage.meta.memory_heavy}a GPU to be free")
+            waiting = True
+            return not self._stop.wait(_RESOURCES_SECONDS)
+
+        with held(stage.meta, keep_waiting) as resources, self._slots:
+            if self._stop.is_set() or not resources:
+                return "not started", "the run was stopped", False
             output = StageOutput(stage.name)
             command = ["--wait-for-lock", "repro", "--single-item", stage.name]
             if self._force:
@@ -86,17 +130,28 @@ class StageRunner:
                 if output.feed(line):
                     log(line)
 
-            end = self._dvc(command, stage, on_line, self._stop.is_set, stage.timeout_seconds)
-            state, message = _judge(stage, output, end)
-            if state in ("failed", "stopped"):
+            end = self._dvc(command, stage, on_line, lambda: self._stop.requests, resources)
+            return _judge(stage, output, end)
+
+    @contextlib.contextmanager
+    def _out_of_sight(self, absent: Sequence[Stage], log: Log) -> Iterator[None]:
+        """Within it, ``absent`` have no outputs, but the folders that these would be in."""
+        for out in (self._root / out for stage in absent for out in stage.outs):
+            if out.is_dir() and not out.is_symlink():
+                shutil.rmtree(out)
+            out.unlink(missing_ok=True)
+            out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        finally:
+            for stage in absent:
                 self._put_back(stage, log)
-            return Outcome(stage.name, state, time.monotonic() - started, message)
 
     def _put_back(self, stage: Stage, log: Log) -> None:
         """Check out the outputs on record, which DVC removed before the run, and drop unrecorded ones."""
         output = StageOutput(stage.name)
         command = ["--wait-for-lock", "checkout", "--quiet", "--force", stage.name]
-        end = self._dvc(command, stage, output.feed, lambda: False)
+        end = self._dvc(command, stage, output.feed, lambda: 0)
         if end.returncode != 0:
             log(f"The earlier outputs of {stage.name} could not all be put back: {output.error()}")
 
@@ -105,8 +160,8 @@ class StageRunner:
         arguments: Sequence[str],
         stage: Stage,
         on_line: Callable[[str], object],
-        cancelled: Callable[[], bool],
-        timeout_seconds: float | None = None,
+        cancelled: Callable[[], int],
+        resources: Held | None = None,
     ) -> ChildEnd:
         interpreter = Path(sys.executable)
         environment = {
@@ -115,6 +170,7 @@ class StageRunner:
             "PATH": f"{interpreter.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
             STAGE_VARIABLE: stage.name,
+            **(resources.variables if resources else {}),
         }
         notes: list[Path] = []
         try:
@@ -125,21 +181,20 @@ class StageRunner:
                 on_start=lambda group: notes.append(remember_group(self._root, stage.name, group)),
                 on_line=on_line,
                 cancelled=cancelled,
-                timeout_seconds=timeout_seconds,
+                timeout_seconds=stage.meta.deadline if resources else None,
+                keep_open=resources.files if resources else (),
             )
         finally:
             for note in notes:
                 note.unlink(missing_ok=True)
 
 
-def _judge(stage: Stage, output: StageOutput, end: ChildEnd) -> tuple[str, str]:
+def _judge(stage: Stage, output: StageOutput, end: ChildEnd) -> tuple[str, str, bool]:
     if end.stopped_by == "deadline":
-        return "failed", (
-            f"{stage.name}: stopped at its deadline of {stage.timeout_seconds:g} seconds "
-            f"(meta.timeout_seconds in dvc.yaml)\n{output.error()}"
-        )
+        reason = f"stopped at its deadline of {stage.meta.deadline:g} seconds (meta.deadline in dvc.yaml)"
+        return "failed", f"{stage.name}: {reason}\n{output.error()}", False
     if end.returncode == 0:
-        return output.state or "ran", ""
+        return output.state or "ran", "", False
     if end.stopped_by == "cancel":
-        return "stopped", f"{stage.name}: stopped"
-    return "failed", output.error()
+        return "stopped", f"{stage.name}: stopped", False
+    return "failed", output.error(), output.exit_status != EXIT_INPUT_ERROR

@@ -7,8 +7,24 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 
+class Stop(threading.Event):
+    """Set once somebody has asked to stop.
+
+    Attributes:
+        requests: how often they did; each further Ctrl-C makes the stages' end ruder.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = 0
+
+    def set(self) -> None:
+        self.requests = self.requests or 1
+        super().set()
+
+
 @contextlib.contextmanager
-def stop_on_signals(stop: threading.Event) -> Iterator[None]:
+def stop_on_signals(stop: Stop) -> Iterator[None]:
     """Within it, SIGINT and SIGTERM set ``stop``; does nothing outside the main thread.
 
     Nested in another such context, it starts with what was asked for there: nothing gets lost in between.
@@ -31,17 +47,23 @@ def stop_on_signals(stop: threading.Event) -> Iterator[None]:
 class _Request:
     """A signal handler that sets ``stop`` and says so the first time."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: Stop) -> None:
         self.stop = stop
 
-    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
         if not self.stop.is_set():
-            print("\nStopping the running stages; this can take up to 30 seconds.", flush=True)
-        self.stop.set()
+            print(
+                "\nStopping the running stages, which finish what they have begun: mostly seconds, at most "
+                "two minutes. Ctrl-C again insists.",
+                flush=True,
+            )
+            self.stop.set()
+        elif number == signal.SIGINT:
+            self.stop.requests += 1
 
 
 @contextlib.contextmanager
-def stop_when(asked: Callable[[], bool], stop: threading.Event, every_seconds: float = 5.0) -> Iterator[None]:
+def stop_when(asked: Callable[[], bool], stop: Stop, every_seconds: float = 5.0) -> Iterator[None]:
     """Within it, a thread asks now and then, and sets ``stop`` at the first True; errors count as False."""
     over = threading.Event()
 

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from components import params, paths
 from components.params.reading import section_name
 from components.sources.archives.published import PUBLISHED
+from pipelines.stage_meta import read_meta
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARAMS = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
@@ -88,6 +89,12 @@ def imported_files(source: Path) -> set[Path]:
     return {file for file in files if file.is_file() and not any(map(file.is_relative_to, UNWATCHED))}
 
 
+def code_files(name: str) -> list[str]:
+    """The stage's entry point and the benchmarks' code that it watches."""
+    watched = [place for place in STAGES[name]["deps"] if place.startswith("components/benchmarks/")]
+    return [f"components/stages/{name}.py", *(place for place in watched if place.endswith(".py"))]
+
+
 @pytest.mark.parametrize("name", sorted(STAGES.keys() - {"download"}))  # dvc.yaml says why
 def test_dvc_watches_the_code_that_makes_the_outputs(name: str) -> None:
     found: set[Path] = set()
@@ -102,6 +109,15 @@ def test_dvc_watches_the_code_that_makes_the_outputs(name: str) -> None:
     assert not unwatched
     code = [place for place in watched if place.is_relative_to(REPOSITORY / "components")]
     assert not [place for place in code if not any(file.is_relative_to(place) for file in found)]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_that_compute_ask_for_a_gpu(name: str) -> None:
+    texts = {place: (REPOSITORY / place).read_text(encoding="utf-8") for place in code_files(name)}
+    computes = any("device_name()" in text for text in texts.values())
+    entry = texts[f"components/stages/{name}.py"]
+    meta = read_meta(name, STAGES[name].get("meta"))
+    assert meta.gpus == ("all" if "in_several_processes=True" in entry else int(computes))
 
 
 def test_paths_are_those_of_the_code() -> None:

@@ -9,11 +9,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from components.errors import InputError
+from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
 
 EXIT_BROKEN_PIPE = 1
-EXIT_INPUT_ERROR = 2
-EXIT_INTERRUPTED = 130
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:

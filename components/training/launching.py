@@ -11,9 +11,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from components import machine
+from components.errors import EXIT_INTERRUPTED
 from components.training.distributed import OWN_STORE_VARIABLE
 
-EXIT_INTERRUPTED = 130
 # Time to finish an iteration and write a checkpoint of some gigabytes before torch kills.
 _SHUTDOWN_SECONDS = "120"
 

@@ -9,5 +9,3 @@ started by its name in pipelines.commands.children.
 COMMANDS = ("run", "status", "ablate", "ui", "report", "preset")
 
 EXIT_FAILED = 1
-EXIT_INPUT_ERROR = 2
-EXIT_INTERRUPTED = 130

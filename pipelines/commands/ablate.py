@@ -2,7 +2,6 @@
 
 import argparse
 import textwrap
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pipelines.commands.ending import exit_status
 from pipelines.comparison import base_title, comparison_dir, comparison_text, write_comparison
 from pipelines.row_workspace import workspace_dir
 from pipelines.servers import use_workspace_server
-from pipelines.stopping import stop_on_signals
+from pipelines.stopping import Stop, stop_on_signals
 from pipelines.workspace import end_leftovers, run_lock
 
 
@@ -55,7 +54,7 @@ def run_family(
     at_once: int = 1,
 ) -> int:
     """Run the flow, unless there is nothing to do, and print the comparison; returns the exit status."""
-    stop = threading.Event()
+    stop = Stop()
     arguments = {
         "family": family,
         "preset": preset,
@@ -70,7 +69,7 @@ def run_family(
         return _run_flow(arguments, at_once, stop)
 
 
-def _nothing_to_do(arguments: dict[str, Any], stop: threading.Event) -> bool:
+def _nothing_to_do(arguments: dict[str, Any], stop: Stop) -> bool:
     """Prepare the rows and say what there is to do; with nothing, bring the comparison up to date."""
     from pipelines.ready_rows import ready_rows
     from pipelines.row import unchanged
@@ -93,7 +92,7 @@ def _nothing_to_do(arguments: dict[str, Any], stop: threading.Event) -> bool:
     return True
 
 
-def _run_flow(arguments: dict[str, Any], at_once: int, stop: threading.Event) -> int:
+def _run_flow(arguments: dict[str, Any], at_once: int, stop: Stop) -> int:
     from pipelines.ablations import ablation
     from pipelines.run import start_server
 

@@ -3,7 +3,8 @@
 import sys
 from typing import Any
 
-from pipelines.commands import EXIT_FAILED, EXIT_INTERRUPTED
+from components.errors import EXIT_INTERRUPTED
+from pipelines.commands import EXIT_FAILED
 
 
 def exit_status(state: Any) -> int:

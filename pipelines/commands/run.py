@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,17 @@ from components.errors import InputError
 from pipelines.commands.ablate import run_family
 from pipelines.commands.ending import exit_status
 from pipelines.graph import Plan
-from pipelines.outcomes import REPORT, REPORT_PAGE, report_text, write_states
+from pipelines.outcomes import (
+    GOOD_STATES,
+    REPORT,
+    REPORT_PAGE,
+    forget_states,
+    read_states,
+    report_text,
+    write_states,
+)
 from pipelines.servers import use_workspace_server
-from pipelines.stopping import stop_on_signals
+from pipelines.stopping import Stop, stop_on_signals
 from pipelines.workspace import run_lock
 
 
@@ -42,12 +49,12 @@ def run(options: argparse.Namespace) -> int:
         targets = [*options.targets, *options.more_targets]
         return run_family("presets", rows=options.presets, overrides=options.overrides, targets=targets)
     options.preset = options.presets[0] if options.presets else None
-    stop = threading.Event()
+    stop = Stop()
     with stop_on_signals(stop):
         return _run_until(stop, options)
 
 
-def _run_until(stop: threading.Event, options: argparse.Namespace) -> int:
+def _run_until(stop: Stop, options: argparse.Namespace) -> int:
     from pipelines.preparation import prepare, stages_at_a_time
 
     root = Path.cwd()
@@ -70,9 +77,10 @@ def _run_until(stop: threading.Event, options: argparse.Namespace) -> int:
     return _run_flow(plan, targets, options, stop)
 
 
-def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop: threading.Event) -> int:
+def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop: Stop) -> int:
     from pipelines.run import start_server, virtex
 
+    forget_states(Path.cwd())
     start_server()
     if stop.is_set():
         raise KeyboardInterrupt
@@ -84,14 +92,17 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
         max_parallel=options.max_parallel,
         return_state=True,
     )
+    _print_results(plan, options)
     if state.is_completed():
-        _print_results(plan, options)
         _print_commands(options)
     return exit_status(state)
 
 
 def _print_results(plan: Plan, options: argparse.Namespace) -> None:
-    if not options.no_report and plan.makes(REPORT) and REPORT.is_file():
+    """Print the report, if the run that just ended has one."""
+    states = read_states(Path.cwd())
+    is_made = any(str(REPORT) in s.outs and states.get(s.name) in GOOD_STATES for s in plan.stages)
+    if not options.no_report and is_made and REPORT.is_file():
         page = REPORT_PAGE if REPORT_PAGE.is_file() else REPORT
         print(f"\n{report_text()}\n\nReport: {page}")
 

@@ -38,7 +38,7 @@ stages:
     cmd: python stage.py last
     deps: [outputs/part/a.txt, outputs/part/b.txt]
     outs: [outputs/last/out.txt, outputs/last/mlflow_run.json, outputs/last/metrics.json]
-    meta: {timeout_seconds: 300, tags: [quick]}
+    meta: {deadline: 5min, tags: [quick]}
 """
 
 STAGE = """

@@ -22,7 +22,7 @@ stages:
     cmd: cp first.txt part-${item.half}.txt
     deps: [first.txt]
     outs: ["part-${item.half}.txt"]
-    meta: {timeout_seconds: 5, tags: [quick]}
+    meta: {deadline: 5min, tags: [quick]}
   last:
     cmd: cat part-a.txt part-b.txt > last.txt
     deps: [part-a.txt, part-b.txt]
@@ -51,8 +51,8 @@ def test_whole_plan(repository):
     assert stages["last"].upstream == ("part@a", "part@b")
     assert stages["part@a"].upstream == ("first",)
     assert stages["part@a"].outs == ("part-a.txt",)
-    assert stages["part@a"].timeout_seconds == 5
-    assert stages["part@a"].tags == ("quick",)
+    assert stages["part@a"].meta.deadline == 300
+    assert stages["part@a"].meta.tags == ("quick",)
     names = [stage.name for stage in plan.stages]
     assert all(names.index(up) < names.index(s.name) for s in plan.stages for up in s.upstream)
     assert set(plan.pending) == set(stages)
@@ -89,9 +89,9 @@ def test_a_pipeline_copied_into_a_subfolder_is_not_ours(repository):
     [
         (None, ["lats"], "unknown target `lats`.*first, last, part@a"),
         (
-            "stages: {a: {cmd: x, outs: [a], meta: {timeout_seconds: soon}}}",
+            "stages: {a: {cmd: x, outs: [a], meta: {deadline: 5}}}",
             [],
-            "stage a: meta.timeout_seconds",
+            "stage a: meta.deadline: expected a time with its unit",
         ),
         ("stages: {a: {command: x}}", [], "dvc.yaml"),
     ],

@@ -1,11 +1,10 @@
 """One stage through DVC, without Prefect."""
 
-import threading
-
 import pytest
 
 from pipelines.graph import read_plan
 from pipelines.stage import StageRunner
+from pipelines.stopping import Stop
 
 pytestmark = pytest.mark.integration
 
@@ -15,7 +14,19 @@ stages:
     cmd: sh stage.sh
     deps: [stage.sh]
     outs: [out.txt, folder]
-    meta: {timeout_seconds: 2}
+    meta: {retries: 1, retry_delay: 0.1s}
+"""
+BENCHMARK_AND_REPORT = """
+stages:
+  benchmark:
+    cmd: sh stage.sh
+    deps: [stage.sh]
+    outs: [outputs/benchmark/figure.txt]
+    meta: {may_fail: true}
+  report:
+    cmd: ls outputs/benchmark > report.txt
+    deps: [outputs/benchmark]
+    outs: [report.txt]
 """
 
 
@@ -32,13 +43,13 @@ def repository(tmp_path, monkeypatch):
 def run(repository, script, force=False):
     (repository / "stage.sh").write_text("set -e\nmkdir -p folder\n" + script)
     (stage,) = read_plan().stages
-    runner = StageRunner(repository, {"GREETING": "hello"}, force, threading.Event(), max_parallel=1)
+    runner = StageRunner(repository, {"GREETING": "hello"}, force, Stop(), max_parallel=1)
     lines = []
     return runner.run(stage, lines.append), lines
 
 
 def test_first_failure_leaves_nothing_behind(repository):
-    outcome, _ = run(repository, "echo half > out.txt; echo half > folder/a; echo the disk is gone; exit 3")
+    outcome, _ = run(repository, "echo half > out.txt; echo half > folder/a; echo the disk is gone; exit 2")
     assert outcome.state == "failed"
     assert outcome.message.endswith("the disk is gone")
     assert not (repository / "out.txt").exists()
@@ -58,13 +69,60 @@ def test_run_failure_and_deadline_keep_the_earlier_outputs(repository):
     assert "working" in lines
     good = (repository / "stage.sh").read_text()
 
-    outcome, _ = run(repository, "echo half > out.txt; sleep 60")
+    (repository / "dvc.yaml").write_text(DVC_YAML.replace("retries: 1", "deadline: 2s"))
+    outcome, _ = run(repository, "echo half > out.txt; sleep 600")
     assert outcome.state == "failed"
     assert "deadline of 2 seconds" in outcome.message
     assert (repository / "out.txt").read_text() == "hello\n"
     assert (repository / "folder" / "a").read_text() == "good\n"
 
+    (repository / "dvc.yaml").write_text(DVC_YAML)
     outcome, _ = run(repository, good.removeprefix("set -e\nmkdir -p folder\n"))
     assert outcome.state == "unchanged"
     outcome, _ = run(repository, good.removeprefix("set -e\nmkdir -p folder\n"), force=True)
     assert outcome.state == "ran"
+
+
+def test_a_failure_that_may_pass_is_tried_again(repository):
+    outcome, lines = run(repository, "echo x >> count; test $(wc -l < count) = 2; echo done > out.txt")
+    assert outcome.state == "ran"
+    assert "one failed, attempt 1 of 2; again in 0.1 s" in lines
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(2, 1), (75, 2)])
+def test_bad_input_stays_bad(repository, status, attempts):
+    outcome, _ = run(repository, f"echo x >> count; exit {status}")
+    assert outcome.state == "failed"
+    assert len((repository / "count").read_text().split()) == attempts
+
+
+def test_a_stop_ends_the_wait_for_another_attempt(repository):
+    (repository / "dvc.yaml").write_text(DVC_YAML.replace("0.1s", "1h"))
+    (repository / "stage.sh").write_text("echo no; exit 1")
+    (stage,) = read_plan().stages
+    stop = Stop()
+    runner = StageRunner(repository, {}, False, stop, max_parallel=1)
+    outcome = runner.run(stage, lambda line: "again in" in line and stop.set())
+    assert outcome.state == "stopped"
+    assert outcome.message.endswith("\nno")
+
+
+def test_a_report_sees_no_earlier_figures_of_a_benchmark_that_failed(repository):
+    (repository / "dvc.yaml").write_text(BENCHMARK_AND_REPORT)
+    runner = StageRunner(repository, {}, False, Stop(), max_parallel=1)
+    figures = repository / "outputs" / "benchmark" / "figure.txt"
+
+    def run_both(script):
+        (repository / "stage.sh").write_text(script)
+        benchmark, report = read_plan().stages
+        runner.run(benchmark, print)
+        absent = [] if runner.has_results(benchmark) else [benchmark]
+        return runner.run(report, print, absent), (repository / "report.txt").read_text()
+
+    outcome, report = run_both("exit 3")
+    assert (outcome.state, report) == ("ran", "")
+    outcome, report = run_both("echo 7 > outputs/benchmark/figure.txt")
+    assert (outcome.state, report) == ("ran", "figure.txt\n")
+    outcome, report = run_both("exit 4")
+    assert (outcome.state, report) == ("restored", "")
+    assert figures.read_text() == "7\n"

@@ -4,12 +4,12 @@ import os
 import signal
 import threading
 
-from pipelines.stopping import interrupt_held_back, stop_on_signals, stop_when
+from pipelines.stopping import Stop, interrupt_held_back, stop_on_signals, stop_when
 
 
 def test_signals_set_the_flag_and_handlers_come_back(capsys):
     before = signal.getsignal(signal.SIGINT)
-    stop = threading.Event()
+    stop = Stop()
     with stop_on_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(5)
@@ -17,8 +17,18 @@ def test_signals_set_the_flag_and_handlers_come_back(capsys):
     assert "Stopping" in capsys.readouterr().out
 
 
+def test_further_interrupts_insist(capsys):
+    stop = Stop()
+    with stop_on_signals(stop):
+        for number, requests in ((signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)):
+            os.kill(os.getpid(), number)
+            assert stop.wait(5)
+            assert stop.requests == requests
+    assert capsys.readouterr().out.count("Stopping") == 1
+
+
 def test_what_was_asked_before_is_not_forgotten(capsys):
-    outer, inner = threading.Event(), threading.Event()
+    outer, inner = Stop(), Stop()
     with stop_on_signals(outer):
         with stop_on_signals(inner):
             assert not inner.is_set()
@@ -32,7 +42,7 @@ def test_other_threads_install_nothing():
     before, seen = signal.getsignal(signal.SIGINT), []
 
     def work():
-        with stop_on_signals(threading.Event()):
+        with stop_on_signals(Stop()):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
@@ -50,7 +60,7 @@ def test_asked_until_true_and_errors_do_not_count():
             raise answer
         return answer
 
-    stop = threading.Event()
+    stop = Stop()
     with stop_when(asked, stop, every_seconds=0.01):
         assert stop.wait(5)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from components.errors import InputError
+from components.errors import InputError, TemporaryError
 from components.sources.fetch.remote import look_at
 from components.sources.fetch.session import MirrorError, Patience
 from components.sources.fetch.transfer import PIECE_BYTES, ChangedError, Transfer, state_path
@@ -56,7 +56,8 @@ def fetch_file(
     """Have the file in ``folder``: check it if it is there, fetch it if not.
 
     Raises:
-        InputError: the file there is another one, or no mirror gives it; names all reasons.
+        InputError: the file there is another one.
+        TemporaryError: no mirror gives it; names all reasons.
     """
     path = folder / wanted.name
     if path.exists():
@@ -76,7 +77,7 @@ def fetch_file(
         os.replace(part, path)
         state_path(part).unlink(missing_ok=True)
         return replace(checked, path=path)
-    raise InputError(
+    raise TemporaryError(
         f"{wanted.name}: no mirror gave it:\n" + "\n".join(refusals) + "\nStart again to go on where it "
         f"ended, add a mirror in params.yaml (download.mirrors), or put the file into {folder} yourself"
     )
