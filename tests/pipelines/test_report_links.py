@@ -7,11 +7,9 @@ import pytest
 
 from components.tracking.store import Store
 from pipelines import run
-from pipelines.graph import Plan, Stage
 from pipelines.outcomes import REPORT, REPORT_PAGE, page_line
 from pipelines.record import PipelineRecord
 
-PLAN = Plan((Stage("report", (), (str(REPORT), str(REPORT_PAGE))),), frozenset())
 ADDRESS = "http://host:5000/#/experiments/7/runs/abc/artifacts/report/report.html"
 
 
@@ -36,8 +34,18 @@ def test_prefect_links_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addre
         )
     (tmp_path / REPORT).parent.mkdir(parents=True)
     (tmp_path / REPORT).write_text("# What")
-    run._publish(tmp_path, PLAN, [], address)
+    run._publish(tmp_path, [], address, is_reported=True)
     line = page_line(tmp_path, address)
     assert made["report"] == f"{line}\n\n# What"
     assert (address or str(tmp_path / REPORT_PAGE)) in line
     assert made.get("report-page") == address
+
+
+def test_a_report_of_an_earlier_run_is_not_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for kind in ("markdown", "table", "link"):
+        monkeypatch.setattr(run, f"create_{kind}_artifact", lambda *args, key, **more: made.append(key))
+    (tmp_path / REPORT).parent.mkdir(parents=True)
+    (tmp_path / REPORT).write_text("# What")
+    run._publish(tmp_path, [], ADDRESS, is_reported=False)
+    assert made == ["stages"]
