@@ -2,7 +2,13 @@
 
 from components.params.base import Section
 from components.params.classification import Classification, ImagenetLinear, Inaturalist
-from components.params.detection import CocoSegmentation, Detection, LvisSegmentation, VocDetection
+from components.params.detection import (
+    CocoSegmentation,
+    Detection,
+    LvisSegmentation,
+    Segmentation,
+    VocDetection,
+)
 from components.params.overlaying import Change, overlay
 from components.params.presets import list_presets, matching_presets, read_preset
 from components.params.reading import check_params, read_section
@@ -53,6 +59,7 @@ __all__ = [
     "Pretrain",
     "Schedule",
     "Section",
+    "Segmentation",
     "Select",
     "Subset",
     "TextualHead",

@@ -47,13 +47,19 @@ class Detection(Section):
         return self
 
 
-class CocoSegmentation(Detection):
+class Segmentation(Detection):
+    """Mask R-CNN with a feature pyramid."""
+
+    head_channels: Positive
+
+
+class CocoSegmentation(Segmentation):
     """Mask R-CNN on a captioned dataset in COCO's layout that has instances too."""
 
     dataset: str
 
 
-class LvisSegmentation(Detection):
+class LvisSegmentation(Segmentation):
     """Mask R-CNN on LVIS v1."""
 
 
@@ -62,3 +68,4 @@ class VocDetection(Detection):
 
     train_sets: Annotated[list[VocSet], Field(min_length=1)]
     test_sets: Annotated[list[VocSet], Field(min_length=1)]
+    region_cells: Positive

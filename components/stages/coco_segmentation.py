@@ -10,12 +10,16 @@ from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
+from components.training.distributed import current
 
 SECTIONS = (params.CocoSegmentation,)
 
 
 def main(run: StageRun, settings: params.CocoSegmentation) -> None:
-    """Benchmark the backbone ``run.item``."""
+    """Benchmark the backbone ``run.item``, from the newest checkpoint of this training if there is one.
+
+    Several processes may do so together (components.training.distributed); the first one writes.
+    """
     assert run.item is not None
     root = read_manifest(paths.DATASETS_MANIFEST).captioned_root(settings.dataset)
     train, test = read_coco(root, "train"), read_coco(root, "val")
@@ -29,8 +33,11 @@ def main(run: StageRun, settings: params.CocoSegmentation) -> None:
         scratch_dir=paths.SCRATCH_DIR / COCO_SEGMENTATION.name,
         device=torch.device(machine.device_name()),
         num_workers=machine.num_cpus(),
+        processes=current(),
         log=run.log,
     )
+    if outcome is None:
+        return
     title = f"{COCO_SEGMENTATION.name} from {run.item}, {settings.engine}"
     for path in write_files(outcome, test, settings, run.output_dir, title):
         run.artifact(path)
@@ -39,4 +46,4 @@ def main(run: StageRun, settings: params.CocoSegmentation) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("coco_segmentation", SECTIONS, main, paths.exported_backbones)
+    run_stage("coco_segmentation", SECTIONS, main, paths.exported_backbones, in_several_processes=True)

@@ -10,12 +10,16 @@ from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
+from components.training.distributed import current
 
 SECTIONS = (params.LvisSegmentation,)
 
 
 def main(run: StageRun, settings: params.LvisSegmentation) -> None:
-    """Benchmark the backbone ``run.item``."""
+    """Benchmark the backbone ``run.item``, from the newest checkpoint of this training if there is one.
+
+    Several processes may do so together (components.training.distributed); the first one writes.
+    """
     assert run.item is not None
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     root, images_root = manifest.root_of("lvis"), manifest.lvis_images_root
@@ -30,8 +34,11 @@ def main(run: StageRun, settings: params.LvisSegmentation) -> None:
         scratch_dir=paths.SCRATCH_DIR / LVIS_SEGMENTATION.name,
         device=torch.device(machine.device_name()),
         num_workers=machine.num_cpus(),
+        processes=current(),
         log=run.log,
     )
+    if outcome is None:
+        return
     title = f"{LVIS_SEGMENTATION.name} from {run.item}, {settings.engine}"
     for path in write_files(outcome, test, settings, run.output_dir, title):
         run.artifact(path)
@@ -40,4 +47,4 @@ def main(run: StageRun, settings: params.LvisSegmentation) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("lvis_segmentation", SECTIONS, main, paths.exported_backbones)
+    run_stage("lvis_segmentation", SECTIONS, main, paths.exported_backbones, in_several_processes=True)

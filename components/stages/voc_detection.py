@@ -10,12 +10,16 @@ from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
+from components.training.distributed import current
 
 SECTIONS = (params.VocDetection,)
 
 
 def main(run: StageRun, settings: params.VocDetection) -> None:
-    """Benchmark the backbone ``run.item``."""
+    """Benchmark the backbone ``run.item``, from the newest checkpoint of this training if there is one.
+
+    Several processes may do so together (components.training.distributed); the first one writes.
+    """
     assert run.item is not None
     roots = read_manifest(paths.DATASETS_MANIFEST).voc_roots
     train = read_voc(roots, settings.train_sets)
@@ -30,8 +34,11 @@ def main(run: StageRun, settings: params.VocDetection) -> None:
         scratch_dir=paths.SCRATCH_DIR / VOC_DETECTION.name,
         device=torch.device(machine.device_name()),
         num_workers=machine.num_cpus(),
+        processes=current(),
         log=run.log,
     )
+    if outcome is None:
+        return
     title = f"{VOC_DETECTION.name} from {run.item}, {settings.engine}"
     for path in write_files(outcome, test, settings, run.output_dir, title):
         run.artifact(path)
@@ -40,4 +47,4 @@ def main(run: StageRun, settings: params.VocDetection) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("voc_detection", SECTIONS, main, paths.exported_backbones)
+    run_stage("voc_detection", SECTIONS, main, paths.exported_backbones, in_several_processes=True)

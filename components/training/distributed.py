@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -76,6 +77,15 @@ class Processes:
         parts = [torch.empty_like(values) for _ in range(self.count)]
         dist.all_gather(parts, values)
         return parts
+
+    def gathered_text(self, text: str) -> list[str]:
+        """Everybody's ``text`` by rank."""
+        own = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
+        lengths = [int(length) for length in self.gathered(torch.tensor(len(own)))]
+        padded = torch.zeros(max(lengths), dtype=torch.uint8)
+        padded[: len(own)] = own
+        parts = self.gathered(padded)
+        return [bytes(part[:size].numpy()).decode() for part, size in zip(parts, lengths, strict=True)]
 
     def share_buffers(self, module: nn.Module) -> None:
         """Give everybody the first process's buffers: the running statistics of batch normalisation."""

@@ -13,12 +13,13 @@ import torch
 from components import params
 from components.benchmarks.detection import detectron2_engine, torchvision_engine
 from components.benchmarks.detection.data import DetectionImage, DetectionSplit
-from components.benchmarks.detection.detections import Detections
+from components.benchmarks.detection.detections import Detections, from_json, to_json
 from components.benchmarks.detection.results import draw_detections, write_class_aps, write_losses
+from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
-from components.benchmarks.detection.training import Log
 from components.errors import InputError
 from components.training.checkpoints import configuration_key
+from components.training.distributed import ALONE, Processes
 
 ENGINES = {
     "torchvision": torchvision_engine.fit_and_detect,
@@ -77,12 +78,13 @@ def run_benchmark(
     scratch_dir: Path,
     device: torch.device,
     num_workers: int,
+    processes: Processes = ALONE,
     log: Log,
-) -> Outcome:
+) -> Outcome | None:
     """Fine-tune from ``backbone``, detect in the test images, score.
 
     Checkpoints lie below ``scratch_dir`` under a key of the settings, the data and the weights; they go
-    once the figures are there.
+    once the figures are there. Several processes may call this together; the first one gets the outcome.
 
     Raises:
         InputError: the sets have different classes, there is nothing to train on, or the engine is missing.
@@ -101,9 +103,16 @@ def run_benchmark(
         scratch_dir=scratch_dir / key,
         device=device,
         num_workers=num_workers,
+        processes=processes,
         log=log,
     )
+    parts = processes.gathered_text(to_json(found)) if processes.count > 1 else []
     seconds = time.perf_counter() - start
+    if not processes.is_first:
+        return None
+    if parts:
+        by_id = {image.image_id: image for part in parts for image in from_json(part)}
+        found = [by_id[image.image_id] for image in images]
     scores = task.scores(test, found)
     shutil.rmtree(scratch_dir / key, ignore_errors=True)
     return Outcome(scores, losses, images, found, seconds)

@@ -1,5 +1,7 @@
 """What a detector says about one image, the same from both engines."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,3 +42,38 @@ def as_coco_results(found: Detections, category_ids: tuple[int, ...]) -> list[di
             record["segmentation"] = found.masks[index]
         records.append(record)
     return records
+
+
+def to_json(found: Sequence[Detections]) -> str:
+    """Without loss; the inverse of `from_json`."""
+    return json.dumps(
+        [
+            {
+                "image_id": image.image_id,
+                "boxes": image.boxes.tolist(),
+                "scores": image.scores.tolist(),
+                "labels": image.labels.tolist(),
+                "masks": None if image.masks is None else [_as_text(mask) for mask in image.masks],
+            }
+            for image in found
+        ]
+    )
+
+
+def from_json(text: str) -> list[Detections]:
+    """What `to_json` was given."""
+    return [
+        Detections(
+            record["image_id"],
+            np.array(record["boxes"], np.float32).reshape(-1, 4),
+            np.array(record["scores"], np.float32),
+            np.array(record["labels"], np.int64),
+            record["masks"],
+        )
+        for record in json.loads(text)
+    ]
+
+
+def _as_text(mask: dict[str, Any]) -> dict[str, Any]:
+    counts = mask["counts"]
+    return {"size": list(mask["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from components import params
-from components.benchmarks.detection.task import DetectionTask
 from components.errors import InputError
 
 INSTALL = (
@@ -18,6 +17,7 @@ INSTALL = (
 )
 PIXEL_MEAN, PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # RGB, of values from 0 to 255
 NORMS = {"batch": "SyncBN", "frozen": "FrozenBN"}
+BOX_HEAD_WIDTH = 4  # times the channels of the pyramid
 
 
 def require_detectron2() -> None:
@@ -32,7 +32,6 @@ def require_detectron2() -> None:
 
 
 def build_config(
-    task: DetectionTask,
     settings: params.Detection,
     architecture: str,
     num_classes: int,
@@ -45,8 +44,7 @@ def build_config(
     """A frozen ``CfgNode``.
 
     Args:
-        task: which detector.
-        settings: the benchmark's section.
+        settings: the benchmark's section, which also says which detector.
         architecture: torchvision's name of the backbone.
         num_classes: without the background.
         datasets: names of the training and the test set in detectron2's catalogue.
@@ -58,7 +56,7 @@ def build_config(
 
     config = get_cfg()
     config.merge_from_list(_flat(_resnet(architecture, settings.norm)))
-    config.merge_from_list(_flat(_detector(task, settings)))
+    config.merge_from_list(_flat(_detector(settings)))
     config.merge_from_list(_flat(_run(settings)))
     config.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
     config.MODEL.DEVICE = device
@@ -94,16 +92,21 @@ def _resnet(architecture: str, norm: str) -> dict[str, Any]:
     }
 
 
-def _detector(task: DetectionTask, settings: params.Detection) -> dict[str, Any]:
+def _detector(settings: params.Detection) -> dict[str, Any]:
     sizes = list(settings.anchor_sizes)
-    if task.detector == "faster_rcnn_c4":
+    if isinstance(settings, params.VocDetection):
         return {
+            "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": settings.region_cells,
             "MODEL.ROI_HEADS.NAME": "Res5ROIHeadsExtraNorm",
             "MODEL.ANCHOR_GENERATOR.SIZES": [sizes],
             "MODEL.RPN.PRE_NMS_TOPK_TEST": 6000,
             "MODEL.MASK_ON": False,
         }
+    assert isinstance(settings, params.Segmentation)
     return {
+        "MODEL.FPN.OUT_CHANNELS": settings.head_channels,
+        "MODEL.ROI_BOX_HEAD.FC_DIM": BOX_HEAD_WIDTH * settings.head_channels,
+        "MODEL.ROI_MASK_HEAD.CONV_DIM": settings.head_channels,
         "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
         "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
         "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],

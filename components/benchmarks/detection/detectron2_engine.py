@@ -15,10 +15,13 @@ from components.benchmarks.detection.data import DetectionImage, DetectionSplit
 from components.benchmarks.detection.detections import Detections
 from components.benchmarks.detection.detectron2_config import build_config, require_detectron2
 from components.benchmarks.detection.detectron2_parts import register_heads, trainer_class
+from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.samples import encode_mask
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
-from components.benchmarks.detection.training import Log
+from components.data.loader import Share
+from components.errors import InputError
 from components.export.detectron2 import detectron2_name
+from components.training.distributed import Processes
 
 RES5 = "roi_heads."  # where C4 models have the last stage
 
@@ -33,6 +36,7 @@ def fit_and_detect(
     scratch_dir: Path,
     device: torch.device,
     num_workers: int,
+    processes: Processes,
     log: Log,
 ) -> tuple[list[Detections], list[dict[str, float]]]:
     """Fine-tune and detect; arguments and results as those of the torchvision engine.
@@ -41,14 +45,16 @@ def fit_and_detect(
     continues from the newest.
 
     Raises:
-        InputError: detectron2 is missing, or has no counterpart of the architecture.
+        InputError: detectron2 is missing, has no counterpart of the architecture, or has to train on the
+            CPU in several processes, or images cannot be dealt evenly to the processes.
         RuntimeError: a tensor of the backbone did not find its place.
     """
     require_detectron2()
+    _join(processes, device)
+    Share(processes.rank, processes.count).batch_size(settings.batch_size)
     register_heads()
     names = _register(task, train, test, scratch_dir.name)
     config = build_config(
-        task,
         settings,
         backbone.architecture,
         len(train.classes),
@@ -58,13 +64,36 @@ def fit_and_detect(
         device=str(device),
     )
     os.makedirs(scratch_dir, exist_ok=True)
-    torch.manual_seed(settings.seed)
+    _seed(settings.seed)
     rows: list[dict[str, float]] = []
     trainer = trainer_class()(config, settings.log_every, rows, log)
-    load_backbone(trainer.model, backbone.tensors)
+    model = trainer.model.module if processes.count > 1 else trainer.model
+    load_backbone(model, backbone.tensors)
     trainer.resume_or_load(resume=True)
+    _seed(settings.seed + processes.rank)  # which anchors and regions are trained on
     trainer.train()
-    return _detect(trainer.model, config, test), rows
+    return _detect(model, config, test), rows
+
+
+def _join(processes: Processes, device: torch.device) -> None:
+    """Tell detectron2 which processes are on this machine, as its own launcher does."""
+    if processes.count == 1:
+        return
+    if device.type != "cuda":
+        raise InputError(
+            f"engine `detectron2` cannot train in {processes.count} processes on {device}; set "
+            "VIRTEX_NUM_PROCESSES=1, or `engine: torchvision`"
+        )
+    from detectron2.utils import comm
+
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+
+
+def _seed(seed: int) -> None:
+    """torch's numbers, and numpy's and Python's, from which detectron2 draws the order of the images."""
+    from detectron2.utils.env import seed_all_rng
+
+    seed_all_rng(seed)
 
 
 def load_backbone(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -133,6 +162,7 @@ def _record(image: DetectionImage, with_masks: bool) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _detect(model: nn.Module, config: Any, images: Sequence[DetectionImage]) -> list[Detections]:
+    """In this process's part of the images."""
     from detectron2.data import build_detection_test_loader
 
     model.eval()
@@ -140,7 +170,7 @@ def _detect(model: nn.Module, config: Any, images: Sequence[DetectionImage]) -> 
     for batch in build_detection_test_loader(config, config.DATASETS.TEST[0]):
         for given, output in zip(batch, model(batch), strict=True):
             found[given["image_id"]] = _as_detections(given["image_id"], output["instances"].to("cpu"))
-    return [found[image.image_id] for image in images]
+    return [found[image.image_id] for image in images if image.image_id in found]
 
 
 def _as_detections(image_id: int | str, instances: Any) -> Detections:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from components.benchmarks.detection.training import Log
+from components.benchmarks.detection.run_state import Log
 from components.errors import InputError
 
 

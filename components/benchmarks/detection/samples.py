@@ -100,6 +100,10 @@ class Visits:
             if iteration >= start_iteration:
                 yield batch
 
+    def numbers(self, iteration: int) -> range:
+        """How many visits the run has made before each of the iteration's own."""
+        return range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
+
     def _visits(self) -> Iterator[tuple[int, bool]]:
         epoch = 0
         while True:

@@ -7,30 +7,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from components import params
 from components.benchmarks.detection.data import DetectionImage, DetectionSplit
 from components.benchmarks.detection.detections import Detections
+from components.benchmarks.detection.normalisation import recompute_normalisation
 from components.benchmarks.detection.prediction import detect
 from components.benchmarks.detection.repeat_factors import repeat_factors
+from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.samples import TrainSamples, Visits
+from components.benchmarks.detection.sampling import draw_by_image
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
 from components.benchmarks.detection.torchvision_models import (
-    DetectorSizes,
     faster_rcnn_c4,
     mask_rcnn_fpn,
     set_image_sizes,
 )
-from components.benchmarks.detection.training import (
-    DetectorSchedule,
-    Log,
-    recompute_normalisation,
-    train_detector,
-)
+from components.benchmarks.detection.training import DetectorSchedule, train_detector
+from components.data.loader import Share
 from components.errors import InputError
 from components.training.checkpoints import CheckpointFolder
-
-DETECTORS = {"mask_rcnn_fpn": mask_rcnn_fpn, "faster_rcnn_c4": faster_rcnn_c4}
+from components.training.distributed import Processes
 
 
 def fit_and_detect(
@@ -43,6 +42,7 @@ def fit_and_detect(
     scratch_dir: Path,
     device: torch.device,
     num_workers: int,
+    processes: Processes,
     log: Log,
 ) -> tuple[list[Detections], list[dict[str, float]]]:
     """Fine-tune a detector from a backbone and apply it to the test images.
@@ -56,45 +56,58 @@ def fit_and_detect(
         scratch_dir: of resume checkpoints, for this very configuration; removed by the caller.
         device: to train on.
         num_workers: loader processes.
+        processes: that train together; all call this, each looks at its part of the test images.
         log: receives the losses with the iterations done.
 
     Returns:
         what was found in each test image, and the losses by iteration.
 
     Raises:
-        InputError: no training image shows an object, or the loss is not finite.
+        InputError: no training image shows an object, the loss is not finite, or ``batch_size`` images
+            cannot be dealt evenly to the processes.
     """
     images = [image for image in train.images if any(not item.is_crowd for item in image.objects)]
     if not images:
         raise InputError(f"{task.name}: not one of the {len(train.images)} training images shows an object")
+    Share(processes.rank, processes.count).batch_size(settings.batch_size)
     torch.manual_seed(settings.seed)
-    model = DETECTORS[task.detector](
-        backbone.architecture, backbone.tensors, _sizes(settings, len(train.classes)), settings.norm
-    )
+    model = _detector(settings, backbone, len(train.classes))
+    if settings.norm == "batch" and processes.count > 1:
+        model = _synchronised(model, device, processes)
+    draws = draw_by_image(model, settings.seed)
     samples = TrainSamples(images, task.with_masks)
     visits = Visits(repeat_factors(images, settings.repeat_threshold), settings.seed, settings.batch_size)
     rows = train_detector(
         model,
+        draws,
         samples,
         visits,
         _schedule(settings),
         checkpoints=CheckpointFolder(scratch_dir, scratch_dir.name, keep=1),
         device=device,
         num_workers=num_workers,
+        processes=processes,
         log=log,
     )
     if settings.norm == "batch":
         recompute_normalisation(
             model,
+            draws,
             samples,
             visits,
             num_batches=settings.precise_bn_batches,
             device=device,
             num_workers=num_workers,
+            processes=processes,
         )
     set_image_sizes(model, [settings.test_size])
     found = detect(
-        model, test, batch_size=settings.batch_size, device=device, num_workers=num_workers, progress=True
+        model,
+        test[processes.rank :: processes.count],
+        batch_size=max(1, settings.batch_size // processes.count),
+        device=device,
+        num_workers=num_workers,
+        progress=processes.is_first,
     )
     return found, rows
 
@@ -107,18 +120,20 @@ def weights_digest(backbone: BackboneWeights) -> str:
     return digest.hexdigest()
 
 
-def _sizes(settings: params.Detection, num_classes: int) -> DetectorSizes:
-    return DetectorSizes(
-        num_classes,
-        tuple(settings.train_sizes),
-        settings.test_size,
-        settings.max_size,
-        tuple(settings.anchor_sizes),
-        settings.rois_per_image,
-        settings.test_proposals,
-        settings.detections_per_image,
-        settings.score_threshold,
-    )
+def _detector(settings: params.Detection, backbone: BackboneWeights, num_classes: int) -> GeneralizedRCNN:
+    if isinstance(settings, params.Segmentation):
+        return mask_rcnn_fpn(backbone.architecture, backbone.tensors, num_classes, settings)
+    assert isinstance(settings, params.VocDetection)
+    return faster_rcnn_c4(backbone.architecture, backbone.tensors, num_classes, settings)
+
+
+def _synchronised(model: GeneralizedRCNN, device: torch.device, processes: Processes) -> GeneralizedRCNN:
+    """Batch normalisation over the images of all processes, as the paper's; on CPUs over each one's own."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if processes.is_first:
+        print("batch normalisation is over the images of each process: torch cannot do better on CPUs")
+    return model
 
 
 def _schedule(settings: params.Detection) -> DetectorSchedule:

@@ -1,25 +1,32 @@
-"""Training torchvision's detectors: SGD by iterations, resumable at any of them."""
+"""Training torchvision's detectors: SGD by iterations, resumable at any, in one process or several."""
 
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from components.benchmarks.detection.samples import Sample, Target, TrainSamples, Visits
-from components.errors import InputError
+from components.benchmarks.detection.batches import part_batches, part_of, to_device
+from components.benchmarks.detection.run_state import DetectorRun, Log
+from components.benchmarks.detection.samples import TrainSamples, Visits
+from components.benchmarks.detection.sampling import Draws
 from components.training.checkpoints import CheckpointFolder
+from components.training.distributed import Processes
 from components.training.progress import Progress
-from components.training.random_state import random_states, set_random_state, unchanged_random_state
 from components.training.stopping import Stopped, StopRequest
 
-Log = Callable[[dict[str, float], int], None]
 MOMENTUM = 0.9
 GAMMA = 0.1  # factor at each milestone
 WARMUP_FACTOR = 0.001  # of the learning rate at the first iteration
+# What each loss is a mean over, by the names of Draws.
+MEAN_OVER = {
+    "loss_objectness": "anchors",
+    "loss_rpn_box_reg": "anchors",
+    "loss_classifier": "regions",
+    "loss_box_reg": "regions",
+    "loss_mask": "objects",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class DetectorSchedule:
 
 def train_detector(
     model: nn.Module,
+    draws: Draws,
     samples: TrainSamples,
     visits: Visits,
     schedule: DetectorSchedule,
@@ -52,42 +60,48 @@ def train_detector(
     checkpoints: CheckpointFolder,
     device: torch.device,
     num_workers: int,
+    processes: Processes,
     log: Log,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place, from the newest checkpoint if there is one.
 
-    A run that was stopped and started again gives the same weights on a CPU as one that was not.
+    A run that was stopped and started again gives the same weights on a CPU as one that was not. Several
+    processes call this together; each works on its part of every iteration's images, and the losses are
+    means over those of all, so that only batch normalisation can tell how many there are.
 
     Returns:
         One row a logged iteration: ``iteration``, ``loss`` and its parts, means since the row before.
 
     Raises:
         KeyboardInterrupt: after SIGINT or SIGTERM, once a checkpoint is written.
-        InputError: if the loss is not finite.
+        InputError: if the loss is not finite, or the images cannot be dealt out evenly.
     """
     model.to(device).train()
+    wrapped = processes.spread(model, device)
     optimizer = torch.optim.SGD(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=schedule.learning_rate,
-        momentum=MOMENTUM,
-        weight_decay=schedule.weight_decay,
+        _decayed_and_not(model, schedule.weight_decay), lr=schedule.learning_rate, momentum=MOMENTUM
     )
-    run = _Run(model, optimizer)
+    run = DetectorRun(model, optimizer, processes)
     run.resume(checkpoints, log)
-    with StopRequest() as stop, Progress(schedule.iterations, run.iteration) as progress:
+    with (
+        StopRequest(processes) as stop,
+        Progress(schedule.iterations, run.iteration, is_shown=processes.is_first) as progress,
+    ):
         try:
-            batches = stop.watch(_batches(samples, visits, run.iteration, schedule.iterations, num_workers))
+            batches = stop.watch(
+                part_batches(samples, visits, run.iteration, schedule.iterations, num_workers, processes)
+            )
             while run.iteration < schedule.iterations:
-                with unchanged_random_state():
-                    images, targets = _to_device(next(batches), device)
+                images, targets = to_device(next(batches), device)
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.learning_rate * schedule.factor(run.iteration)
-                losses: dict[str, Tensor] = model(images, targets)
+                draws.begin(visits.numbers(run.iteration)[part_of(processes)], device)
+                losses = _means_over_all(wrapped(images, targets), draws, processes)
                 optimizer.zero_grad()
                 torch.stack(list(losses.values())).sum().backward()
                 optimizer.step()
                 run.add(losses)
-                progress.advance(len(images))
+                progress.advance(visits.batch_size)
                 if run.iteration % schedule.log_every == 0 or run.iteration == schedule.iterations:
                     row = run.close_row()
                     log({f"train/{name}": value for name, value in row.items()}, run.iteration)
@@ -100,114 +114,26 @@ def train_detector(
     return run.rows
 
 
-class _Run:
-    """A run between two iterations, and what is written of it."""
+def _means_over_all(losses: dict[str, Tensor], draws: Draws, processes: Processes) -> dict[str, Tensor]:
+    """This process's losses, scaled so that their mean over processes is that over all images' samples.
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.device = next(model.parameters()).device
-        self.iteration = 0
-        self.rows: list[dict[str, float]] = []
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        self.iteration += 1
-        self._count += 1
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
-
-    def close_row(self) -> dict[str, float]:
-        parts = {name: float(total) / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
-        loss = sum(parts.values())
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the detection loss is not finite at iteration {self.iteration}: {parts}; lower the "
-                f"learning rate or lengthen the warm-up of this benchmark in params.yaml"
-            )
-        row = {"loss": loss, **parts}
-        self.rows.append({"iteration": self.iteration, **row})
-        return row
-
-    def save(self, checkpoints: CheckpointFolder) -> None:
-        state: dict[str, Any] = {
-            "iteration": self.iteration,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": random_states(self.device),
-            "rows": self.rows,
-            "sums": self._sums,
-            "count": self._count,
-        }
-        checkpoints.save(self.iteration, state)
-
-    def resume(self, checkpoints: CheckpointFolder, log: Log) -> None:
-        checkpoint = checkpoints.latest()
-        if checkpoint is None:
-            return
-        state = checkpoint.state
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-        self._count, self.rows, self.iteration = state["count"], state["rows"], state["iteration"]
-        set_random_state(state["random"], self.device)
-        for row in self.rows:
-            log({f"train/{k}": v for k, v in row.items() if k != "iteration"}, int(row["iteration"]))
-        print(f"continuing after iteration {self.iteration}, from {checkpoint.path}", flush=True)
-
-
-def recompute_normalisation(
-    model: nn.Module,
-    samples: TrainSamples,
-    visits: Visits,
-    *,
-    num_batches: int,
-    device: torch.device,
-    num_workers: int,
-) -> None:
-    """Replace the running statistics of batch normalisation by those of ``num_batches`` training batches.
-
-    The weights stay ("precise BN", arXiv 2105.07576, as in the paper's detectron2 configurations).
+    A process with more samples of a kind counts for more; the mean of means would count them alike.
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    if not layers or num_batches == 0:
-        return
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the plain mean over batches
-    model.to(device).train()
-    with torch.no_grad():
-        for batch in _batches(samples, visits, 0, num_batches, num_workers):
-            model(*_to_device(batch, device))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+    if processes.count == 1:
+        return losses
+    names = sorted(set(MEAN_OVER.values()))
+    own = torch.stack([getattr(draws, name) for name in names]).double()
+    total = processes.add_up(own.clone()).clamp(min=1)
+    factors = dict(zip(names, (processes.count * own / total).float(), strict=True))
+    return {name: value * factors[MEAN_OVER[name]] for name, value in losses.items()}
 
 
-def _batches(
-    samples: TrainSamples, visits: Visits, start: int, iterations: int, num_workers: int
-) -> Iterator[list[Sample]]:
-    loader: DataLoader[Any] = DataLoader(
-        samples,
-        batch_sampler=list(visits.batches(start, iterations)),
-        collate_fn=list,
-        num_workers=num_workers,
-        generator=torch.Generator().manual_seed(0),
-        worker_init_fn=_start_worker,
-    )
-    return iter(loader)
-
-
-def _start_worker(_worker: int) -> None:
-    torch.set_num_threads(1)
-
-
-def _to_device(batch: list[Sample], device: torch.device) -> tuple[list[Tensor], list[Target]]:
-    images = [image.to(device, non_blocking=True) for image, _ in batch]
-    targets: list[Any] = [
-        {name: torch.as_tensor(value).to(device, non_blocking=True) for name, value in target.items()}
-        for _, target in batch
+def _decayed_and_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: batch normalisation does not decay, as in detectron2."""
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    kept = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if id(p) not in kept], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) in kept], "weight_decay": 0.0},
     ]
-    return images, targets

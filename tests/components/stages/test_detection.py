@@ -1,6 +1,9 @@
 """The three detection stages, on the drawn world's own COCO, LVIS and VOC."""
 
+import csv
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,21 @@ STAGES: dict[str, tuple[Any, type[Section], set[str]]] = {
     "lvis_segmentation": (lvis_segmentation, params.LvisSegmentation, {"box", "mask"}),
     "voc_detection": (voc_detection, params.VocDetection, {"box"}),
 }
+
+# The stage, in which the second process kills itself after its second iteration, the first time.
+WORKER = """
+import os, runpy, signal, sys
+from pathlib import Path
+from components.training.progress import Progress
+advance, mark = Progress.advance, Path("killed")
+def advance_and_die(self, num_images):
+    advance(self, num_images)
+    if self._iteration == 2 and os.environ["RANK"] == "1" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+Progress.advance = advance_and_die
+runpy.run_module("components.stages.coco_segmentation", run_name="__main__")
+"""
 
 pytestmark = pytest.mark.integration
 
@@ -81,6 +99,52 @@ def test_a_stage_leaves_figures_tables_and_a_picture(name: str, workspace: Path)
     header = (run.output_dir / "ap.csv").read_text().splitlines()[0]
     assert header.split(",")[1:] == sorted(kinds)
     assert (run.output_dir / "detections.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_processes_of_which_one_is_killed_give_what_one_gives(workspace: Path) -> None:
+    section = settings(
+        params.CocoSegmentation,
+        norm="frozen",
+        iterations=3,
+        checkpoint_every=1,
+        log_every=1,
+        train_sizes=[48, 64],
+    )
+    run = stage_run("coco_segmentation")
+    coco_segmentation.main(run, section)
+    alone = losses_of(run)
+    figures = json.loads((run.output_dir / "metrics.json").read_text())
+
+    (workspace / "params.yaml").write_text(json.dumps({"coco_segmentation": section.model_dump(mode="json")}))
+    (workspace / "worker.py").write_text(WORKER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    finished = subprocess.run(
+        [*torchrun, "--max-restarts", "1", "worker.py", "random"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "OMP_NUM_THREADS": "1",
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",  # nobody answers; the work goes on
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("continuing after iteration 1,") == 1
+    assert finished.stdout.count("coco_segmentation from random") == 1
+    together = losses_of(run)
+    assert [row["iteration"] for row in together] == [1, 2, 3]
+    for row, expected in zip(together, alone, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3)
+    again = json.loads((run.output_dir / "metrics.json").read_text())
+    assert again["images"] == figures["images"]
+    assert again["mask"]["AP"] == pytest.approx(figures["mask"]["AP"], abs=0.5)
+
+
+def losses_of(run: StageRun) -> list[dict[str, float]]:
+    with open(run.output_dir / "losses.csv", encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
 def test_a_year_that_is_not_there_is_named(workspace: Path) -> None:

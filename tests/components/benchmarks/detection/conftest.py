@@ -1,14 +1,26 @@
 """A few drawn images with objects, as each reader hands them on."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from components import params
 from components.benchmarks.detection.data import DetectionImage, DetectionObject, DetectionSplit
+from components.benchmarks.detection.task import DetectionTask
 
 SIZE = 64  # pixels
+SETTINGS: dict[str, Any] = {
+    "engine": "torchvision", "seed": 0, "iterations": 3, "learning_rate": 0.01, "weight_decay": 1e-4,
+    "warmup_iterations": 1, "milestones": [], "batch_size": 2, "train_sizes": [64], "test_size": 64,
+    "max_size": 64, "anchor_sizes": [8, 16, 24, 32, 48], "rois_per_image": 8, "test_proposals": 8,
+    "detections_per_image": 5, "score_threshold": 0.05, "norm": "batch", "precise_bn_batches": 1,
+    "repeat_threshold": 0.0, "max_test_images": 2, "checkpoint_every": 1000, "log_every": 1,
+    "gallery_images": 2,
+}  # fmt: skip
 
 
 def square(left: int, top: int, side: int) -> list[list[float]]:
@@ -47,6 +59,20 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> DetectionSplit:
     categories = [{"id": 3, "name": "red"}, {"id": 7, "name": "blue"}]
     parsed = {"images": records, "annotations": annotations, "categories": categories}
     return DetectionSplit(tuple(images), ("red", "blue"), (3, 7), parsed)
+
+
+def make_settings(task: DetectionTask, **changes: Any) -> params.Detection:
+    values = {**SETTINGS, **changes}
+    if task.with_masks:
+        return params.CocoSegmentation.model_validate({"dataset": "coco", "head_channels": 16, **values})
+    sets = {"train_sets": ["2007/trainval"], "test_sets": ["2007/test"]}
+    return params.VocDetection.model_validate({**sets, "region_cells": 4, **values})
+
+
+@pytest.fixture
+def settings() -> Callable[..., params.Detection]:
+    """Makes the section of a task, tiny, with changes."""
+    return make_settings
 
 
 @pytest.fixture

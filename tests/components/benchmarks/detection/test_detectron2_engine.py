@@ -1,5 +1,6 @@
 """The detectron2 engine; what needs detectron2 itself is skipped where it is not installed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
+from components import params
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detectron2_engine import fit_and_detect, load_backbone
 from components.benchmarks.detection.task import (
@@ -16,16 +18,7 @@ from components.benchmarks.detection.task import (
     BackboneWeights,
     DetectionTask,
 )
-from components.params import Detection
-
-SETTINGS: dict[str, Any] = {
-    "engine": "detectron2", "seed": 0, "iterations": 3, "learning_rate": 0.01, "weight_decay": 1e-4,
-    "warmup_iterations": 1, "milestones": [], "batch_size": 2, "train_sizes": [64], "test_size": 64,
-    "max_size": 64, "anchor_sizes": [8, 16, 24, 32, 48], "rois_per_image": 8, "test_proposals": 8,
-    "detections_per_image": 5, "score_threshold": 0.0, "norm": "batch", "precise_bn_batches": 1,
-    "repeat_threshold": 0.0, "max_test_images": 2, "checkpoint_every": 2, "log_every": 1,
-    "gallery_images": 2,
-}  # fmt: skip
+from components.training.distributed import ALONE
 
 
 def place(**parameters: torch.Tensor) -> nn.Module:
@@ -58,7 +51,7 @@ def test_a_tensor_without_a_place_is_an_error() -> None:
 @pytest.mark.integration
 @pytest.mark.parametrize("task", [COCO_SEGMENTATION, VOC_DETECTION], ids=lambda task: task.name)
 def test_it_trains_detects_and_continues(
-    task: DetectionTask, squares: DetectionSplit, tmp_path: Path
+    task: DetectionTask, squares: DetectionSplit, settings: Callable[..., params.Detection], tmp_path: Path
 ) -> None:
     pytest.importorskip("detectron2", reason="detectron2 is not installed: see docs/detection.md")
     resnet = torchvision.models.resnet18()
@@ -70,10 +63,11 @@ def test_it_trains_detects_and_continues(
             squares,
             squares.images[:2],
             BackboneWeights("resnet18", resnet.state_dict()),
-            Detection.model_validate({**SETTINGS, "iterations": iterations}),
+            settings(task, engine="detectron2", iterations=iterations, checkpoint_every=2),
             scratch_dir=tmp_path / "key",
             device=torch.device("cpu"),
             num_workers=0,
+            processes=ALONE,
             log=lambda *_: None,
         )
 

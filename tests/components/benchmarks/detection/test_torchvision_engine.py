@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from components.benchmarks.detection.task import (
     DetectionTask,
 )
 from components.benchmarks.detection.torchvision_engine import fit_and_detect
-from components.benchmarks.detection.torchvision_models import DetectorSizes, faster_rcnn_c4, mask_rcnn_fpn
+from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
 from components.errors import InputError
+from components.training.distributed import ALONE
 
-SIZES = DetectorSizes(2, (64,), 64, 64, (8, 16, 24, 32, 48), 8, 8, 5, 0.05)
+TASKS = (COCO_SEGMENTATION, VOC_DETECTION)
+Settings = Callable[..., params.Detection]
 
 
 @pytest.fixture(scope="session")
@@ -35,37 +38,33 @@ def backbone() -> BackboneWeights:
     return BackboneWeights("resnet18", resnet.state_dict())
 
 
-def settings(**changes: Any) -> params.Detection:
-    values = {
-        "engine": "torchvision", "seed": 0, "iterations": 3, "learning_rate": 0.01, "weight_decay": 1e-4,
-        "warmup_iterations": 1, "milestones": [], "batch_size": 2, "train_sizes": [64], "test_size": 64,
-        "max_size": 64, "anchor_sizes": [8, 16, 24, 32, 48], "rois_per_image": 8, "test_proposals": 8,
-        "detections_per_image": 5, "score_threshold": 0.05, "norm": "batch", "precise_bn_batches": 1,
-        "repeat_threshold": 0.0, "max_test_images": 2, "checkpoint_every": 1000, "log_every": 1,
-        "gallery_images": 2,
-    }  # fmt: skip
-    return params.Detection.model_validate({**values, **changes})
-
-
 def fit(
-    task: DetectionTask, split: DetectionSplit, backbone: BackboneWeights, folder: Path, **changes: Any
+    task: DetectionTask,
+    split: DetectionSplit,
+    backbone: BackboneWeights,
+    folder: Path,
+    settings: params.Detection,
 ) -> Any:
     return fit_and_detect(
         task,
         split,
         split.images[:2],
         backbone,
-        settings(**changes),
+        settings,
         scratch_dir=folder,
         device=torch.device("cpu"),
         num_workers=0,
+        processes=ALONE,
         log=lambda *_: None,
     )
 
 
-@pytest.mark.parametrize("build", [mask_rcnn_fpn, faster_rcnn_c4])
-def test_detectors_hold_the_backbone_they_are_given(build: Any, backbone: BackboneWeights) -> None:
-    state = build(backbone.architecture, backbone.tensors, SIZES).state_dict()
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_detectors_hold_the_backbone_they_are_given(
+    task: DetectionTask, backbone: BackboneWeights, settings: Settings
+) -> None:
+    build = mask_rcnn_fpn if task.with_masks else faster_rcnn_c4
+    state = build(backbone.architecture, backbone.tensors, 2, settings(task)).state_dict()
     for name in ("conv1.weight", "layer2.0.bn1.weight", "layer4.1.conv2.weight"):
         held = [tensor for key, tensor in state.items() if key.endswith(name.replace("layer4.", "", 1))]
         assert any(
@@ -75,21 +74,23 @@ def test_detectors_hold_the_backbone_they_are_given(build: Any, backbone: Backbo
         )
 
 
-def test_frozen_normalisation_has_nothing_to_train(backbone: BackboneWeights) -> None:
-    trained = mask_rcnn_fpn(backbone.architecture, backbone.tensors, SIZES)
-    frozen = mask_rcnn_fpn(backbone.architecture, backbone.tensors, SIZES, norm="frozen")
+def test_frozen_normalisation_has_nothing_to_train(backbone: BackboneWeights, settings: Settings) -> None:
+    trained, frozen = (
+        mask_rcnn_fpn(backbone.architecture, backbone.tensors, 2, settings(COCO_SEGMENTATION, norm=norm))
+        for norm in ("batch", "frozen")
+    )
     names = {name for name, _ in frozen.named_parameters()}
     assert not any(".bn" in name for name in names)
     assert any(".bn" in name for name, _ in trained.named_parameters())
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("task", [COCO_SEGMENTATION, VOC_DETECTION], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_stopped_run_continues_to_the_same_losses(
     task: DetectionTask, squares: DetectionSplit, backbone: BackboneWeights, scratch: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    _, whole = fit(task, squares, backbone, scratch.with_name("whole"))
+    _, whole = fit(task, squares, backbone, scratch.with_name("whole"), settings(task))
     original = TrainSamples.__getitem__
     seen: list[int] = []
 
@@ -102,28 +103,29 @@ def test_a_stopped_run_continues_to_the_same_losses(
     with monkeypatch.context() as patch:
         patch.setattr(TrainSamples, "__getitem__", stop_in_the_second)
         with pytest.raises(KeyboardInterrupt):
-            fit(task, squares, backbone, scratch)
-    found, rows = fit(task, squares, backbone, scratch)
+            fit(task, squares, backbone, scratch, settings(task))
+    found, rows = fit(task, squares, backbone, scratch, settings(task))
     assert rows == whole
     assert len(found) == 2
     assert (found[0].masks is not None) == task.with_masks
 
 
 def test_a_benchmark_leaves_its_files_and_no_checkpoints(
-    squares: DetectionSplit, backbone: BackboneWeights, tmp_path: Path
+    squares: DetectionSplit, backbone: BackboneWeights, settings: Settings, tmp_path: Path
 ) -> None:
     outcome = run_benchmark(
         COCO_SEGMENTATION,
         squares,
         squares,
         backbone,
-        settings(iterations=1),
+        settings(COCO_SEGMENTATION, iterations=1),
         scratch_dir=tmp_path / "scratch",
         device=torch.device("cpu"),
         num_workers=0,
         log=lambda *_: None,
     )
-    files = write_files(outcome, squares, settings(), tmp_path, "a title")
+    assert outcome is not None
+    files = write_files(outcome, squares, settings(COCO_SEGMENTATION), tmp_path, "a title")
     assert all(path.stat().st_size for path in files)
     assert files[1].read_text().splitlines()[0] == "class,box,mask"
     assert not list(tmp_path.glob("scratch/*"))
@@ -131,12 +133,12 @@ def test_a_benchmark_leaves_its_files_and_no_checkpoints(
 
 
 def test_sets_of_different_classes_are_refused(
-    squares: DetectionSplit, backbone: BackboneWeights, tmp_path: Path
+    squares: DetectionSplit, backbone: BackboneWeights, settings: Settings, tmp_path: Path
 ) -> None:
     other = replace(squares, classes=("red", "green"))
     with pytest.raises(InputError, match="different classes"):
         run_benchmark(
-            COCO_SEGMENTATION, squares, other, backbone, settings(), scratch_dir=tmp_path,
+            COCO_SEGMENTATION, squares, other, backbone, settings(COCO_SEGMENTATION), scratch_dir=tmp_path,
             device=torch.device("cpu"), num_workers=0, log=lambda *_: None,
         )  # fmt: skip
 
