@@ -17,7 +17,8 @@ from components.data.classified import (
     LabelledBatch,
     collate_labelled,
 )
-from components.data.loader import WHOLE, Share, in_order_loader, visit_loader
+from components.data.loader import in_order_loader, visit_loader
+from components.data.share import WHOLE, Share
 from components.data.transforms import EvalTransform, TrainTransform
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages

@@ -12,7 +12,7 @@ from components import params
 from components.benchmarks.classification import ClassificationObjective, ParallelLinearHeads
 from components.benchmarks.classification_results import Head, accuracy
 from components.benchmarks.features import Features
-from components.data.loader import WHOLE, Share
+from components.data.share import WHOLE, Share
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages
 

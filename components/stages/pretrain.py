@@ -12,8 +12,9 @@ from torch import nn
 from components import machine, params, paths
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
-from components.data.loader import Share, train_loader, val_loader
+from components.data.loader import train_loader, val_loader
 from components.data.selection import Selection, num_labels, select
+from components.data.share import Share
 from components.data.store import CaptionStore
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform

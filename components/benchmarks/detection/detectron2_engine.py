@@ -18,7 +18,7 @@ from components.benchmarks.detection.detectron2_parts import register_heads, tra
 from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.samples import encode_mask
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
-from components.data.loader import Share
+from components.data.share import Share
 from components.errors import InputError
 from components.export.detectron2 import detectron2_name
 from components.training.distributed import Processes

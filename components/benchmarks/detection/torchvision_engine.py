@@ -26,7 +26,7 @@ from components.benchmarks.detection.torchvision_models import (
     set_image_sizes,
 )
 from components.benchmarks.detection.training import DetectorSchedule, train_detector
-from components.data.loader import Share
+from components.data.share import Share
 from components.errors import InputError
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes

@@ -6,7 +6,7 @@ import torch
 
 from components.benchmarks.classification_results import Head
 from components.benchmarks.linear_probe import feature_batches, figures_by_rate, hold_out
-from components.data.loader import Share
+from components.data.share import Share
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages
 

@@ -6,8 +6,9 @@ import torch
 
 from components.data.batch import Batch
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
-from components.data.loader import Share, image_loader, train_loader, val_loader
+from components.data.loader import image_loader, train_loader, val_loader
 from components.data.selection import select
+from components.data.share import Share
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
