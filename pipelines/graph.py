@@ -1,6 +1,7 @@
 """The stage graph as DVC itself plans it.
 
-DVC's private interfaces are used in this module and in pipelines.status.staleness only.
+DVC's private interfaces are used in this module, in pipelines.status.staleness and in
+pipelines.cluster.lock_entries only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ class Stage:
         outs: its outputs, relative to the repository root.
         params: the keys of params.yaml that it depends on, such as ``textual_head`` or ``baseline.seed``.
         meta: how it wants to be run.
+        deps: files and folders that it depends on, relative to the repository root.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Stage:
     outs: tuple[str, ...]
     params: tuple[str, ...] = ()
     meta: StageMeta = NO_META
+    deps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +55,20 @@ class Plan:
         return any(str(path) in stage.outs for stage in self.stages)
 
 
-def read_plan(targets: Sequence[str] = ()) -> Plan:
+def read_plan(targets: Sequence[str] = (), allow_missing: bool = False) -> Plan:
     """Plan the working directory's stages.
 
     Args:
         targets: names of stages (``lmdb@train``, or ``lmdb`` for every item) to plan with all that they
             need; none plans every stage.
+        allow_missing: outputs that are not here, those of runs on other machines, are no change.
 
     Raises:
         InputError: no DVC repository, a dvc.yaml that DVC refuses, an unknown target.
     """
     with _planned(targets) as (repo, graph, nodes):
         stages = tuple(_stage(node, graph, Path.cwd()) for node in nodes)
-        return Plan(stages, _unchanged(repo, graph, nodes))
+        return Plan(stages, _unchanged(repo, graph, nodes, allow_missing))
 
 
 @contextmanager
@@ -102,17 +106,36 @@ def share_cache(owner: Path, workspace: Path) -> None:
         settings["cache"]["dir"] = folder
 
 
+def default_remote(root: Path) -> str | None:
+    """Name of the remote that ``dvc push`` uses there."""
+    with _repository(root) as repo:
+        name: str | None = repo.config["core"].get("remote")
+        return name
+
+
+@contextmanager
+def locked_repository(root: Path) -> Iterator[Any]:
+    """DVC's repository object; no DVC command changes dvc.lock meanwhile. Waits for those at work."""
+    with _repository(root, wait_for_lock=True) as repo, repo.lock:
+        yield repo
+
+
 def _stage(node: Any, graph: Any, root: Path) -> Stage:
     return Stage(
         name=node.addressing,
         upstream=tuple(sorted(dep.addressing for dep in graph.successors(node) if not dep.is_data_source)),
-        outs=tuple(str(Path(out.fs_path).relative_to(root.resolve())) for out in node.outs),
+        outs=tuple(_relative(out, root) for out in node.outs),
         params=tuple(key for dep in node.deps for key in getattr(dep, "params", ())),
         meta=read_meta(node.addressing, node.meta),
+        deps=tuple(_relative(dep, root) for dep in node.deps if not getattr(dep, "params", None)),
     )
 
 
-def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any]) -> frozenset[str]:
+def _relative(output: Any, root: Path) -> str:
+    return str(Path(output.fs_path).relative_to(root.resolve()))
+
+
+def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any], allow_missing: bool) -> frozenset[str]:
     from dvc.lock import LockError
 
     found: set[str] = set()
@@ -121,7 +144,7 @@ def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any]) -> frozenset[str]:
             for node in nodes:
                 upstream = list(graph.successors(node))
                 above = {dep.addressing for dep in upstream if not dep.is_data_source}
-                if above <= found and not node.changed(False, upstream):
+                if above <= found and not node.changed(allow_missing, upstream):
                     found.add(node.addressing)
     except LockError:  # another DVC command is at work: let each stage ask for itself
         return frozenset()
@@ -139,13 +162,13 @@ def _check_target(repo: Any, graph: Any, target: str) -> None:
 
 
 @contextmanager
-def _repository(root: Path) -> Iterator[Any]:
+def _repository(root: Path, wait_for_lock: bool = False) -> Iterator[Any]:
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
     try:
-        with Repo(str(root)) as repo:
+        with Repo(str(root), _wait_for_lock=wait_for_lock) as repo:
             yield repo
     except NotDvcRepoError as error:
         raise InputError(f"{root} is not a DVC repository: run `dvc init` there") from error

@@ -18,6 +18,7 @@ _NOISE = (
 _STATES = (
     (re.compile(r"^Running stage '"), "ran"),
     (re.compile(r"^Stage '.*' is cached - skipping run"), "restored"),
+    (re.compile(r"^Pulling data for stage"), "restored"),
     (re.compile(r"^(Stage )?'.*' didn't change, skipping"), "unchanged"),
 )
 _EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (\d+)$")

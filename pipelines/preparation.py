@@ -10,7 +10,11 @@ from pipelines.workspace import end_leftovers
 
 
 def prepare(
-    root: Path, targets: Sequence[str] = (), preset: str | None = None, overrides: Sequence[str] = ()
+    root: Path,
+    targets: Sequence[str] = (),
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    allow_missing: bool = False,
 ) -> tuple[Plan, list[str]]:
     """Lay the preset and the overrides over params.yaml, check it, and plan; returns plan and notices.
 
@@ -24,7 +28,7 @@ def prepare(
         notices += [f"params.yaml: {change}" for change in overlay(preset, list(overrides))]
     else:
         check_params()
-    return read_plan(targets), notices
+    return read_plan(targets, allow_missing), notices
 
 
 def stages_at_a_time() -> int:

@@ -32,16 +32,17 @@ from pipelines.outcomes import (
     rows,
     write_states,
 )
-from pipelines.preparation import prepare, stages_at_a_time
+from pipelines.preparation import prepare
 from pipelines.record import PipelineRecord, open_record
-from pipelines.stage import Outcome, StageRunner
+from pipelines.runners import Place, Runner, cluster_address, stage_runner
+from pipelines.stage import Outcome
 from pipelines.stopping import Stop, interrupt_held_back, stop_on_signals, stop_when
 from pipelines.workspace import RUN_NAME_VARIABLE, remember_servers, run_lock
 
 _STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
 
 
-# Threads, since stages are processes; StageRunner holds the number of stages at a time.
+# Threads, since stages are processes; the runner holds the number of stages at a time.
 _RUNNER: Any = ThreadPoolTaskRunner()
 
 
@@ -70,7 +71,7 @@ def _flow_run_name() -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
-def stage_task(stage: Stage, runner: StageRunner, unchanged: bool, may_fail: Sequence[Stage]) -> State[Any]:
+def stage_task(stage: Stage, runner: Runner, unchanged: bool, may_fail: Sequence[Stage]) -> State[Any]:
     """One DVC stage. An unchanged one costs no process; ``may_fail`` are stages above it."""
     logger = get_run_logger()
     absent = [above for above in may_fail if not runner.has_results(above)]
@@ -92,6 +93,7 @@ def virtex(
     overrides: list[str] | None = None,
     force: bool = False,
     max_parallel: int | None = None,
+    cluster: str | None = None,
 ) -> State[Any]:
     """Run the pipeline in the working directory.
 
@@ -101,6 +103,8 @@ def virtex(
         overrides: ``section.key=value`` changes on top of it.
         force: run the stages even if they are unchanged.
         max_parallel: stages at a time; none means ``VIRTEX_MAX_PARALLEL``, else one a core, four at most.
+        cluster: Dask scheduler whose workers run the stages, ``tcp://host:8786``; none means
+            ``VIRTEX_CLUSTER``, else this machine.
 
     Stages that do not depend on a failed one still run.
 
@@ -110,7 +114,8 @@ def virtex(
     """
     root, stop, logger = Path.cwd(), Stop(), get_run_logger()
     with run_lock(root), stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):
-        plan, notices = prepare(root, targets or (), preset, overrides or ())
+        cluster = cluster_address(cluster)
+        plan, notices = prepare(root, targets or (), preset, overrides or (), allow_missing=bool(cluster))
         for notice in notices:
             logger.info(notice)
         unchanged = frozenset() if force else plan.unchanged
@@ -118,28 +123,31 @@ def virtex(
         settings = {"targets": targets, "preset": preset, "overrides": overrides, "force": force}
         record = PipelineRecord(root, None, None) if idle else open_record(root, run_name(preset), settings)
         variables = {PARENT_RUN_VARIABLE: record.run_id} if record.run_id else {}
-        runner = StageRunner(root, variables, force, stop, max_parallel or stages_at_a_time())
+        place = Place(root, cluster if not idle else None, max_parallel)
+        outcomes: dict[str, Outcome] = {}
         table: list[Row] = []
         end = "failed"
         try:
-            _run_stages(plan, runner, unchanged)
-            end = how_it_ended(plan, runner.outcomes, stop.is_set())
+            with stage_runner(place, plan, unchanged, variables, force, stop, logger.info) as runner:
+                outcomes = runner.outcomes
+                _run_stages(plan, runner, unchanged)
+            end = how_it_ended(plan, outcomes, stop.is_set())
         finally:
-            table = rows(root, plan, runner.outcomes, record.stage_runs())
+            table = rows(root, plan, outcomes, record.stage_runs())
             write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
-            is_reported = has_report(plan, runner.outcomes)
+            is_reported = has_report(plan, outcomes)
             record.close(table, end, root / REPORT.parent if is_reported else None)
         _publish(root, table, record.report_page if is_reported else None, is_reported)
     if end == "cancelled":
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
-        message = "\n\n".join(o.message for o in runner.outcomes.values() if o.state == "failed")
+        message = "\n\n".join(o.message for o in outcomes.values() if o.state == "failed")
         message = message or "not all stages were started; Prefect's messages above say why"
         return Failed(message=message, data=StageError(message))
     return Completed(name="Cached" if idle else "Completed", message="nothing to do" if idle else None)
 
 
-def _run_stages(plan: Plan, runner: StageRunner, unchanged: frozenset[str]) -> None:
+def _run_stages(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> None:
     stages = {stage.name: stage for stage in plan.stages}
     futures: dict[str, PrefectFuture[Any]] = {}
     for stage in plan.stages:

@@ -51,19 +51,27 @@ class StageRunner:
         force: run stages even if they are unchanged.
         stop: once set, running stages are stopped and no other one starts.
         max_parallel: stages at a time.
+        pull: fetch missing outputs of unchanged stages from the DVC remote instead of making them again.
 
     Attributes:
         outcomes: of the stages dealt with so far, by name.
     """
 
     def __init__(
-        self, root: Path, variables: dict[str, str], force: bool, stop: Stop, max_parallel: int
+        self,
+        root: Path,
+        variables: dict[str, str],
+        force: bool,
+        stop: Stop,
+        max_parallel: int,
+        pull: bool = False,
     ) -> None:
         self._root = root
         self._variables = variables
         self._force = force
         self._stop = stop
         self._slots = threading.Semaphore(max_parallel)
+        self._pull = pull
         self.outcomes: dict[str, Outcome] = {}
 
     def has_results(self, stage: Stage) -> bool:
@@ -125,6 +133,8 @@ class StageRunner:
             command = ["--wait-for-lock", "repro", "--single-item", stage.name]
             if self._force:
                 command.append("--force")
+            elif self._pull:
+                command.append("--pull")
 
             def on_line(line: str) -> None:
                 if output.feed(line):

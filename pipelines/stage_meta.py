@@ -26,6 +26,7 @@ class StageMeta(BaseModel):
 
     Attributes:
         gpus: GPUs it needs, ``all`` for every one; a machine with fewer gives what it has.
+        cpus: processor cores to keep for it on a machine of a cluster, ``all`` for every one.
         memory_heavy: whether to run it beside no other such stage.
         deadline: seconds after which an attempt is stopped and has failed; None is no limit.
         retries: further attempts after a failure that may pass, unlike bad input.
@@ -37,6 +38,7 @@ class StageMeta(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     gpus: Annotated[int, Field(ge=0)] | Literal["all"] = 0
+    cpus: Annotated[int, Field(ge=1)] | Literal["all"] = 1
     memory_heavy: bool = False
     deadline: _Duration | None = None
     retries: Annotated[int, Field(ge=0)] = 0

@@ -19,6 +19,7 @@ from pipelines.outcomes import (
     report_text,
     write_states,
 )
+from pipelines.runners import cluster_address
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.workspace import run_lock
@@ -39,13 +40,18 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--force", action="store_true", help="run unchanged stages too")
     parser.add_argument("--no-report", action="store_true", help="do not print the results")
     parser.add_argument("--max-parallel", type=positive, help="stages at a time")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="run stages on the workers of this Dask scheduler, such as tcp://host:8786 (docs/teams.md)",
+    )
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
     if len(options.presets) > 1:
-        if options.force or options.max_parallel:
-            raise InputError("--force and --max-parallel are for one preset at a time")
+        if options.force or options.max_parallel or options.cluster:
+            raise InputError("--force, --max-parallel and --cluster are for one preset at a time")
         targets = [*options.targets, *options.more_targets]
         return run_family("presets", rows=options.presets, overrides=options.overrides, targets=targets)
     options.preset = options.presets[0] if options.presets else None
@@ -59,9 +65,10 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
 
     root = Path.cwd()
     options.max_parallel = options.max_parallel or stages_at_a_time()
+    options.cluster = cluster_address(options.cluster)
     targets = [*options.targets, *options.more_targets]
     with run_lock(root):
-        plan, notices = prepare(root, targets, options.preset, options.overrides)
+        plan, notices = prepare(root, targets, options.preset, options.overrides, bool(options.cluster))
     if stop.is_set():
         raise KeyboardInterrupt
     print(*notices, sep="\n", end="\n" if notices else "", flush=True)
@@ -90,6 +97,7 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
         overrides=options.overrides,
         force=options.force,
         max_parallel=options.max_parallel,
+        cluster=options.cluster,
         return_state=True,
     )
     _print_results(plan, options)

@@ -1,0 +1,157 @@
+"""What a worker does: it runs stages in its own clone, one job of a configuration beside another."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from distributed import Worker, WorkerPlugin
+
+from components.atomic import write_text
+from components.errors import InputError
+from components.paths import OUTPUTS_DIR, PARAMS
+from pipelines.cluster.commit import require_commit
+from pipelines.cluster.job import END_OF_LINES, Job, JobEnd
+from pipelines.cluster.lock_entries import put_entries, read_entries
+from pipelines.cluster.remote import TransferError, pull, push, require_remote
+from pipelines.cluster.tracking import require_tracking, tracking_variables
+from pipelines.stage import GOOD_STATES, Log, Outcome, StageRunner
+from pipelines.stopping import Stop
+
+_POLL_SECONDS = 0.5
+
+
+class Clone(WorkerPlugin):
+    """The clone of one Dask worker, which finds it among its plugins by ``name``.
+
+    Args:
+        root: the repository.
+    """
+
+    name = "virtex-clone"
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._worker: Worker | None = None
+        self._changed = threading.Condition()
+        self._jobs: dict[str, tuple[Job, Stop]] = {}  # by Dask's key
+        self._stopped_runs: set[str] = set()
+        self._closing = False
+        self._params: str | None = None  # the text that the jobs at work go by
+        self._at_work = 0
+
+    def setup(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def teardown(self, worker: Worker) -> None:
+        """Stop what runs here, and wait for its end: the scheduler gives it to another worker."""
+        self._closing = True
+        self._stop_jobs(lambda _: True)
+        while self._jobs:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
+        """A job that is released while it runs is one that nobody waits for: its flow has died."""
+        if finish == "released" and key in self._jobs:
+            self._jobs[key][1].set()
+
+    def stop_run(self, run: str, requests: int) -> None:
+        """Stop the jobs of a flow's run, those that are still to come too; ``requests`` as in ``Stop``."""
+        self._stopped_runs.add(run)
+        self._stop_jobs(lambda job: job.run == run, requests)
+
+    def fault(self, commit: str, tracking_uri: str | None) -> str | None:
+        """Why this clone cannot work for a flow, in words for people; None if it can."""
+        try:
+            require_commit(self._root, commit)
+            require_remote(self._root)
+            require_tracking(tracking_uri)
+        except InputError as error:
+            return str(error)
+        return None
+
+    def run(self, job: Job, key: str) -> JobEnd:
+        """Run a job to its end, in a thread of the worker."""
+        assert self._worker is not None
+        worker, stop = self._worker, Stop()
+        self._jobs[key] = job, stop
+        if self._closing or job.run in self._stopped_runs:
+            stop.set()
+
+        def log(line: str) -> None:
+            if line:
+                worker.log_event(job.topic, line)
+
+        started = time.monotonic()
+        try:
+            with self._configured(job, stop):
+                return self._run(job, stop, log)
+        except (InputError, TransferError, OSError) as error:
+            message = f"{job.stage.name} on {worker.name}: {error}"
+            return JobEnd(Outcome(job.stage.name, "failed", time.monotonic() - started, message))
+        finally:
+            worker.log_event(job.topic, END_OF_LINES)
+            del self._jobs[key]
+
+    def _run(self, job: Job, stop: Stop, log: Log) -> JobEnd:
+        stage, started = job.stage, time.monotonic()
+        if not stop.is_set():
+            log(f"{stage.name} on {self._worker.name if self._worker else '?'}")
+            put_entries(self._root, job.locked, {stage.name, *stage.upstream})
+            self._remove_strangers(job)
+            if job.inputs:
+                pull(self._root, job.inputs, lambda: stop.requests)
+        variables = job.variables | tracking_variables(job.variables)
+        outcome = StageRunner(self._root, variables, job.force, stop, max_parallel=1).run(
+            stage, log, job.absent
+        )
+        if outcome.state not in GOOD_STATES:
+            return JobEnd(outcome)
+        push(self._root, stage.outs, lambda: stop.requests)
+        if stop.is_set():
+            return JobEnd(
+                Outcome(stage.name, "stopped", time.monotonic() - started, f"{stage.name}: stopped")
+            )
+        seconds = time.monotonic() - started
+        entry = read_entries(self._root, {stage.name})[stage.name]
+        return JobEnd(Outcome(stage.name, outcome.state, seconds), entry)
+
+    def _remove_strangers(self, job: Job) -> None:
+        """Where a stage reads a folder with outputs of several stages, drop those of other runs."""
+        for folder in (self._root / dep for dep in job.stage.deps if Path(dep).is_relative_to(OUTPUTS_DIR)):
+            inputs = [self._root / path for path in job.inputs]
+            if not any(path.is_relative_to(folder) and path != folder for path in inputs):
+                continue
+            for path in (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()):
+                if not any(path.is_relative_to(wanted) for wanted in inputs):
+                    path.unlink()
+
+    @contextlib.contextmanager
+    def _configured(self, job: Job, stop: Stop) -> Iterator[None]:
+        """Within it, params.yaml is the job's; one with another waits until the others have ended."""
+        with self._changed:
+            while self._at_work and self._params != job.params and not stop.is_set():
+                self._changed.wait(_POLL_SECONDS)
+            if not stop.is_set():
+                require_commit(self._root, job.commit)
+            if not self._at_work:
+                self._params = job.params
+                path = self._root / PARAMS
+                if not path.is_file() or path.read_text(encoding="utf-8") != job.params:
+                    write_text(path, job.params)
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._at_work -= 1
+                self._changed.notify_all()
+
+    def _stop_jobs(self, chosen: Callable[[Job], bool], requests: int = 1) -> None:
+        for job, stop in list(self._jobs.values()):
+            if chosen(job):
+                stop.requests = requests
+                stop.set()

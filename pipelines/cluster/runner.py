@@ -1,0 +1,253 @@
+"""The stages of a flow on the workers of a Dask cluster; stands in for the StageRunner of this machine."""
+
+import contextlib
+import queue
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from distributed import Future, KilledWorker
+
+from components.errors import InputError
+from components.paths import PARAMS
+from pipelines.cluster.commit import commit_of
+from pipelines.cluster.inputs import inputs_of, outdated_outputs, small_outputs
+from pipelines.cluster.job import END_OF_LINES, Job, JobEnd
+from pipelines.cluster.lock_entries import put_entries, read_entries
+from pipelines.cluster.placement import demands
+from pipelines.cluster.remote import TransferError, pull, push, require_remote
+from pipelines.cluster.tracking import sent_variables, shared_tracking_uri
+from pipelines.cluster.workers import Workers, run_job, stop_run
+from pipelines.graph import Plan, Stage
+from pipelines.stage import GOOD_STATES, Log, Outcome
+from pipelines.stopping import Stop
+
+_POLL_SECONDS = 0.2
+_LOOK_SECONDS = 5.0  # between two looks at whether a job's workers are still there
+_WORKER_SECONDS = 120.0  # how long a stage waits for a worker when there is none left
+_LAST_LINES_SECONDS = 2.0  # what a stage printed may arrive after its end
+
+
+class ClusterRunner:
+    """Runs the stages of one plan on workers.
+
+    Args:
+        root: the repository.
+        plan: of the run.
+        workers: of the cluster.
+        commit: of the code.
+        variables: added to the environment of each stage.
+        force: run stages even if they are unchanged.
+        stop: once set, running stages are stopped and no other one starts.
+
+    Attributes:
+        outcomes: of the stages dealt with so far, by name.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        plan: Plan,
+        workers: Workers,
+        commit: str,
+        variables: dict[str, str],
+        force: bool,
+        stop: Stop,
+    ) -> None:
+        self._root = root
+        self._stages = {stage.name: stage for stage in plan.stages}
+        self._workers = workers
+        self._commit = commit
+        self._variables = variables
+        self._force = force
+        self._stop = stop
+        self._run = uuid.uuid4().hex
+        self._params = (root / PARAMS).read_text(encoding="utf-8")
+        self._lock = threading.Lock()
+        self._to_fetch: list[str] = []
+        self.outcomes: dict[str, Outcome] = {}
+
+    def has_results(self, stage: Stage) -> bool:
+        """Whether the stage has come to a good end in this run."""
+        return stage.name in self.outcomes and self.outcomes[stage.name].state in GOOD_STATES
+
+    def skip(self, stage: Stage) -> Outcome:
+        """Note that a stage needs nothing."""
+        self.outcomes[stage.name] = Outcome(stage.name, "unchanged")
+        return self.outcomes[stage.name]
+
+    def run(self, stage: Stage, log: Log, absent: Sequence[Stage] = ()) -> Outcome:
+        """Run one stage to its end, on whichever worker; again on another one if that one leaves."""
+        started = time.monotonic()
+        try:
+            end = self._until_it_ends(stage, log, absent)
+        except (InputError, OSError, KilledWorker) as error:
+            end = JobEnd(Outcome(stage.name, "failed", message=_why(stage, error)))
+        if end.locked is not None:
+            self._record(stage, end)
+        outcome = end.outcome
+        seconds = time.monotonic() - started if outcome.state != "not started" else 0.0
+        self.outcomes[stage.name] = Outcome(stage.name, outcome.state, seconds, outcome.message)
+        return self.outcomes[stage.name]
+
+    def fetch(self) -> None:
+        """Bring home what people look at: metrics, plots, the report, all outputs but large ones.
+
+        Raises:
+            TransferError: the remote does not give them.
+        """
+        if self._to_fetch:
+            pull(self._root, self._to_fetch, lambda: False)
+
+    def _until_it_ends(self, stage: Stage, log: Log, absent: Sequence[Stage]) -> JobEnd:
+        without = 0.0
+        while not self._stop.is_set():
+            fit = self._workers.fit()
+            if fit:
+                without = 0.0
+                end = self._on_one_of(fit, self._job(stage, absent), log)
+                if end:
+                    return end
+                log(f"{stage.name}: its worker has left; it goes to another one")
+            elif without >= _WORKER_SECONDS:
+                raise InputError(f"no worker is left at {self._workers.address}: `virtex worker` starts one")
+            without += _LOOK_SECONDS
+            self._stop.wait(1.0 if fit else _LOOK_SECONDS)
+        return JobEnd(Outcome(stage.name, "not started", message="the run was stopped"))
+
+    def _on_one_of(self, fit: dict[str, dict[str, float]], job: Job, log: Log) -> JobEnd | None:
+        """Hand the stage to Dask; None if all these workers, or the one that had it, have left."""
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        client = self._workers.client
+        client.subscribe_topic(job.topic, lambda event: lines.put(event[1]))
+        try:
+            future = client.submit(
+                run_job,
+                job,
+                key=f"{job.stage.name}-{uuid.uuid4().hex}",
+                workers=list(fit),
+                resources=demands(job.stage.meta, fit.values()),
+                pure=False,
+            )
+            if not self._follow(future, fit, lines, log):
+                return None
+            end: JobEnd = future.result()
+            _drain(lines, log)
+        finally:
+            client.unsubscribe_topic(job.topic)
+        withdrawn = end.outcome.state in ("stopped", "not started") and not self._stop.is_set()
+        return None if withdrawn else end
+
+    def _follow(
+        self, future: Future, workers: Collection[str], lines: "queue.SimpleQueue[str]", log: Log
+    ) -> bool:
+        """Hand on the lines until the job has ended; False if it cannot end, or need not start."""
+        is_running, looked_at, asked = False, time.monotonic(), 0
+        while not future.done():
+            with contextlib.suppress(queue.Empty):
+                line = lines.get(timeout=_POLL_SECONDS)
+                if line != END_OF_LINES:
+                    is_running = True
+                    log(line)
+            if self._stop.is_set() and not is_running:
+                future.cancel()
+                return False
+            if asked < self._stop.requests:
+                asked = self._stop.requests
+                self._workers.client.run(stop_run, self._run, asked, on_error="ignore")
+            if time.monotonic() - looked_at >= _LOOK_SECONDS:
+                looked_at = time.monotonic()
+                if not self._workers.present().keys() & set(workers):
+                    future.cancel()
+                    return False
+        return True
+
+    def _job(self, stage: Stage, absent: Sequence[Stage]) -> Job:
+        above = [self._stages[name] for name in stage.upstream if self._stages[name] not in absent]
+        return Job(
+            run=self._run,
+            stage=stage,
+            inputs=inputs_of(stage, above),
+            commit=self._commit,
+            params=self._params,
+            locked=read_entries(self._root, {stage.name, *(upper.name for upper in above)}),
+            variables=self._variables,
+            force=self._force,
+            absent=tuple(absent),
+        )
+
+    def _record(self, stage: Stage, end: JobEnd) -> None:
+        """Note in dvc.lock what a worker made; what lies here of an earlier make goes."""
+        assert end.locked is not None
+        with self._lock:
+            before = read_entries(self._root, {stage.name}).get(stage.name, {})
+            for path in outdated_outputs(self._root, before, end.locked):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            put_entries(self._root, {stage.name: end.locked}, {stage.name})
+            self._to_fetch += small_outputs(end.locked)
+
+
+@contextlib.contextmanager
+def cluster_runner(
+    address: str,
+    root: Path,
+    plan: Plan,
+    unchanged: Collection[str],
+    variables: dict[str, str],
+    force: bool,
+    stop: Stop,
+    log: Log,
+) -> Iterator[ClusterRunner]:
+    """A runner for the workers of the scheduler at ``address``; at its end, results are brought home.
+
+    Raises:
+        InputError: the cluster, this clone, its DVC remote or MLflow are not fit for it.
+    """
+    commit, uri = commit_of(root), shared_tracking_uri()
+    require_remote(root)
+    workers = Workers(address, commit, uri)
+    try:
+        fit = workers.require_all_fit()
+        log(f"{len(fit)} workers at {address}")
+        _push_what_is_here(root, plan, unchanged, stop, log)
+        runner = ClusterRunner(root, plan, workers, commit, variables | sent_variables(uri), force, stop)
+        try:
+            yield runner
+        finally:
+            runner.fetch()
+    finally:
+        workers.client.close()
+
+
+def _push_what_is_here(root: Path, plan: Plan, unchanged: Collection[str], stop: Stop, log: Log) -> None:
+    """Push the outputs of unchanged stages that others read: earlier runs may have left them here only."""
+    kept = [stage for stage in plan.stages if stage.name in unchanged]
+    to_run = [stage for stage in plan.stages if stage.name not in unchanged]
+    read = {
+        path for stage in to_run for path in inputs_of(stage, (s for s in kept if s.name in stage.upstream))
+    }
+    if not read:
+        return
+    log(f"To the DVC remote, where it lacks them: {', '.join(sorted(read))}")
+    try:
+        push(root, sorted(read), lambda: stop.requests)
+    except TransferError as error:
+        raise InputError(str(error)) from error
+
+
+def _why(stage: Stage, error: Exception) -> str:
+    if isinstance(error, KilledWorker):
+        return (
+            f"{stage.name}: {error.allowed_failures + 1} workers died while they ran it, the last was "
+            f"{error.last_worker.name}; the system's log there may say why (memory?)"
+        )
+    return f"{stage.name}: {error}"
+
+
+def _drain(lines: "queue.SimpleQueue[str]", log: Log) -> None:
+    with contextlib.suppress(queue.Empty):
+        while (line := lines.get(timeout=_LAST_LINES_SECONDS)) != END_OF_LINES:
+            log(line)

@@ -1,0 +1,371 @@
+"""Two workers and a flow, each with a clone of its own, sharing a DVC remote, MLflow and Prefect over HTTP.
+
+One story, in file order: a run on two workers against the same run on one machine, what is left to do
+afterwards, a worker that dies, a flow that is interrupted, a flow that dies.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+moto_server = pytest.importorskip("moto.server", reason="the extra `dev` is not installed")
+
+pytestmark = pytest.mark.integration  # one story: in order, in one worker (`--dist loadfile`)
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+DVC_YAML = """
+stages:
+  first:
+    cmd: python stage.py first
+    deps: [source.txt]
+    params: [tokenize.vocab_size]
+    outs: [outputs/first/out, outputs/first/mlflow_run.json]
+  half:
+    matrix: {side: [a, b]}
+    cmd: python half.py ${item.side}
+    meta: {cpus: all}
+    deps: [outputs/first/out/text.txt]
+    outs: ["outputs/half/${item.side}.txt"]
+  last:
+    cmd: python stage.py last
+    deps: [outputs/half, tail.txt]
+    outs: [outputs/last/out, outputs/last/mlflow_run.json]
+"""
+
+STAGE = """
+import os, shutil, sys, time
+from pathlib import Path
+from components.params.reading import load_yaml
+from components.tracking import stage_run
+
+name, control = sys.argv[1], Path(os.environ["CONTROL"])
+size = load_yaml(Path("params.yaml"))["tokenize"]["vocab_size"]
+with stage_run(name, None, {"tokenize": {"vocab_size": size}}) as run:
+    print("hello from", name, flush=True)
+    out = run.output_dir / "out"
+    out.mkdir(parents=True, exist_ok=True)
+    if name == "first":
+        (out / "text.txt").write_text(f"{Path('source.txt').read_text()} {size}")
+        (out / "large.bin").write_bytes(bytes(20_000_000))
+    else:
+        while (control / "hold").exists():
+            (control / f"held-{os.getppid()}").touch()
+            time.sleep(0.1)
+        (out / "text.txt").write_text("".join(p.read_text() for p in sorted(Path("outputs/half").iterdir())) + Path("tail.txt").read_text())
+"""
+
+HALF = """
+import os, shutil, sys, time
+from pathlib import Path
+
+side, other = sys.argv[1], {"a": "b", "b": "a"}[sys.argv[1]]
+control = Path(os.environ["CONTROL"])
+Path("outputs/half").mkdir(parents=True, exist_ok=True)
+(control / side).write_text(os.getcwd())
+limit = time.monotonic() + 120
+while not (control / other).exists():  # each wants a whole machine, and waits until the other runs too
+    assert time.monotonic() < limit, "the other half never started beside this one"
+    time.sleep(0.05)
+shutil.copy("outputs/first/out/text.txt", f"outputs/half/{side}.txt")
+"""
+
+
+class Team:
+    """A repository, its clones, and the servers that they share.
+
+    Attributes:
+        root: of everything.
+        environment: of all their processes.
+        scheduler: Dask's address.
+        workers: processes by name of the clone.
+    """
+
+    def __init__(self, root: Path, prefect_url: str, endpoint: str) -> None:
+        self.root = root
+        self.control = root / "control"
+        self.endpoint = endpoint
+        self.scheduler = ""
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        hidden = ("MLFLOW_", "VIRTEX_", "PREFECT_", "AWS_", "DASK_", "CUDA_")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)} | {
+            "PYTHONPATH": str(REPOSITORY),
+            "PREFECT_API_URL": prefect_url,
+            "OMP_NUM_THREADS": "1",
+            "VIRTEX_NUM_WORKERS": "2",
+            "AWS_ACCESS_KEY_ID": "team",
+            "AWS_SECRET_ACCESS_KEY": "team-secret",
+            "CONTROL": str(self.control),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def start(self, folder: str, log: str, *command: str) -> subprocess.Popen[bytes]:
+        with (self.root / log).open("ab") as stream:
+            return subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=self.root / folder,
+                env=self.environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def log(self, name: str) -> str:
+        return (self.root / name).read_text()
+
+    def start_worker(self, clone: str) -> None:
+        self.workers[clone] = self.start(
+            clone, f"{clone}.log", "pipelines.cli", "worker", self.scheduler, "--name", clone
+        )
+
+    def start_flow(self, *arguments: str) -> subprocess.Popen[bytes]:
+        (self.root / "flow.log").unlink(missing_ok=True)
+        return self.start("flow", "flow.log", "pipelines.cli", "run", "--no-report", *arguments)
+
+    def run_flow(self, *arguments: str, cluster: bool = True) -> str:
+        options = ("--cluster", self.scheduler) if cluster else ()
+        process = self.start_flow(*options, *arguments)
+        assert process.wait(timeout=280) == 0, self.log("flow.log") + self.log("a.log") + self.log("b.log")
+        return self.log("flow.log")
+
+    def change(self, text: str) -> None:
+        """What only the last stage depends on."""
+        (self.root / "origin" / "tail.txt").write_text(text)
+        git(self.root / "origin", "commit", "-qam", text)
+        for clone in ("flow", "a", "b"):
+            git(self.root / clone, "pull", "-q")
+
+    def hold(self) -> psutil.Process:
+        """Wait until the last stage is held on a worker; returns its process."""
+        limit = time.monotonic() + 240
+        while True:
+            for mark in self.control.glob("held-*"):
+                return psutil.Process(int(mark.name.removeprefix("held-")))
+            assert time.monotonic() < limit, self.log("flow.log")
+            time.sleep(0.1)
+
+    def release(self) -> None:
+        for mark in self.control.glob("h*ld*"):
+            mark.unlink()
+
+    def stage_processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if "VIRTEX_STAGE" in process.environ() and process.environ().get("CONTROL") == str(
+                    self.control
+                ):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+    def runs(self) -> list:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.environment["MLFLOW_TRACKING_URI"])
+        return client.search_runs([client.get_experiment_by_name("virtex").experiment_id])
+
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    subprocess.run(["git", *author, *arguments], cwd=folder, check=True)
+
+
+def make_repository(root: Path, endpoint: str) -> None:
+    root.mkdir()
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    for name, text in (
+        ("dvc.yaml", DVC_YAML),
+        ("stage.py", STAGE),
+        ("half.py", HALF),
+        ("source.txt", "one"),
+        ("tail.txt", ""),
+    ):
+        (root / name).write_text(text)
+    (root / ".gitignore").write_text("/outputs/\n/.virtex/\n/mlflow.db*\n/mlartifacts/\n")
+    git(root, "init", "-q", "-b", "main")
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "-q"], cwd=root, check=True)
+    (root / ".dvcignore").write_text(".virtex\nmlartifacts\n")
+    remote = f"['remote \"team\"']\n    url = s3://store/virtex\n    endpointurl = {endpoint}\n"
+    (root / ".dvc" / "config").write_text(f"[core]\n    remote = team\n    analytics = false\n{remote}")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "one")
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    import urllib.request
+
+    limit = time.monotonic() + 180
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory) -> Iterator[Team]:
+    import boto3
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    from pipelines.servers import free_port
+
+    root = tmp_path_factory.mktemp("team")
+    storage = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    storage.start()
+    endpoint = "http://{}:{}".format(*storage.get_host_and_port())
+    team = Team(root, "", endpoint)
+    keys = {"aws_access_key_id": "team", "aws_secret_access_key": "team-secret", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=endpoint, **keys).create_bucket(Bucket="store")
+    for folder in ("control", "mlflow"):
+        (root / folder).mkdir()
+    mlflow_port, dask_port = free_port(15500), free_port(18786)
+    team.scheduler = f"tcp://127.0.0.1:{dask_port}"
+    team.environment["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{mlflow_port}"
+    team.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    started = [
+        team.start(
+            "mlflow",
+            "mlflow.log",
+            *("mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{root}/mlflow/mlflow.db"),
+            *("--artifacts-destination", f"{root}/mlflow/artifacts"),
+        ),
+        team.start(
+            ".",
+            "dask.log",
+            *("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(dask_port)),
+            "--no-dashboard",
+        ),
+    ]
+    try:
+        make_repository(root / "origin", endpoint)
+        for clone in ("flow", "a", "b", "single"):
+            git(root, "clone", "-q", "origin", clone)
+        for clone in ("a", "b"):
+            team.start_worker(clone)
+        with prefect_test_harness(server_startup_timeout=180):
+            team.environment["PREFECT_API_URL"] = str(PREFECT_API_URL.value())
+            wait_for(f"{team.environment['MLFLOW_TRACKING_URI']}/health", started[0])
+            yield team
+    finally:
+        team.release()
+        for process in [*team.workers.values(), *started]:
+            process.terminate()
+        for process in [*team.workers.values(), *started]:
+            process.wait(timeout=60)
+        for process in team.stage_processes():
+            process.kill()
+        storage.stop()
+
+
+def locked(clone: Path) -> dict[str, dict[str, str]]:
+    """By stage, the hash of each input and output that does not name an MLflow run."""
+    stages = YAML(typ="safe").load((clone / "dvc.lock").read_text())["stages"]
+    return {
+        name: {
+            entry["path"]: entry["md5"]
+            for entry in (*stage["deps"], *stage["outs"])
+            if not entry["path"].endswith("mlflow_run.json")
+        }
+        for name, stage in stages.items()
+    }
+
+
+def test_two_workers_give_what_one_machine_gives(team):
+    output = team.run_flow("--set", "tokenize.vocab_size=321")
+    assert "2 workers at" in output
+    assert "hello from last" in output  # what stages print is here too
+    flow = team.root / "flow"
+    assert (flow / "outputs/last/out/text.txt").read_text() == "one 321" * 2
+    assert not (flow / "outputs/first/out").exists()  # too large to be brought home unasked
+    assert {(team.control / side).read_text() for side in "ab"} == {str(team.root / c) for c in "ab"}
+
+    single = team.root / "single"
+    shutil.copy(flow / "params.yaml", single)
+    (single / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    local = team.environment | {"MLFLOW_TRACKING_URI": f"sqlite:///{single}/mlflow.db"}
+    command = [sys.executable, "-m", "dvc", "repro", "-q"]
+    done = subprocess.run(command, cwd=single, env=local, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert locked(flow) == locked(single)
+
+    runs = {run.data.tags.get("dvc.stage", "flow"): run for run in team.runs()}
+    assert set(runs) == {"flow", "first", "last"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    parent = runs["flow"].info.run_id
+    assert {runs[name].data.tags["mlflow.parentRunId"] for name in ("first", "last")} == {parent}
+    note = json.loads((flow / "outputs/last/mlflow_run.json").read_text())
+    assert note["run_id"] == runs["last"].info.run_id
+
+
+def test_nothing_is_left_to_do_and_one_machine_fetches_the_rest(team):
+    assert "Nothing to do: all 4 stages are unchanged." in team.run_flow()
+    output = team.run_flow(cluster=False)
+    assert "'first' - Finished in state Restored" in output
+    assert "hello" not in output
+    assert (team.root / "flow/outputs/first/out/large.bin").stat().st_size == 20_000_000
+
+
+def test_a_clone_with_other_code_is_refused(team):
+    (team.root / "b" / "half.py").write_text("print('edited')\n")
+    process = team.start_flow("--cluster", team.scheduler, "--force")
+    assert process.wait(timeout=200) == 1
+    git(team.root / "b", "checkout", "-q", "half.py")
+    message = team.log("flow.log").split("virtex: error: ")[-1]
+    assert "b: " in message
+    assert "half.py: changed, and in no commit" in message
+
+
+def test_a_stage_whose_worker_dies_goes_to_the_other(team):
+    team.change("two")
+    (team.control / "hold").touch()
+    flow = team.start_flow("--cluster", team.scheduler)
+    held = team.hold()
+    name = Path(held.cwd()).name
+    for process in (team.workers[name], *held.children(recursive=True), held):
+        process.kill()
+    team.workers[name].wait()
+    team.release()
+    assert flow.wait(timeout=200) == 0, team.log("flow.log")
+    output = team.log("flow.log")
+    assert {f"last on {clone}" for clone in "ab"} <= {
+        line.split(" - ")[-1].strip() for line in output.splitlines()
+    }
+    assert (team.root / "flow/outputs/last/out/text.txt").read_text() == "one 321" * 2 + "two"
+    assert "RUNNING" not in {run.info.status for run in team.runs()}
+    team.start_worker(name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stage_whose_flow_ends_is_stopped(team, number):
+    team.change(f"three {number}")
+    (team.control / "hold").touch()
+    flow = team.start_flow("--cluster", team.scheduler)
+    team.hold()
+    flow.send_signal(number)
+    assert flow.wait(timeout=120) == (130 if number == signal.SIGINT else -number), team.log("flow.log")
+    limit = time.monotonic() + 60
+    while team.stage_processes():
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    team.release()
+    if number == signal.SIGINT:
+        assert "RUNNING" not in {run.info.status for run in team.runs()}
