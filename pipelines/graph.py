@@ -144,7 +144,8 @@ def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any], allow_missing: bool)
             for node in nodes:
                 upstream = list(graph.successors(node))
                 above = {dep.addressing for dep in upstream if not dep.is_data_source}
-                if above <= found and not node.changed(allow_missing, upstream):
+                is_on_record = all(out.hash_info for out in node.outs)  # DVC does not ask for it
+                if above <= found and is_on_record and not node.changed(allow_missing, upstream):
                     found.add(node.addressing)
     except LockError:  # another DVC command is at work: let each stage ask for itself
         return frozenset()

@@ -61,6 +61,16 @@ class PipelineRecord:
             return {}
         return {child.data.tags.get("dvc.stage", ""): child.info.run_id for child in reversed(children)}
 
+    def _end_stage_runs(self) -> None:
+        """No stage is at work any more: a run that is open is that of a process, or a machine, that died."""
+        assert self._store
+        below = f"tags.mlflow.parentRunId = '{self.run_id}' and attributes.status = 'RUNNING'"
+        try:
+            for run in self._store.client.search_runs([self._store.experiment_id], filter_string=below):
+                self._store.client.set_terminated(run.info.run_id, RUN_STATUS["cancelled"])
+        except Exception as error:
+            _logger.warning("MLflow did not end the runs of dead stages (%s)", type(error).__name__)
+
     def close(self, table: Sequence[Row], end: str, report_dir: Path | None = None) -> None:
         """Store the table, the lock file and the parameters, and end the run.
 
@@ -71,6 +81,7 @@ class PipelineRecord:
         """
         if not self._record:
             return
+        self._end_stage_runs()
         self._record.text(as_markdown(table, self.experiment_id), "stages.md")
         self._record.text(json.dumps(list(table), indent=2) + "\n", "stages.json")
         for row in table:

@@ -50,6 +50,31 @@ def cluster_address(given: str | None) -> str | None:
 
 
 @contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """For imports of what the extra ``cluster`` installs.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed: `pip install -e '.[cluster]'`") from error
+
+
+def check_cluster(address: str, root: Path) -> None:
+    """Find what is wrong with a cluster, or with this clone as a part of it, before a flow is started.
+
+    Raises:
+        InputError: says where, and what to do.
+    """
+    with installed():
+        from pipelines.cluster.runner import fit_workers
+    with fit_workers(address, root):
+        pass
+
+
+@contextlib.contextmanager
 def stage_runner(
     place: Place,
     plan: Plan,
@@ -78,10 +103,8 @@ def stage_runner(
         at_a_time = place.max_parallel or stages_at_a_time()
         yield StageRunner(place.root, dict(variables), force, stop, at_a_time, pull)
         return
-    try:
+    with installed():
         from pipelines.cluster.runner import cluster_runner
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: `pip install -e '.[cluster]'`") from error
     with cluster_runner(
         place.cluster, place.root, plan, unchanged, dict(variables), force, stop, log
     ) as runner:

@@ -38,7 +38,6 @@ class ClusterRunner:
         root: the repository.
         plan: of the run.
         workers: of the cluster.
-        commit: of the code.
         variables: added to the environment of each stage.
         force: run stages even if they are unchanged.
         stop: once set, running stages are stopped and no other one starts.
@@ -52,7 +51,6 @@ class ClusterRunner:
         root: Path,
         plan: Plan,
         workers: Workers,
-        commit: str,
         variables: dict[str, str],
         force: bool,
         stop: Stop,
@@ -60,7 +58,6 @@ class ClusterRunner:
         self._root = root
         self._stages = {stage.name: stage for stage in plan.stages}
         self._workers = workers
-        self._commit = commit
         self._variables = variables
         self._force = force
         self._stop = stop
@@ -171,7 +168,7 @@ class ClusterRunner:
             run=self._run,
             stage=stage,
             inputs=inputs_of(stage, above),
-            commit=self._commit,
+            commit=self._workers.commit,
             params=self._params,
             locked=read_entries(self._root, {stage.name, *(upper.name for upper in above)}),
             variables=self._variables,
@@ -206,18 +203,30 @@ def cluster_runner(
     Raises:
         InputError: the cluster, this clone, its DVC remote or MLflow are not fit for it.
     """
-    commit, uri = commit_of(root), shared_tracking_uri()
-    require_remote(root)
-    workers = Workers(address, commit, uri)
-    try:
-        fit = workers.require_all_fit()
-        log(f"{len(fit)} workers at {address}")
+    with fit_workers(address, root) as workers:
+        log(f"{len(workers.fit())} workers at {address}")
         _push_what_is_here(root, plan, unchanged, stop, log)
-        runner = ClusterRunner(root, plan, workers, commit, variables | sent_variables(uri), force, stop)
+        sent = variables | sent_variables(workers.tracking_uri)
+        runner = ClusterRunner(root, plan, workers, sent, force, stop)
         try:
             yield runner
         finally:
             runner.fetch()
+
+
+@contextlib.contextmanager
+def fit_workers(address: str, root: Path) -> Iterator[Workers]:
+    """A connection to the cluster, whose workers can all work for this clone.
+
+    Raises:
+        InputError: one cannot, or this clone is not fit for it.
+    """
+    commit, uri = commit_of(root), shared_tracking_uri()
+    require_remote(root)
+    workers = Workers(address, commit, uri)
+    try:
+        workers.require_all_fit()
+        yield workers
     finally:
         workers.client.close()
 

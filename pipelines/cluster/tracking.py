@@ -21,8 +21,8 @@ def shared_tracking_uri() -> str | None:
     uri = tracking_uri()
     if not uri.startswith(("http://", "https://")):
         raise InputError(
-            f"several machines need one MLflow server: set {_VARIABLE}=http://HOST:5000 to one that all of them "
-            "reach; docs/teams.md says how to start it"
+            f"several machines need one MLflow server: set {_VARIABLE}=http://HOST:5000 to one that all "
+            "of them reach; docs/teams.md says how to start it"
         )
     return public_uri(uri)
 

@@ -10,7 +10,7 @@ from components.errors import InputError
 from pipelines.cluster.clone import Clone
 from pipelines.cluster.job import Job, JobEnd
 
-_CONNECT_SECONDS = 30
+_CONNECT_SECONDS = 10
 
 
 class Workers:
@@ -27,8 +27,8 @@ class Workers:
 
     def __init__(self, address: str, commit: str, tracking_uri: str | None) -> None:
         self.address = address
-        self._commit = commit
-        self._tracking_uri = tracking_uri
+        self.commit = commit
+        self.tracking_uri = tracking_uri
         self._lock = threading.Lock()
         self._faults: dict[str, str | None] = {}
         try:
@@ -55,8 +55,8 @@ class Workers:
                 if self._faults[address] is None
             }
 
-    def require_all_fit(self) -> dict[str, dict[str, float]]:
-        """The same, before a flow starts.
+    def require_all_fit(self) -> None:
+        """Before a flow starts.
 
         Raises:
             InputError: there is no worker, or one that cannot work for this flow.
@@ -70,13 +70,12 @@ class Workers:
             raise InputError(
                 f"no workers at {self.address}: start `virtex worker {self.address}` in each machine's clone"
             )
-        return fit
 
     def _ask(self, addresses: list[str]) -> None:
         if not addresses:
             return
         answers = self.client.run(
-            clone_fault, self._commit, self._tracking_uri, workers=addresses, on_error="return"
+            clone_fault, self.commit, self.tracking_uri, workers=addresses, on_error="return"
         )
         for address, answer in answers.items():
             self._faults[address] = str(answer) if isinstance(answer, Exception) else answer

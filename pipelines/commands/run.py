@@ -19,7 +19,7 @@ from pipelines.outcomes import (
     report_text,
     write_states,
 )
-from pipelines.runners import cluster_address
+from pipelines.runners import check_cluster, cluster_address
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.workspace import run_lock
@@ -78,6 +78,8 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
         print(f"Nothing to do: all {len(plan.stages)} stages are unchanged.")
         _print_commands(options)
         return 0
+    if options.cluster:
+        check_cluster(options.cluster, root)
     use_workspace_server(root)
     to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
     print(f"To do: {', '.join(to_do)}.", flush=True)

@@ -5,8 +5,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from components.errors import InputError
 from pipelines.commands import EXIT_FAILED
+from pipelines.runners import installed
 
 
 def add_parser(commands: Any) -> None:
@@ -21,8 +21,6 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    try:
+    with installed():
         from pipelines.cluster.worker import serve
-    except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed: `pip install -e '.[cluster]'`") from error
     return 0 if serve(Path.cwd(), options.scheduler, options.name) else EXIT_FAILED
