@@ -15,6 +15,7 @@ from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Plan
 from pipelines.outcomes import forget_states, read_states
 from pipelines.preparation import stages_at_a_time
+from pipelines.runners import CLUSTER_VARIABLE
 from pipelines.stopping import Stop
 from pipelines.workspace import (
     RUN_NAME_VARIABLE,
@@ -171,6 +172,7 @@ class RowRunner:
             "PYTHONUNBUFFERED": "1",
             RUN_NAME_VARIABLE: label,
             STAGE_VARIABLE: label,
+            CLUSTER_VARIABLE: "",  # no other machine has the workspace's commit
         }
 
 

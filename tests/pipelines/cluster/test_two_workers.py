@@ -319,7 +319,7 @@ def test_two_workers_give_what_one_machine_gives(team):
 
 def test_nothing_is_left_to_do_and_one_machine_fetches_the_rest(team):
     assert "Nothing to do: all 4 stages are unchanged." in team.run_flow()
-    output = team.run_flow(cluster=False)
+    output = team.run_flow("first", cluster=False)
     assert "'first' - Finished in state Restored" in output
     assert "hello" not in output
     assert (team.root / "flow/outputs/first/out/large.bin").stat().st_size == 20_000_000
@@ -355,6 +355,7 @@ def test_a_stage_whose_worker_dies_goes_to_the_other(team):
     team.start_worker(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stage_whose_flow_ends_is_stopped(team, number):
     team.change(f"three {number}")
