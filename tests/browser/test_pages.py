@@ -1,0 +1,100 @@
+"""What a user sees in MLflow and Prefect after `virtex run`, and in the report."""
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
+expect = playwright.expect
+
+pytestmark = pytest.mark.integration
+
+BENCHMARKS = ["voc07@virtex", "imagenet_linear@virtex", "inaturalist@virtex", "caption"]
+STAGES = [
+    *("datasets", "tokenize", "lmdb@train", "lmdb@val", "pretrain", "select", "export", "baseline@random"),
+    *(*BENCHMARKS, "report"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patience():
+    expect.set_options(timeout=60_000)  # milliseconds; the machines are slow at times
+
+
+def pipeline_run(finished) -> tuple[str, str]:
+    """Name and id of the parent run."""
+    return next((name, run_id) for name, run_id in finished.runs().items() if name.startswith("tiny · "))
+
+
+def test_mlflow_lists_the_run_and_below_it_its_stages(finished, page, keep) -> None:
+    name, _ = pipeline_run(finished)
+    page.goto(f"{finished.mlflow}/#/experiments/{finished.experiment()}/runs")
+    cell = page.get_by_role("gridcell").filter(has=page.get_by_role("link", name=name))
+    cell.get_by_role("button").click()
+    for stage in STAGES:
+        expect(page.get_by_role("link", name=stage.replace("@", "/"), exact=True)).to_be_attached()
+    keep("mlflow-runs")
+
+
+def test_mlflow_has_the_results_and_the_stages_of_the_run(finished, page, keep) -> None:
+    name, run_id = pipeline_run(finished)
+    page.goto(finished.run_page(run_id))
+    expect(page.get_by_role("heading", name=name)).to_be_visible()
+    expect(page.get_by_text("Finished", exact=True)).to_be_visible()
+    for metric in ("virtex_mAP", "imagenet_linear.top1", "inaturalist.top1", "CIDEr-D"):
+        expect(page.get_by_text(metric, exact=True)).to_be_visible()
+    for stage in STAGES:
+        expect(page.get_by_text(f"stage.{stage.replace('@', '/')}", exact=True).first).to_be_attached()
+    keep("mlflow-run")
+
+
+def test_mlflow_keeps_what_the_run_was_made_from_and_its_report(finished, page, keep) -> None:
+    _, run_id = pipeline_run(finished)
+    page.goto(finished.run_page(run_id, "/artifacts/report/report.html"))
+    for file in ("params.yaml", "dvc.lock", "report.json"):
+        expect(page.get_by_text(file, exact=True).first).to_be_visible()
+    report = page.frame_locator("iframe")
+    expect(report.get_by_role("heading", name="What this run learned from captions")).to_be_visible()
+    keep("mlflow-report")
+
+
+def test_mlflow_draws_the_course_of_pretraining(finished, page, keep) -> None:
+    page.goto(finished.run_page(finished.runs()["pretrain"], "/model-metrics"))
+    for chart in ("captioning_forward", "backbone_lr", "images_per_second"):
+        expect(page.get_by_text(chart, exact=True).first).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    keep("mlflow-pretraining")
+
+
+def test_prefect_shows_the_flow_and_each_of_its_stages(finished, page, keep) -> None:
+    name, _ = pipeline_run(finished)
+    page.goto(f"{finished.prefect}/runs")
+    page.get_by_role("link", name=name).first.click()
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    keep("prefect-flow")
+    page.get_by_text("Task Runs", exact=True).first.click()
+    for stage in STAGES:
+        expect(page.get_by_role("link", name=stage, exact=True).first).to_be_attached()
+    keep("prefect-stages")
+
+
+def test_prefect_keeps_the_report_and_the_table_of_stages(finished, page, keep) -> None:
+    for artifact, heading in (("stages", None), ("report", "VOC07 average precision by class")):
+        page.goto(f"{finished.prefect}/artifacts/key/{artifact}")
+        page.locator('a[href^="/artifacts/artifact/"]').first.click()
+        if heading:
+            expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        else:
+            expect(page.get_by_text("imagenet_linear@virtex", exact=True).first).to_be_visible()
+    keep("prefect-report")
+
+
+def test_the_page_of_the_report_needs_nothing_from_outside(finished, page, keep) -> None:
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    faults = []
+    page.on("pageerror", lambda fault: faults.append(str(fault)))
+    page.goto((finished.root / "outputs/report/report.html").as_uri())
+    expect(page.get_by_role("heading", name="What this run learned from captions")).to_be_visible()
+    keep("report")
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert faults == []
