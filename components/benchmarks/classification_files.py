@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.benchmarks.classification_picture import draw_nothing, draw_results
+from components.benchmarks.classification_picture import draw_results
 from components.benchmarks.classification_results import (
     CLASS_COLUMNS,
     CURVE_COLUMNS,
@@ -19,6 +19,7 @@ from components.benchmarks.classification_results import (
     write_curves,
     write_predictions,
 )
+from components.benchmarks.empty_picture import draw_nothing
 from components.benchmarks.tables import write_csv
 from components.sources.classified import ClassifiedImages
 from components.training.state import TrainingState

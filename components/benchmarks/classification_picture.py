@@ -53,15 +53,6 @@ def draw_results(
         figure.savefig(temporary, format="png")
 
 
-def draw_nothing(path: Path, title: str, reason: str) -> None:
-    """Write a PNG that says why there is no result."""
-    figure = Figure(figsize=(PANEL_INCHES, 1.2), dpi=120)
-    FigureCanvasAgg(figure)
-    figure.text(0.5, 0.5, f"{title}\nnot run: {reason}", ha="center", va="center", wrap=True)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="png")
-
-
 def _draw_curves(axes: Axes, train: Rows, val: Rows, name: str, label: str) -> None:
     rates = sorted({row["learning_rate"] for row in val})
     for index, rate in enumerate(rates):

@@ -3,12 +3,13 @@
 import torch
 
 from components import machine, params, paths
-from components.benchmarks.detection.benchmark import run_benchmark, write_files
+from components.benchmarks.detection.benchmark import run_benchmark, write_files, write_nothing
 from components.benchmarks.detection.data import read_coco
 from components.benchmarks.detection.task import COCO_SEGMENTATION, BackboneWeights
 from components.entry import run_stage
 from components.export.backbone import load_backbone
-from components.sources.manifest import read_manifest
+from components.sources import coco
+from components.sources.manifest import Manifest, read_manifest
 from components.tracking import StageRun
 from components.training.distributed import current
 
@@ -21,7 +22,11 @@ def main(run: StageRun, settings: params.CocoSegmentation) -> None:
     Several processes may do so together (components.training.distributed); the first one writes.
     """
     assert run.item is not None
-    root = read_manifest(paths.DATASETS_MANIFEST).captioned_root(settings.dataset)
+    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    if reason := _reason_not_run(manifest, settings):
+        _write_nothing(run, reason)
+        return
+    root = manifest.captioned_root(settings.dataset)
     train, test = read_coco(root, "train"), read_coco(root, "val")
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
     outcome = run_benchmark(
@@ -43,6 +48,25 @@ def main(run: StageRun, settings: params.CocoSegmentation) -> None:
         run.artifact(path)
     run.metrics(outcome.figures())
     print(f"{title}: {outcome.headline(COCO_SEGMENTATION)}", flush=True)
+
+
+def _reason_not_run(manifest: Manifest, settings: params.CocoSegmentation) -> str | None:
+    """What this run's datasets lack for this benchmark; None if nothing."""
+    if settings.dataset not in manifest.captions:
+        return f"this run has no captioned dataset `{settings.dataset}`"
+    root = manifest.captioned_root(settings.dataset)
+    files = [coco.annotation_path(root, "instances", split) for split in ("train", "val")]
+    absent = [path.name for path in files if not path.is_file()]
+    return f"`{settings.dataset}` has no {absent[0]}" if absent else None
+
+
+def _write_nothing(run: StageRun, reason: str) -> None:
+    """Empty results, and the run goes on."""
+    if not current().is_first:
+        return
+    write_nothing(COCO_SEGMENTATION, run.output_dir, reason)
+    run.metrics({"not_run": reason})
+    print(f"{COCO_SEGMENTATION.name} is not run: {reason}", flush=True)
 
 
 if __name__ == "__main__":

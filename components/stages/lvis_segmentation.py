@@ -3,7 +3,7 @@
 import torch
 
 from components import machine, params, paths
-from components.benchmarks.detection.benchmark import run_benchmark, write_files
+from components.benchmarks.detection.benchmark import run_benchmark, write_files, write_nothing
 from components.benchmarks.detection.data import read_lvis
 from components.benchmarks.detection.task import LVIS_SEGMENTATION, BackboneWeights
 from components.entry import run_stage
@@ -22,6 +22,9 @@ def main(run: StageRun, settings: params.LvisSegmentation) -> None:
     """
     assert run.item is not None
     manifest = read_manifest(paths.DATASETS_MANIFEST)
+    if manifest.lvis is None:
+        _write_nothing(run, "this run has no `lvis` data")
+        return
     root, images_root = manifest.root_of("lvis"), manifest.lvis_images_root
     train, test = read_lvis(root, "train", images_root), read_lvis(root, "val", images_root)
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
@@ -44,6 +47,15 @@ def main(run: StageRun, settings: params.LvisSegmentation) -> None:
         run.artifact(path)
     run.metrics(outcome.figures())
     print(f"{title}: {outcome.headline(LVIS_SEGMENTATION)}", flush=True)
+
+
+def _write_nothing(run: StageRun, reason: str) -> None:
+    """Empty results, and the run goes on."""
+    if not current().is_first:
+        return
+    write_nothing(LVIS_SEGMENTATION, run.output_dir, reason)
+    run.metrics({"not_run": reason})
+    print(f"{LVIS_SEGMENTATION.name} is not run: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 import torch
 
 from components import machine, params, paths
-from components.benchmarks.detection.benchmark import run_benchmark, write_files
+from components.benchmarks.detection.benchmark import run_benchmark, write_files, write_nothing
 from components.benchmarks.detection.data import read_voc
 from components.benchmarks.detection.task import VOC_DETECTION, BackboneWeights
 from components.entry import run_stage
 from components.export.backbone import load_backbone
-from components.sources.manifest import read_manifest
+from components.sources.manifest import Manifest, read_manifest
 from components.tracking import StageRun
 from components.training.distributed import current
 
@@ -21,7 +21,11 @@ def main(run: StageRun, settings: params.VocDetection) -> None:
     Several processes may do so together (components.training.distributed); the first one writes.
     """
     assert run.item is not None
-    roots = read_manifest(paths.DATASETS_MANIFEST).voc_roots
+    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    if reason := _reason_not_run(manifest, settings):
+        _write_nothing(run, reason)
+        return
+    roots = manifest.voc_roots
     train = read_voc(roots, settings.train_sets)
     test = read_voc(roots, settings.test_sets, train.classes)
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
@@ -44,6 +48,24 @@ def main(run: StageRun, settings: params.VocDetection) -> None:
         run.artifact(path)
     run.metrics(outcome.figures())
     print(f"{title}: {outcome.headline(VOC_DETECTION)}", flush=True)
+
+
+def _reason_not_run(manifest: Manifest, settings: params.VocDetection) -> str | None:
+    """What this run's datasets lack for this benchmark; None if nothing."""
+    for name in (*settings.train_sets, *settings.test_sets):
+        year = name.partition("/")[0]
+        if int(year) not in manifest.voc_roots:
+            return f"this run has no VOC{year}, which the set {name} needs"
+    return None
+
+
+def _write_nothing(run: StageRun, reason: str) -> None:
+    """Empty results, and the run goes on."""
+    if not current().is_first:
+        return
+    write_nothing(VOC_DETECTION, run.output_dir, reason)
+    run.metrics({"not_run": reason})
+    print(f"{VOC_DETECTION.name} is not run: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,20 @@ from components import params
 from components.benchmarks.detection import detectron2_engine, torchvision_engine
 from components.benchmarks.detection.data import DetectionImage, DetectionSplit
 from components.benchmarks.detection.detections import Detections, from_json, to_json
-from components.benchmarks.detection.results import draw_detections, write_class_aps, write_losses
+from components.benchmarks.detection.results import (
+    draw_detections,
+    write_class_aps,
+    write_empty_tables,
+    write_losses,
+)
 from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
+from components.benchmarks.empty_picture import draw_nothing
 from components.errors import InputError
 from components.training.checkpoints import configuration_key
 from components.training.distributed import ALONE, Processes
 
+FILES = ("losses.csv", "ap.csv", "detections.png")
 ENGINES = {
     "torchvision": torchvision_engine.fit_and_detect,
     "detectron2": detectron2_engine.fit_and_detect,
@@ -121,8 +128,8 @@ def run_benchmark(
 def write_files(
     outcome: Outcome, test: DetectionSplit, settings: params.Detection, folder: Path, title: str
 ) -> list[Path]:
-    """``losses.csv``, ``ap.csv`` and ``detections.png``; returns their paths."""
-    paths = [folder / name for name in ("losses.csv", "ap.csv", "detections.png")]
+    """The files FILES; returns their paths."""
+    paths = [folder / name for name in FILES]
     write_losses(paths[0], outcome.losses)
     write_class_aps(paths[1], outcome.scores)
     shown = range(0, len(outcome.images), max(1, len(outcome.images) // settings.gallery_images))
@@ -131,6 +138,12 @@ def write_files(
         paths[2], test, [outcome.images[i] for i in chosen], [outcome.found[i] for i in chosen], title
     )
     return paths
+
+
+def write_nothing(task: DetectionTask, folder: Path, reason: str) -> None:
+    """The same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
+    write_empty_tables(folder / FILES[0], folder / FILES[1], task.with_masks)
+    draw_nothing(folder / FILES[2], task.name, reason)
 
 
 def chosen_images(split: DetectionSplit, count: int | None) -> list[DetectionImage]:

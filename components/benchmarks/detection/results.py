@@ -38,6 +38,12 @@ def write_class_aps(path: Path, scores: Mapping[str, Any]) -> None:
     _write(path, ["class", *kinds], [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
+def write_empty_tables(losses: Path, class_aps: Path, with_masks: bool) -> None:
+    """The headers of both tables alone."""
+    _write(losses, ["iteration", "loss"], ())
+    _write(class_aps, ["class", "box", *(["mask"] if with_masks else [])], ())
+
+
 def draw_detections(
     path: Path,
     split: DetectionSplit,

@@ -147,11 +147,35 @@ def losses_of(run: StageRun) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_a_year_that_is_not_there_is_named(workspace: Path) -> None:
-    with pytest.raises(InputError, match="no VOC2012, which the set 2012/trainval needs"):
-        voc_detection.main(
-            stage_run("voc_detection"), settings(params.VocDetection, train_sets=["2012/trainval"])
-        )
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("coco_segmentation", {}, "this run has no captioned dataset `coco`"),
+        ("coco_segmentation", {"dataset": "plain"}, "`plain` has no instances_train2017.json"),
+        ("lvis_segmentation", {}, "this run has no `lvis` data"),
+        ("voc_detection", {}, "this run has no VOC2012, which the set 2012/trainval needs"),
+    ],
+)
+def test_without_its_data_a_stage_says_so_and_the_run_goes_on(
+    workspace: Path, world: Path, name: str, changes: dict[str, Any], reason: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    none: dict[str, Any] = {"annotations": {}, "images": {}, "listings": {}}
+    plain = CaptionedEntry(root=str(workspace / "plain"), num_captions={}, **none)
+    voc2007 = DatasetEntry(root=str(world / "VOCdevkit"), **none)
+    write_manifest(
+        paths.DATASETS_MANIFEST, Manifest(source="folders", captions={"plain": plain}, voc2007=voc2007)
+    )
+    module, section, kinds = STAGES[name]
+    if name == "voc_detection":
+        changes = {"train_sets": ["2007/trainval", "2012/trainval"]}
+    run = stage_run(name)
+    module.main(run, settings(section, **changes))
+    assert json.loads((run.output_dir / "metrics.json").read_text()) == {"not_run": reason}
+    assert (run.output_dir / "ap.csv").read_text() == ",".join(["class", *sorted(kinds)]) + "\n"
+    assert (run.output_dir / "losses.csv").read_text() == "iteration,loss\n"
+    assert (run.output_dir / "detections.png").read_bytes().startswith(b"\x89PNG")
+    assert "is not run" in capsys.readouterr().out
 
 
 def test_without_detectron2_its_engine_says_how_to_get_it(
