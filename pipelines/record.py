@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.paths import PARAMS
-from components.tracking.names import flatten, numbers
+from components.paths import PARAMS, stage_dir
+from components.tracking.flow_run import PRESET_TAG, all_params, create_flow_run, preset_in_force
+from components.tracking.names import numbers
 from components.tracking.store import PARENT_RUN_VARIABLE, open_store, run_page
 from pipelines.outcomes import REPORT_PAGE, Row, as_markdown
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-FLOW_TAG = "virtex.flow"
+_PRETRAINING_FIGURES = ("train_loss", "val_loss", "perplexity", "images_per_second", "seconds")
 RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 
 
@@ -82,20 +83,21 @@ class PipelineRecord:
         if not self._record:
             return
         self._end_stage_runs()
-        self._record.text(as_markdown(table, self.experiment_id), "stages.md")
+        stages = as_markdown(table, self.experiment_id)
+        self._record.text(stages, "stages.md")
         self._record.text(json.dumps(list(table), indent=2) + "\n", "stages.json")
-        for row in table:
-            self._record.tag(
-                f"stage.{row['stage']}", f"{row['state']}, {row['seconds']} s, {row['run_id'] or '-'}"
-            )
+        self._record.hand_up_datasets(str(row["run_id"]) for row in table if row["run_id"])
         for name in (str(PARAMS), "dvc.lock"):
             if (self._root / name).is_file():
                 self._record.artifact(self._root / name)
         if report_dir:
             self._record.artifact(report_dir, "report")
-            if (report_dir / REPORT_PAGE.name).is_file():
-                self._record.describe("The report as one page", f"report/{REPORT_PAGE.name}")
             self._record.log(_headline(report_dir / "metrics.json"))
+            self._record.log(_pretraining(self._root))
+        if report_dir and (report_dir / REPORT_PAGE.name).is_file():
+            self._record.describe("The report as one page", f"report/{REPORT_PAGE.name}", stages)
+        else:
+            self._record.describe("Stages", "stages.md", stages)
         self._record.close(RUN_STATUS[end])
 
 
@@ -111,19 +113,18 @@ def open_record(root: Path, name: str, settings: Mapping[str, object]) -> Pipeli
 def create_run(
     root: Path, name: str, flow: str, settings: Mapping[str, object], parent_run_id: str | None = None
 ) -> tuple[Store, Record] | None:
-    """A new MLflow run of a flow, with ``settings`` as its parameters; None if the store is out of reach.
+    """A new MLflow run of a flow, with ``settings`` and params.yaml as its parameters.
 
+    None if the store is out of reach.
     Open runs of the same flow whose process is dead are closed.
     """
     try:
-        from components.tracking.dead_runs import close_dead_runs
-        from components.tracking.provenance import provenance
         from components.tracking.record import Record
 
         store = open_store()
-        close_dead_runs(store, FLOW_TAG, flow)
-        tags = provenance(name, "pipelines.run") | {FLOW_TAG: flow}
-        record = Record(store, tags, parent_run_id, root / "outputs")
+        tags = {PRESET_TAG: preset_in_force()}
+        run_id = create_flow_run(store, name, flow, "pipelines.run", parent_run_id, tags)
+        record = Record(store, run_id, root / "outputs")
     except Exception as error:
         first_line = (str(error).splitlines() or [""])[0][:300]
         _logger.warning(
@@ -133,8 +134,14 @@ def create_run(
             first_line,
         )
         return None
-    record.params(dict(flatten(settings)))
+    record.params({**settings, **all_params(root / PARAMS)})
     return store, record
+
+
+def _pretraining(root: Path) -> dict[str, float]:
+    """What tells runs apart in MLflow's table besides the report's figures."""
+    figures = _headline(root / stage_dir("pretrain") / "metrics.json")
+    return {f"pretrain.{name}": figures[name] for name in _PRETRAINING_FIGURES if name in figures}
 
 
 def _headline(path: Path) -> dict[str, float]:

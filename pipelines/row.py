@@ -11,6 +11,7 @@ from pathlib import Path
 
 from components.machine import num_cpus
 from components.params.families import FamilyRow
+from components.tracking.flow_run import RUN_NAME_VARIABLE
 from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Plan
 from pipelines.outcomes import forget_states, read_states
@@ -18,7 +19,6 @@ from pipelines.preparation import stages_at_a_time
 from pipelines.runners import CLUSTER_VARIABLE
 from pipelines.stopping import Stop
 from pipelines.workspace import (
-    RUN_NAME_VARIABLE,
     STAGE_VARIABLE,
     STATE_DIR,
     end_leftovers,

@@ -4,9 +4,7 @@ Start it with ``virtex run`` or ``python -m pipelines.run``; without ``PREFECT_A
 server is used.
 """
 
-import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from components.params import matching_presets
+from components.tracking.flow_run import run_name
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
 from pipelines.outcomes import (
@@ -37,7 +35,7 @@ from pipelines.record import PipelineRecord, open_record
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
 from pipelines.stage import Outcome
 from pipelines.stopping import Stop, interrupt_held_back, stop_on_signals, stop_when
-from pipelines.workspace import RUN_NAME_VARIABLE, remember_servers, run_lock
+from pipelines.workspace import remember_servers, run_lock
 
 _STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
 
@@ -48,15 +46,6 @@ _RUNNER: Any = ThreadPoolTaskRunner()
 
 class StageError(RuntimeError):
     """Stages that failed, in their own words."""
-
-
-def run_name(preset: str | None = None) -> str:
-    """Name of a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``.
-
-    ``VIRTEX_RUN_NAME`` names it otherwise.
-    """
-    known = os.environ.get(RUN_NAME_VARIABLE) or preset or next(iter(matching_presets()), "own parameters")
-    return f"{known} · {time.strftime('%Y-%m-%d %H:%M')}"
 
 
 def start_server() -> None:
@@ -122,7 +111,7 @@ def virtex(
         idle = all(stage.name in unchanged for stage in plan.stages)
         settings = {"targets": targets, "preset": preset, "overrides": overrides, "force": force}
         record = PipelineRecord(root, None, None) if idle else open_record(root, run_name(preset), settings)
-        variables = {PARENT_RUN_VARIABLE: record.run_id} if record.run_id else {}
+        variables = {PARENT_RUN_VARIABLE: record.run_id or ""}  # empty: stages make no parent of their own
         place = Place(root, cluster if not idle else None, max_parallel)
         outcomes: dict[str, Outcome] = {}
         table: list[Row] = []

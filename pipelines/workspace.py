@@ -17,7 +17,6 @@ from pipelines.child import group_processes, stop_group
 
 STATE_DIR = Path(".virtex")
 STAGE_VARIABLE = "VIRTEX_STAGE"
-RUN_NAME_VARIABLE = "VIRTEX_RUN_NAME"
 
 
 @contextlib.contextmanager

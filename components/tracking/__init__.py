@@ -5,6 +5,7 @@ and the figures stay in the stage's own files (``metrics.json`` and its CSVs in 
 Importing this package does not import mlflow (about two seconds); entering ``stage_run`` does.
 """
 
+from components.tracking.datasets import UsedDataset
 from components.tracking.stage_run import StageRun, stage_run
 
-__all__ = ["StageRun", "stage_run"]
+__all__ = ["StageRun", "UsedDataset", "stage_run"]

@@ -13,5 +13,15 @@ def process_mark(pid: int) -> str:
 
 def is_alive(mark: str) -> bool:
     """Whether the process that ``process_mark`` described is still running."""
+    import psutil
+
     pid, _, started = mark.partition(" ")
-    return bool(started) and pid.isdecimal() and process_mark(int(pid)) == mark
+    try:
+        return (
+            bool(started)
+            and pid.isdecimal()
+            and process_mark(int(pid)) == mark
+            and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return False

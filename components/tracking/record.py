@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.tracking.datasets import UsedDataset, hand_up_datasets, log_datasets
 from components.tracking.metric_sender import MetricSender
 from components.tracking.names import flatten, mlflow_name
 from components.tracking.store import Store
@@ -21,60 +22,77 @@ _PARAMS_A_CALL = 100  # MLflow's limit
 _LONGEST_VALUE = 5000  # characters, of a tag or a parameter
 
 
+def create_run(store: Store, tags: Mapping[str, str], parent_run_id: str | None = None) -> str:
+    """A new run below ``parent_run_id``; returns its id, or raises whatever MLflow raises."""
+    tags = {mlflow_name(key): value[:_LONGEST_VALUE] for key, value in tags.items()}
+    if parent_run_id:
+        tags["mlflow.parentRunId"] = parent_run_id
+    run = store.client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
+    return str(run.info.run_id)
+
+
+def log_params(store: Store, run_id: str, sections: Mapping[str, Any]) -> None:
+    """Log nested parameters as ``section.key``; raises whatever MLflow raises."""
+    from mlflow.entities import Param
+
+    params = [Param(mlflow_name(k), str(v)[:_LONGEST_VALUE]) for k, v in flatten(sections)]
+    for start in range(0, len(params), _PARAMS_A_CALL):
+        store.client.log_batch(run_id, params=params[start : start + _PARAMS_A_CALL])
+
+
 class Record:
-    """The MLflow side of a stage's run.
+    """The MLflow side of a run that is open. No method raises.
 
     Args:
-        store: where the run is created.
-        tags: of the new run.
-        parent_run_id: the pipeline's run, if there is one.
+        store: where the run is.
+        run_id: of the run.
         kept_in: folder named in the warning as the place of the figures when MLflow is away.
-        reopened: id of an open run to go on in; None creates one.
-
-    Raises:
-        Exception: whatever MLflow raises if the run cannot be created. No other method raises.
+        system_metrics: also sample the load of the machine.
+        parent_to_end: a run above this one that has its status whenever this one has ended.
     """
 
     def __init__(
         self,
         store: Store,
-        tags: Mapping[str, str],
-        parent_run_id: str | None,
+        run_id: str,
         kept_in: Path,
-        reopened: str | None = None,
+        system_metrics: bool = True,
+        parent_to_end: str | None = None,
     ) -> None:
+        self._store = store
         self._client = store.client
-        tags = {mlflow_name(key): value[:_LONGEST_VALUE] for key, value in tags.items()}
-        if parent_run_id:
-            tags["mlflow.parentRunId"] = parent_run_id
-        if reopened is None:
-            run = self._client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
-            reopened = str(run.info.run_id)
-        self.run_id = reopened
-        self._experiment_id = store.experiment_id
+        self.run_id = run_id
+        self._parent_to_end = parent_to_end
         self._kept = f"The work goes on; its figures are in {kept_in}."
         self._warned = False
-        self._sender = MetricSender(self._client, self.run_id, self._kept)
+        self._sender = MetricSender(self._client, self.run_id, self._kept, system_metrics)
 
     def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._sender.add(metrics, step)
 
     def params(self, sections: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        params = [Param(mlflow_name(k), str(v)[:_LONGEST_VALUE]) for k, v in flatten(sections)]
         with self._guarded("parameters"):
-            for start in range(0, len(params), _PARAMS_A_CALL):
-                self._client.log_batch(self.run_id, params=params[start : start + _PARAMS_A_CALL])
+            log_params(self._store, self.run_id, sections)
 
     def tag(self, key: str, value: Any) -> None:
         with self._guarded(f"tag {key}"):
             self._client.set_tag(self.run_id, mlflow_name(key), str(value)[:_LONGEST_VALUE])
 
-    def describe(self, title: str, artifact: str) -> None:
-        """Let the run's description be a link to one of its artifacts; both pages are MLflow's own."""
-        page = f"#/experiments/{self._experiment_id}/runs/{self.run_id}/artifacts/{artifact}"
-        self.tag("mlflow.note.content", f"[{title}]({page})")
+    def describe(self, title: str, artifact: str, text: str = "") -> None:
+        """Let the run's description be a link to one of its artifacts, and Markdown below it.
+
+        Both pages are MLflow's own.
+        """
+        page = f"#/experiments/{self._store.experiment_id}/runs/{self.run_id}/artifacts/{artifact}"
+        self.tag("mlflow.note.content", f"[{title}]({page})" + (f"\n\n{text}" if text else ""))
+
+    def datasets(self, datasets: Iterable[UsedDataset]) -> None:
+        with self._guarded("datasets"):
+            log_datasets(self._store, self.run_id, datasets)
+
+    def hand_up_datasets(self, below: Iterable[str]) -> None:
+        with self._guarded("datasets"):
+            hand_up_datasets(self._store, self.run_id, below)
 
     def text(self, text: str, name: str) -> None:
         with self._guarded(name):
@@ -98,6 +116,8 @@ class Record:
             _logger.warning("%d metrics were never sent to MLflow. %s", unsent, self._kept)
         with self._guarded("end of the run"):
             self._client.set_terminated(self.run_id, status)
+            if self._parent_to_end:
+                self._client.set_terminated(self._parent_to_end, status)
 
     @contextmanager
     def _guarded(self, what: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import atomic, paths
+from components.tracking.datasets import UsedDataset
 from components.tracking.names import numbers
 from components.tracking.store import (
     PARENT_RUN_VARIABLE,
@@ -59,6 +60,11 @@ class StageRun:
         """
         atomic.write_json(self.output_dir / "metrics.json", summary)
         self.log(numbers(summary))
+
+    def uses(self, *datasets: UsedDataset) -> None:
+        """Note the datasets that the stage reads."""
+        if self._record:
+            self._record.datasets(datasets)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or what is in a folder, to the run, under ``folder`` there."""
@@ -128,17 +134,21 @@ def _open_record(stage: str, item: str | None, output_dir: Path) -> Record | Non
     try:
         from components.tracking.dead_runs import close_dead_runs
         from components.tracking.provenance import provenance
-        from components.tracking.record import Record
+        from components.tracking.record import Record, create_run
+        from components.tracking.repro import parent_of_repro
         from components.tracking.restarts import launch_tags, reopened_run
 
         store = open_store()
         reopened = reopened_run(store, STAGE_TAG, address)
         close_dead_runs(store, STAGE_TAG, address)
+        parent = os.environ.get(PARENT_RUN_VARIABLE)
+        of_repro = parent_of_repro(store) if parent is None else None
         tags = provenance(address.replace("@", "/"), f"components.stages.{stage}") | {STAGE_TAG: address}
         tags |= launch_tags()
         if item:
             tags["item"] = item
-        return Record(store, tags, os.environ.get(PARENT_RUN_VARIABLE), output_dir, reopened)
+        run_id = reopened or create_run(store, tags, parent or of_repro)
+        return Record(store, run_id, output_dir, parent_to_end=of_repro)
     except Exception as error:
         first_line = (str(error).splitlines() or [""])[0]
         _logger.warning(

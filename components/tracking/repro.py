@@ -1,0 +1,91 @@
+"""The parent run of the stages that ``dvc repro`` starts without our flow.
+
+Whichever stage comes first makes it and starts a small process that waits for DVC to end and then
+completes the record as the flow would (pipelines.repro_record): DVC itself has no place for that. Should
+that process die with DVC, as in a container, the run has at least the status of its last stage.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.tracking.flow_run import FLOW_TAG, PRESET_TAG, all_params, create_flow_run, preset_in_force
+from components.tracking.flow_run import run_name as flow_run_name
+from components.tracking.processes import process_mark
+from components.tracking.provenance import HOST_TAG, PROCESS_TAG
+from components.tracking.record import log_params
+
+if TYPE_CHECKING:
+    import psutil
+
+    from components.tracking.store import Store
+
+_STAGE_VARIABLE = "DVC_STAGE"  # DVC sets it for each command
+_EXPERIMENT_VARIABLE = "DVC_EXP_NAME"  # and this one within `dvc exp run`
+_CLOSER = "pipelines.repro_record"  # a process of its own, not an import
+
+
+def parent_of_repro(store: Store) -> str | None:
+    """The id of the run of the DVC process that started this one; None if there is no such process.
+
+    Raises whatever MLflow raises.
+    """
+    if _STAGE_VARIABLE not in os.environ:
+        return None
+    dvc = _dvc_process()
+    if dvc is None:
+        return None
+    mark = process_mark(dvc.pid)
+    found = store.client.search_runs(
+        [store.experiment_id],
+        filter_string=(
+            f"tags.`{FLOW_TAG}` = 'virtex' and tags.`{PROCESS_TAG}` = '{mark}' "
+            f"and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
+        ),
+        max_results=1,
+    )
+    if found:
+        store.client.update_run(found[0].info.run_id, status="RUNNING")
+        return str(found[0].info.run_id)
+    experiment = os.environ.get(_EXPERIMENT_VARIABLE)
+    preset = preset_in_force()
+    tags = {PROCESS_TAG: mark, PRESET_TAG: preset} | ({"dvc.experiment": experiment} if experiment else {})
+    name = flow_run_name(f"{preset}, {experiment}" if experiment else preset)
+    run_id = create_flow_run(store, name, "virtex", " ".join(["dvc", *_arguments(dvc)]), tags=tags)
+    log_params(store, run_id, all_params())
+    _start_closer(run_id, mark)
+    return run_id
+
+
+def _dvc_process() -> psutil.Process | None:
+    import psutil
+
+    for process in psutil.Process().parents():
+        try:
+            parts = process.cmdline()
+        except psutil.Error:
+            continue
+        if any(Path(part).name == "dvc" for part in parts[:3]):
+            return process
+    return None
+
+
+def _arguments(dvc: psutil.Process) -> list[str]:
+    """What the user asked of DVC: ``repro``, ``exp run -S ...``."""
+    parts = dvc.cmdline()
+    return parts[next(i for i, part in enumerate(parts) if Path(part).name == "dvc") + 1 :]
+
+
+def _start_closer(run_id: str, mark: str) -> None:
+    subprocess.Popen(
+        [sys.executable, "-m", _CLOSER, run_id, mark],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for DVC
+    )
