@@ -89,6 +89,13 @@ def normalise(pixels: Pixels) -> Tensor:
     return tensor.sub_(_MEAN_255).mul_(_INVERSE_STD_255)
 
 
+def shown(image: Tensor) -> Pixels:
+    """The pixels (height, width, 3) of a tensor that ``normalise`` made."""
+    values = image * (255 * torch.tensor(IMAGENET_STD).view(3, 1, 1)) + _MEAN_255
+    pixels: Pixels = values.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels
+
+
 def sample_crop(
     size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:

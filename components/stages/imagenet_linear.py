@@ -27,7 +27,7 @@ from components.export.backbone import load_backbone
 from components.sources.classified import ClassifiedImages
 from components.sources.imagenet import read_imagenet
 from components.sources.manifest import read_manifest, sha256
-from components.tracking import StageRun
+from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 
 SECTIONS = (params.ImagenetLinear,)
@@ -44,6 +44,7 @@ def main(run: StageRun, settings: params.ImagenetLinear) -> None:
         if current().is_first:
             _write_nothing(run)
         return
+    run.uses(*used_splits("ImageNet", manifest.imagenet, {"train": "training", "val": "validation"}))
     root = manifest.root_of("imagenet")
     train, val = read_imagenet(root, "train"), read_imagenet(root, "val")
     train, held_out = hold_out(train, settings.holdout, settings.seed)

@@ -18,7 +18,7 @@ from components.export.backbone import load_backbone
 from components.sources.classified import ClassifiedImages
 from components.sources.inaturalist import read_inaturalist
 from components.sources.manifest import Manifest, read_manifest, sha256
-from components.tracking import StageRun
+from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 
 SECTIONS = (params.Inaturalist,)
@@ -34,6 +34,7 @@ def main(run: StageRun, settings: params.Inaturalist) -> None:
         if current().is_first:
             _write_nothing(run)
         return
+    run.uses(*used_splits("iNaturalist", manifest.inaturalist, {"train": "training", "val": "validation"}))
     train, val = _read_splits(manifest)
     _finetune(run, settings, train, val, manifest.inaturalist.model_dump_json())
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import torch
 from torch import nn
 
 from components import machine, params, paths
+from components.captioning.captioner import Captioner
+from components.captioning.samples import picture_of_captions, picture_of_samples
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
+from components.data.identity import Identity, identify
 from components.data.loader import train_loader, val_loader
 from components.data.selection import Selection, num_labels, select
 from components.data.share import Share
@@ -20,9 +24,10 @@ from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.entry import run_stage
 from components.objectives.build import ModelConfig, build_objective
+from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import Preparation, save_captioner
 from components.text.tokenizer import CaptionTokenizer
-from components.tracking import StageRun
+from components.tracking import StageRun, UsedDataset
 from components.training.candidates import CandidateFolder
 from components.training.checkpoints import CheckpointFolder, configuration_key
 from components.training.curves import draw_losses
@@ -41,7 +46,6 @@ SECTIONS = (
     params.Schedule,
     params.Pretrain,
 )
-FINGERPRINT_RECORDS = 256
 
 
 def main(
@@ -85,7 +89,8 @@ def main(
         val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, share=share
     )
     sections = (augmentation, backbone, textual_head, objective, subset, optimizer, schedule, pretrain)
-    checkpoints = _checkpoints(sections, pretrain.keep_checkpoints, train_store, val_store)
+    identities = {store.path: identify(store) for store in (train_store, val_store)}
+    checkpoints = _checkpoints(sections, pretrain.keep_checkpoints, identities)
 
     torch.manual_seed(pretrain.seed)
     model = build_objective(config)
@@ -95,6 +100,11 @@ def main(
         pretrain.keep_candidates,
         lambda path: save_captioner(path, model, config, preparation),
     )
+    run.uses(
+        _used(train_dataset, identities[train_store.path], "training"),
+        _used(val_dataset, identities[val_store.path], "validation"),
+    )
+    run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer), 0)
     state = train(
         model,
         optimizer=optimizer,
@@ -114,6 +124,7 @@ def main(
         device=device,
         log=run.log,
         candidates=candidates,
+        after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
         processes=processes,
     )
     if not processes.is_first:
@@ -139,6 +150,32 @@ def _datasets(
     return (
         TrainDataset(train_store, chosen, TrainTransform(augmentation), targets, seed=seed),
         ValDataset(val_store, select(val_store, task), transform, targets),
+    )
+
+
+def _used(dataset: TrainDataset | ValDataset, identity: Identity, context: str) -> UsedDataset:
+    return UsedDataset(
+        name=f"{' + '.join(identity.datasets)} {dataset.store.path.stem}",
+        digest=identity.digest,
+        context=context,
+        source=dataset.store.path.as_posix(),
+        profile={"images": len(dataset.selection), "captions": dataset.selection.num_captions},
+    )
+
+
+def _caption_logger(
+    run: StageRun,
+    model: nn.Module,
+    dataset: ValDataset,
+    tokenizer: CaptionTokenizer,
+    device: torch.device,
+) -> Callable[[int], None] | None:
+    """Logs what the model says now of a few validation images; None if it writes no captions."""
+    if not isinstance(model, CaptioningObjective):
+        return None
+    captioner = Captioner(model, tokenizer, dataset.transform.crop_size, device)
+    return lambda iteration: run.image(
+        "validation captions", lambda: picture_of_captions(captioner, dataset), iteration
     )
 
 
@@ -179,20 +216,13 @@ def summary(state: TrainingState) -> dict[str, Any]:
     }
 
 
-def _checkpoints(sections: tuple[params.Section, ...], keep: int, *stores: CaptionStore) -> CheckpointFolder:
-    inputs = {str(store.path): _fingerprint(store) for store in stores}
+def _checkpoints(
+    sections: tuple[params.Section, ...], keep: int, identities: dict[Path, Identity]
+) -> CheckpointFolder:
+    inputs = {str(path): identity.digest for path, identity in identities.items()}
     inputs["tokenizer"] = hashlib.sha256(paths.TOKENIZER_MODEL.read_bytes()).hexdigest()
     key = configuration_key({type(s).__name__: s.model_dump(mode="json") for s in sections}, inputs)
     return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)
-
-
-def _fingerprint(store: CaptionStore) -> str:
-    """Digest of a store's metadata, size, and of some hundred records spread over it."""
-    digest = hashlib.sha256(f"{store.metadata} {store.index} {store.path.stat().st_size}".encode())
-    for index in range(0, len(store), max(1, len(store) // FINGERPRINT_RECORDS)):
-        record = store.get(index)
-        digest.update(repr((record.image_id, record.captions)).encode() + record.image)
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from components.benchmarks.voc07_protocol import Voc07Benchmark
 from components.benchmarks.voc07_results import draw_aps, summary, write_ap_table, write_curves
 from components.entry import run_stage
 from components.export.backbone import load_backbone
-from components.tracking import StageRun
+from components.sources.manifest import read_manifest
+from components.tracking import StageRun, used_splits
 
+CONTEXTS = {"trainval": "training", "test": "test"}  # of VOC2007's splits
 SECTIONS = (params.Voc07,)
 
 
@@ -14,6 +16,9 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
     """Benchmark the backbone ``run.item``."""
     assert run.item is not None
     benchmark = Voc07Benchmark(voc07)
+    entry = read_manifest(paths.DATASETS_MANIFEST).voc2007
+    assert entry is not None  # the benchmark has read it
+    run.uses(*used_splits("VOC2007", entry, CONTEXTS))
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
     measured = benchmark.measure(backbone)
     results = measured.results

@@ -5,7 +5,8 @@ and the figures stay in the stage's own files (``metrics.json`` and its CSVs in 
 Importing this package does not import mlflow (about two seconds); entering ``stage_run`` does.
 """
 
-from components.tracking.datasets import UsedDataset
+from components.tracking.datasets import UsedDataset, used_splits
+from components.tracking.registry import Contender
 from components.tracking.stage_run import StageRun, stage_run
 
-__all__ = ["StageRun", "UsedDataset", "stage_run"]
+__all__ = ["Contender", "StageRun", "UsedDataset", "stage_run", "used_splits"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -33,6 +34,30 @@ class UsedDataset:
     context: str
     source: str
     profile: Mapping[str, int | str] = field(default_factory=dict)
+
+
+class ListedDataset(Protocol):
+    """A dataset in the manifest, as far as it matters here."""
+
+    @property
+    def root(self) -> str: ...
+
+    @property
+    def images(self) -> Mapping[str, int]: ...
+
+    @property
+    def listings(self) -> Mapping[str, str]: ...
+
+
+def used_splits(name: str, entry: ListedDataset, contexts: Mapping[str, str]) -> list[UsedDataset]:
+    """The splits of a dataset in the manifest that ``contexts`` names, with what each is used for."""
+    source = PurePath(entry.root).name  # folders of this machine tell nobody anything
+    return [
+        UsedDataset(
+            f"{name} {split}", entry.listings[split], context, source, {"images": entry.images[split]}
+        )
+        for split, context in contexts.items()
+    ]
 
 
 def log_datasets(store: Store, run_id: str, datasets: Iterable[UsedDataset]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from components.tracking.datasets import UsedDataset, hand_up_datasets, log_datasets
 from components.tracking.metric_sender import MetricSender
 from components.tracking.names import flatten, mlflow_name
+from components.tracking.registry import Contender, register_if_best
 from components.tracking.store import Store
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 _logger = logging.getLogger(__name__)
@@ -108,6 +111,14 @@ class Record:
             from components.tracking.model import log_model
 
             log_model(self.run_id, name, module, example)
+
+    def image(self, key: str, draw: Callable[[], NDArray[np.uint8]], step: int) -> None:
+        with self._guarded(f"image {key}"):
+            self._client.log_image(self.run_id, draw(), key=key, step=step)
+
+    def register(self, contender: Contender) -> None:
+        with self._guarded(f"registered model {contender.name}"):
+            self.tag("registered", register_if_best(self._store, contender))
 
     def close(self, status: str) -> None:
         """Send what waits and end the run; ``status`` is FINISHED, FAILED or KILLED."""

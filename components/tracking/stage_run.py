@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from components import atomic, paths
 from components.tracking.datasets import UsedDataset
 from components.tracking.names import numbers
+from components.tracking.registry import Contender
 from components.tracking.store import (
     PARENT_RUN_VARIABLE,
     open_store,
@@ -21,6 +22,8 @@ from components.tracking.store import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from components.tracking.record import Record
@@ -85,6 +88,19 @@ class StageRun:
         """Set a tag of the run."""
         if self._record:
             self._record.tag(key, value)
+
+    def image(self, key: str, draw: Callable[[], NDArray[np.uint8]], step: int) -> None:
+        """Log the picture (height, width, 3) that ``draw`` gives; those of a ``key`` get a slider of steps.
+
+        Without a run nothing is drawn, and a drawing that fails is a warning.
+        """
+        if self._record:
+            self._record.image(key, draw, step)
+
+    def register(self, contender: Contender) -> None:
+        """Register a logged model, if it beats the best one; what was done becomes the tag ``registered``."""
+        if self._record:
+            self._record.register(contender)
 
     def model(self, name: str, module: nn.Module, example: Tensor | Sequence[Tensor]) -> None:
         """Log ``module`` as an MLflow model (torch.export's format).

@@ -24,7 +24,7 @@ from components.training.random_state import seed_process, unchanged_random_stat
 from components.training.state import TrainingState
 from components.training.stopping import Stopped, StopRequest
 from components.training.token_mean import TokenMean
-from components.training.validation import validate
+from components.training.validation import evaluating, validate
 
 Log = Callable[[dict[str, float], int], None]
 
@@ -41,6 +41,7 @@ def train(
     device: torch.device,
     log: Log,
     candidates: CandidateFolder | None = None,
+    after_validation: Callable[[int], None] | None = None,
     processes: Processes = ALONE,
 ) -> TrainingState:
     """Train ``objective`` in place, from the newest checkpoint if there is one.
@@ -67,6 +68,7 @@ def train(
         log: receives ``train/...`` and ``val/...`` figures and the iterations done by then; after
             a restart, those from before it too.
         candidates: where to keep the model after each validation; None keeps none.
+        after_validation: called in the first process with the iterations done, the model in eval mode.
         processes: those that train together; only the first one writes.
 
     Returns:
@@ -117,6 +119,9 @@ def train(
                     _log_row(log, "val", state.history.val[-1])
                     if candidates is not None and processes.is_first:
                         candidates.save(state.history)
+                    if after_validation is not None and processes.is_first:
+                        with evaluating(objective), unchanged_random_state():
+                            after_validation(state.iteration)
                 if state.iteration == schedule.iterations:
                     return state
 

@@ -171,6 +171,10 @@ def by_stage(runs):
     return {run.data.tags.get("dvc.stage", "flow"): run for run in reversed(runs)}
 
 
+def described(run):
+    return run.data.tags.get("mlflow.note.content", "").splitlines()
+
+
 def test_first_run(workspace):
     code, output = workspace.run()
     assert code == 0, output
@@ -185,9 +189,10 @@ def test_first_run(workspace):
     assert all(run.info.status == "FINISHED" for run in runs.values())
     parent = runs["flow"].info.run_id
     assert {runs[name].data.tags["mlflow.parentRunId"] for name in ("first", "last")} == {parent}
-    tag = runs["flow"].data.tags["stage.last"]
-    assert tag.startswith("ran, ")
-    assert runs["last"].info.run_id in tag
+    (row,) = (line for line in described(runs["flow"]) if line.startswith("| last |"))
+    assert row.startswith("| last | ran | ")
+    assert runs["last"].info.run_id in row
+    assert runs["flow"].data.params["tokenize.vocab_size"] == "200"
     assert json.loads(workspace.text("outputs/last/mlflow_run.json"))["run_id"] == runs["last"].info.run_id
 
 
@@ -265,7 +270,7 @@ def test_ctrl_c(workspace, monkeypatch, capsys):
     runs = by_stage(workspace.runs())
     assert runs["last"].info.status == "KILLED"
     assert runs["flow"].info.status == "KILLED"
-    assert runs["flow"].data.tags["stage.last"].startswith("stopped")
+    assert any(line.startswith("| last | stopped |") for line in described(runs["flow"]))
 
 
 def test_killed_run_and_its_successor(workspace):
@@ -287,13 +292,28 @@ def test_killed_run_and_its_successor(workspace):
     assert "RUNNING" not in {run.info.status for run in workspace.runs()}
 
 
-def test_a_stage_run_by_dvc_alone_has_a_run_of_its_own(workspace):
+def test_dvc_alone_leaves_the_same_record(workspace):
     workspace.change("three")
+    (workspace.root / "control" / "part-a").touch()  # DVC runs one after the other
+    (workspace.root / "control" / "part-b").touch()
     before = {run.info.run_id for run in workspace.runs()}
-    done = workspace.dvc("repro", "first")
+    done = workspace.dvc("repro")
     assert done.returncode == 0, done.stderr
-    (run,) = (run for run in workspace.runs() if run.info.run_id not in before)
-    assert run.info.status == "FINISHED"
-    assert run.data.tags["dvc.stage"] == "first"
-    assert "mlflow.parentRunId" not in run.data.tags
-    assert json.loads(workspace.text("outputs/first/mlflow_run.json"))["run_id"] == run.info.run_id
+    limit = time.monotonic() + 120
+    while not (runs := new_runs(workspace, before)) or not described(runs["flow"]):
+        assert time.monotonic() < limit, "nobody completed the record"
+        time.sleep(0.2)
+    assert set(runs) == {"flow", "first", "last"}
+    parent = runs["flow"]
+    assert parent.info.run_name.startswith(("demo · ", "own parameters · "))
+    assert parent.data.tags["mlflow.source.name"] == "dvc repro"
+    assert {runs[name].data.tags["mlflow.parentRunId"] for name in ("first", "last")} == {parent.info.run_id}
+    assert json.loads(workspace.text("outputs/first/mlflow_run.json"))["run_id"] == runs["first"].info.run_id
+    assert any(line.startswith("| last | ran |") for line in described(parent))
+    while new_runs(workspace, before)["flow"].info.status != "FINISHED":
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+
+
+def new_runs(workspace, before):
+    return by_stage([run for run in workspace.runs() if run.info.run_id not in before])

@@ -1,0 +1,96 @@
+"""What pretraining sees and says, as pictures for its record: images with texts below them."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from components.captioning.captioner import Captioner
+from components.data.batch import TargetSample
+from components.data.dataset import TrainDataset, ValDataset
+from components.data.image import Pixels
+from components.data.transforms import shown
+from components.text.tokenizer import MASK_ID, CaptionTokenizer
+
+BEAM_SIZE = 5  # as the paper decodes
+TRAINING_SAMPLES = 12
+CAPTIONED_IMAGES = 8
+COLUMNS = 4
+PANEL_INCHES = 2.6
+LINE_CHARACTERS = 38
+TEXT_LINES = 5
+
+
+def taught(sample: TargetSample, tokenizer: CaptionTokenizer, categories: Sequence[str] = ()) -> str:
+    """In words what a sample's targets teach: its caption, with [MASK] where pieces are hidden, or labels.
+
+    Args:
+        sample: of a `TrainDataset`.
+        tokenizer: of its caption tokens.
+        categories: names of its labels, from number 1 on.
+    """
+    targets: Mapping[str, list[int] | int] = sample["targets"]
+    labels = targets.get("labels")
+    if isinstance(labels, list):
+        return ", ".join(categories[label - 1] for label in labels)
+    tokens = targets.get("masked_tokens", targets.get("caption_tokens"))
+    assert isinstance(tokens, list)
+    masks = [-1, *(index for index, token in enumerate(tokens) if token == MASK_ID), len(tokens)]
+    parts = [tokens[start + 1 : end] for start, end in pairwise(masks)]
+    return " [MASK] ".join(map(tokenizer.decode, parts)).strip()
+
+
+def picture_of_samples(
+    dataset: TrainDataset, tokenizer: CaptionTokenizer, num_samples: int = TRAINING_SAMPLES
+) -> Pixels:
+    """The first visits of a training as the model gets them, each with what it teaches."""
+    samples = [dataset[visit] for visit in range(num_samples)]
+    categories = dataset.store.metadata.categories
+    texts = [taught(sample, tokenizer, categories) for sample in samples]
+    return draw_texts([shown(sample["image"]) for sample in samples], texts)
+
+
+def picture_of_captions(
+    captioner: Captioner, dataset: ValDataset, num_images: int = CAPTIONED_IMAGES
+) -> Pixels:
+    """Images spread over a validation set, with the captions that the model writes of them now.
+
+    Below each, in brackets, is one that a person wrote. The model has to be in eval mode.
+    """
+    positions = range(0, len(dataset), max(1, len(dataset) // num_images))[:num_images]
+    samples = [dataset[position] for position in positions]
+    written = [
+        dataset.store.get(int(dataset.selection.indices[position])).captions[0] for position in positions
+    ]
+    images = torch.stack([sample["image"] for sample in samples])
+    found = captioner.search(images, BEAM_SIZE)
+    texts = [f"{best.text}\n({reference})" for (best,), reference in zip(found, written, strict=True)]
+    return draw_texts([shown(image) for image in images], texts)
+
+
+def draw_texts(pictures: Sequence[Pixels], texts: Sequence[str]) -> Pixels:
+    """One picture of all, with a text below each; pixels (height, width, 3)."""
+    rows = max(1, -(-len(pictures) // COLUMNS))
+    size = (COLUMNS * PANEL_INCHES, rows * 1.35 * PANEL_INCHES)
+    figure = Figure(figsize=size, layout="constrained", dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    for index in range(rows * COLUMNS):
+        axes = figure.add_subplot(rows, COLUMNS, index + 1)
+        axes.set_axis_off()
+        if index < len(pictures):
+            axes.imshow(pictures[index])
+            axes.set_title(_wrapped(texts[index]), fontsize=8, y=-0.02, va="top", parse_math=False)
+    canvas.draw()
+    pixels: Pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels
+
+
+def _wrapped(text: str) -> str:
+    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, LINE_CHARACTERS)]
+    if len(lines) > TEXT_LINES:
+        lines = [*lines[: TEXT_LINES - 1], lines[TEXT_LINES - 1] + " …"]
+    return "\n".join(lines)
