@@ -46,6 +46,24 @@ terms of the data above. Photographs and captions keep the licences of their own
 
 VirTex: Learning Visual Representations from Textual Annotations ({source}).
 """
+REGISTRY_CARD = """A torchvision `{architecture}` without its classifier, pretrained on captions
+(VirTex, {source}).
+
+```python
+import mlflow
+
+backbone = mlflow.pytorch.load_model("models:/{name}@best")
+features = backbone(images)  # (batch, 3, height, width), ImageNet mean and deviation taken out
+```
+
+## Pretraining
+
+{pretraining}
+
+## Figures
+
+{figures}
+"""
 NOT_STATED = "Not stated in the file that was exported."
 
 
@@ -69,6 +87,22 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
         origin=origin or (" Its weights are random." if name == "random" else ""),
         pretraining=_pretraining(metadata) if name == PRETRAINED else NOT_STATED,
         figures=_figures(name),
+        source=SOURCE,
+    )
+
+
+def registry_card(metadata: Mapping[str, str], name: str) -> str:
+    """Markdown for a version of the registered model ``name``; it is this run's pretrained backbone.
+
+    Args:
+        metadata: of the backbone's file: architecture, objective and pretraining_config.
+        name: in MLflow's registry.
+    """
+    return REGISTRY_CARD.format(
+        architecture=metadata["architecture"],
+        name=name,
+        pretraining=_pretraining(metadata),
+        figures=_figures(PRETRAINED),
         source=SOURCE,
     )
 
@@ -113,11 +147,11 @@ def _figures(name: str) -> str:
         if name and isinstance(value, int | float):
             rows.append(f"| {benchmark.title} | {benchmark.metric_title} | {value:.1f} |")
     if not rows:
-        return "None measured by the run that exported this folder."
+        return "None measured by the run that made it."
     header = ["| Benchmark | Metric | Percent |", "|---|---|---:|"]
     return "\n".join(
         [
-            "Measured by the run that exported this folder, on the data of its configuration:",
+            "Measured by the run that made it, on the data of its configuration:",
             "",
             *header,
             *rows,

@@ -1,5 +1,7 @@
 """Stage ``report``: this run beside the backbones it is compared with and the paper's figures."""
 
+import hashlib
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +10,7 @@ from components.atomic import write_json, write_text
 from components.benchmarks.report.contents import Circumstances, report_json
 from components.benchmarks.report.data import gather
 from components.benchmarks.report.details import gather_details
+from components.benchmarks.report.files import read_json
 from components.benchmarks.report.gallery import gather_gallery
 from components.benchmarks.report.page import page
 from components.benchmarks.report.picture import draw_report
@@ -15,12 +18,15 @@ from components.benchmarks.report.protocol import read_protocol
 from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
 from components.benchmarks.report.table import headline_figures, markdown
 from components.entry import run_stage
+from components.export.model_card import registry_card
 from components.params.reading import section_name
-from components.tracking import StageRun
+from components.tracking import Contender, StageRun
+from components.tracking.flow_run import preset_in_force
 from components.tracking.provenance import provenance
 from components.tracking.stage_times import stage_times
 
 SECTIONS = tuple(params.SECTIONS.values())  # the report says which parameters are not the paper's
+VOC2007_IMAGES = {"trainval": 5011, "test": 4952}
 NAMES = ("report.md", "report.json", "report.png", "report.html")
 
 
@@ -40,7 +46,43 @@ def main(run: StageRun, *sections: params.Section) -> None:
         run.artifact(folder / name)
     run.describe("The report as one page", "report.html")
     run.metrics(headline_figures(data))
+    _register(run, data.result("voc07.mAP").figures.get(params.PRETRAINED), given)
     print(f"report: {folder / 'report.html'}", flush=True)
+
+
+def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None:
+    """The pretrained backbone and its card; a registered one, if none has a better mAP on this VOC2007."""
+    exported = (read_json(paths.stage_dir("export") / paths.MLFLOW_RUN_FILE, []) or {}).get("run_id")
+    voc = (read_json(paths.DATASETS_MANIFEST, []) or {}).get("voc2007")
+    if score is None or not exported or not voc:
+        return
+    sizes, listings = voc["images"], json.dumps(voc["listings"], sort_keys=True)
+    digest = hashlib.sha256(listings.encode()).hexdigest()
+    data = "voc2007" if sizes == VOC2007_IMAGES else f"{given['download'].source}-{digest[:8]}"
+    name = f"virtex-backbone-{data}"
+    config = {"textual_head": given["textual_head"].model_dump()}
+    metadata = {
+        "architecture": given["backbone"].name,
+        "objective": given["objective"].name,
+        "pretraining_config": json.dumps(config),
+    }
+    card = registry_card(metadata, name)
+    run.text(card, "model_card.md")
+    contender = Contender(
+        name=name,
+        about=f"Backbones pretrained on captions, compared by VOC07 mAP on {sizes['test']} test images.",
+        run_id=exported,
+        logged_as="backbone",
+        score=score,
+        score_title="VOC07 mAP",
+        card=card,
+        tags={
+            "preset": preset_in_force(),
+            "backbone": metadata["architecture"],
+            "objective": metadata["objective"],
+        },
+    )
+    run.register(contender)
 
 
 def _circumstances(has_record: bool) -> Circumstances:
