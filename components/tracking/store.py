@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from components.tracking.runs_view import VIEW_TAG, view_state
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -18,7 +20,7 @@ DATABASE = Path("mlflow.db")
 ARTIFACTS_DIR = Path("mlartifacts")
 PARENT_RUN_VARIABLE = "VIRTEX_PARENT_RUN_ID"
 # Opens the pages for model training, not those for language-model traces.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: view_state()}
 
 # MLflow's own defaults let a dead server hold a process for minutes, and all three tools telephone home.
 _ENVIRONMENT = {
@@ -112,6 +114,8 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
                 raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
+    if found.tags.get(VIEW_TAG) != EXPERIMENT_TAGS[VIEW_TAG]:
+        client.set_experiment_tag(found.experiment_id, VIEW_TAG, EXPERIMENT_TAGS[VIEW_TAG])
     return found.experiment_id
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from components.arguments import positive
 from components.machine import PAGE_PORTS
+from components.tracking.runs_view import runs_page
+from components.tracking.store import open_store
 from pipelines.commands import EXIT_FAILED
 from pipelines.servers import running_ui, servers, use_workspace_server
 
@@ -43,7 +45,17 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_addresses(addresses: dict[str, str]) -> None:
     for name, address in addresses.items():
-        print(f"{name:<8} {address}")
+        print(f"{name:<8} {_first_page(name, address)}")
+
+
+def _first_page(name: str, address: str) -> str:
+    """Where to begin: of MLflow the table of runs, with the columns that compare them."""
+    if name != "MLflow":
+        return address
+    try:
+        return runs_page(address, open_store().experiment_id)
+    except Exception:  # of MLflow, when it is out of reach: its start page will say so
+        return address
 
 
 def _interrupt_once(_number: int, _frame: object) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from components import params, paths
 from components.data.build import build_store
+from components.data.identity import identify
 from components.errors import InputError
 from components.objectives.saved import Preparation, load_captioner, load_preparation
 from components.sources.captioned import CaptionedImage
@@ -41,10 +42,10 @@ pretrain.main(run, *(read_section(section) for section in pretrain.SECTIONS))
 """
 
 
-def _run() -> StageRun:
+def _run(record: Any = None) -> StageRun:
     output_dir = paths.stage_dir("pretrain")
     output_dir.mkdir(parents=True, exist_ok=True)
-    return StageRun("pretrain", None, output_dir, record=None)
+    return StageRun("pretrain", None, output_dir, record)
 
 
 def _digests() -> dict[str, str]:
@@ -112,6 +113,25 @@ TASKS = {
 }
 
 
+class Record:
+    """What a stage would send to MLflow, kept here."""
+
+    run_id = "run"
+
+    def __init__(self) -> None:
+        self.images: dict[str, Any] = {}
+        self.used: list[Any] = []
+
+    def image(self, key: str, draw: Any, step: int) -> None:
+        self.images[key] = draw()
+
+    def datasets(self, datasets: Any) -> None:
+        self.used += datasets
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_learns_and_its_model_comes_back(sections: list[params.Section], name: str) -> None:
@@ -121,7 +141,15 @@ def test_every_task_learns_and_its_model_comes_back(sections: list[params.Sectio
     _set(sections, params.Optimizer, backbone_lr=0.01, head_lr=0.1, lookahead_steps=0)
     _set(sections, params.Schedule, iterations=24)
     _set(sections, params.Pretrain, batch_size=8, validate_every=24, checkpoint_every=100)
-    stage.main(_run(), *sections)
+    record = Record()
+    stage.main(_run(record), *sections)
+    assert {used.name: used.profile["images"] for used in record.used} == {
+        "grey train": images,
+        "grey val": 3 if captions else 2,  # those with labels
+    }
+    shown = ["training samples"] + (["validation captions"] if "captioning" in name else [])
+    assert list(record.images) == shown
+    assert all(pixels.std() > 0 and pixels.shape[-1] == 3 for pixels in record.images.values())
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
     losses = [float(row["loss"]) for row in _rows("train.csv")]
     assert sum(losses[-3:]) / 3 < below < losses[0]
@@ -159,7 +187,7 @@ def _set(sections: list[params.Section], kind: type[params.Section], **values: A
 def test_the_checkpoint_folder_follows_configuration_and_data(sections: list[params.Section]) -> None:
     def key() -> str:
         stores = [stage.CaptionStore(paths.lmdb_path(split)) for split in ("train", "val")]
-        return stage._checkpoints(tuple(sections), 2, *stores).folder.name
+        return stage._checkpoints(tuple(sections), 2, {s.path: identify(s) for s in stores}).folder.name
 
     before = key()
     assert key() == before

@@ -116,6 +116,7 @@ class Trainer:
     pretrain: dict[str, Any] = field(default_factory=dict)
     before_batch: Callable[[int], None] = lambda iteration: None
     change_batch: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda iteration, batch: batch
+    after_validation: Callable[[int], None] | None = None
     rows: list[tuple[dict[str, float], int]] = field(default_factory=list)
 
     def with_(self, **changes: Any) -> "Trainer":
@@ -180,6 +181,7 @@ class Trainer:
             device=torch.device("cpu"),
             log=lambda figures, step: self.rows.append((figures, step)),
             candidates=self.candidates,
+            after_validation=self.after_validation,
             processes=self.processes,
         )
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from components.errors import InputError
+from components.training.validation import validate
 
 
 def _weights(state) -> dict[str, torch.Tensor]:
@@ -39,6 +40,32 @@ def test_logging_validation_and_checkpoints_do_not_change_the_weights(trainer, t
     assert _equal(*states)
     assert [row["iteration"] for row in states[0].history.val] == list(range(1, 8))
     assert [row["iteration"] for row in states[1].history.val] == [7]
+
+
+def test_what_follows_a_validation_changes_no_weights(trainer, tmp_path, monkeypatch) -> None:
+    models = []
+    monkeypatch.setattr("components.training.loop.validate", _spied(models))
+    seen = []
+
+    def draw(iteration: int) -> None:
+        torch.rand(3)  # as captions that are sampled would
+        seen.append((iteration, models[-1].training))
+
+    often = {"validate_every": 3}
+    states = [
+        trainer.with_(folder=tmp_path / name, pretrain=often, after_validation=drawing).run()
+        for name, drawing in [("drawing", draw), ("silent", None)]
+    ]
+    assert seen == [(3, False), (6, False), (7, False)]
+    assert _equal(*states)
+
+
+def _spied(models: list[torch.nn.Module]):
+    def spy(objective, *arguments):
+        models.append(objective)
+        return validate(objective, *arguments)
+
+    return spy
 
 
 def test_rows_average_what_was_measured_since_the_last(trainer, tmp_path) -> None:

@@ -1,0 +1,78 @@
+"""What is made of a ``dvc repro`` once it has ended, against a real SQLite store."""
+
+import json
+import time
+
+import pytest
+
+from components.tracking.store import open_store
+from pipelines.repro_record import complete_record
+
+LOCK = """
+schema: '2.0'
+stages:
+  kept: {cmd: x, outs: [{path: outputs/kept/mlflow_run.json}]}
+  back: {cmd: x, outs: [{path: outputs/back/mlflow_run.json}]}
+  new: {cmd: x, outs: [{path: outputs/new/mlflow_run.json}]}
+"""
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    (tmp_path / "params.yaml").write_text("a: 1\n")
+    return tmp_path
+
+
+def write_run_file(root, stage, run_id):
+    path = root / "outputs" / stage / "mlflow_run.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"run_id": run_id}))
+
+
+def run_of(store, stage, parent, status):
+    tags = {"dvc.stage": stage, "mlflow.parentRunId": parent}
+    run_id = store.client.create_run(store.experiment_id, tags=tags).info.run_id
+    if status:
+        store.client.set_terminated(run_id, status)
+    return run_id
+
+
+@pytest.mark.parametrize(
+    ("other", "end"), [(None, "FINISHED"), ("FAILED", "FAILED"), ("KILLED", "KILLED"), ("RUNNING", "KILLED")]
+)
+def test_the_table_tells_what_dvc_did(root, other, end):
+    store = open_store()
+    parent = store.client.create_run(store.experiment_id).info.run_id
+    write_run_file(root, "kept", "1" * 32)
+    time.sleep(0.05)
+    started = time.time()
+    time.sleep(0.05)
+    write_run_file(root, "back", "2" * 32)
+    new = run_of(store, "new", parent, "FINISHED")
+    if other:
+        run_of(store, "other", parent, None if other == "RUNNING" else other)
+    (root / "outputs" / "report").mkdir()
+    (root / "outputs" / "report" / "report.md").write_text("results")
+    (root / "outputs" / "report" / "metrics.json").write_text('{"virtex_mAP": 20.5}')
+    complete_record(root, parent, started)
+
+    run = store.client.get_run(parent)
+    assert run.info.status == end
+    table = run.data.tags["mlflow.note.content"]
+    assert (
+        f"| kept | unchanged | 0.0 | [{'1' * 8}](#/experiments/{store.experiment_id}/runs/{'1' * 32}) |"
+        in table
+    )
+    assert "| back | restored | 0.0 |" in table
+    assert "| new | ran | " in table
+    assert new in table
+    states = {"FAILED": "failed", "KILLED": "stopped", "RUNNING": "stopped"}
+    assert other is None or f"| other | {states[other]} |" in table
+    names = {file.path for file in store.client.list_artifacts(parent)}
+    assert names == {"stages.md", "stages.json", "dvc.lock", "params.yaml"} | (
+        {"report"} if not other else set()
+    )
+    assert run.data.metrics.get("virtex_mAP") == (None if other else 20.5)
