@@ -83,7 +83,7 @@ def draw_texts(pictures: Sequence[Pixels], texts: Sequence[str]) -> Pixels:
         axes.set_axis_off()
         if index < len(pictures):
             axes.imshow(pictures[index])
-            axes.set_title(_wrapped(texts[index]), fontsize=8, y=-0.02, va="top", parse_math=False)
+            axes.set_title(_wrapped(texts[index]), fontsize=8, y=-0.05, va="top", parse_math=False)
     canvas.draw()
     pixels: Pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return pixels
