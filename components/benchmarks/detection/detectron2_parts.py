@@ -2,12 +2,14 @@
 
 import functools
 import math
+from contextlib import ExitStack
 from typing import Any
 
 from torch import nn
 
 from components.benchmarks.detection.run_state import Log
 from components.errors import InputError
+from components.training.progress import Progress
 
 
 @functools.cache
@@ -48,6 +50,7 @@ def register_heads() -> None:
 def trainer_class() -> Any:
     """A ``DefaultTrainer`` that evaluates nothing itself and hands its losses on."""
     from detectron2.engine import DefaultTrainer, hooks
+    from detectron2.utils import comm
     from detectron2.utils.events import EventWriter, get_event_storage
 
     class Trainer(DefaultTrainer):
@@ -63,10 +66,30 @@ def trainer_class() -> Any:
                 for hook in super().build_hooks()
                 if not isinstance(hook, hooks.EvalHook | hooks.PeriodicWriter)
             ]
-            return [*kept, hooks.PeriodicWriter(self.build_writers(), period=self._log_every)]
+            shown = Shown(self.cfg.SOLVER.IMS_PER_BATCH)
+            return [*kept, shown, hooks.PeriodicWriter(self.build_writers(), period=self._log_every)]
 
         def build_writers(self) -> list[Any]:
             return [Writer(self._rows, self._log, self.max_iter)]
+
+    class Shown(hooks.HookBase):
+        """How far training is, as the torchvision engine shows it."""
+
+        def __init__(self, images_per_iteration: int) -> None:
+            self._images_per_iteration = images_per_iteration
+            self._open = ExitStack()
+
+        def before_train(self) -> None:
+            progress = Progress(
+                self.trainer.max_iter, self.trainer.start_iter, is_shown=comm.is_main_process()
+            )
+            self._progress = self._open.enter_context(progress)
+
+        def after_step(self) -> None:
+            self._progress.advance(self._images_per_iteration)
+
+        def after_train(self) -> None:
+            self._open.close()
 
     class Writer(EventWriter):
         def __init__(self, rows: list[dict[str, float]], log: Log, num_iterations: int) -> None:
