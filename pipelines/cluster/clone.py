@@ -100,7 +100,7 @@ class Clone(WorkerPlugin):
         stage, started = job.stage, time.monotonic()
         if not stop.is_set():
             log(f"{stage.name} on {self._worker.name if self._worker else '?'}")
-            put_entries(self._root, job.locked, {stage.name, *stage.upstream})
+            put_entries(self._root, job.locked, {stage.name, *stage.upstream, *job.locked})
             self._remove_strangers(job)
             if job.inputs:
                 pull(self._root, job.inputs, lambda: stop.requests)

@@ -4,24 +4,50 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from components.paths import ARCHIVES_DIR, DATASETS_DIR
 from pipelines.graph import Stage
 
 FETCHED_BYTES = 10_000_000  # larger outputs stay in the remote until somebody asks: `dvc pull`
 
 
-def inputs_of(stage: Stage, above: Iterable[Stage]) -> tuple[str, ...]:
-    """Paths of what ``stage`` reads of the outputs of the stages ``above`` it.
+def sources_of(stage: Stage, stages: Iterable[Stage]) -> list[Stage]:
+    """Those of ``stages`` whose outputs ``stage`` reads.
+
+    They are those above it in the graph and, if it reads files that are unpacked from archives, those that
+    fetched these: what is unpacked is no stage's output, and made again on a machine that lacks it.
+    """
+    unpacks = _unpacks(stage)
+    return [
+        other
+        for other in stages
+        if other.name in stage.upstream or (unpacks and any(_is_archive(out) for out in other.outs))
+    ]
+
+
+def inputs_of(stage: Stage, sources: Iterable[Stage]) -> tuple[str, ...]:
+    """Paths of what ``stage`` reads of the outputs of ``sources``.
 
     It may read a part of an output, or a folder with several of them in it.
     """
     found: dict[str, None] = {}
+    outs = [PurePosixPath(out) for source in sources for out in source.outs]
     for dep in map(PurePosixPath, stage.deps):
-        for out in (PurePosixPath(out) for upper in above for out in upper.outs):
+        for out in outs:
             if dep.is_relative_to(out):
                 found[str(dep)] = None
             elif out.is_relative_to(dep):
                 found[str(out)] = None
+    if _unpacks(stage):
+        found |= {str(out): None for out in outs if _is_archive(out)}
     return tuple(found)
+
+
+def _unpacks(stage: Stage) -> bool:
+    return any(PurePosixPath(dep).is_relative_to(DATASETS_DIR) for dep in stage.deps)
+
+
+def _is_archive(out: str | PurePosixPath) -> bool:
+    return PurePosixPath(out).is_relative_to(ARCHIVES_DIR)
 
 
 def small_outputs(entry: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ class Job:
         inputs: outputs of other stages that it reads, to be fetched from the DVC remote.
         commit: of the code.
         params: the text of params.yaml.
-        locked: entries of dvc.lock by stage: of the stages above, and its own if it has one.
+        locked: entries of dvc.lock by stage: of those whose outputs it reads, and its own if it has one.
         variables: for the environment of the stage.
         force: run it even if it is unchanged.
         absent: stages above it that may fail and have.

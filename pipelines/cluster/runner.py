@@ -14,7 +14,7 @@ from distributed import Future, KilledWorker
 from components.errors import InputError
 from components.paths import PARAMS
 from pipelines.cluster.commit import commit_of
-from pipelines.cluster.inputs import inputs_of, outdated_outputs, small_outputs
+from pipelines.cluster.inputs import inputs_of, outdated_outputs, small_outputs, sources_of
 from pipelines.cluster.job import END_OF_LINES, Job, JobEnd
 from pipelines.cluster.lock_entries import put_entries, read_entries
 from pipelines.cluster.placement import demands
@@ -163,14 +163,14 @@ class ClusterRunner:
         return True
 
     def _job(self, stage: Stage, absent: Sequence[Stage]) -> Job:
-        above = [self._stages[name] for name in stage.upstream if self._stages[name] not in absent]
+        sources = [source for source in sources_of(stage, self._stages.values()) if source not in absent]
         return Job(
             run=self._run,
             stage=stage,
-            inputs=inputs_of(stage, above),
+            inputs=inputs_of(stage, sources),
             commit=self._workers.commit,
             params=self._params,
-            locked=read_entries(self._root, {stage.name, *(upper.name for upper in above)}),
+            locked=read_entries(self._root, {stage.name, *(source.name for source in sources)}),
             variables=self._variables,
             force=self._force,
             absent=tuple(absent),
@@ -235,9 +235,7 @@ def _push_what_is_here(root: Path, plan: Plan, unchanged: Collection[str], stop:
     """Push the outputs of unchanged stages that others read: earlier runs may have left them here only."""
     kept = [stage for stage in plan.stages if stage.name in unchanged]
     to_run = [stage for stage in plan.stages if stage.name not in unchanged]
-    read = {
-        path for stage in to_run for path in inputs_of(stage, (s for s in kept if s.name in stage.upstream))
-    }
+    read = {path for stage in to_run for path in inputs_of(stage, sources_of(stage, kept))}
     if not read:
         return
     log(f"To the DVC remote, where it lacks them: {', '.join(sorted(read))}")
