@@ -60,8 +60,10 @@ def complete_record(root: Path, run_id: str, started: float) -> None:
     table = rows(root, Plan(stages, frozenset()), outcomes, children)
     states = {outcome.state for outcome in outcomes.values()}
     end = "failed" if "failed" in states else "completed" if states <= set(GOOD_STATES) else "cancelled"
-    has_report = end == "completed" and (root / REPORT).is_file()
-    record.close(table, end, root / REPORT.parent if has_report else None)
+    is_reported = any(
+        str(REPORT) in stage.outs and outcomes[stage.name].state in ("ran", "restored") for stage in stages
+    )  # an untouched one may be that of an earlier run, since DVC was asked for some stages only
+    record.close(table, end, root / REPORT.parent if is_reported and end == "completed" else None)
 
 
 def _locked_outs(root: Path) -> dict[str, tuple[str, ...]]:

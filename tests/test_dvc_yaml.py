@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,15 @@ def test_paths_are_those_of_the_code() -> None:
 def test_every_section_belongs_to_a_stage() -> None:
     watched = {entry.split(".")[0] for stage in STAGES.values() for entry in stage.get("params", [])}
     assert watched == set(params.SECTIONS)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_plots_have_templates_and_titles_of_their_own(name: str) -> None:
+    own = {path.stem: path.read_text(encoding="utf-8") for path in REPOSITORY.glob(".dvc/plots/*.json")}
+    plots = [next(iter(entry.items())) for entry in STAGES[name].get("plots", []) if isinstance(entry, dict)]
+    for path, plot in plots:
+        assert ("${item" in path) == ("${item" in plot["title"]), f"{path}: which item's plot is it?"
+        assert plot.get("template", "linear") in {*own, "linear", "scatter", "confusion"}
+    for text in own.values():
+        assert "<DVC_METRIC_DATA>" in text
+        json.loads(text)

@@ -61,7 +61,7 @@ def picture_of_captions(
 
     Below each, in brackets, is one that a person wrote. The model has to be in eval mode.
     """
-    positions = range(0, len(dataset), max(1, len(dataset) // num_images))[:num_images]
+    positions = spread(len(dataset), num_images)
     samples = [dataset[position] for position in positions]
     written = [
         dataset.store.get(int(dataset.selection.indices[position])).captions[0] for position in positions
@@ -70,6 +70,11 @@ def picture_of_captions(
     found = captioner.search(images, BEAM_SIZE)
     texts = [f"{best.text}\n({reference})" for (best,), reference in zip(found, written, strict=True)]
     return draw_texts([shown(image) for image in images], texts)
+
+
+def spread(length: int, number: int) -> range:
+    """At most ``number`` positions, evenly spread over ``length``."""
+    return range(0, length, max(1, length // number))[:number]
 
 
 def draw_texts(pictures: Sequence[Pixels], texts: Sequence[str]) -> Pixels:

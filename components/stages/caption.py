@@ -1,16 +1,20 @@
-"""Stage ``caption``: beam-search captions of the validation images, their scores, and a page of them."""
+"""Stage ``caption``: beam-search captions of the validation images, their scores, a page, a picture."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from components import machine, params, paths
-from components.atomic import write_json, write_text
+from components.atomic import write_json, write_text, writing
 from components.benchmarks.caption_metrics import CaptionScores, score_captions
 from components.benchmarks.captioning import WrittenCaption, caption_images, images_of_dataset
 from components.benchmarks.captions_page import CaptionedPicture, captions_page, choose_examples
 from components.captioning.captioner import Captioner
-from components.data.image import decode
+from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
+from components.data.image import Pixels, decode
 from components.data.store import CaptionStore
 from components.entry import run_stage
 from components.errors import InputError
@@ -62,7 +66,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
         [entry.cider for entry in captions],
         _examples(store, indices, captions, caption.gallery_images),
     )
-    _write(run, captions, page)
+    _write(run, captions, page, _picture(store, indices, captions))
     lengths = [len(entry.caption.split()) for entry in captions]
     run.metrics(
         {
@@ -126,19 +130,29 @@ def _examples(
     }
 
 
+def _picture(store: CaptionStore, indices: Sequence[int], captions: Sequence[ScoredCaption]) -> Pixels:
+    """The same images in each run, whatever their scores, so that DVC's plots show two runs side by side."""
+    chosen = spread(len(captions), CAPTIONED_IMAGES)
+    texts = [f"{captions[index].caption}\n({captions[index].references[0]})" for index in chosen]
+    return draw_texts([decode(store.get(indices[index]).image) for index in chosen], texts)
+
+
 def _write_nothing(run: StageRun, config: ModelConfig) -> None:
     """Empty results: a model of another pretraining task writes no captions, and the run goes on."""
     reason = f"the objective {config.objective.name} writes no captions"
-    _write(run, [], captions_page(f"No captions: {reason}", {}, [], {}))
+    blank = np.full((1, 1, 3), 255, np.uint8)
+    _write(run, [], captions_page(f"No captions: {reason}", {}, [], {}), draw_texts([blank], [reason]))
     run.metrics({"images": 0, "not_run": reason})
     print(f"Nothing to score: {reason}", flush=True)
 
 
-def _write(run: StageRun, captions: Sequence[ScoredCaption], page: str) -> None:
+def _write(run: StageRun, captions: Sequence[ScoredCaption], page: str, picture: Pixels) -> None:
     entries: list[dict[str, Any]] = [asdict(entry) for entry in captions]
     write_json(run.output_dir / "captions.json", entries)
     write_text(run.output_dir / "index.html", page)
-    for name in ("captions.json", "index.html"):
+    with writing(run.output_dir / "captions.png") as temporary:
+        Image.fromarray(picture).save(temporary, format="png")
+    for name in ("captions.json", "index.html", "captions.png"):
         run.artifact(run.output_dir / name)
 
 

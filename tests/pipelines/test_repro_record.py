@@ -14,6 +14,7 @@ stages:
   kept: {cmd: x, outs: [{path: outputs/kept/mlflow_run.json}]}
   back: {cmd: x, outs: [{path: outputs/back/mlflow_run.json}]}
   new: {cmd: x, outs: [{path: outputs/new/mlflow_run.json}]}
+  report: {cmd: x, outs: [{path: outputs/report/mlflow_run.json}, {path: outputs/report/report.md}]}
 """
 
 
@@ -54,7 +55,7 @@ def test_the_table_tells_what_dvc_did(root, other, end):
     new = run_of(store, "new", parent, "FINISHED")
     if other:
         run_of(store, "other", parent, None if other == "RUNNING" else other)
-    (root / "outputs" / "report").mkdir()
+    write_run_file(root, "report", run_of(store, "report", parent, "FINISHED"))
     (root / "outputs" / "report" / "report.md").write_text("results")
     (root / "outputs" / "report" / "metrics.json").write_text('{"virtex_mAP": 20.5}')
     complete_record(root, parent, started)
@@ -76,3 +77,16 @@ def test_the_table_tells_what_dvc_did(root, other, end):
         {"report"} if not other else set()
     )
     assert run.data.metrics.get("virtex_mAP") == (None if other else 20.5)
+
+
+def test_the_report_of_an_earlier_run_is_left_out(root):
+    store = open_store()
+    parent = store.client.create_run(store.experiment_id).info.run_id
+    write_run_file(root, "report", "3" * 32)
+    (root / "outputs" / "report" / "report.md").write_text("results of another day")
+    time.sleep(0.05)
+    started = time.time()
+    run_of(store, "new", parent, "FINISHED")
+    complete_record(root, parent, started)
+    assert "| report | unchanged |" in store.client.get_run(parent).data.tags["mlflow.note.content"]
+    assert "report" not in {file.path for file in store.client.list_artifacts(parent)}

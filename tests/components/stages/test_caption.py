@@ -73,6 +73,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
     return StageRun("caption", None, output_dir, None)
 
 
+def widths_drawn(path: Path) -> int:
+    """How many quarters of a picture, four images wide, are not empty."""
+    pixels = np.asarray(Image.open(path).convert("L"))
+    return sum(int(quarter.min() < 128) for quarter in np.array_split(pixels, 4, axis=1))
+
+
 @pytest.mark.integration
 def test_writes_captions_scores_and_page(run: StageRun) -> None:
     stage.main(run, SECTION)
@@ -89,6 +95,7 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
     page = (run.output_dir / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 6
     assert "<b>circle" not in page
+    assert widths_drawn(run.output_dir / "captions.png") == 4
 
     before = (run.output_dir / "captions.json").read_bytes(), page
     stage.main(run, SECTION.model_copy(update={"batch_size": 7}))
@@ -140,6 +147,7 @@ def test_a_model_that_writes_no_captions_gives_empty_results(run: StageRun) -> N
     assert metrics == {"images": 0, "not_run": "the objective token_classification writes no captions"}
     assert json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8")) == []
     assert "writes no captions" in (run.output_dir / "index.html").read_text(encoding="utf-8")
+    assert widths_drawn(run.output_dir / "captions.png") == 1
 
 
 def test_a_missing_model_is_named(run: StageRun) -> None:
