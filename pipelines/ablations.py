@@ -4,7 +4,7 @@ Start it with ``virtex ablate``.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from components.params.families import chosen_family
 from components.tracking.store import PARENT_RUN_VARIABLE, tracking_uri
 from pipelines.comparison import base_title, comparison_figures, comparison_text, write_comparison
+from pipelines.notifications import message, notify
+from pipelines.outcomes import Row
 from pipelines.ready_rows import ready_rows, shared_stages
 from pipelines.record import RUN_STATUS, create_run
 from pipelines.row import GOOD_ROWS, ReadyRow, RowRunner
@@ -97,7 +99,15 @@ def ablation(
             if opened:
                 opened[1].close(RUN_STATUS[end])
         create_markdown_artifact(comparison_text(made), key=f"ablation-{family}", description="Comparison")
-    return _final_state(end, runner)
+    errors = {
+        outcome.row: outcome.message for outcome in runner.outcomes.values() if outcome.state == "failed"
+    }
+    table: list[Row] = [
+        {"stage": outcome.row, "state": outcome.state, "seconds": round(outcome.seconds, 1)}
+        for outcome in runner.outcomes.values()
+    ]
+    notify(message(f"ablation {family}", end, table, errors, comparison_figures(made)))
+    return _final_state(end, errors)
 
 
 def _variables(run_id: str | None) -> dict[str, str]:
@@ -144,12 +154,11 @@ def how_it_ended(ready: Sequence[ReadyRow], runner: RowRunner, is_stopped: bool)
     return "cancelled" if is_stopped and "failed" not in states else "failed"
 
 
-def _final_state(end: str, runner: RowRunner) -> State[Any]:
+def _final_state(end: str, errors: Mapping[str, str]) -> State[Any]:
     if end == "cancelled":
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
-        failed = [outcome for outcome in runner.outcomes.values() if outcome.state == "failed"]
-        message = "\n\n".join(f"{outcome.row}: {outcome.message}" for outcome in failed)
-        message = message or "not all rows were started; Prefect's messages above say why"
-        return Failed(message=message, data=StageError(message))
+        text = "\n\n".join(f"{row}: {error}" for row, error in errors.items())
+        text = text or "not all rows were started; Prefect's messages above say why"
+        return Failed(message=text, data=StageError(text))
     return Completed()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from components.machine import num_cpus, positive
 from components.params import check_params, overlay
+from pipelines.aftermath import clear_up
 from pipelines.graph import Plan, read_plan
-from pipelines.workspace import end_leftovers
 
 
 def prepare(
@@ -23,7 +23,7 @@ def prepare(
     Raises:
         InputError: before any stage has started.
     """
-    notices = [f"Ended {stage}, left over from a run that died." for stage in end_leftovers(root)]
+    notices = clear_up(root)
     if preset is not None or overrides:
         notices += [f"params.yaml: {change}" for change in overlay(preset, list(overrides))]
     else:

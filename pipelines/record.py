@@ -44,10 +44,14 @@ class PipelineRecord:
         return self._store.experiment_id if self._store else None
 
     @property
+    def page(self) -> str | None:
+        """Address of the run's page; None without a run, or where MLflow is a file."""
+        return run_page(self._store, self.run_id) if self._store and self.run_id else None
+
+    @property
     def report_page(self) -> str | None:
         """Address of the report's page in MLflow; None without a run, or where MLflow is a file."""
-        page = run_page(self._store, self.run_id) if self._store and self.run_id else None
-        return f"{page}/artifacts/report/{REPORT_PAGE.name}" if page else None
+        return f"{self.page}/artifacts/report/{REPORT_PAGE.name}" if self.page else None
 
     def stage_runs(self) -> dict[str, str]:
         """Ids of the runs below this one, by DVC stage."""

@@ -14,6 +14,7 @@ from components.params.families import FamilyRow
 from components.tracking.flow_run import RUN_NAME_VARIABLE
 from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Plan
+from pipelines.notifications import WEBHOOK_VARIABLE
 from pipelines.outcomes import forget_states, read_states
 from pipelines.preparation import stages_at_a_time
 from pipelines.runners import CLUSTER_VARIABLE
@@ -173,6 +174,7 @@ class RowRunner:
             RUN_NAME_VARIABLE: label,
             STAGE_VARIABLE: label,
             CLUSTER_VARIABLE: "",  # no other machine has the workspace's commit
+            WEBHOOK_VARIABLE: "",  # one message, of the family
         }
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import allow_failure, flow, get_run_logger, runtime, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.futures import PrefectFuture, wait
@@ -19,18 +18,20 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.tracking.flow_run import run_name
 from components.tracking.store import PARENT_RUN_VARIABLE
+from pipelines.aftermath import clear_up_after, mark_crashed
 from pipelines.graph import Plan, Stage
+from pipelines.notifications import errors_announced, message, notify, results
 from pipelines.outcomes import (
     GOOD_STATES,
     REPORT,
     Row,
-    as_markdown,
     has_report,
-    page_line,
     rows,
     write_states,
 )
+from pipelines.parameters import AtLeastOne, Cluster, Override, Preset, Target
 from pipelines.preparation import prepare
+from pipelines.publishing import flow_run_page, publish
 from pipelines.record import PipelineRecord, open_record
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
 from pipelines.stage import Outcome
@@ -75,21 +76,28 @@ def stage_task(stage: Stage, runner: Runner, unchanged: bool, may_fail: Sequence
     return Completed(name=_STATE_NAMES[outcome.state], message=f"{outcome.state}, {outcome.seconds:.1f} s")
 
 
-@flow(name="virtex", flow_run_name=_flow_run_name, task_runner=_RUNNER, log_prints=False)
+@flow(
+    name="virtex",
+    flow_run_name=_flow_run_name,
+    task_runner=_RUNNER,
+    log_prints=False,
+    on_cancellation=[clear_up_after],
+    on_crashed=[clear_up_after],
+)
 def virtex(
-    targets: list[str] | None = None,
-    preset: str | None = None,
-    overrides: list[str] | None = None,
+    targets: list[Target] | None = None,
+    preset: Preset | None = None,
+    set: list[Override] | None = None,
     force: bool = False,
-    max_parallel: int | None = None,
-    cluster: str | None = None,
+    max_parallel: AtLeastOne | None = None,
+    cluster: Cluster | None = None,
 ) -> State[Any]:
     """Run the pipeline in the working directory.
 
     Args:
         targets: stages to bring up to date; none means all.
         preset: overlay on params.yaml, by name; stays in force afterwards.
-        overrides: ``section.key=value`` changes on top of it.
+        set: ``section.key=value`` changes on top of it.
         force: run the stages even if they are unchanged.
         max_parallel: stages at a time; none means ``VIRTEX_MAX_PARALLEL``, else one a core, four at most.
         cluster: Dask scheduler whose workers run the stages, ``tcp://host:8786``; none means
@@ -102,14 +110,17 @@ def virtex(
         StageError: with the failed stages' own messages.
     """
     root, stop, logger = Path.cwd(), Stop(), get_run_logger()
-    with run_lock(root), stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):
+    me = runtime.flow_run
+    watch = stop_when(cancelled_in_prefect(), stop)
+    with errors_announced(me.name), run_lock(root, me.id), stop_on_signals(stop), watch:
         cluster = cluster_address(cluster)
-        plan, notices = prepare(root, targets or (), preset, overrides or (), allow_missing=bool(cluster))
+        plan, notices = prepare(root, targets or (), preset, set or (), allow_missing=bool(cluster))
+        mark_crashed(root)
         for notice in notices:
             logger.info(notice)
         unchanged = frozenset() if force else plan.unchanged
         idle = all(stage.name in unchanged for stage in plan.stages)
-        settings = {"targets": targets, "preset": preset, "overrides": overrides, "force": force}
+        settings = {"targets": targets, "preset": preset, "set": set, "force": force}
         record = PipelineRecord(root, None, None) if idle else open_record(root, run_name(preset), settings)
         variables = {PARENT_RUN_VARIABLE: record.run_id or ""}  # empty: stages make no parent of their own
         place = Place(root, cluster if not idle else None, max_parallel)
@@ -126,13 +137,22 @@ def virtex(
             write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
             is_reported = has_report(plan, outcomes)
             record.close(table, end, root / REPORT.parent if is_reported else None)
-        _publish(root, table, record.report_page if is_reported else None, is_reported)
+        publish(root, table, record.report_page if is_reported else None, is_reported)
+    errors = {o.stage: o.message for o in outcomes.values() if o.state == "failed"}
+    if not idle:
+        figures = results(root) if is_reported else {}
+        links = {"MLflow": record.page, "Prefect": flow_run_page()}
+        notify(message(me.name, end, table, errors, figures, links))
+    return _final_state(end, errors, idle)
+
+
+def _final_state(end: str, errors: Mapping[str, str], idle: bool) -> State[Any]:
     if end == "cancelled":
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
-        message = "\n\n".join(o.message for o in outcomes.values() if o.state == "failed")
-        message = message or "not all stages were started; Prefect's messages above say why"
-        return Failed(message=message, data=StageError(message))
+        text = "\n\n".join(errors.values())
+        text = text or "not all stages were started; Prefect's messages above say why"
+        return Failed(message=text, data=StageError(text))
     return Completed(name="Cached" if idle else "Completed", message="nothing to do" if idle else None)
 
 
@@ -161,15 +181,6 @@ def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) 
     if states <= set(GOOD_STATES):
         return "completed"
     return "cancelled" if is_stopped and "failed" not in states else "failed"
-
-
-def _publish(root: Path, table: list[Row], report_page: str | None, is_reported: bool) -> None:
-    create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
-    if is_reported:
-        line, text = page_line(root, report_page), (root / REPORT).read_text(encoding="utf-8")
-        create_markdown_artifact(f"{line}\n\n{text}", key="report", description=f"Results. {line}")
-        if report_page:
-            create_link_artifact(report_page, "The report as one page", key="report-page")
 
 
 def cancelled_in_prefect() -> Any:

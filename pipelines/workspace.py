@@ -7,21 +7,27 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from components.atomic import write_json
+from components.atomic import write_json, write_text
 from components.errors import InputError
 from components.tracking.processes import is_alive, process_mark
 from pipelines.child import group_processes, stop_group
 
 STATE_DIR = Path(".virtex")
 STAGE_VARIABLE = "VIRTEX_STAGE"
+_DIED = STATE_DIR / "died.json"  # of the last holder of the lock that died, until its traces are cleared up
 
 
 @contextlib.contextmanager
-def run_lock(root: Path) -> Iterator[None]:
+def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
     """Hold the workspace. The lock is the system's, so a dead process holds nothing.
+
+    Args:
+        root: the repository.
+        flow_run: id of Prefect's flow run that holds it, if any.
 
     Raises:
         InputError: if another run holds it.
@@ -34,13 +40,33 @@ def run_lock(root: Path) -> Iterator[None]:
         except BlockingIOError:
             stream.seek(0)
             raise InputError(_refusal(stream.read())) from None
+        stream.seek(0)
+        former = stream.read()
+        if former:  # whoever comes to its end leaves nothing here
+            write_text(root / _DIED, former)
         stream.truncate(0)
-        stream.write(json.dumps({"pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S")}))
+        note = {"pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S"), "flow_run": flow_run}
+        stream.write(json.dumps(note))
         stream.flush()
         try:
             yield
         finally:
             stream.truncate(0)
+
+
+@contextlib.contextmanager
+def died_before(root: Path) -> Iterator[dict[str, Any] | None]:
+    """The note of a former holder of the lock that died, None if all ended well; forgotten afterwards."""
+    path = root / _DIED
+    if not path.is_file():
+        yield None
+        return
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        note = {}
+    yield note if isinstance(note, dict) else {}
+    path.unlink(missing_ok=True)
 
 
 def _refusal(holder: str) -> str:
@@ -55,8 +81,12 @@ def _refusal(holder: str) -> str:
 
 def stages_at_work(root: Path) -> list[str]:
     """The stages of this workspace that a run has started and whose processes live."""
-    notes = (_read_note(path) for path in sorted((root / STATE_DIR / "stages").glob("*.json")))
-    return [stage for stage, group, leader in filter(None, notes) if _is_ours(group, leader, stage)]
+    return [stage for stage, group, leader in _notes(root) if _is_ours(group, leader, stage)]
+
+
+def noted_stages(root: Path) -> list[str]:
+    """The stages that a run has started and not seen the end of, whether their processes live or not."""
+    return [stage for stage, _, _ in _notes(root)]
 
 
 def remember_group(root: Path, stage: str, group: int) -> Path:
@@ -103,6 +133,11 @@ def end_leftovers(root: Path) -> list[str]:
                 ended.append(stage)
         path.unlink(missing_ok=True)
     return ended
+
+
+def _notes(root: Path) -> list[tuple[str, int, str]]:
+    paths = sorted((root / STATE_DIR / "stages").glob("*.json"))
+    return [note for note in map(_read_note, paths) if note]
 
 
 def _read_note(path: Path) -> tuple[str, int, str] | None:

@@ -14,11 +14,19 @@ def close_dead_runs(store: Store, tag: str, value: str) -> list[str]:
 
     Returns their ids.
     """
+    return _close(store, f"and tags.`{tag}` = '{value}' ")
+
+
+def close_all_dead_runs(store: Store) -> list[str]:
+    """The same for all runs of the experiment."""
+    return _close(store, "")
+
+
+def _close(store: Store, condition: str) -> list[str]:
     found = store.client.search_runs(
         [store.experiment_id],
         filter_string=(
-            f"attributes.status = 'RUNNING' and tags.`{tag}` = '{value}' "
-            f"and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
+            f"attributes.status = 'RUNNING' {condition}and tags.`{HOST_TAG}` = '{socket.gethostname()}'"
         ),
     )
     dead = [run.info.run_id for run in found if not is_alive(run.data.tags.get(PROCESS_TAG, ""))]

@@ -6,6 +6,6 @@ started by its name in pipelines.commands.children.
 """
 
 # Modules of this package, in the order of `virtex --help`.
-COMMANDS = ("run", "status", "ablate", "worker", "ui", "report", "preset")
+COMMANDS = ("run", "serve", "status", "ablate", "worker", "ui", "report", "preset")
 
 EXIT_FAILED = 1

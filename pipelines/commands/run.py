@@ -96,7 +96,7 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
     state = virtex(
         targets=targets,
         preset=options.preset,
-        overrides=options.overrides,
+        set=options.overrides,
         force=options.force,
         max_parallel=options.max_parallel,
         cluster=options.cluster,

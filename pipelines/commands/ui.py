@@ -12,7 +12,7 @@ from components.machine import PAGE_PORTS
 from components.tracking.runs_view import runs_page
 from components.tracking.store import open_store
 from pipelines.commands import EXIT_FAILED
-from pipelines.servers import running_ui, servers, use_workspace_server
+from pipelines.servers import Pages, running_ui, servers, use_workspace_server
 
 
 def add_parser(commands: Any) -> None:
@@ -26,16 +26,15 @@ def run(options: argparse.Namespace) -> int:
     root = Path.cwd()
     running = running_ui(root)
     if running:
-        _print_addresses(running.addresses)
-        print(f"They run already, since another `virtex ui` (process {running.pid}) has started them.")
+        print_addresses(Pages(running.addresses))
+        print(f"They run already: a `virtex ui` or `virtex serve` (process {running.pid}) has started them.")
         return 0
     use_workspace_server(root)
     print("Starting; this takes some seconds.", flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt_once)
+        signal.signal(number, interrupt_once)
     with servers(root, options.mlflow_port, options.prefect_port) as pages:
-        _print_addresses(pages.addresses)
-        print(*pages.notices, sep="\n", end="\n" if pages.notices else "")
+        print_addresses(pages)
         print("Ctrl-C stops what was started here.", flush=True)
         while not (ended := pages.ended()):
             time.sleep(1)
@@ -43,9 +42,10 @@ def run(options: argparse.Namespace) -> int:
     return EXIT_FAILED
 
 
-def _print_addresses(addresses: dict[str, str]) -> None:
-    for name, address in addresses.items():
-        print(f"{name:<8} {_first_page(name, address)}")
+def print_addresses(pages: Pages) -> None:
+    """Where the pages are, and what is not as the user asked for it."""
+    lines = [f"{name:<8} {_first_page(name, address)}" for name, address in pages.addresses.items()]
+    print(*lines, *pages.notices, sep="\n", flush=True)
 
 
 def _first_page(name: str, address: str) -> str:
@@ -58,7 +58,7 @@ def _first_page(name: str, address: str) -> str:
         return address
 
 
-def _interrupt_once(_number: int, _frame: object) -> None:
+def interrupt_once(_number: int, _frame: object) -> None:
     """End the command; further signals must not keep it from stopping its servers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

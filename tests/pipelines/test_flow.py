@@ -6,26 +6,21 @@ Ctrl-C, a killed run and its successor, a stage run by DVC alone.
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from pipelines import cli
+from pipelines.notifications import WEBHOOK_VARIABLE
 
 pytestmark = pytest.mark.integration  # one story: in order, in one worker (`--dist loadfile`)
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 DVC_YAML = """
 stages:
   first:
-    cmd: python stage.py first
+    cmd: python stage.py first source.txt
     deps: [source.txt]
     params: [tokenize.vocab_size]
     outs: [outputs/first/out.txt, outputs/first/mlflow_run.json]
@@ -35,31 +30,10 @@ stages:
     deps: [outputs/first/out.txt]
     outs: ["outputs/part/${item.half}.txt"]
   last:
-    cmd: python stage.py last
+    cmd: python stage.py last outputs/part/a.txt
     deps: [outputs/part/a.txt, outputs/part/b.txt]
     outs: [outputs/last/out.txt, outputs/last/mlflow_run.json, outputs/last/metrics.json]
     meta: {deadline: 5min, tags: [quick]}
-"""
-
-STAGE = """
-import shutil, sys, time
-from pathlib import Path
-from components.tracking import stage_run
-
-name = sys.argv[1]
-source = "outputs/part/a.txt" if name == "last" else "source.txt"
-with stage_run(name, None, {"tokenize": {"vocab_size": 1}}) as run:
-    print("hello from", name, flush=True)
-    run.log({"loss": 1.0}, 1)
-    run.metrics({"figure": 7})
-    (run.output_dir / "out.txt").write_text("half-written")
-    if name == "last" and Path("control/fail").exists():
-        print("last: error: the input is bad", file=sys.stderr)
-        sys.exit(2)
-    if name == "last" and Path("control/sleep").exists():
-        Path("control/sleeping").touch()
-        time.sleep(600)
-    shutil.copy(source, run.output_dir / "out.txt")
 """
 
 PART = """
@@ -77,94 +51,12 @@ shutil.copy("outputs/first/out.txt", f"outputs/part/{half}.txt")
 """
 
 
-class Workspace:
-    def __init__(self, root: Path, prefect_url: str) -> None:
-        self.root = root
-        hidden = ("MLFLOW_", "VIRTEX_", "PREFECT_")
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
-        self.environment |= {
-            "PYTHONPATH": str(REPOSITORY),
-            "PREFECT_API_URL": prefect_url,
-            "VIRTEX_MAX_PARALLEL": "2",
-            "OMP_NUM_THREADS": "1",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        }
-
-    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.run", *arguments],
-            cwd=self.root,
-            env={k: v for k, v in (self.environment | variables).items() if v},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
-        process = self.start(*arguments, **variables)
-        output, _ = process.communicate(timeout=280)
-        return process.returncode, output
-
-    def start_and_wait_for_sleep(self, **variables: str) -> subprocess.Popen[str]:
-        (self.root / "control" / "sleeping").unlink(missing_ok=True)
-        (self.root / "control" / "sleep").touch()
-        process = self.start(**variables)
-        limit = time.monotonic() + 240
-        while not (self.root / "control" / "sleeping").exists():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < limit
-            time.sleep(0.1)
-        return process
-
-    def text(self, path: str) -> str:
-        return (self.root / path).read_text()
-
-    def change(self, text: str) -> None:
-        (self.root / "source.txt").write_text(text)
-        for marker in (self.root / "control").glob("part-*"):
-            marker.unlink()
-
-    def runs(self) -> list:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{self.root}/mlflow.db")
-        return client.search_runs([client.get_experiment_by_name("virtex").experiment_id])
-
-    def stage_processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                at_work = "VIRTEX_STAGE" in process.environ() and process.cwd() == str(self.root)
-            except psutil.Error:
-                continue
-            if at_work and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
-
-    def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
+def workspace(tmp_path_factory, new_workspace):
     root = tmp_path_factory.mktemp("workspace")
-    shutil.copy(REPOSITORY / "params.yaml", root)
-    (root / "control").mkdir()
-    for name, text in (("dvc.yaml", DVC_YAML), ("stage.py", STAGE), ("part.py", PART), ("source.txt", "one")):
-        (root / name).write_text(text)
-    (root / ".dvcignore").write_text("mlartifacts\n.virtex\n")
-    subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
-    with prefect_test_harness(server_startup_timeout=180):
-        workspace = Workspace(root, str(PREFECT_API_URL.value()))
-        workspace.dvc("init", "-q")
+    (root / "part.py").write_text(PART)
+    with new_workspace(root, DVC_YAML) as workspace:
         yield workspace
-    for process in workspace.stage_processes():
-        process.kill()
 
 
 def by_stage(runs):
@@ -215,6 +107,19 @@ def test_flow_called_directly_with_nothing_to_do(workspace, monkeypatch):
     assert len(workspace.runs()) == runs
 
 
+def test_bad_values_fail_the_run_and_are_told(workspace, webhook, monkeypatch):
+    from pipelines.run import virtex
+
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.setenv(WEBHOOK_VARIABLE, webhook.url)
+    state = virtex(set=["tokenize.vocab_sise=5"], return_state=True)
+    assert state.is_failed()
+    assert "unknown key `tokenize.vocab_sise` (did you mean `vocab_size`?)" in state.message
+    (told,) = webhook.taken
+    assert told["state"] == "failed"
+    assert "unknown key `tokenize.vocab_sise`" in told["errors"]["run"]
+
+
 def test_a_cancellation_in_prefect_is_noticed(workspace):
     from prefect import flow
     from prefect.client.orchestration import get_client
@@ -238,11 +143,11 @@ def test_a_cancellation_in_prefect_is_noticed(workspace):
 
 
 def test_failure_with_the_tracking_server_away(workspace):
-    (workspace.root / "control" / "fail").touch()
+    (workspace.root / "control" / "last-fails").touch()
     workspace.change("two")
     runs = len(workspace.runs())
     code, output = workspace.run(MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    (workspace.root / "control" / "fail").unlink()
+    (workspace.root / "control" / "last-fails").unlink()
     assert code == 1
     assert output.rstrip().endswith("virtex: error: last: error: the input is bad")
     assert "No MLflow run for this pipeline run" in output
@@ -279,10 +184,12 @@ def test_killed_run_and_its_successor(workspace):
     process.kill()
     process.wait()
     assert workspace.stage_processes()
-    (workspace.root / "control" / "sleep").unlink()
+    assert workspace.text("outputs/last/out.txt") == "half-written"
+    workspace.wake_up("last")
     workspace.change("one")
     code, output = workspace.run()
     assert code == 0, output
+    assert f"The run before this one (process {process.pid}, " in output
     assert "Ended last, left over from a run that died." in output
     assert workspace.stage_processes() == []
     assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE

@@ -8,7 +8,7 @@ import pytest
 
 from components.errors import InputError
 from components.params import overlay
-from pipelines.graph import read_plan
+from pipelines.graph import check_out, read_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """
@@ -76,6 +76,20 @@ def test_unchanged_follows_the_graph(repository):
     (repository / "source.txt").write_text("one")
     (repository / "part-b.txt").unlink()
     assert set(read_plan().pending) == {"part@b", "last"}
+
+
+def test_half_written_outputs_are_put_back(repository):
+    from dvc.repo import Repo
+
+    with Repo(str(repository)) as repo:
+        repo.reproduce(["first"])
+    (repository / "first.txt").write_text("half-writ")
+    (repository / "alone.txt").write_text("never came to its end")
+    check_out(["first", "alone"])
+    assert (repository / "first.txt").read_text() == "one"
+    assert not (repository / "alone.txt").exists()
+    with pytest.raises(InputError, match="gone"):
+        check_out(["gone"])
 
 
 def test_a_pipeline_copied_into_a_subfolder_is_not_ours(repository):

@@ -1,0 +1,107 @@
+"""What is left of a run that died: processes, MLflow runs and a Prefect flow run that never ended."""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from components.errors import InputError
+from components.tracking.store import open_store
+from pipelines.graph import check_out
+from pipelines.notifications import message, notify
+from pipelines.workspace import STATE_DIR, died_before, end_leftovers, noted_stages, run_lock
+
+_logger = logging.getLogger(__name__)
+_FLOW_RUN = STATE_DIR / "dead_flow_run"  # its id, until a server can be told
+_DIED = "its process died"
+
+
+def clear_up(root: Path) -> list[str]:
+    """End the processes of a run that died, put their stages' outputs back, and close its MLflow runs.
+
+    To be called with the run lock held. Returns notices for people, none if nothing died.
+    """
+    interrupted = noted_stages(root)
+    notices = [f"Ended {stage}, left over from a run that died." for stage in end_leftovers(root)]
+    if interrupted:
+        notices += _put_back(interrupted)
+    with died_before(root) as holder:
+        if holder is not None:
+            who = f"process {holder.get('pid', 'unknown')}, started {holder.get('started', 'at some time')}"
+            notices.insert(0, f"The run before this one ({who}) died.")
+            notices += _close_mlflow_runs()
+            if holder.get("flow_run"):
+                (root / _FLOW_RUN).write_text(str(holder["flow_run"]), encoding="utf-8")
+    return notices
+
+
+def _put_back(stages: Sequence[str]) -> list[str]:
+    """Half-written outputs must not be taken for results by whoever looks before the stage has run again."""
+    try:
+        check_out(stages)
+    except InputError as error:
+        return [f"The earlier outputs of {', '.join(stages)} could not all be put back: {error}"]
+    return []
+
+
+def _close_mlflow_runs() -> list[str]:
+    try:
+        from components.tracking.dead_runs import close_all_dead_runs
+
+        closed = close_all_dead_runs(open_store())
+    except Exception as error:
+        _logger.warning("MLflow runs of a run that died stay open (%s)", type(error).__name__)
+        return []
+    return [f"Closed {len(closed)} MLflow runs of it."] if closed else []
+
+
+def mark_crashed(root: Path) -> None:
+    """Tell Prefect that the flow run of a run that died is over, unless it knows."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
+
+    path = root / _FLOW_RUN
+    if not path.is_file():
+        return
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server, perhaps
+        flow_run = client.read_flow_run(UUID(path.read_text(encoding="utf-8")))
+        if flow_run.state is None or not flow_run.state.is_final():
+            client.set_flow_run_state(flow_run.id, Crashed(message=_DIED), force=True)
+        _end_task_runs(client, flow_run.id)
+    path.unlink(missing_ok=True)
+
+
+def clear_up_after(flow: Any, flow_run: Any, state: Any) -> None:
+    """Prefect's hook, in the process that serves the flow, once the flow's own process is gone.
+
+    Prefect kills a flow 30 seconds after its cancellation, while stages may need longer to end.
+    """
+    from prefect.client.orchestration import get_client
+
+    root = Path.cwd()
+    if not (root / STATE_DIR).is_dir():
+        return
+    with contextlib.suppress(InputError), run_lock(root):  # another run has begun, and cleared up itself
+        notices = clear_up(root)
+        if not notices:
+            return
+        for notice in notices:
+            _logger.info(notice)
+        name = flow_run.name
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+            name = client.read_flow_run(flow_run.id).name  # as the flow has renamed it
+            _end_task_runs(client, flow_run.id)
+        end = "cancelled" if state.is_cancelling() else "failed"
+        notify(message(name, end, errors={"run": f"{_DIED}; {state.message}"}))
+
+
+def _end_task_runs(client: Any, flow_run_id: UUID) -> None:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.states import Crashed
+
+    only_these = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    for task_run in client.read_task_runs(flow_run_filter=only_these):
+        if task_run.state is None or not task_run.state.is_final():
+            client.set_task_run_state(task_run.id, Crashed(message=_DIED), force=True)
