@@ -108,7 +108,7 @@ class ClusterRunner:
                 end = self._on_one_of(fit, self._job(stage, absent), log)
                 if end:
                     return end
-                log(f"{stage.name}: its worker has left; it goes to another one")
+                log(f"{stage.name}: lost its worker, or Dask's scheduler; it has to start again")
             elif without >= _WORKER_SECONDS:
                 raise InputError(f"no worker is left at {self._workers.address}: `virtex worker` starts one")
             without += _LOOK_SECONDS
@@ -116,7 +116,7 @@ class ClusterRunner:
         return JobEnd(Outcome(stage.name, "not started", message="the run was stopped"))
 
     def _on_one_of(self, fit: dict[str, dict[str, float]], job: Job, log: Log) -> JobEnd | None:
-        """Hand the stage to Dask; None if all these workers, or the one that had it, have left."""
+        """Hand the stage to Dask; None if its workers, the one that had it, or the scheduler have left."""
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         client = self._workers.client
         client.subscribe_topic(job.topic, lambda event: lines.put(event[1]))
@@ -129,7 +129,7 @@ class ClusterRunner:
                 resources=demands(job.stage.meta, fit.values()),
                 pure=False,
             )
-            if not self._follow(future, fit, lines, log):
+            if not self._follow(future, fit, lines, log) or future.status in ("cancelled", "lost"):
                 return None
             end: JobEnd = future.result()
             _drain(lines, log)

@@ -40,7 +40,17 @@ class Workers:
             ) from error
 
     def present(self) -> dict[str, dict[str, Any]]:
-        """The workers that are there now, by address, as the scheduler describes them."""
+        """The workers that are there now, by address, as the scheduler describes them.
+
+        Raises:
+            InputError: the scheduler is gone for good; while Dask looks for it, there are no workers.
+        """
+        if self.client.status in ("closing", "closed"):
+            raise InputError(
+                f"the Dask scheduler at {self.address} is gone: start it, the workers and the run again"
+            )
+        if self.client.status != "running":
+            return {}
         found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
         return dict(found)
 
