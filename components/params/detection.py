@@ -25,6 +25,7 @@ class Detection(Section):
     max_size: Annotated[int, Field(ge=32)]
     anchor_sizes: Annotated[list[Positive], Field(min_length=5, max_length=5)]
     rois_per_image: Positive
+    train_proposals: Positive
     test_proposals: Positive
     detections_per_image: Positive
     score_threshold: Fraction

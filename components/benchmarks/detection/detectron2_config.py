@@ -115,7 +115,6 @@ def _detector(settings: params.Detection) -> dict[str, Any]:
         "MODEL.RPN.IN_FEATURES": ["p2", "p3", "p4", "p5", "p6"],
         "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 2000,
         "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
-        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 1000,
         "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
         "MODEL.ROI_HEADS.IN_FEATURES": ["p2", "p3", "p4", "p5"],
         "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
@@ -136,6 +135,7 @@ def _run(settings: params.Detection) -> dict[str, Any]:
         "INPUT.MAX_SIZE_TEST": settings.max_size,
         "INPUT.MASK_FORMAT": "bitmask",  # takes polygons and run lengths alike
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": settings.rois_per_image,
+        "MODEL.RPN.POST_NMS_TOPK_TRAIN": settings.train_proposals,
         "MODEL.RPN.POST_NMS_TOPK_TEST": settings.test_proposals,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": settings.score_threshold,
         "TEST.DETECTIONS_PER_IMAGE": settings.detections_per_image,

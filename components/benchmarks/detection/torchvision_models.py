@@ -64,7 +64,6 @@ def mask_rcnn_fpn(
         rpn_anchor_generator=AnchorGenerator(
             tuple((size,) for size in settings.anchor_sizes), (RATIOS,) * len(settings.anchor_sizes)
         ),
-        rpn_post_nms_top_n_train=1000,
         box_roi_pool=AlignedRegions(FPN_STRIDES, BOX_CELLS),
         box_head=TwoMLPHead(channels * BOX_CELLS**2, width),
         box_predictor=FastRCNNPredictor(width, num_classes + 1),
@@ -109,6 +108,7 @@ def _shared(settings: params.Detection) -> dict[str, object]:
         "max_size": settings.max_size,
         "image_mean": IMAGENET_MEAN,
         "image_std": IMAGENET_STD,
+        "rpn_post_nms_top_n_train": settings.train_proposals,
         "rpn_post_nms_top_n_test": settings.test_proposals,
         "box_batch_size_per_image": settings.rois_per_image,
         "box_detections_per_img": settings.detections_per_image,

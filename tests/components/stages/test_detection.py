@@ -26,8 +26,8 @@ WORLD = {
 }  # fmt: skip
 SMALL = {
     "iterations": 1, "milestones": [], "warmup_iterations": 0, "batch_size": 2, "train_sizes": [64],
-    "test_size": 64, "max_size": 64, "rois_per_image": 8, "test_proposals": 4, "precise_bn_batches": 1,
-    "max_test_images": 2, "gallery_images": 2,
+    "test_size": 64, "max_size": 64, "rois_per_image": 8, "train_proposals": 100, "test_proposals": 4,
+    "precise_bn_batches": 1, "max_test_images": 2, "gallery_images": 2,
 }  # fmt: skip
 STAGES: dict[str, tuple[Any, type[Section], set[str]]] = {
     "coco_segmentation": (coco_segmentation, params.CocoSegmentation, {"box", "mask"}),

@@ -16,10 +16,10 @@ SIZE = 64  # pixels
 SETTINGS: dict[str, Any] = {
     "engine": "torchvision", "seed": 0, "iterations": 3, "learning_rate": 0.01, "weight_decay": 1e-4,
     "warmup_iterations": 1, "milestones": [], "batch_size": 2, "train_sizes": [64], "test_size": 64,
-    "max_size": 64, "anchor_sizes": [8, 16, 24, 32, 48], "rois_per_image": 8, "test_proposals": 8,
-    "detections_per_image": 5, "score_threshold": 0.05, "norm": "batch", "precise_bn_batches": 1,
-    "repeat_threshold": 0.0, "max_test_images": 2, "checkpoint_every": 1000, "log_every": 1,
-    "gallery_images": 2,
+    "max_size": 64, "anchor_sizes": [8, 16, 24, 32, 48], "rois_per_image": 8, "train_proposals": 100,
+    "test_proposals": 8, "detections_per_image": 5, "score_threshold": 0.05, "norm": "batch",
+    "precise_bn_batches": 1, "repeat_threshold": 0.0, "max_test_images": 2, "checkpoint_every": 1000,
+    "log_every": 1, "gallery_images": 2,
 }  # fmt: skip
 
 
