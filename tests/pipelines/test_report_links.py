@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from components.tracking.store import Store
-from pipelines import run
+from pipelines import publishing
 from pipelines.outcomes import REPORT, REPORT_PAGE, page_line
 from pipelines.record import PipelineRecord
 
@@ -28,13 +28,13 @@ def test_prefect_links_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addre
     made: dict[str, str] = {}
     for kind in ("markdown", "table", "link"):
         monkeypatch.setattr(
-            run,
+            publishing,
             f"create_{kind}_artifact",
             lambda *args, key, **more: made.update({key: str(args[0] if args else more)}),
         )
     (tmp_path / REPORT).parent.mkdir(parents=True)
     (tmp_path / REPORT).write_text("# What")
-    run._publish(tmp_path, [], address, is_reported=True)
+    publishing.publish(tmp_path, [], address, is_reported=True)
     line = page_line(tmp_path, address)
     assert made["report"] == f"{line}\n\n# What"
     assert (address or str(tmp_path / REPORT_PAGE)) in line
@@ -44,8 +44,10 @@ def test_prefect_links_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addre
 def test_a_report_of_an_earlier_run_is_not_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     for kind in ("markdown", "table", "link"):
-        monkeypatch.setattr(run, f"create_{kind}_artifact", lambda *args, key, **more: made.append(key))
+        monkeypatch.setattr(
+            publishing, f"create_{kind}_artifact", lambda *args, key, **more: made.append(key)
+        )
     (tmp_path / REPORT).parent.mkdir(parents=True)
     (tmp_path / REPORT).write_text("# What")
-    run._publish(tmp_path, [], ADDRESS, is_reported=False)
+    publishing.publish(tmp_path, [], ADDRESS, is_reported=False)
     assert made == ["stages"]
