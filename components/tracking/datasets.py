@@ -50,14 +50,17 @@ class ListedDataset(Protocol):
 
 
 def used_splits(name: str, entry: ListedDataset, contexts: Mapping[str, str]) -> list[UsedDataset]:
-    """The splits of a dataset in the manifest that ``contexts`` names, with what each is used for."""
+    """The splits of a dataset in the manifest that ``contexts`` names, with what each is used for.
+
+    A split without a listing has nothing to tell it by, and is left out.
+    """
     source = PurePath(entry.root).name  # folders of this machine tell nobody anything
-    return [
-        UsedDataset(
-            f"{name} {split}", entry.listings[split], context, source, {"images": entry.images[split]}
-        )
-        for split, context in contexts.items()
-    ]
+    found: list[UsedDataset] = []
+    for split, context in contexts.items():
+        if split in entry.listings:
+            profile = {"images": entry.images[split]} if split in entry.images else {}
+            found.append(UsedDataset(f"{name} {split}", entry.listings[split], context, source, profile))
+    return found
 
 
 def log_datasets(store: Store, run_id: str, datasets: Iterable[UsedDataset]) -> None:
