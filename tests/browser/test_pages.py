@@ -38,11 +38,11 @@ def test_mlflow_has_the_results_and_the_stages_of_the_run(finished, page, keep) 
     name, run_id = pipeline_run(finished)
     page.goto(finished.run_page(run_id))
     expect(page.get_by_role("heading", name=name)).to_be_visible()
-    expect(page.get_by_text("Finished", exact=True)).to_be_visible()
+    expect(page.get_by_text("Finished", exact=True).first).to_be_visible()
     for metric in ("virtex_mAP", "imagenet_linear.top1", "inaturalist.top1", "CIDEr-D"):
-        expect(page.get_by_text(metric, exact=True)).to_be_visible()
+        expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
     for stage in STAGES:
-        expect(page.get_by_role("cell", name=stage, exact=True)).to_be_attached()
+        expect(page.get_by_role("cell", name=stage, exact=True).first).to_be_attached()
     keep("mlflow-run")
 
 

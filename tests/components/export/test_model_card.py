@@ -76,7 +76,7 @@ def test_nothing_is_made_up(metadata):
         "weights": "/home/me/moco.pth"
     }
     card = model_card(theirs, "x")
-    assert "None measured by the run that exported this folder." in card
+    assert "None measured by the run that made it." in card
     assert "Its weights: moco.pth." in card
     assert "Not stated in the file" in card
     assert "license:" not in card.split("---")[1]
