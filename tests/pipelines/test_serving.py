@@ -130,7 +130,6 @@ def test_virtex_run_finds_it_done(workspace, served, monkeypatch, capsys):
     assert "Nothing to do: all 1 stages are unchanged." in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_virtex_run_leaves_the_same_record(workspace, served):
     asked = workspace.runs()
     code, output = workspace.run("--force")
@@ -157,7 +156,6 @@ def test_bad_parameters_are_refused_when_asked(served, parameters, reason):
         ask(**parameters)
 
 
-@pytest.mark.slow
 def test_one_at_a_time_and_cancelled(workspace, served, webhook, monkeypatch, capsys):
     from prefect.states import Cancelled, Cancelling
 
@@ -182,7 +180,6 @@ def test_one_at_a_time_and_cancelled(workspace, served, webhook, monkeypatch, ca
     assert [message["state"] for message in webhook.taken] == ["cancelled"]
 
 
-@pytest.mark.slow
 def test_a_flow_that_is_killed_outright(workspace, served, webhook):
     workspace.sleep("only")
     flow_run = ask(force=True)
@@ -206,7 +203,6 @@ def wait_until(is_so):
         time.sleep(0.2)
 
 
-@pytest.mark.slow
 def test_the_server_ends_its_run_when_it_is_ended(workspace, served, webhook):
     workspace.sleep("only")
     flow_run = ask(force=True)
@@ -220,7 +216,6 @@ def test_the_server_ends_its_run_when_it_is_ended(workspace, served, webhook):
     assert_nothing_is_left(workspace)
 
 
-@pytest.mark.slow
 def test_a_process_pool(workspace, webhook):
     shutil.copy(REPOSITORY / "prefect.yaml", workspace.root)
     prefect(workspace, "work-pool", "create", "virtex-process", "--type", "process")
@@ -240,7 +235,7 @@ def prefect(workspace, *arguments):
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
         cwd=workspace.root,
-        env=workspace.environment,
+        env=workspace.environment | {"PWD": str(workspace.root)},  # as a shell sets it
         capture_output=True,
         text=True,
         timeout=240,
