@@ -42,7 +42,27 @@ class Outcome:
     message: str = ""
 
 
-class StageRunner:
+class Outcomes:
+    """What has become of the stages of one run.
+
+    Attributes:
+        outcomes: of the stages dealt with so far, by name.
+    """
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+
+    def has_results(self, stage: Stage) -> bool:
+        """Whether the stage has come to a good end in this run."""
+        return stage.name in self.outcomes and self.outcomes[stage.name].state in GOOD_STATES
+
+    def skip(self, stage: Stage) -> Outcome:
+        """Note that a stage needs nothing."""
+        self.outcomes[stage.name] = Outcome(stage.name, "unchanged")
+        return self.outcomes[stage.name]
+
+
+class StageRunner(Outcomes):
     """Runs stages of one workspace through DVC.
 
     Args:
@@ -66,22 +86,13 @@ class StageRunner:
         max_parallel: int,
         pull: bool = False,
     ) -> None:
+        super().__init__()
         self._root = root
         self._variables = variables
         self._force = force
         self._stop = stop
         self._slots = threading.Semaphore(max_parallel)
         self._pull = pull
-        self.outcomes: dict[str, Outcome] = {}
-
-    def has_results(self, stage: Stage) -> bool:
-        """Whether the stage has come to a good end in this run."""
-        return stage.name in self.outcomes and self.outcomes[stage.name].state in GOOD_STATES
-
-    def skip(self, stage: Stage) -> Outcome:
-        """Note that a stage needs nothing."""
-        self.outcomes[stage.name] = Outcome(stage.name, "unchanged")
-        return self.outcomes[stage.name]
 
     def run(self, stage: Stage, log: Log, absent: Sequence[Stage] = ()) -> Outcome:
         """Run one stage to its end; a stage that cannot even be started, say on a full disk, has failed.

@@ -22,7 +22,7 @@ from pipelines.cluster.remote import TransferError, pull, push, require_remote
 from pipelines.cluster.tracking import sent_variables, shared_tracking_uri
 from pipelines.cluster.workers import Workers, run_job, stop_run
 from pipelines.graph import Plan, Stage
-from pipelines.stage import GOOD_STATES, Log, Outcome
+from pipelines.stage import Log, Outcome, Outcomes
 from pipelines.stopping import Stop
 
 _POLL_SECONDS = 0.2
@@ -31,7 +31,7 @@ _WORKER_SECONDS = 120.0  # how long a stage waits for a worker when there is non
 _LAST_LINES_SECONDS = 2.0  # what a stage printed may arrive after its end
 
 
-class ClusterRunner:
+class ClusterRunner(Outcomes):
     """Runs the stages of one plan on workers.
 
     Args:
@@ -55,6 +55,7 @@ class ClusterRunner:
         force: bool,
         stop: Stop,
     ) -> None:
+        super().__init__()
         self._root = root
         self._stages = {stage.name: stage for stage in plan.stages}
         self._workers = workers
@@ -65,16 +66,6 @@ class ClusterRunner:
         self._params = (root / PARAMS).read_text(encoding="utf-8")
         self._lock = threading.Lock()
         self._to_fetch: list[str] = []
-        self.outcomes: dict[str, Outcome] = {}
-
-    def has_results(self, stage: Stage) -> bool:
-        """Whether the stage has come to a good end in this run."""
-        return stage.name in self.outcomes and self.outcomes[stage.name].state in GOOD_STATES
-
-    def skip(self, stage: Stage) -> Outcome:
-        """Note that a stage needs nothing."""
-        self.outcomes[stage.name] = Outcome(stage.name, "unchanged")
-        return self.outcomes[stage.name]
 
     def run(self, stage: Stage, log: Log, absent: Sequence[Stage] = ()) -> Outcome:
         """Run one stage to its end, on whichever worker; again on another one if that one leaves."""
