@@ -9,6 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from components import params, paths
+from components.benchmarks.detection import recorded
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detectron2_engine import load_backbone as place_backbone
 from components.benchmarks.detection.task import BackboneWeights
@@ -87,7 +88,7 @@ def test_the_stage_starts_from_it(start: str, folder: Path, monkeypatch: pytest.
     ) -> None:
         given.append(backbone)
 
-    monkeypatch.setattr(voc_detection, "run_benchmark", take)
+    monkeypatch.setattr(recorded, "run_benchmark", take)
     monkeypatch.setattr(voc_detection, "read_voc", lambda *_: DetectionSplit((), ("a", "b"), (1, 2)))
     section = shipped(params.VocDetection)
     voc_detection.main(stage_run("voc_detection", start), section)
