@@ -82,17 +82,24 @@ class TransformerTextualHead(nn.Module):
 
     def forward(self, visual_features: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
         """Logits of the token that follows each token (or stands there, if not causal)."""
+        return self.output(self.decode(self.project(visual_features), caption_tokens, caption_lengths))
+
+    def decode(self, memory: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
+        """What the output layer takes: a vector for each token, from ``memory`` as ``project`` returns it.
+
+        Shape:
+            memory ``(batch, height * width, hidden_size)`` -> ``(batch, length, hidden_size)``
+        """
         positions = torch.arange(caption_tokens.shape[1], device=caption_tokens.device)
         is_padding = positions >= caption_lengths.unsqueeze(1)  # (batch, length)
         is_future = positions > positions.unsqueeze(1) if self.causal else None  # (length, length)
-        decoded = self.transformer(
+        return self.transformer(
             self.embedding(caption_tokens),  # (batch, length, hidden_size)
-            self.project(visual_features),
+            memory,
             tgt_mask=is_future,
             tgt_key_padding_mask=is_padding,
             tgt_is_causal=False,  # the mask is passed; a guess would cost a device synchronisation
         )
-        return self.output(decoded)
 
     def project(self, visual_features: Tensor) -> Tensor:
         """``(batch, feature_size, height, width)`` -> ``(batch, height * width, hidden_size)``."""

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from components.models.textual_head import TransformerTextualHead
-from components.objectives.captioning import CaptioningObjective, next_token_loss
+from components.objectives.captioning import CaptioningObjective
 from components.objectives.interface import ObjectiveOutput
+from components.objectives.losses import Targets, token_cross_entropies
 
 
 class BicaptioningObjective(CaptioningObjective):
@@ -29,9 +30,12 @@ class BicaptioningObjective(CaptioningObjective):
         ``num_tokens`` counts the forward direction. The other has as many, but for a truncated
         caption that ends with an unknown token: one more.
         """
-        features = self.visual(batch["image"])
-        lengths = batch["caption_lengths"]
-        forward, num_tokens = next_token_loss(self.textual, features, batch["caption_tokens"], lengths)
-        backward, _ = next_token_loss(self.backward_textual, features, batch["noitpac_tokens"], lengths)
+        directions = (batch["caption_tokens"], self.textual), (batch["noitpac_tokens"], self.backward_textual)
+        targets = [Targets.of(tokens[:, 1:]) for tokens, _ in directions]
+        memory = self.textual.project(self.visual(batch["image"]))
+        decoded = [
+            head.decode(memory, tokens[:, :-1], batch["caption_lengths"]) for tokens, head in directions
+        ]
+        (forward, num_tokens), (backward, _) = token_cross_entropies(self.textual.output, decoded, targets)
         parts = {"captioning_forward": forward.detach(), "captioning_backward": backward.detach()}
         return ObjectiveOutput(forward + backward, parts, num_tokens)

@@ -9,7 +9,7 @@ from components.models.decoding import DecodedCaptions, beam_search
 from components.models.nucleus import nucleus_sample
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.interface import Objective, ObjectiveOutput
-from components.objectives.losses import token_cross_entropy
+from components.objectives.losses import Targets, token_cross_entropies
 
 
 class CaptioningObjective(Objective):
@@ -26,10 +26,11 @@ class CaptioningObjective(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
         """Loss of a batch; its only part is ``captioning_forward``."""
-        features = self.visual(batch["image"])
-        loss, num_tokens = next_token_loss(
-            self.textual, features, batch["caption_tokens"], batch["caption_lengths"]
-        )
+        tokens = batch["caption_tokens"]  # each predicts the next; the last column is a target only
+        targets = Targets.of(tokens[:, 1:])
+        memory = self.textual.project(self.visual(batch["image"]))
+        decoded = self.textual.decode(memory, tokens[:, :-1], batch["caption_lengths"])
+        [(loss, num_tokens)] = token_cross_entropies(self.textual.output, [decoded], [targets])
         return ObjectiveOutput(loss, {"captioning_forward": loss.detach()}, num_tokens)
 
     def caption(self, images: Tensor, beam_size: int = 5, max_steps: int | None = None) -> DecodedCaptions:
@@ -55,13 +56,3 @@ class CaptioningObjective(Objective):
         with torch.no_grad():
             features = self.visual(images)
         return nucleus_sample(self.textual, features, nucleus, max_steps, generator)
-
-
-def next_token_loss(
-    head: TransformerTextualHead, features: Tensor, tokens: Tensor, lengths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Mean cross entropy of each token given those before it, and the number of tokens.
-
-    The last column is a target only. ``tokens`` is ``(batch, length)``, ``lengths`` ``(batch,)``.
-    """
-    return token_cross_entropy(head(features, tokens[:, :-1], lengths), tokens[:, 1:])

@@ -1,23 +1,53 @@
 """Cross entropies of the objectives, as (mean, number of predictions averaged)."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.models.special_ids import PAD_ID
 
+class Targets(NamedTuple):
+    """The tokens to predict of a padded batch.
 
-def token_cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the targets that are not padding; zero where all are.
-
-    Shape:
-        logits ``(batch, length, vocab_size)``, targets ``(batch, length)`` int64 -> two scalars
+    Attributes:
+        rows: ``(num_targets,)`` int64, where they stand in the flattened batch.
+        tokens: ``(num_targets,)`` int64.
     """
-    total = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD_ID, reduction="sum")
-    num_tokens = (targets != PAD_ID).sum()
-    return total / num_tokens.clamp(min=1), num_tokens
+
+    rows: Tensor
+    tokens: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> "Targets":
+        """Those of ``tokens`` ``(batch, length)`` that are not padding.
+
+        Their number must be known on the host: a GPU is waited for. Ask before a step's own work is queued.
+        """
+        flat = tokens.flatten()
+        rows = flat.nonzero().squeeze(1)  # padding is 0
+        return cls(rows, flat[rows])
+
+
+def token_cross_entropies(
+    output: nn.Module, decoded: Sequence[Tensor], targets: Sequence[Targets]
+) -> list[tuple[Tensor, Tensor]]:
+    """Mean over the targets of each of ``decoded``; zero without any.
+
+    Only what has a target goes through the output layer, all of it in one product: logits of padding
+    would cost as much as any others.
+
+    Args:
+        output: vectors to logits, ``(any, hidden_size)`` to ``(any, vocab_size)``.
+        decoded: ``(batch, length, hidden_size)`` each.
+        targets: as many.
+    """
+    rows = [vectors.flatten(0, 1)[chosen.rows] for vectors, chosen in zip(decoded, targets, strict=True)]
+    tokens = torch.cat([chosen.tokens for chosen in targets])
+    losses = F.cross_entropy(output(torch.cat(rows)), tokens, reduction="none")
+    parts = losses.split([len(chosen.tokens) for chosen in targets])
+    return [(part.sum() / max(len(part), 1), torch.full((), len(part), device=part.device)) for part in parts]
 
 
 def label_cross_entropy(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.interface import Objective, ObjectiveOutput
-from components.objectives.losses import token_cross_entropy
+from components.objectives.losses import Targets, token_cross_entropies
 
 
 class MaskedLMObjective(Objective):
@@ -26,7 +26,8 @@ class MaskedLMObjective(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
         """Loss of a batch; its only part is ``masked_lm``."""
-        features = self.visual(batch["image"])
-        logits = self.textual(features, batch["masked_tokens"], batch["caption_lengths"])
-        loss, num_tokens = token_cross_entropy(logits, batch["masked_labels"])
+        targets = Targets.of(batch["masked_labels"])
+        memory = self.textual.project(self.visual(batch["image"]))
+        decoded = self.textual.decode(memory, batch["masked_tokens"], batch["caption_lengths"])
+        [(loss, num_tokens)] = token_cross_entropies(self.textual.output, [decoded], [targets])
         return ObjectiveOutput(loss, {"masked_lm": loss.detach()}, num_tokens)

@@ -49,7 +49,8 @@ def train(
     A run that was stopped and started again gives, on a CPU, the same weights bit by bit as one
     that was not, provided that ``train_batches`` gives the same batches wherever it starts. Neither
     logging nor validation nor checkpoints influence the weights. The device is waited for only
-    when something is logged, validated or saved, and by the gradient scaler of fp16.
+    when something is logged, validated or saved, by the gradient scaler of fp16, and at the start of an
+    iteration that predicts tokens, for their number.
 
     Several processes call this with the same arguments, but each with batches of its own. The loss is
     the mean over the tokens of all of them, so how the images of an iteration are divided does not
