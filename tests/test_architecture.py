@@ -15,6 +15,7 @@ LEAVES = {
     "components.atomic",
     "components.paths",
     "components.machine",
+    "components.normalisation",
     "components.params",
     "components.published",
     "components.stable_safetensors",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from components import machine
 from components.bench.photographs import draw_photographs
 from components.bench.plain_loader import MAX_LENGTH, PlainDataset, plain_loader
@@ -20,6 +22,7 @@ from components.data.transforms import TrainTransform
 from components.params import Augmentation
 from components.text.normalise import normalise
 from components.text.tokenizer import CaptionTokenizer, train_tokenizer
+from components.training.batches import to_device
 
 TARGET = 3.0
 AUGMENTATION = Augmentation(  # section 3.2
@@ -45,7 +48,7 @@ class Size:
     short_side: int = 256
     crop_size: int = 224
     batch: int = 64
-    batches: int = 12
+    batches: int = 32
 
 
 FULL = Size()
@@ -107,7 +110,8 @@ def _read_ours(
         num_iterations=size.batches,
         num_workers=machine.num_cpus(),
     )
-    _read(batches)
+    for batch in batches:
+        to_device(batch, torch.device("cpu"), torch.contiguous_format)  # normalised here, as in training
 
 
 def _read(batches: Iterable[object]) -> None:

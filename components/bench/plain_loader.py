@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from components.data.store import CaptionStore
-from components.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from components.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.params import Augmentation
 from components.text.tokenizer import CaptionTokenizer
 

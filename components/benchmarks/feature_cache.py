@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from components import paths
+from components import normalisation, paths
 from components.atomic import writing
 from components.benchmarks import features
 from components.benchmarks.features import Features, extract_features
@@ -34,7 +34,7 @@ from components.stable_safetensors import save_stable
 
 FOLDER = paths.SCRATCH_DIR / "features"
 MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a ResNet-50 take 0.4 GB
-CODE = (features, dataset, image, transforms)  # what makes features of images and a backbone
+CODE = (features, dataset, image, normalisation, transforms)  # what makes features of images and a backbone
 LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "simplejpeg", "pillow")
 
 _logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from components.atomic import writing
 from components.captioning.attention import SeenWord
 from components.captioning.captioner import Caption
-from components.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from components.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 MOST_COLUMNS = 6
 MOST_OPAQUE = 0.8

@@ -13,7 +13,7 @@ from components.captioning.captioner import Captioner
 from components.data.batch import TargetSample
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import Pixels
-from components.data.transforms import shown
+from components.normalisation import unnormalised
 from components.text.tokenizer import MASK_ID, CaptionTokenizer
 
 BEAM_SIZE = 5  # as the paper decodes
@@ -51,7 +51,7 @@ def picture_of_samples(
     samples = [dataset[visit] for visit in range(num_samples)]
     categories = dataset.store.metadata.categories
     texts = [taught(sample, tokenizer, categories) for sample in samples]
-    return draw_texts([shown(sample["image"]) for sample in samples], texts)
+    return draw_texts([sample["image"].numpy() for sample in samples], texts)
 
 
 def picture_of_captions(
@@ -69,7 +69,7 @@ def picture_of_captions(
     images = torch.stack([sample["image"] for sample in samples])
     found = captioner.search(images, BEAM_SIZE)
     texts = [f"{best.text}\n({reference})" for (best,), reference in zip(found, written, strict=True)]
-    return draw_texts([shown(image) for image in images], texts)
+    return draw_texts([unnormalised(image).numpy() for image in images], texts)
 
 
 def spread(length: int, number: int) -> range:

@@ -1,4 +1,8 @@
-"""Samples, and the batches made of them."""
+"""Samples, and the batches made of them.
+
+Images of training are uint8 pixels, height and width before the channels, until they are on the device;
+others are float32, normalised, and have the channels first. See components.normalisation.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -6,6 +10,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import default_collate
 
 PAD_ID = 0  # a test holds it equal to the tokenizer's
 
@@ -14,7 +19,7 @@ Batch = dict[str, Any]  # by key: `image`, `image_id`, and tensors of the target
 
 
 class ImageSample(TypedDict):
-    """An image (3, height, width) float32 and its name."""
+    """An image, (height, width, 3) uint8 or (3, height, width) float32, and its name."""
 
     image: Tensor
     image_id: str
@@ -27,7 +32,7 @@ class TargetSample(ImageSample):
 
 
 class ImageBatch(TypedDict):
-    """Images (batch, 3, height, width) float32 and their names."""
+    """Images, (batch, height, width, 3) uint8 or (batch, 3, height, width) float32, and their names."""
 
     image: Tensor
     image_id: list[str]
@@ -36,7 +41,8 @@ class ImageBatch(TypedDict):
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     """Make one batch of images of equal size."""
     return {
-        "image": torch.stack([sample["image"] for sample in samples]),
+        # of a worker's images, torch makes the batch in the memory that this process shares
+        "image": default_collate([sample["image"] for sample in samples]),
         "image_id": [sample["image_id"] for sample in samples],
     }
 

@@ -39,8 +39,12 @@ class ClassifiedTrainDataset(Dataset[LabelledSample]):
     def __getitem__(self, visit: int) -> LabelledSample:
         index = self.visits.image(visit)
         path = self.images.image_paths[index]
-        image, _ = self.transform(read_image(path), "", self.visits.generator(visit))
-        return {"image": image, "image_id": path.stem, "label": int(self.images.labels[index])}
+        pixels, _ = self.transform(read_image(path), "", self.visits.generator(visit))
+        return {
+            "image": torch.from_numpy(pixels),
+            "image_id": path.stem,
+            "label": int(self.images.labels[index]),
+        }
 
 
 class ClassifiedDataset(Dataset[LabelledSample]):

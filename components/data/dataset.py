@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch.utils.data import Dataset
 
 from components.data.batch import ImageSample, TargetSample
@@ -43,9 +44,9 @@ class TrainDataset(Dataset[TargetSample]):
         rng = self.visits.generator(visit)
         captions = self.selection.captions(index, record.captions)
         caption = captions[int(rng.integers(len(captions)))]
-        image, caption = self.transform(_decode(record.image, record.image_id), caption, rng)
+        pixels, caption = self.transform(_decode(record.image, record.image_id), caption, rng)
         return {
-            "image": image,
+            "image": torch.from_numpy(pixels),
             "image_id": record.image_id,
             "targets": self.targets(caption, record.labels, rng),
         }

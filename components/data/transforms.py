@@ -1,13 +1,14 @@
 """Pixels and captions to what a model sees (paper, section 3.2; geometry as torchvision's).
 
-Pixels are uint8 RGB arrays (height, width, 3); the result is a float32 tensor (3, crop, crop),
-normalised with the ImageNet statistics. Random numbers come from the generator that is passed in
-and from nowhere else, and how many are drawn does not depend on the machine.
+Pixels are uint8 RGB arrays (height, width, 3). Training images stay so until they are on the device
+(components.normalisation); others become float32 tensors (3, crop, crop) here. Random numbers come
+from the generator that is passed in and from nowhere else, and how many are drawn does not depend on
+the machine.
 
 Crops are resized before they are flipped and coloured, with components.data.image.resize, whose
-docstring says how. Colours are changed on uint8 pixels with OpenCV: the four changes are
-torchvision's ColorJitter, with its values within rounding and the 8-bit hue of Pillow, about ten
-times faster.
+docstring says how. Colours are changed on uint8 pixels with those functions of OpenCV that take many
+pixels an instruction (a table of 256 values does not): the four changes are torchvision's
+ColorJitter, with its values within rounding and the 8-bit hue of Pillow, about fifteen times faster.
 """
 
 import math
@@ -20,25 +21,22 @@ from torch import Tensor
 
 from components.data.image import Pixels, resize, resize_short_side
 from components.errors import InputError
+from components.normalisation import normalised
 from components.params import Augmentation
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _CROP_ATTEMPTS = 10
 _SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
-_MEAN_255 = 255 * torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-_INVERSE_STD_255 = 1 / (255 * torch.tensor(IMAGENET_STD).view(3, 1, 1))
+_GRAY = np.array((0.299, 0.587, 0.114))  # shares of red, green and blue
 
 
 class TrainTransform:
-    """Random resized square crop, horizontal flip, colour jitter, normalisation."""
+    """Random resized square crop, horizontal flip, colour jitter."""
 
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
 
-    def __call__(self, image: Pixels, caption: str, rng: np.random.Generator) -> tuple[Tensor, str]:
-        """Return the image as a tensor (3, crop_size, crop_size) and the caption that fits it.
+    def __call__(self, image: Pixels, caption: str, rng: np.random.Generator) -> tuple[Pixels, str]:
+        """Return the pixels (crop_size, crop_size, 3) and the caption that fits them.
 
         A flipped image's caption has the words "left" and "right" exchanged.
         """
@@ -50,7 +48,7 @@ class TrainTransform:
             pixels, caption = cv2.flip(pixels, 1).astype(np.uint8, copy=False), swap_sides(caption)
         if rng.random() < choice.jitter_probability:
             pixels = self._jitter(pixels, rng)
-        return normalise(pixels), caption
+        return pixels, caption
 
     def _jitter(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         choice = self.augmentation
@@ -84,16 +82,7 @@ class EvalTransform:
 
 def normalise(pixels: Pixels) -> Tensor:
     """float32 tensor (3, height, width) with the ImageNet mean and standard deviation taken out."""
-    values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-    tensor = values.to(torch.float32, memory_format=torch.contiguous_format)
-    return tensor.sub_(_MEAN_255).mul_(_INVERSE_STD_255)
-
-
-def shown(image: Tensor) -> Pixels:
-    """The pixels (height, width, 3) of a tensor that ``normalise`` made."""
-    values = image * (255 * torch.tensor(IMAGENET_STD).view(3, 1, 1)) + _MEAN_255
-    pixels: Pixels = values.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    return pixels
+    return normalised(torch.from_numpy(np.ascontiguousarray(pixels))[None])[0]
 
 
 def sample_crop(
@@ -136,20 +125,20 @@ def _other_side(match: re.Match[str]) -> str:
 
 
 def adjust_brightness(pixels: Pixels, factor: float) -> Pixels:
-    """Scale all values by ``factor``."""
-    return _map_values(pixels, factor, 0.0)
+    """Scale all values by ``factor``, which is at least 0."""
+    return cv2.convertScaleAbs(pixels, alpha=factor).astype(np.uint8, copy=False)
 
 
 def adjust_contrast(pixels: Pixels, factor: float) -> Pixels:
     """Move all values away from the image's mean gray (above 1) or towards it (below 1)."""
-    mean = cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0]
-    return _map_values(pixels, factor, mean * (1 - factor))
+    mean = float(_GRAY @ cv2.mean(pixels)[:3])
+    return cv2.addWeighted(pixels, factor, pixels, 0.0, mean * (1 - factor)).astype(np.uint8, copy=False)
 
 
 def adjust_saturation(pixels: Pixels, factor: float) -> Pixels:
     """Move every pixel away from its own gray (above 1) or towards it (below 1)."""
-    gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(pixels, factor, gray, 1 - factor, 0.0).astype(np.uint8, copy=False)
+    matrix = factor * np.eye(3) + (1 - factor) * _GRAY
+    return cv2.transform(pixels, matrix.astype(np.float32)).astype(np.uint8, copy=False)
 
 
 def adjust_hue(pixels: Pixels, shift: float) -> Pixels:
@@ -158,10 +147,7 @@ def adjust_hue(pixels: Pixels, shift: float) -> Pixels:
     if steps == 0:
         return pixels
     hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(steps % 256)  # wraps around, as a circle does
+    row = np.zeros(pixels.shape[1:], np.uint8)
+    row[:, 0] = steps % 256
+    hsv += row  # to whole rows, which is faster; it wraps around, as a circle does
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL).astype(np.uint8, copy=False)
-
-
-def _map_values(pixels: Pixels, factor: float, offset: float) -> Pixels:
-    table = np.clip(np.rint(np.arange(256) * factor + offset), 0, 255).astype(np.uint8)
-    return cv2.LUT(pixels, table).astype(np.uint8, copy=False)

@@ -8,5 +8,7 @@ def normalise(caption: str) -> str:
 
     White space is left alone: SentencePiece folds it.
     """
+    if caption.isascii():
+        return caption.lower()  # all that the rest would do to it
     decomposed = unicodedata.normalize("NFKD", caption.lower())
     return "".join(character for character in decomposed if not unicodedata.combining(character))

@@ -7,17 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from components.normalisation import normalised
+
 Batch = Mapping[str, Any]
 TrainBatches = Callable[[int], Iterator[Batch]]  # from iterations already done to the batches that follow
 ValBatches = Callable[[], Iterable[Batch]]  # a whole validation set, each time it is called
 
 
 def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> dict[str, Tensor]:
-    """The batch's tensors on ``device``, the images in ``memory_format``; everything else is left out."""
+    """The batch's tensors on ``device``; everything else is left out.
+
+    Images become ``(batch, 3, height, width)`` float32 in ``memory_format``: uint8 pixels
+    ``(batch, height, width, 3)`` are normalised, others are normalised already.
+    """
     tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
     moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
-    if "image" in moved:
-        moved["image"] = moved["image"].contiguous(memory_format=memory_format)
+    image = moved.get("image")
+    if image is not None:
+        as_pixels = image.dtype == torch.uint8
+        moved["image"] = (
+            normalised(image, memory_format) if as_pixels else image.contiguous(memory_format=memory_format)
+        )
     return moved
 
 

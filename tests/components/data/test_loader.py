@@ -118,7 +118,8 @@ def test_a_training_loader_is_an_iterator_of_whole_batches(dataset: TrainDataset
     loader = train_loader(dataset, batch_size=4, start_iteration=0, num_iterations=2, num_workers=0)
     assert isinstance(loader, Iterator)
     batch = next(loader)
-    assert batch["image"].shape == (4, 3, 32, 32)
+    assert batch["image"].shape == (4, 32, 32, 3)
+    assert batch["image"].dtype == torch.uint8
     assert set(batch) == {"image", "image_id", "caption_tokens", "noitpac_tokens", "caption_lengths"}
 
 

@@ -15,6 +15,7 @@ from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
 from components.data.transforms import EvalTransform, TrainTransform
+from components.normalisation import normalised
 from components.sources.captioned import CaptionedImage
 
 
@@ -69,7 +70,7 @@ def test_photographs_through_the_store(
     everything = select(store, "bicaptioning")
     dataset = TrainDataset(store, everything, TrainTransform(augmentation), targets, seed=0)
     loader = train_loader(dataset, batch_size=8, start_iteration=0, num_iterations=6, num_workers=2)
-    values = np.concatenate([batch["image"].numpy() for batch in loader])
+    values = np.concatenate([normalised(batch["image"]).numpy() for batch in loader])
     assert values.shape == (48, 3, 32, 32)
     assert np.abs(values.mean(axis=(0, 2, 3))).max() < 0.6  # normalised: near 0, and near 1 below
     assert 0.6 < values.std() < 1.6
