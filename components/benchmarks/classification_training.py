@@ -122,6 +122,7 @@ def fit(
                 keep_checkpoints=KEEP_CHECKPOINTS,
                 keep_candidates=1,
                 log_every=settings.log_every,
+                profile=False,
             ),
             train_batches=lambda done: visit_loader(
                 dataset,

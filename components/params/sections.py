@@ -279,6 +279,7 @@ class Pretrain(Section):
     keep_checkpoints: Positive
     keep_candidates: Positive
     log_every: Positive
+    profile: bool
 
     @model_validator(mode="after")
     def _parts_divide(self) -> "Pretrain":

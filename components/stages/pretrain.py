@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import profile
 
 from components import machine, params, paths
 from components.captioning.captioner import Captioner
@@ -34,6 +35,7 @@ from components.training.curves import draw_losses
 from components.training.distributed import current
 from components.training.inference import Logits, logits_inputs
 from components.training.loop import train
+from components.training.profiling import write_profile
 from components.training.state import TrainingState
 
 SECTIONS = (
@@ -46,6 +48,8 @@ SECTIONS = (
     params.Schedule,
     params.Pretrain,
 )
+
+UNRELATED_KEYS = {"profile"}  # a checkpoint made with another value is good
 
 
 def main(
@@ -125,6 +129,7 @@ def main(
         log=run.log,
         candidates=candidates,
         after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
+        profiled=lambda profiled: _log_profile(run, profiled),
         processes=processes,
     )
     if not processes.is_first:
@@ -179,6 +184,12 @@ def _caption_logger(
     )
 
 
+def _log_profile(run: StageRun, profiled: profile) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_profile(profiled, Path(folder)):
+            run.artifact(path, "profile")
+
+
 def _write(run: StageRun, state: TrainingState, selection: Selection, model: nn.Module) -> None:
     for path in state.history.write_csv(run.output_dir):
         run.artifact(path)
@@ -221,7 +232,8 @@ def _checkpoints(
 ) -> CheckpointFolder:
     inputs = {str(path): identity.digest for path, identity in identities.items()}
     inputs["tokenizer"] = hashlib.sha256(paths.TOKENIZER_MODEL.read_bytes()).hexdigest()
-    key = configuration_key({type(s).__name__: s.model_dump(mode="json") for s in sections}, inputs)
+    values = {type(s).__name__: s.model_dump(mode="json", exclude=UNRELATED_KEYS) for s in sections}
+    key = configuration_key(values, inputs)
     return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)
 
 

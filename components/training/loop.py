@@ -19,6 +19,7 @@ from components.training.divergence import DivergenceCheck
 from components.training.history import Row
 from components.training.optimizer import learning_rates
 from components.training.precision import autocast, check_precision
+from components.training.profiling import Keep, profiling
 from components.training.progress import Progress
 from components.training.random_state import seed_process, unchanged_random_state
 from components.training.state import TrainingState
@@ -42,6 +43,7 @@ def train(
     log: Log,
     candidates: CandidateFolder | None = None,
     after_validation: Callable[[int], None] | None = None,
+    profiled: Keep | None = None,
     processes: Processes = ALONE,
 ) -> TrainingState:
     """Train ``objective`` in place, from the newest checkpoint if there is one.
@@ -70,6 +72,7 @@ def train(
             a restart, those from before it too.
         candidates: where to keep the model after each validation; None keeps none.
         after_validation: called in the first process with the iterations done, the model in eval mode.
+        profiled: called in the first process with the profile of a few iterations, if ``pretrain.profile``.
         processes: those that train together; only the first one writes.
 
     Returns:
@@ -107,6 +110,7 @@ def train(
     with (
         StopRequest(processes) as stop,
         Progress(schedule.iterations, state.iteration, is_shown=processes.is_first) as progress,
+        profiling(device, profiled if pretrain.profile and processes.is_first else None) as profiler_step,
     ):
         try:
             batches = stop.watch(in_groups(train_batches(state.iteration), pretrain.accumulate))
@@ -150,6 +154,7 @@ def train(
                 state.averages.add({**losses, "grad_norm": grad_norm})
                 divergence.observe(state.iteration, losses["loss"], grad_norm)
                 progress.advance(num_images)
+                profiler_step()
 
                 if is_due(pretrain.log_every):
                     divergence.check(checkpoints)

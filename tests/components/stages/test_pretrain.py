@@ -1,4 +1,5 @@
 import csv
+import gzip
 import hashlib
 import json
 import os
@@ -121,12 +122,16 @@ class Record:
     def __init__(self) -> None:
         self.images: dict[str, Any] = {}
         self.used: list[Any] = []
+        self.artifacts: dict[str, bytes] = {}
 
     def image(self, key: str, draw: Any, step: int) -> None:
         self.images[key] = draw()
 
     def datasets(self, datasets: Any) -> None:
         self.used += datasets
+
+    def artifact(self, path: Path, folder: str | None) -> None:
+        self.artifacts[f"{folder}/{path.name}" if folder else path.name] = path.read_bytes()
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: None
@@ -179,6 +184,16 @@ def test_a_subset_is_recorded(sections: list[params.Section]) -> None:
     assert (metrics["images"], metrics["captions"], metrics["images_seen"]) == (4, 4, 4)
 
 
+def test_a_profile_goes_to_the_run(sections: list[params.Section]) -> None:
+    _set(sections, params.Pretrain, profile=True)
+    record = Record()
+    stage.main(_run(record), *sections)
+    trace = json.loads(gzip.decompress(record.artifacts["profile/trace.json.gz"]))
+    names = {event["name"] for event in trace["traceEvents"] if "name" in event}
+    assert {"aten::convolution", "ProfilerStep#4", "ProfilerStep#6"} <= names
+    assert "aten::convolution_backward" in record.artifacts["profile/operators.txt"].decode()
+
+
 def _set(sections: list[params.Section], kind: type[params.Section], **values: Any) -> None:
     place = stage.SECTIONS.index(kind)
     sections[place] = sections[place].model_copy(update=values)
@@ -190,6 +205,8 @@ def test_the_checkpoint_folder_follows_configuration_and_data(sections: list[par
         return stage._checkpoints(tuple(sections), 2, {s.path: identify(s) for s in stores}).folder.name
 
     before = key()
+    assert key() == before
+    sections[-1] = sections[-1].model_copy(update={"profile": True})
     assert key() == before
     sections[-1] = sections[-1].model_copy(update={"seed": 1})
     assert key() != before

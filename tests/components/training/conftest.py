@@ -117,6 +117,7 @@ class Trainer:
     before_batch: Callable[[int], None] = lambda iteration: None
     change_batch: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda iteration, batch: batch
     after_validation: Callable[[int], None] | None = None
+    profiled: Callable[[Any], None] | None = None
     rows: list[tuple[dict[str, float], int]] = field(default_factory=list)
 
     def with_(self, **changes: Any) -> "Trainer":
@@ -145,6 +146,7 @@ class Trainer:
             "keep_checkpoints": 2,
             "keep_candidates": 2,
             "log_every": 2,
+            "profile": False,
         }
         return params.Pretrain(**(values | self.pretrain))
 
@@ -182,6 +184,7 @@ class Trainer:
             log=lambda figures, step: self.rows.append((figures, step)),
             candidates=self.candidates,
             after_validation=self.after_validation,
+            profiled=self.profiled,
             processes=self.processes,
         )
 
