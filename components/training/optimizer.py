@@ -45,9 +45,9 @@ def parameter_groups(module: nn.Module, optimizer: params.Optimizer) -> list[dic
 def build_optimizer(module: nn.Module, optimizer: params.Optimizer) -> torch.optim.Optimizer:
     """SGD with momentum, inside Lookahead unless ``lookahead_steps`` is 0.
 
-    SGD picks its multi-tensor form by itself where all parameters lie on a GPU.
+    The fused form reads and writes each weight once, where the plain one passes over them four times.
     """
-    sgd = torch.optim.SGD(parameter_groups(module, optimizer), momentum=optimizer.momentum)
+    sgd = torch.optim.SGD(parameter_groups(module, optimizer), momentum=optimizer.momentum, fused=True)
     if optimizer.lookahead_steps == 0:
         return sgd
     return Lookahead(sgd, steps=optimizer.lookahead_steps, alpha=optimizer.lookahead_alpha)
