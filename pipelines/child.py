@@ -199,7 +199,8 @@ class _Stream:
     def read(self, seconds: float) -> bytes:
         """What arrives within ``seconds``."""
         if not self._open:
-            time.sleep(seconds)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
         elif self._selector.select(seconds):
             data = os.read(self._pipe, 65536)
             self._open = bool(data)

@@ -120,13 +120,17 @@ def locked_repository(root: Path) -> Iterator[Any]:
         yield repo
 
 
-def check_out(stages: Sequence[str]) -> None:
+def check_out(stages: Sequence[str], wait_for_lock: bool = False) -> None:
     """Put the outputs of these stages back as dvc.lock has them, and drop those that it does not have.
+
+    Args:
+        stages: their names.
+        wait_for_lock: as long as another DVC command is at work, instead of three seconds.
 
     Raises:
         InputError: if DVC cannot, say because its cache lacks them.
     """
-    with _repository(Path.cwd()) as repo:
+    with _repository(Path.cwd(), wait_for_lock) as repo:
         from dvc.exceptions import CheckoutError
 
         outs = [out for name in stages for stage in repo.stage.collect(name) for out in stage.outs]

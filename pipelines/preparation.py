@@ -1,12 +1,16 @@
 """What precedes every run: nothing left over, parameters laid over and checked, the graph planned."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from components.machine import num_cpus, positive
 from components.params import check_params, overlay
 from pipelines.aftermath import clear_up
 from pipelines.graph import Plan, read_plan
+
+_prepared: ContextVar[Plan | None] = ContextVar("prepared", default=None)
 
 
 def prepare(
@@ -29,6 +33,28 @@ def prepare(
     else:
         check_params()
     return read_plan(targets, allow_missing), notices
+
+
+@contextlib.contextmanager
+def prepared(plan: Plan) -> Iterator[None]:
+    """Within it, ``prepare_once`` has this plan, since the run lock was held from then on."""
+    token = _prepared.set(plan)
+    try:
+        yield
+    finally:
+        _prepared.reset(token)
+
+
+def prepare_once(
+    root: Path,
+    targets: Sequence[str] = (),
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    allow_missing: bool = False,
+) -> tuple[Plan, list[str]]:
+    """As ``prepare``, unless the command that called the flow has done that, for it takes seconds."""
+    plan = _prepared.get()
+    return (plan, []) if plan else prepare(root, targets, preset, overrides, allow_missing)
 
 
 def stages_at_a_time() -> int:

@@ -1,6 +1,5 @@
 """What a run leaves on its page in Prefect."""
 
-import os
 from pathlib import Path
 
 from prefect import runtime
@@ -8,6 +7,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.utilities.urls import url_for
 
 from pipelines.outcomes import REPORT, Row, as_markdown, page_line
+from pipelines.temporary_server import has_lasting_server
 
 
 def publish(root: Path, table: list[Row], report_page: str | None, is_reported: bool) -> None:
@@ -22,6 +22,6 @@ def publish(root: Path, table: list[Row], report_page: str | None, is_reported: 
 
 def flow_run_page() -> str | None:
     """Address of this flow run's page; None with a temporary server, whose page ends with it."""
-    if not os.environ.get("PREFECT_API_URL"):
+    if not has_lasting_server():
         return None
     return url_for("flow-run", obj_id=str(runtime.flow_run.id))

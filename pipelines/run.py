@@ -1,10 +1,8 @@
 """The flow: DVC's graph as Prefect tasks, below one MLflow run.
 
-Start it with ``virtex run`` or ``python -m pipelines.run``; without ``PREFECT_API_URL`` a temporary
-server is used.
+Start it with ``virtex run``; without ``PREFECT_API_URL`` that uses a temporary server.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +28,13 @@ from pipelines.outcomes import (
     write_states,
 )
 from pipelines.parameters import AtLeastOne, Cluster, Override, Preset, Target
-from pipelines.preparation import prepare
+from pipelines.preparation import prepare_once
 from pipelines.publishing import flow_run_page, publish
 from pipelines.record import PipelineRecord, open_record
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
 from pipelines.stage import Outcome
-from pipelines.stopping import Stop, interrupt_held_back, stop_on_signals, stop_when
-from pipelines.workspace import remember_servers, run_lock
+from pipelines.stopping import Stop, stop_on_signals, stop_when
+from pipelines.workspace import run_lock
 
 _STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
 
@@ -47,13 +45,6 @@ _RUNNER: Any = ThreadPoolTaskRunner()
 
 class StageError(RuntimeError):
     """Stages that failed, in their own words."""
-
-
-def start_server() -> None:
-    """Start the temporary server, if none is configured, so that Ctrl-C in a terminal does not reach it."""
-    with interrupt_held_back(), get_client(sync_client=True) as client:
-        client.api_healthcheck()
-    remember_servers(Path.cwd())
 
 
 def _flow_run_name() -> str:
@@ -114,7 +105,7 @@ def virtex(
     watch = stop_when(cancelled_in_prefect(), stop)
     with errors_announced(me.name), run_lock(root, me.id), stop_on_signals(stop), watch:
         cluster = cluster_address(cluster)
-        plan, notices = prepare(root, targets or (), preset, set or (), allow_missing=bool(cluster))
+        plan, notices = prepare_once(root, targets or (), preset, set or (), allow_missing=bool(cluster))
         mark_crashed(root)
         for notice in notices:
             logger.info(notice)
@@ -193,9 +184,3 @@ def cancelled_in_prefect() -> Any:
         return state is not None and (state.is_cancelling() or state.is_cancelled())
 
     return asked
-
-
-if __name__ == "__main__":
-    from pipelines.cli import main
-
-    raise SystemExit(main(["run", *sys.argv[1:]]))

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +51,7 @@ class Pages:
 
     addresses: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
-    _servers: list["_Server"] = field(default_factory=list)
+    _servers: list["Server"] = field(default_factory=list)
 
     def ended(self) -> str | None:
         """What to say of a server that has ended by itself; None while all are up."""
@@ -135,7 +135,7 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[Pages]:
             pages.addresses["MLflow"] = address = _address(mlflow_port, "mlflow", pages.notices)
             variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             command = mlflow_command(int(address.rpartition(":")[2]))
-            pages._servers.append(_Server(root, "MLflow", command, variables, f"{address}/health"))
+            pages._servers.append(Server(root, "MLflow", command, variables, f"{address}/health"))
         if api:
             pages.addresses["Prefect"] = api.removesuffix("/api")
         else:
@@ -143,7 +143,7 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[Pages]:
             own_api = f"{address}/api"
             command = prefect_command(int(address.rpartition(":")[2]))
             variables = {"PREFECT_UI_API_URL": own_api}
-            pages._servers.append(_Server(root, "Prefect", command, variables, f"{own_api}/health"))
+            pages._servers.append(Server(root, "Prefect", command, variables, f"{own_api}/health"))
         for server in pages._servers:
             server.wait_until_up()
         if pages._servers:
@@ -169,7 +169,7 @@ def _address(wanted: int, name: str, notices: list[str]) -> str:
     return f"http://{LOOPBACK}:{port}"
 
 
-class _Server:
+class Server:
     """One server process, in a group of its own, with its messages in a file."""
 
     def __init__(
@@ -193,15 +193,22 @@ class _Server:
     def is_up(self) -> bool:
         return self._process.poll() is None
 
-    def wait_until_up(self, seconds: float = 180.0) -> None:
+    def wait_until_up(self, seconds: float = 180.0, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Wait until it answers, or ``is_stopped``.
+
+        Raises:
+            InputError: it has ended, or did not answer.
+        """
         limit = time.monotonic() + seconds
         while time.monotonic() < limit and self.is_up():
+            if is_stopped():
+                return
             try:
                 with urllib.request.urlopen(self._health, timeout=5) as answer:
                     if answer.status == 200:
                         return
             except OSError:
-                time.sleep(0.3)
+                time.sleep(0.1)
         if not self.is_up():
             raise InputError(self.obituary())
         raise InputError(f"no answer from {self._health}; the server's messages are in {self._log}")
@@ -210,6 +217,10 @@ class _Server:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         said = "".join(f"\n  {line}" for line in lines)
         return f"the {self._name} server has ended; its last messages (all are in {self._log}):{said}"
+
+    def ask_to_end(self) -> None:
+        """Let it end by itself, in a second or two."""
+        self._process.terminate()
 
     def stop(self) -> None:
         stop_group(self._process.pid)

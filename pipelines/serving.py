@@ -1,7 +1,6 @@
 """A served deployment: runs asked for on Prefect's page, or with its command, happen in this workspace."""
 
 import asyncio
-import fcntl
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,8 @@ from pathlib import Path
 from prefect.flows import EntrypointType
 from prefect.runner import Runner
 
-from components.errors import InputError
 from pipelines.run import virtex
-from pipelines.workspace import STATE_DIR
+from pipelines.workspace import STATE_DIR, file_lock
 
 DESCRIPTION = """Runs the pipeline in `{root}`, as `virtex run` does there: the same stages, cache and MLflow
 record. Parameters are those of `virtex run`: `preset` and `set` (`section.key=value`) are written into
@@ -42,13 +40,8 @@ def serve(root: Path, name: str, on_start: Callable[[], object], is_over: Callab
     Raises:
         InputError: if this workspace is served already.
     """
-    path = root / STATE_DIR / "serve.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another `virtex serve` is at work in this workspace ({root})") from None
+    taken = f"another `virtex serve` is at work in this workspace ({root})"
+    with file_lock(root / STATE_DIR / "serve.lock", lambda _: taken):
         asyncio.run(_serve(root, name, on_start, is_over))
 
 

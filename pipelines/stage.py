@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.errors import EXIT_INPUT_ERROR, InputError
 from pipelines.child import ChildEnd, run_child
-from pipelines.graph import Stage
+from pipelines.graph import Stage, check_out
 from pipelines.output import StageOutput
 from pipelines.resources import Held, held
 from pipelines.stopping import Stop
@@ -21,7 +21,7 @@ from pipelines.workspace import STAGE_VARIABLE, remember_group
 Log = Callable[[str], None]
 GOOD_STATES = ("unchanged", "restored", "ran")
 
-_RESOURCES_SECONDS = 0.5  # between two looks at what others hold
+_RESOURCES_SECONDS = 0.1  # between two looks at what others hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class StageRunner(Outcomes):
                 if output.feed(line):
                     log(line)
 
-            end = self._dvc(command, stage, on_line, lambda: self._stop.requests, resources)
+            end = self._dvc(command, stage, on_line, resources)
             return _judge(stage, output, end)
 
     @contextlib.contextmanager
@@ -170,19 +170,20 @@ class StageRunner(Outcomes):
 
     def _put_back(self, stage: Stage, log: Log) -> None:
         """Check out the outputs on record, which DVC removed before the run, and drop unrecorded ones."""
-        output = StageOutput(stage.name)
-        command = ["--wait-for-lock", "checkout", "--quiet", "--force", stage.name]
-        end = self._dvc(command, stage, output.feed, lambda: 0)
-        if end.returncode != 0:
-            log(f"The earlier outputs of {stage.name} could not all be put back: {output.error()}")
+        note = remember_group(self._root, stage.name, os.getpgrp())  # should we die meanwhile
+        try:
+            check_out([stage.name], wait_for_lock=True)
+        except (InputError, OSError) as error:
+            log(f"The earlier outputs of {stage.name} could not all be put back: {error}")
+        finally:
+            note.unlink(missing_ok=True)
 
     def _dvc(
         self,
         arguments: Sequence[str],
         stage: Stage,
         on_line: Callable[[str], object],
-        cancelled: Callable[[], int],
-        resources: Held | None = None,
+        resources: Held,
     ) -> ChildEnd:
         interpreter = Path(sys.executable)
         environment = {
@@ -191,19 +192,19 @@ class StageRunner(Outcomes):
             "PATH": f"{interpreter.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONUNBUFFERED": "1",
             STAGE_VARIABLE: stage.name,
-            **(resources.variables if resources else {}),
+            **resources.variables,
         }
         notes: list[Path] = []
         try:
             return run_child(
-                [str(interpreter), "-m", "dvc", *arguments],
+                [str(interpreter), "-m", "pipelines.patient_dvc", *arguments],
                 environment=environment,
                 folder=self._root,
                 on_start=lambda group: notes.append(remember_group(self._root, stage.name, group)),
                 on_line=on_line,
-                cancelled=cancelled,
-                timeout_seconds=stage.meta.deadline if resources else None,
-                keep_open=resources.files if resources else (),
+                cancelled=lambda: self._stop.requests,
+                timeout_seconds=stage.meta.deadline,
+                keep_open=resources.files,
             )
         finally:
             for note in notes:

@@ -81,13 +81,3 @@ def stop_when(asked: Callable[[], bool], stop: Stop, every_seconds: float = 5.0)
     finally:
         over.set()
         thread.join(timeout=every_seconds)
-
-
-@contextlib.contextmanager
-def interrupt_held_back() -> Iterator[None]:
-    """Hold SIGINT back in this thread; processes started within never receive it from the terminal."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,9 +5,9 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 
@@ -18,12 +18,13 @@ from pipelines.child import group_processes, stop_group
 
 STATE_DIR = Path(".virtex")
 STAGE_VARIABLE = "VIRTEX_STAGE"
+_held: dict[Path, TextIO] = {}  # locks of this process
 _DIED = STATE_DIR / "died.json"  # of the last holder of the lock that died, until its traces are cleared up
 
 
 @contextlib.contextmanager
 def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
-    """Hold the workspace. The lock is the system's, so a dead process holds nothing.
+    """Hold the workspace. A flow, which has an id, takes part in the hold of the command that called it.
 
     Args:
         root: the repository.
@@ -32,26 +33,47 @@ def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
     Raises:
         InputError: if another run holds it.
     """
-    path = root / STATE_DIR / "run.lock"
+    path = (root / STATE_DIR / "run.lock").resolve()
+    if flow_run and path in _held:
+        _write_holder(_held[path], flow_run)
+        yield
+        return
+    with file_lock(path, _refusal) as stream:
+        stream.seek(0)
+        former = stream.read()
+        if former:  # whoever comes to its end leaves nothing here
+            write_text(root / _DIED, former)
+        _write_holder(stream, flow_run)
+        _held[path] = stream
+        try:
+            yield
+        finally:
+            del _held[path]
+            stream.truncate(0)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, refusal: Callable[[str], str]) -> Iterator[TextIO]:
+    """Hold a lock file; yields it, open for reading and writing. A dead process holds nothing.
+
+    Raises:
+        InputError: another process holds it; ``refusal`` makes the message of what that has written there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise InputError(_refusal(stream.read())) from None
-        stream.seek(0)
-        former = stream.read()
-        if former:  # whoever comes to its end leaves nothing here
-            write_text(root / _DIED, former)
-        stream.truncate(0)
-        note = {"pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S"), "flow_run": flow_run}
-        stream.write(json.dumps(note))
-        stream.flush()
-        try:
-            yield
-        finally:
-            stream.truncate(0)
+            raise InputError(refusal(stream.read())) from None
+        yield stream
+
+
+def _write_holder(stream: TextIO, flow_run: str | None) -> None:
+    note = {"pid": os.getpid(), "started": time.strftime("%Y-%m-%d %H:%M:%S"), "flow_run": flow_run}
+    stream.truncate(0)
+    stream.write(json.dumps(note))
+    stream.flush()
 
 
 @contextlib.contextmanager
@@ -96,10 +118,9 @@ def remember_group(root: Path, stage: str, group: int) -> Path:
     return path
 
 
-def remember_servers(root: Path) -> None:
-    """Note the temporary Prefect server among our children: killed outright, we would leave it behind."""
-    servers = [child for child in psutil.Process().children() if "uvicorn" in child.cmdline()]
-    write_json(root / STATE_DIR / "servers.json", [process_mark(server.pid) for server in servers])
+def remember_servers(root: Path, marks: Sequence[str]) -> None:
+    """Note servers that we have started, by their marks: killed outright, we would leave them behind."""
+    write_json(root / STATE_DIR / "servers.json", list(marks))
 
 
 def _end_servers(root: Path) -> None:

@@ -13,6 +13,7 @@ LEAVES = {
     "components.arguments",
     "components.errors",
     "components.atomic",
+    "components.garbage",
     "components.paths",
     "components.machine",
     "components.normalisation",

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
+from components.garbage import collect_rarely
 
 EXIT_BROKEN_PIPE = 1
+collect_rarely()
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:

@@ -7,6 +7,9 @@ here, with advice, and not somewhere below with an import error.
 import importlib.util
 import sys
 
+from components.garbage import collect_rarely
+
+collect_rarely()
 _missing = [
     name for name in ("torch", "mlflow", "lmdb", "sentencepiece") if not importlib.util.find_spec(name)
 ]

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -99,6 +99,15 @@ def open_store() -> Store:
         client = mlflow.MlflowClient(uri)
         artifacts = (database.parent / ARTIFACTS_DIR).absolute().as_uri()
         return Store(client, _experiment(client, name, artifacts), uri)
+
+
+def warm_up() -> None:
+    """Do beforehand what ``open_store`` takes seconds for: MLflow's import, and a database that is a file."""
+    import mlflow  # noqa: F401
+
+    if tracking_uri().startswith("sqlite:"):
+        with suppress(Exception):  # whoever needs it will be told
+            open_store()
 
 
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:

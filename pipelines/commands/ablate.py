@@ -9,11 +9,13 @@ from typing import Any
 
 from components.arguments import positive
 from components.params.families import FAMILIES, chosen_family
+from components.tracking.store import warm_up
 from pipelines.commands.ending import exit_status
 from pipelines.comparison import base_title, comparison_dir, comparison_text, write_comparison
 from pipelines.row_workspace import workspace_dir
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import Stop, stop_on_signals
+from pipelines.temporary_server import start_temporary_server
 from pipelines.workspace import end_leftovers, run_lock
 
 
@@ -93,11 +95,12 @@ def _nothing_to_do(arguments: dict[str, Any], stop: Stop) -> bool:
 
 
 def _run_flow(arguments: dict[str, Any], at_once: int, stop: Stop) -> int:
-    from pipelines.ablations import ablation
-    from pipelines.run import start_server
-
     started = time.time()
-    start_server()
+    wait_for_server = start_temporary_server(Path.cwd())
+    from pipelines.ablations import ablation  # takes as long as the server
+
+    warm_up()
+    wait_for_server(stop.is_set)
     if stop.is_set():
         raise KeyboardInterrupt
     state = ablation(**arguments, at_once=at_once, return_state=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from components.arguments import positive
 from components.errors import InputError
+from components.tracking.store import warm_up
 from pipelines.commands.ablate import run_family
 from pipelines.commands.ending import exit_status
 from pipelines.graph import Plan
@@ -22,6 +23,7 @@ from pipelines.outcomes import (
 from pipelines.runners import check_cluster, cluster_address
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import Stop, stop_on_signals
+from pipelines.temporary_server import start_temporary_server
 from pipelines.workspace import run_lock
 
 
@@ -61,36 +63,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_until(stop: Stop, options: argparse.Namespace) -> int:
-    from pipelines.preparation import prepare, stages_at_a_time
+    from pipelines.preparation import prepare, prepared, stages_at_a_time
 
     root = Path.cwd()
     options.max_parallel = options.max_parallel or stages_at_a_time()
     options.cluster = cluster_address(options.cluster)
     targets = [*options.targets, *options.more_targets]
-    with run_lock(root):
+    with run_lock(root):  # until the end, so that the flow need not prepare again
         plan, notices = prepare(root, targets, options.preset, options.overrides, bool(options.cluster))
-    if stop.is_set():
-        raise KeyboardInterrupt
-    print(*notices, sep="\n", end="\n" if notices else "", flush=True)
-    if not plan.pending and not options.force:
-        write_states(root, dict.fromkeys((stage.name for stage in plan.stages), "unchanged"))
-        _print_results(plan, options)
-        print(f"Nothing to do: all {len(plan.stages)} stages are unchanged.")
-        _print_commands(options)
-        return 0
-    if options.cluster:
-        check_cluster(options.cluster, root)
-    use_workspace_server(root)
-    to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
-    print(f"To do: {', '.join(to_do)}.", flush=True)
-    return _run_flow(plan, targets, options, stop)
+        if stop.is_set():
+            raise KeyboardInterrupt
+        print(*notices, sep="\n", end="\n" if notices else "", flush=True)
+        if not plan.pending and not options.force:
+            write_states(root, dict.fromkeys((stage.name for stage in plan.stages), "unchanged"))
+            _print_results(plan, options)
+            print(f"Nothing to do: all {len(plan.stages)} stages are unchanged.")
+            _print_commands(options)
+            return 0
+        if options.cluster:
+            check_cluster(options.cluster, root)
+        use_workspace_server(root)
+        to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
+        print(f"To do: {', '.join(to_do)}.", flush=True)
+        with prepared(plan):
+            return _run_flow(plan, targets, options, stop)
 
 
 def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop: Stop) -> int:
-    from pipelines.run import start_server, virtex
-
     forget_states(Path.cwd())
-    start_server()
+    wait_for_server = start_temporary_server(Path.cwd())
+    from pipelines.run import virtex  # takes as long as the server
+
+    warm_up()
+    wait_for_server(stop.is_set)
     if stop.is_set():
         raise KeyboardInterrupt
     state = virtex(

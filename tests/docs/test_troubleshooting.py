@@ -17,7 +17,7 @@ from pipelines.commands.children import CHILD_COMMANDS
 PAGE = REPOSITORY / "docs" / "troubleshooting.md"
 BLOCKS = fences(PAGE)
 PLAIN = "virtex: error: "
-FOREIGN = ("RuntimeError: ", "ERROR: ")  # in Prefect's words, in DVC's
+FOREIGN = ("ERROR: ",)  # in DVC's words
 SHORTEST = 20  # characters of our own words by which a message is known
 
 

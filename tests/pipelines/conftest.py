@@ -67,7 +67,7 @@ class Workspace:
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """``virtex run`` with these arguments; an empty variable is left out."""
-        return self.start_module("pipelines.run", *arguments, **variables)
+        return self.start_module("pipelines.cli", "run", *arguments, **variables)
 
     def start_module(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 
-from pipelines.stopping import Stop, interrupt_held_back, stop_on_signals, stop_when
+from pipelines.stopping import Stop, stop_on_signals, stop_when
 
 
 def test_signals_set_the_flag_and_handlers_come_back(capsys):
@@ -63,9 +63,3 @@ def test_asked_until_true_and_errors_do_not_count():
     stop = Stop()
     with stop_when(asked, stop, every_seconds=0.01):
         assert stop.wait(5)
-
-
-def test_interrupt_is_held_back_only_within():
-    with interrupt_held_back():
-        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -43,6 +43,18 @@ def test_a_killed_holder_holds_nothing(tmp_path):
         pass
 
 
+def test_a_flow_shares_the_lock_of_its_command(tmp_path):
+    with run_lock(tmp_path):
+        with run_lock(tmp_path, "the flow's id"):
+            assert "the flow's id" in (tmp_path / STATE_DIR / "run.lock").read_text()
+        with pytest.raises(InputError, match="another run is at work"), run_lock(tmp_path):
+            pass
+        other = hold(tmp_path, "    pass")
+        other.communicate()
+        assert other.returncode != 0
+    assert (tmp_path / STATE_DIR / "run.lock").read_text() == ""
+
+
 def sleeper(stage):
     return subprocess.Popen(
         ["sleep", "60"], start_new_session=True, env={**os.environ, STAGE_VARIABLE: stage}
