@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,10 +57,10 @@ QUICK = Size(images=6, height=48, width=64, short_side=32, crop_size=32, batch=4
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Images a second and core: from the files' own bytes, and from a store that keeps smaller ones.
+    """Images a second and core, from stores that keep images in different ways.
 
-    Both rows have the same baseline, on the files' own bytes. The second shows what
-    ``lmdb.short_side`` buys, which changes what the model sees: small crops lose detail.
+    All rows have the same baseline, on the files' own bytes. ``lmdb.decoded`` changes nothing that the
+    model sees; ``lmdb.short_side`` does: small crops lose detail.
     """
     augmentation = AUGMENTATION.model_copy(update={"crop_size": size.crop_size})
     with tempfile.TemporaryDirectory() as folder:
@@ -68,16 +69,15 @@ def run(size: Size, rounds: int) -> list[Comparison]:
         train_tokenizer([normalise(text) for image in images for text in image.captions], 60, model)
         tokenizer = CaptionTokenizer(model)
         stores = []
-        for short_side in (None, size.short_side):
-            path = Path(folder, f"{short_side}.lmdb")
-            options = {"jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": machine.num_cpus()}
-            build_store(path, images, short_side=short_side, **options)  # type: ignore[arg-type]
+        for number, (_, options) in enumerate(kept_as(size)):
+            path = Path(folder, f"{number}.lmdb")
+            options |= {"jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": machine.num_cpus()}
+            build_store(path, images, **options)
             stores.append(CaptionStore(path))
         plain = PlainDataset(stores[0], tokenizer, augmentation, size.batch * size.batches)
         works: list[Work] = [lambda: _read(plain_loader(plain, size.batch, machine.num_cpus()))]
-        works += [partial(_read_ours, store, tokenizer, augmentation, size) for store in stores]
+        works += [partial(read_ours, store, tokenizer, augmentation, size) for store in stores]
         baseline_times, *our_times = in_turn(works, rounds)
-    kept = ("the files' bytes", f"lmdb.short_side {size.short_side}")
     return [
         Comparison(
             f"{size.width}x{size.height} to {size.crop_size} px batches, {what}",
@@ -89,13 +89,29 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             TARGET,
             {"kB an image": round(store.metadata.image_bytes / size.images / 1e3, 1)},
         )
-        for what, times, store in zip(kept, our_times, stores, strict=True)
+        for (what, _), times, store in zip(kept_as(size), our_times, stores, strict=True)
     ]
 
 
-def _read_ours(
-    store: CaptionStore, tokenizer: CaptionTokenizer, augmentation: Augmentation, size: Size
+def kept_as(size: Size) -> list[tuple[str, dict[str, Any]]]:
+    """Ways to keep images in a store: what params.yaml calls them, and `build_store`."""
+    side = size.short_side
+    return [
+        ("the files' bytes", {"short_side": None}),
+        ("lmdb.decoded", {"short_side": None, "decoded": True}),
+        (f"lmdb.short_side {side}", {"short_side": side}),
+        (f"lmdb.short_side {side}, decoded", {"short_side": side, "decoded": True}),
+    ]
+
+
+def read_ours(
+    store: CaptionStore,
+    tokenizer: CaptionTokenizer,
+    augmentation: Augmentation,
+    size: Size,
+    num_workers: int | None = None,
 ) -> None:
+    """Load what a round loads; ``num_workers`` None is one a core."""
     dataset = TrainDataset(
         store,
         select(store, "bicaptioning"),
@@ -108,7 +124,7 @@ def _read_ours(
         batch_size=size.batch,
         start_iteration=0,
         num_iterations=size.batches,
-        num_workers=machine.num_cpus(),
+        num_workers=machine.num_cpus() if num_workers is None else num_workers,
     )
     for batch in batches:
         to_device(batch, torch.device("cpu"), torch.contiguous_format)  # normalised here, as in training

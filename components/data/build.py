@@ -22,7 +22,7 @@ import lmdb
 from tqdm import tqdm
 
 from components.atomic import writing
-from components.data.image import DecodeError, decode, encode_jpeg, resize_short_side, verify
+from components.data.image import DecodeError, decode, encode_jpeg, encode_ppm, resize_short_side, verify
 from components.data.record import (
     INDEX_KEY,
     META_KEY,
@@ -75,6 +75,15 @@ class BuildReport:
 
 
 @dataclass(frozen=True, slots=True)
+class _Form:
+    """How images are kept, see ``build_store``."""
+
+    short_side: int | None
+    jpeg_quality: int
+    decoded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Prepared:
     source: CaptionedImage
     image: bytes
@@ -89,6 +98,7 @@ def build_store(
     jpeg_quality: int,
     on_unreadable: Literal["refuse", "skip"],
     num_workers: int,
+    decoded: bool = False,
     categories: Sequence[str] = (),
     progress: bool = False,
 ) -> BuildReport:
@@ -105,6 +115,7 @@ def build_store(
         jpeg_quality: of the resized images, 1 to 100.
         on_unreadable: ``refuse`` raises at the first unreadable image, ``skip`` leaves it out.
         num_workers: threads that read and decode.
+        decoded: keep pixels (PPM) of every image instead of its own bytes or a JPEG.
         categories: names of the images' labels; label k is ``categories[k - 1]``.
         progress: show a bar on standard error.
 
@@ -115,7 +126,7 @@ def build_store(
     if not images:
         raise InputError(f"{path}: no captioned images to write; check download.folders in params.yaml")
     with writing(path) as temporary, closing(_Writer(temporary, path)) as writer:
-        with closing(_prepare_all(images, short_side, jpeg_quality, num_workers)) as prepared:
+        with closing(_prepare_all(images, num_workers, _Form(short_side, jpeg_quality, decoded))) as prepared:
             skipped = _write_all(writer, _bar(prepared, path.name, len(images), progress), on_unreadable)
         if not writer.count:
             raise InputError(
@@ -241,14 +252,14 @@ class _Writer:
 
 
 def _prepare_all(
-    images: Sequence[CaptionedImage], short_side: int | None, jpeg_quality: int, num_workers: int
+    images: Sequence[CaptionedImage], num_workers: int, form: _Form
 ) -> Generator[_Prepared | SkippedImage, None, None]:
     """Results in the order of ``images``; never more than a few a worker are held in memory."""
     pool = ThreadPoolExecutor(num_workers, "image-reader", initializer=cv2.setNumThreads, initargs=(0,))
     waiting: deque[Future[_Prepared | SkippedImage]] = deque()
     try:
         for image in images:
-            waiting.append(pool.submit(_prepare, image, short_side, jpeg_quality))
+            waiting.append(pool.submit(_prepare, image, form))
             if len(waiting) >= num_workers * _PENDING_PER_WORKER:
                 yield waiting.popleft().result()
         while waiting:
@@ -257,19 +268,24 @@ def _prepare_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare(source: CaptionedImage, short_side: int | None, jpeg_quality: int) -> _Prepared | SkippedImage:
+def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
     try:
         data = source.read_bytes()
-        if short_side is None:
+        if form.short_side is None and not form.decoded:
             verify(data)
             return _Prepared(source, data, resized=False)
         pixels = decode(data)
     except (OSError, DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return SkippedImage(source.image_id, source.dataset, source.place, reason)
-    if min(pixels.shape[:2]) <= short_side:
-        return _Prepared(source, data, resized=False)
-    return _Prepared(source, encode_jpeg(resize_short_side(pixels, short_side), jpeg_quality), resized=True)
+    resized = False
+    if form.short_side is not None and min(pixels.shape[:2]) > form.short_side:
+        pixels, resized = resize_short_side(pixels, form.short_side), True
+    if form.decoded:
+        data = encode_ppm(pixels)
+    elif resized:
+        data = encode_jpeg(pixels, form.jpeg_quality)
+    return _Prepared(source, data, resized)
 
 
 def _bar(

@@ -1,8 +1,8 @@
 """Encoded images to pixels and back; the only file that knows an image library.
 
-Pixels are uint8 RGB arrays of shape (height, width, 3). An EXIF orientation is not applied
-but by `decode_upright`: the boxes, labels and published figures of COCO and VOC refer to the pixels as
-stored.
+Pixels are uint8 RGB arrays of shape (height, width, 3), which need not be writable. An EXIF
+orientation is not applied but by `decode_upright`: the boxes, labels and published figures of COCO and
+VOC refer to the pixels as stored.
 
 JPEG goes through simplejpeg (libjpeg-turbo; on one core faster than OpenCV, torchvision and Pillow)
 and everything it refuses, CMYK among it, through Pillow. Resizing is torchvision's, within rounding:
@@ -11,6 +11,7 @@ OpenCV's area averaging; where nothing shrinks, OpenCV's bilinear resizing is tw
 """
 
 import io
+import re
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import ExifTags, Image
 Pixels = NDArray[np.uint8]
 
 _JPEG_START = b"\xff\xd8\xff"
+_PPM = re.compile(rb"P6\n(\d+) (\d+)\n255\n")  # as encode_ppm writes it: width and height
 
 
 class DecodeError(ValueError):
@@ -44,6 +46,10 @@ def decode(data: bytes) -> Pixels:
         except ValueError as error:
             if "premature end" in str(error).lower():
                 raise DecodeError(f"truncated JPEG ({error})") from error
+    if header := _PPM.match(data):
+        width, height = int(header[1]), int(header[2])
+        if len(data) - header.end() == height * width * 3:
+            return np.frombuffer(data, np.uint8, offset=header.end()).reshape(height, width, 3)
     return _decode_with_pillow(data)
 
 
@@ -111,14 +117,22 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
     return encoded
 
 
+def encode_ppm(pixels: Pixels) -> bytes:
+    """Pixels as they are, behind a header: ``decode`` has nothing to compute, nor to copy."""
+    height, width, _ = pixels.shape
+    return b"P6\n%d %d\n255\n" % (width, height) + np.ascontiguousarray(pixels).tobytes()
+
+
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Pixels of shape (height, width, 3), antialiased where they shrink."""
+    """New pixels of shape (height, width, 3), antialiased where they shrink."""
     if pixels.shape[:2] == (height, width):
-        return pixels
+        return pixels.copy()
     if height >= pixels.shape[0] and width >= pixels.shape[1]:
         return cv2.resize(pixels, (width, height)).astype(np.uint8, copy=False)
     import torch  # here, so that a store that keeps its files' bytes is built without it
 
+    if not pixels.flags.writeable:
+        pixels = pixels.copy()  # of which torch would warn
     # In this order torch sees that the channels lie last; otherwise it answers with planes, to be copied.
     channels_last = torch.from_numpy(pixels).unsqueeze(0).permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(channels_last, (height, width), mode="bilinear", antialias=True)

@@ -146,6 +146,7 @@ class Lmdb(Section):
 
     short_side: Annotated[int, Field(ge=16)] | None
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    decoded: bool
     on_unreadable: Literal["refuse", "skip"]
 
 

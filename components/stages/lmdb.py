@@ -26,6 +26,7 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
         labels.added_to(manifest.captions_of(run.item)),
         short_side=lmdb.short_side,
         jpeg_quality=lmdb.jpeg_quality,
+        decoded=lmdb.decoded,
         on_unreadable=lmdb.on_unreadable,
         num_workers=machine.num_cpus(),
         categories=labels.categories,

@@ -207,7 +207,7 @@ class Counted(list[CaptionedImage]):
 
 def test_few_images_are_held_at_once(make_images) -> None:
     images = Counted(make_images(60))
-    outcomes = build._prepare_all(images, None, 90, num_workers=2)
+    outcomes = build._prepare_all(images, 2, build._Form(None, 90))
     next(outcomes)
     assert images.taken == 2 * build._PENDING_PER_WORKER
     outcomes.close()

@@ -152,3 +152,20 @@ def test_a_png_in_a_store(tmp_path: Path, make_images) -> None:
     )
     dataset = ImageDataset(CaptionStore(tmp_path / "png.lmdb"), EvalTransform(24, 24))
     assert dataset[0]["image"].std() > 0.1
+
+
+@pytest.mark.filterwarnings("error")
+def test_decoded_stores_show_the_same_values(
+    tmp_path: Path, store: CaptionStore, make_images, augmentation, letters
+) -> None:
+    options: dict[str, Any] = {"jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": 2}
+    build_store(tmp_path / "decoded.lmdb", make_images(10), short_side=None, decoded=True, **options)
+    decoded = CaptionStore(tmp_path / "decoded.lmdb")
+    assert all(record.image.startswith(b"P6") for record in decoded)
+    targets = make_targets("captioning", letters, 64)
+    ours, theirs = (
+        TrainDataset(one, select(one, "captioning"), TrainTransform(augmentation), targets, seed=0)
+        for one in (decoded, store)
+    )
+    for visit in range(20):
+        assert torch.equal(ours[visit]["image"], theirs[visit]["image"])

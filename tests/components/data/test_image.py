@@ -11,6 +11,7 @@ from components.data.image import (
     decode,
     decode_upright,
     encode_jpeg,
+    encode_ppm,
     resize,
     resize_short_side,
     verify,
@@ -67,6 +68,17 @@ def test_sixteen_bits_are_cut_to_eight() -> None:
     buffer = io.BytesIO()
     Image.fromarray(wide).save(buffer, "PNG")
     np.testing.assert_array_equal(decode(buffer.getvalue())[..., 1], wide >> 8)
+
+
+def test_kept_pixels_come_back_without_a_copy() -> None:
+    data = encode_ppm(GRADIENT[:, ::-1])
+    pixels = decode(data)
+    np.testing.assert_array_equal(pixels, GRADIENT[:, ::-1])
+    assert pixels.base is not None
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+    with pytest.raises(DecodeError):
+        decode(data[:-1])
 
 
 def test_the_exif_orientation_is_not_applied() -> None:

@@ -30,7 +30,7 @@ OWN = {
     "image_column": "image", "caption_column": "caption", "split_column": "split", "val_fraction": 0.2,
     "seed": 0, "url_connections": 4,
 }  # fmt: skip
-LMDB = params.Lmdb(short_side=None, jpeg_quality=95, on_unreadable="refuse")
+LMDB = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
 
 pytestmark = pytest.mark.integration
 

@@ -22,7 +22,7 @@ from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SECTION = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))["download"]
-LMDB = params.Lmdb(short_side=None, jpeg_quality=95, on_unreadable="refuse")
+LMDB = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ from components.sources.object_labels import ObjectLabels
 from components.stages import lmdb as stage
 from components.tracking.stage_run import StageRun
 
-KEEP = params.Lmdb(short_side=None, jpeg_quality=95, on_unreadable="refuse")
+KEEP = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
 
 
 @pytest.fixture
