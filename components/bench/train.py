@@ -73,7 +73,6 @@ def run(size: Size, rounds: int) -> list[Comparison]:
         return repeat
 
     baseline_times, *our_times = in_turn([work(name) for name in steps], rounds)
-    flops = count_flops(steps["baseline"])
     images = size.batch * size.steps
     rows = []
     for precision, times in zip(("fp32", "bf16"), our_times, strict=True):
@@ -87,9 +86,10 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             TARGET,
             {"loss of the last step": f"{float(losses[precision]):.3f} ({float(losses['baseline']):.3f})"},
         )
-        rate, peak = row.rate(times).median * flops / size.batch, matrix_rate(device, precision)
+        plain_flops, flops = (count_flops(steps[name]) / size.batch for name in ("baseline", precision))
+        rate, peak = row.rate(times).median * flops, matrix_rate(device, precision)
         row.figures["arithmetic"] = (  # type: ignore[index]  # a dict, made here
-            f"{flops / size.batch / 1e9:.1f} GFLOP an image, {rate / 1e9:.0f} GFLOP/s = "
+            f"{flops / 1e9:.1f} GFLOP an image ({plain_flops / 1e9:.1f}), {rate / 1e9:.0f} GFLOP/s = "
             f"{rate / peak:.0%} of the {peak / 1e9:.0f} GFLOP/s of a matrix product of the same format"
         )
         rows.append(row)
