@@ -1,7 +1,7 @@
 """From a store to normalised batches: our loader beside a plain one that reads the same records."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,18 @@ from components.data.store import CaptionStore
 from components.data.targets import make_targets
 from components.data.transforms import TrainTransform
 from components.params import Augmentation
+from components.sources.captioned import CaptionedImage
 from components.text.normalise import normalise
 from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 from components.training.batches import to_device
 
 TARGET = 3.0
+AS_FILES = "the files' bytes"
+BUILD_OPTIONS: dict[str, Any] = {
+    "jpeg_quality": 95,
+    "on_unreadable": "refuse",
+    "num_workers": machine.num_cpus(),
+}
 AUGMENTATION = Augmentation(  # section 3.2
     crop_size=224,
     crop_scale=(0.2, 1.0),
@@ -65,18 +72,10 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     augmentation = AUGMENTATION.model_copy(update={"crop_size": size.crop_size})
     with tempfile.TemporaryDirectory() as folder:
         images = draw_photographs(Path(folder), size.images, size.height, size.width)
-        model = Path(folder, "tokenizer.model")
-        train_tokenizer([normalise(text) for image in images for text in image.captions], 60, model)
-        tokenizer = CaptionTokenizer(model)
-        stores = []
-        for number, (_, options) in enumerate(kept_as(size)):
-            path = Path(folder, f"{number}.lmdb")
-            options |= {"jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": machine.num_cpus()}
-            build_store(path, images, **options)
-            stores.append(CaptionStore(path))
-        plain = PlainDataset(stores[0], tokenizer, augmentation, size.batch * size.batches)
+        tokenizer, stores = prepare(Path(folder), images, size)
+        plain = PlainDataset(stores[AS_FILES], tokenizer, augmentation, size.batch * size.batches)
         works: list[Work] = [lambda: _read(plain_loader(plain, size.batch, machine.num_cpus()))]
-        works += [partial(read_ours, store, tokenizer, augmentation, size) for store in stores]
+        works += [partial(read_ours, store, tokenizer, augmentation, size) for store in stores.values()]
         baseline_times, *our_times = in_turn(works, rounds)
     return [
         Comparison(
@@ -89,19 +88,33 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             TARGET,
             {"kB an image": round(store.metadata.image_bytes / size.images / 1e3, 1)},
         )
-        for (what, _), times, store in zip(kept_as(size), our_times, stores, strict=True)
+        for (what, store), times in zip(stores.items(), our_times, strict=True)
     ]
 
 
-def kept_as(size: Size) -> list[tuple[str, dict[str, Any]]]:
-    """Ways to keep images in a store: what params.yaml calls them, and `build_store`."""
+def prepare(
+    folder: Path, images: Sequence[CaptionedImage], size: Size
+) -> tuple[CaptionTokenizer, dict[str, CaptionStore]]:
+    """A tokenizer of the images' captions, and a store in ``folder`` for each way to keep images."""
+    model = folder / "tokenizer.model"
+    train_tokenizer([normalise(text) for image in images for text in image.captions], 60, model)
+    stores = {}
+    for number, (name, options) in enumerate(kept_as(size).items()):
+        path = folder / f"{number}.lmdb"
+        build_store(path, images, **BUILD_OPTIONS, **options)
+        stores[name] = CaptionStore(path)
+    return CaptionTokenizer(model), stores
+
+
+def kept_as(size: Size) -> dict[str, dict[str, Any]]:
+    """Ways to keep images, by what params.yaml calls them: options of `build_store`."""
     side = size.short_side
-    return [
-        ("the files' bytes", {"short_side": None}),
-        ("lmdb.decoded", {"short_side": None, "decoded": True}),
-        (f"lmdb.short_side {side}", {"short_side": side}),
-        (f"lmdb.short_side {side}, decoded", {"short_side": side, "decoded": True}),
-    ]
+    return {
+        AS_FILES: {"short_side": None},
+        "lmdb.decoded": {"short_side": None, "decoded": True},
+        f"lmdb.short_side {side}": {"short_side": side},
+        f"lmdb.short_side {side}, decoded": {"short_side": side, "decoded": True},
+    }
 
 
 def read_ours(

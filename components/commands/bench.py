@@ -3,6 +3,7 @@
 import argparse
 import importlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from components.arguments import positive
@@ -18,12 +19,16 @@ BENCHES = {
     "lmdb": "building a store",
     "pipeline": "what DVC and the flow add",
 }
+CURVES = "curves"  # minutes long, and compared with nothing: only by name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run benchmarks, one after the other; print a table and write JSON for each."""
     options = build_parser().parse_args(arguments)
     for name in options.benches or BENCHES:
+        if name == CURVES:
+            _measure_curves(options.quick, options.output)
+            continue
         module = importlib.import_module(f"components.bench.{name}")
         machine = hardware()
         print(f"{name}: {BENCHES[name]}\n{_described(machine)}", flush=True)
@@ -34,14 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _measure_curves(quick: bool, folder: Path) -> None:
+    from components.bench import curve, curves
+
+    machine = hardware()
+    print(f"{CURVES}: costs as they grow\n{_described(machine)}", flush=True)
+    panels = []
+    for panel in curves.run(curves.QUICK if quick else curves.FULL):
+        print(curve.as_table([panel]), flush=True)
+        panels.append(panel)
+        content = {"bench": CURVES, "quick": quick, "machine": machine, "panels": list(map(asdict, panels))}
+        write_json(folder / f"{CURVES}.json", content)  # anew after each: the whole takes minutes
+        curve.draw(folder / f"{CURVES}.png", panels)
+    print(f"All points: {folder / CURVES}.json, drawn in {CURVES}.png beside it\n", flush=True)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """What the command line may say."""
     parser = argparse.ArgumentParser(
         prog="virtex bench",
         description="Measure speed beside the paper's recipe, both in turn in one run. "
-        + "; ".join(f"{name}: {what}" for name, what in BENCHES.items()),
+        + "; ".join(f"{name}: {what}" for name, what in BENCHES.items())
+        + f"; {CURVES}: costs as they grow, ours alone, drawn as a picture too",
     )
-    parser.add_argument("benches", nargs="*", choices=[[], *BENCHES], metavar="BENCH", help="none means all")
+    parser.add_argument(
+        "benches",
+        nargs="*",
+        choices=[[], *BENCHES, CURVES],
+        metavar="BENCH",
+        help=f"none means all but {CURVES}",
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
     parser.add_argument("--rounds", type=positive, default=5, help="timed rounds of each side (default 5)")
     parser.add_argument("--output", type=Path, default=Path("outputs/bench"), help="folder of the JSON files")

@@ -1,0 +1,146 @@
+"""How costs grow: loading with crop and workers, stores with images, tokenizers with captions, training."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from components import machine
+from components.bench import data, train
+from components.bench.captions import draw_captions
+from components.bench.curve import Line, Panel
+from components.bench.photographs import draw_photographs
+from components.bench.step_cost import step_cost
+from components.bench.timing import Times, in_turn
+from components.data.build import build_store
+from components.params import Augmentation
+from components.sources.captioned import CaptionedImage
+from components.text.tokenizer import train_tokenizer
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The places of the curves; what does not change along one is in ``data`` and ``train``."""
+
+    data: data.Size
+    crops: tuple[int, ...]  # pixels
+    workers: tuple[int, ...]
+    stored_images: tuple[int, ...]
+    captions: tuple[int, ...]
+    vocab_size: int
+    train: train.Size
+    batches: tuple[int, ...]
+    train_crops: tuple[int, ...]
+    hidden_sizes: tuple[int, ...]
+
+
+FULL = Size(
+    data=replace(data.FULL, batches=8),
+    crops=(64, 112, 160, 224, 288),
+    workers=tuple(number for number in (0, 1, 2, 4, 8, 16) if number <= machine.num_cpus()),
+    stored_images=(250, 500, 1000, 2000, 4000),
+    captions=(1_000, 10_000, 100_000, 1_000_000),
+    vocab_size=10_000,  # section 3.1
+    train=replace(train.FULL, batch=8, crop_size=112),
+    batches=(2, 4, 8, 16, 32),
+    train_crops=(64, 112, 160, 224),
+    hidden_sizes=(512, 1024, 2048),
+)
+QUICK = Size(
+    data=data.QUICK,
+    crops=(16, 32),
+    workers=(0, 1),
+    stored_images=(6, 12),
+    captions=(100, 200),
+    vocab_size=200,
+    train=train.QUICK,
+    batches=(2,),
+    train_crops=(32,),
+    hidden_sizes=(64,),
+)
+
+
+def run(size: Size) -> Iterator[Panel]:
+    """Panels, one after the other as they are measured."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = draw_photographs(folder, size.data.images, size.data.height, size.data.width)
+        yield from loading(folder, images, size)
+        yield storing(folder, images, size)
+        yield tokenizing(folder, size)
+    yield from training(size)
+
+
+def loading(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Iterator[Panel]:
+    """Images a second: and core, against the crop; on the clock, against the worker processes."""
+    tokenizer, stores = data.prepare(folder, images, size.data)
+    count = size.data.batch * size.data.batches
+    by_crop, by_workers = [], []
+    for name, store in stores.items():
+        seconds = []
+        for crop in size.crops:
+            work = partial(data.read_ours, store, tokenizer, _cropping(crop), size.data)
+            seconds.append(_once(work).cpu[0])
+        by_crop.append(Line(name, size.crops, tuple(count / spent for spent in seconds)))
+        seconds = []
+        for workers in size.workers:
+            augmentation = _cropping(size.data.crop_size)
+            work = partial(data.read_ours, store, tokenizer, augmentation, size.data, workers)
+            seconds.append(_once(work).wall[0])
+        by_workers.append(Line(name, size.workers, tuple(count / spent for spent in seconds)))
+    yield Panel("loading, a worker a core", "crop, pixels", "images/s and core", tuple(by_crop))
+    yield Panel("loading", "worker processes", "images/s", tuple(by_workers))
+
+
+def storing(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Panel:
+    """Processor seconds of a build against the number of images, the same ones again and again."""
+    lines = []
+    path = folder / "grown.lmdb"
+    for name, options in data.kept_as(size.data).items():
+        seconds = []
+        for count in size.stored_images:
+            many = [replace(images[n % len(images)], image_id=f"drawn/{n}") for n in range(count)]
+            work = partial(build_store, path, many, **data.BUILD_OPTIONS, **options)
+            seconds.append(_once(work).cpu[0])
+            path.unlink()
+        lines.append(Line(name, size.stored_images, tuple(seconds)))
+    return Panel("building a store", "images", "processor seconds", tuple(lines))
+
+
+def tokenizing(folder: Path, size: Size) -> Panel:
+    """Processor seconds of training a vocabulary against the number of captions."""
+    seconds = []
+    for count in size.captions:
+        captions = list(draw_captions(count))
+        pieces = min(size.vocab_size, 2 * count)  # few captions do not allow more
+        seconds.append(_once(partial(train_tokenizer, captions, pieces, folder / "grown.model")).cpu[0])
+    line = Line("", size.captions, tuple(seconds))
+    return Panel("training a tokenizer", "captions", "processor seconds", (line,), logarithmic=True)
+
+
+def training(size: Size) -> Iterator[Panel]:
+    """Images a second on the clock, and memory, against batch, crop and width of the head."""
+    for along, field, places in (
+        ("batch, images", "batch", size.batches),
+        ("crop, pixels", "crop_size", size.train_crops),
+        ("width of the head", "hidden_size", size.hidden_sizes),
+    ):
+        rates, memory = [], []
+        for precision in PRECISIONS:
+            sizes = [replace(size.train, **{field: place}) for place in places]  # type: ignore[arg-type]
+            costs = [step_cost(one, precision) for one in sizes]
+            rates.append(Line(precision, places, tuple(cost.images_per_second for cost in costs)))
+            memory.append(Line(precision, places, tuple(cost.peak_bytes / 2**30 for cost in costs)))
+        yield Panel("training", along, "images/s", tuple(rates))
+        yield Panel("training, memory at the peak", along, "GiB", tuple(memory))
+
+
+def _cropping(side: int) -> Augmentation:
+    return data.AUGMENTATION.model_copy(update={"crop_size": side})
+
+
+def _once(work: Callable[[], object]) -> Times:
+    return in_turn([work], rounds=1, warm_up=0)[0]
