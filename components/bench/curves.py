@@ -38,9 +38,9 @@ class Size:
 
 
 FULL = Size(
-    data=replace(data.FULL, batches=8),
+    data=replace(data.FULL, batches=16),
     crops=(64, 112, 160, 224, 288),
-    workers=tuple(number for number in (0, 1, 2, 4, 8, 16) if number <= machine.num_cpus()),
+    workers=tuple(number for number in (0, 1, 2, 3, 4, 8, 16, 32) if number <= 2 * machine.num_cpus()),
     stored_images=(250, 500, 1000, 2000, 4000),
     captions=(1_000, 10_000, 100_000, 1_000_000),
     vocab_size=10_000,  # section 3.1
