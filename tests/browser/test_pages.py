@@ -1,5 +1,7 @@
 """What a user sees in MLflow and Prefect after `virtex run`, and in the report."""
 
+import re
+
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
@@ -98,3 +100,16 @@ def test_the_page_of_the_report_needs_nothing_from_outside(finished, page, keep)
     keep("report")
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     assert faults == []
+
+
+def test_mlflow_shows_the_registered_backbone_as_the_best(finished, page, keep) -> None:
+    page.goto(f"{finished.mlflow}/#/models")
+    page.get_by_role("button", name="Try it now").click()  # closes what MLflow tells at the first visit
+    page.get_by_role("link", name=re.compile("virtex-backbone-drawn_world-")).first.click()
+    version = page.get_by_role("row").filter(has=page.get_by_role("link", name="Version 1", exact=True))
+    expect(version).to_contain_text("best")
+    expect(version).to_contain_text("VOC07 mAP")
+    page.get_by_role("link", name="Version 1", exact=True).click()
+    expect(page.get_by_text("pretrained on captions").first).to_be_visible()
+    expect(page.get_by_role("link", name="export", exact=True)).to_be_visible()
+    keep("mlflow-registry")

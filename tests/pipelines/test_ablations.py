@@ -8,16 +8,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from workspaces import REPOSITORY, Workspace
 
 pytestmark = pytest.mark.integration  # one story: in order, in one worker (`--dist loadfile`)
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 DVC_YAML = """
 stages:
@@ -65,36 +63,19 @@ if name == "voc07":
 """
 
 
-class Workspace:
+class Family(Workspace):
+    """Its rows are started by ``virtex ablate``."""
+
     def __init__(self, root: Path, prefect_url: str) -> None:
-        self.root = root
         self.control = root.parent / "control"
         self.control.mkdir()
-        hidden = ("MLFLOW_", "VIRTEX_", "PREFECT_")
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
-        self.environment |= {
-            "PYTHONPATH": str(REPOSITORY),
-            "PREFECT_API_URL": prefect_url,
-            "VIRTEX_MAX_PARALLEL": "2",
-            "OMP_NUM_THREADS": "1",
-            "CONTROL": str(self.control),
-        }
+        super().__init__(root, prefect_url, CONTROL=str(self.control))
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cli", "ablate", "tasks", *arguments],
-            cwd=self.root,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        return self.start_module("pipelines.cli", "ablate", "tasks", *arguments, **variables)
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        process = self.start("--rows", "bicaptioning", "captioning", *arguments)
-        output, _ = process.communicate(timeout=280)
-        return process.returncode, output
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
+        return super().run("--rows", "bicaptioning", "captioning", *arguments, **variables)
 
     def ran(self) -> list[str]:
         """Stages that really ran since the last call, as ``workspace stage item``."""
@@ -128,12 +109,8 @@ class Workspace:
 
     def mlflow_runs(self) -> dict[str, list]:
         """Runs by the flow they belong to, oldest first."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{self.root}/mlflow.db")
-        runs = client.search_runs([client.get_experiment_by_name("virtex").experiment_id])
         found: dict[str, list] = {}
-        for run in reversed(runs):
+        for run in reversed(self.runs()):
             found.setdefault(run.data.tags["virtex.flow"], []).append(run)
         return found
 
@@ -151,9 +128,9 @@ def workspace(tmp_path_factory):
     (root / ".gitignore").write_text("/outputs/\n/.virtex/\n/mlflow.db*\n/mlartifacts/\n")
     (root / ".dvcignore").write_text("mlartifacts\n.virtex\n")
     with prefect_test_harness(server_startup_timeout=180):
-        workspace = Workspace(root, str(PREFECT_API_URL.value()))
+        workspace = Family(root, str(PREFECT_API_URL.value()))
         workspace.git("init", "-q")
-        subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, check=True)
+        workspace.dvc("init", "-q")
         workspace.git("add", "-A")
         workspace.git("commit", "-qm", "first")
         yield workspace

@@ -226,3 +226,62 @@ def test_dvc_alone_leaves_the_same_record(workspace):
 
 def new_runs(workspace, before):
     return by_stage([run for run in workspace.runs() if run.info.run_id not in before])
+
+
+def test_both_ways_in_leave_the_same_record(workspace):
+    before = {run.info.run_id for run in workspace.runs()}
+    code, output = workspace.run("--force")
+    assert code == 0, output
+    by_flow = records(workspace, before)
+    before = {run.info.run_id for run in workspace.runs()}
+    done = workspace.dvc("repro", "--force")
+    assert done.returncode == 0, done.stderr
+    limit = time.monotonic() + 120
+    while not described((runs := new_runs(workspace, before))["flow"]) or is_open(runs["flow"]):
+        assert time.monotonic() < limit, "nobody completed the record"
+        time.sleep(0.2)
+    by_dvc = records(workspace, before)
+    parent = by_flow["flow"]
+    settings = {key: parent["params"].pop(key) for key in ("targets", "preset", "set", "force")}
+    assert settings == {"targets": "[]", "preset": "None", "set": "[]", "force": "True"}
+    # Only a flow has a process that lives from beginning to end and can watch the machine's load.
+    parent["metrics"] = [name for name in parent["metrics"] if not name.startswith("system/")]
+    assert set(parent["artifacts"]) >= {"stages.md", "stages.json", "params.yaml", "dvc.lock"}
+    assert by_flow == by_dvc
+
+
+def records(workspace, before):
+    """All that the new runs have, by stage, without what differs from run to run."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace.root}/mlflow.db")
+    passing = ("virtex.process", "mlflow.parentRunId", "mlflow.source.name", "mlflow.runName")
+    found = {}
+    for stage, run in new_runs(workspace, before).items():
+        tags = {key: value for key, value in run.data.tags.items() if key not in passing}
+        if "mlflow.note.content" in tags:  # `part` writes no run file, by which `dvc repro` would be told
+            table = re.sub(r"\d+\.\d|\b[0-9a-f]{8,32}\b", "_", tags["mlflow.note.content"])
+            tags["mlflow.note.content"] = sorted(line for line in table.splitlines() if "part@" not in line)
+        found[stage] = {
+            "name": run.info.run_name.partition(" · ")[0],
+            "status": run.info.status,
+            "below": "mlflow.parentRunId" in run.data.tags,
+            "tags": tags,
+            "params": dict(run.data.params),
+            "metrics": sorted(run.data.metrics),
+            "datasets": [given.dataset.name for given in run.inputs.dataset_inputs],
+            "artifacts": sorted(artifact_names(client, run.info.run_id)),
+        }
+    return found
+
+
+def artifact_names(client, run_id, folder=None):
+    for file in client.list_artifacts(run_id, folder):
+        if file.is_dir:
+            yield from artifact_names(client, run_id, file.path)
+        else:
+            yield file.path
+
+
+def is_open(run):
+    return run.info.status == "RUNNING"
