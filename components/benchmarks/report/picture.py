@@ -173,7 +173,7 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
         ("Gain", INK),
         ("Paper", PAPER),
     ]
-    columns = [1.0 - 0.405 * place / (len(titles) - 1) for place in reversed(range(len(titles)))]
+    columns = [1.0 - 0.44 * place / (len(titles) - 1) for place in reversed(range(len(titles)))]
     for left, (name, colour) in zip(columns, titles, strict=True):
         place: dict[str, Any] = (
             {"ha": "left", "va": "bottom", "rotation": 40, "rotation_mode": "anchor", "size": 11}
