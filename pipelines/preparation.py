@@ -37,7 +37,7 @@ def prepare(
 
 @contextlib.contextmanager
 def prepared(plan: Plan) -> Iterator[None]:
-    """Within it, ``prepare_once`` has this plan, since the run lock was held from then on."""
+    """Within it, ``prepared_plan`` is this one, since the run lock was held from then on."""
     token = _prepared.set(plan)
     try:
         yield
@@ -45,16 +45,9 @@ def prepared(plan: Plan) -> Iterator[None]:
         _prepared.reset(token)
 
 
-def prepare_once(
-    root: Path,
-    targets: Sequence[str] = (),
-    preset: str | None = None,
-    overrides: Sequence[str] = (),
-    allow_missing: bool = False,
-) -> tuple[Plan, list[str]]:
-    """As ``prepare``, unless the command that called the flow has done that, for it takes seconds."""
-    plan = _prepared.get()
-    return (plan, []) if plan else prepare(root, targets, preset, overrides, allow_missing)
+def prepared_plan() -> Plan | None:
+    """The plan of the command that called the flow; None if nobody has prepared, which takes seconds."""
+    return _prepared.get()
 
 
 def stages_at_a_time() -> int:

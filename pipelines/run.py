@@ -28,7 +28,7 @@ from pipelines.outcomes import (
     write_states,
 )
 from pipelines.parameters import AtLeastOne, Cluster, Override, Preset, Target
-from pipelines.preparation import prepare_once
+from pipelines.preparation import prepare, prepared_plan
 from pipelines.publishing import flow_run_page, publish
 from pipelines.record import PipelineRecord, open_record
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
@@ -105,7 +105,9 @@ def virtex(
     watch = stop_when(cancelled_in_prefect(), stop)
     with errors_announced(me.name), run_lock(root, me.id), stop_on_signals(stop), watch:
         cluster = cluster_address(cluster)
-        plan, notices = prepare_once(root, targets or (), preset, set or (), allow_missing=bool(cluster))
+        plan, notices = prepared_plan(), list[str]()
+        if plan is None:
+            plan, notices = prepare(root, targets or (), preset, set or (), allow_missing=bool(cluster))
         mark_crashed(root)
         for notice in notices:
             logger.info(notice)

@@ -74,6 +74,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 
     baseline_times, *our_times = in_turn([work(name) for name in steps], rounds)
     images = size.batch * size.steps
+    plain_flops = count_flops(steps["baseline"]) / size.batch
     rows = []
     for precision, times in zip(("fp32", "bf16"), our_times, strict=True):
         row = Comparison(
@@ -86,7 +87,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             TARGET,
             {"loss of the last step": f"{float(losses[precision]):.3f} ({float(losses['baseline']):.3f})"},
         )
-        plain_flops, flops = (count_flops(steps[name]) / size.batch for name in ("baseline", precision))
+        flops = count_flops(steps[precision]) / size.batch
         rate, peak = row.rate(times).median * flops, matrix_rate(device, precision)
         row.figures["arithmetic"] = (  # type: ignore[index]  # a dict, made here
             f"{flops / 1e9:.1f} GFLOP an image ({plain_flops / 1e9:.1f}), {rate / 1e9:.0f} GFLOP/s = "
