@@ -64,8 +64,8 @@ def beam_search(
     for _ in range(max_steps - 1):
         if bool(((last if all_beams else last[:, :1]) == EOS_ID).all()):
             break
-        candidates = next_log_probs(cache.step(last), last, forbidden_ids)  # (batch, beams, vocab_size)
-        gains, choices = candidates.topk(candidates_per_beam)  # (batch, beams, candidates)
+        allowed = _allowed_log_probs(cache.step(last), last, forbidden_ids)  # (batch, beams, vocab_size)
+        gains, choices = _after_end(last, *allowed.topk(candidates_per_beam))
         scores, best = (scores.unsqueeze(-1) + gains).flatten(1).topk(beam_size)
         parents = best // candidates_per_beam  # (batch, beams), which old beam each new one extends
         last = choices.flatten(1).gather(1, best)
@@ -86,13 +86,30 @@ def next_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, ...])
     Shape:
         logits ``(..., vocab_size)``, last ``(...)`` int64 -> ``(..., vocab_size)``, float32 or wider
     """
-    log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
-    for token in forbidden_ids:  # a fill each: indexing by a list would copy it to the device every step
-        log_probs[..., token] = -torch.inf
-    log_probs.scatter_(-1, last.unsqueeze(-1), -torch.inf)
+    log_probs = _allowed_log_probs(logits, last, forbidden_ids)
     only_end = log_probs.new_full((log_probs.shape[-1],), -torch.inf)
     only_end[EOS_ID] = 0.0
     return torch.where((last == EOS_ID).unsqueeze(-1), only_end, log_probs)
+
+
+def _allowed_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, ...]) -> Tensor:
+    """``next_log_probs``, but for the rule of what comes after [EOS]."""
+    log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+    for token in forbidden_ids:  # a fill each: indexing by a list would copy it to the device every step
+        log_probs[..., token] = -torch.inf
+    return log_probs.scatter_(-1, last.unsqueeze(-1), -torch.inf)
+
+
+def _after_end(last: Tensor, gains: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
+    """The best continuations, with that rule: of a vocabulary's row only what was chosen is written again.
+
+    Shape:
+        last ``(batch, beams)``, the others ``(batch, beams, candidates)``
+    """
+    has_ended = (last == EOS_ID).unsqueeze(-1)
+    only_end = torch.full_like(gains, -torch.inf)
+    only_end[..., 0] = 0.0
+    return torch.where(has_ended, only_end, gains), torch.where(has_ended, EOS_ID, choices)
 
 
 def _take_beams(tokens: Tensor, beams: Tensor) -> Tensor:

@@ -41,11 +41,13 @@ def test_attention_is_what_decoding_computes_with(
     looked: list[torch.Tensor] = []  # of every call over the image: (batch, positions)
     attend = F.scaled_dot_product_attention
 
-    def recording(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def recording(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         if key.shape[2] == HEIGHT * WIDTH and key.shape[0] == BATCH:
             weights = (query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5).softmax(dim=-1)
             looked.append(weights.mean(dim=1).squeeze(1))
-        return attend(query, key, value)
+        return attend(query, key, value, attn_mask)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", recording)
     cache = KeyValueCache(head, features)
