@@ -76,7 +76,7 @@ def run(size: Size) -> Iterator[Panel]:
 
 def loading(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Iterator[Panel]:
     """Images a second: and core, against the crop; on the clock, against the worker processes."""
-    tokenizer, stores = data.prepare(folder, images, size.data)
+    tokenizer, stores = data.prepare(folder, images, data.kept_as(size.data))
     count = size.data.batch * size.data.batches
     by_crop, by_workers = [], []
     for name, store in stores.items():

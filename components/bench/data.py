@@ -1,7 +1,7 @@
 """From a store to normalised batches: our loader beside a plain one that reads the same records."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from components import machine
 from components.bench.photographs import draw_photographs
 from components.bench.plain_loader import MAX_LENGTH, PlainDataset, plain_loader
 from components.bench.timing import Comparison, Work, in_turn
+from components.data.batch import Batch
 from components.data.build import build_store
 from components.data.dataset import TrainDataset
 from components.data.loader import train_loader
@@ -72,7 +73,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     augmentation = AUGMENTATION.model_copy(update={"crop_size": size.crop_size})
     with tempfile.TemporaryDirectory() as folder:
         images = draw_photographs(Path(folder), size.images, size.height, size.width)
-        tokenizer, stores = prepare(Path(folder), images, size)
+        tokenizer, stores = prepare(Path(folder), images, kept_as(size))
         plain = PlainDataset(stores[AS_FILES], tokenizer, augmentation, size.batch * size.batches)
         works: list[Work] = [lambda: _read(plain_loader(plain, size.batch, machine.num_cpus()))]
         works += [partial(read_ours, store, tokenizer, augmentation, size) for store in stores.values()]
@@ -93,13 +94,13 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 
 
 def prepare(
-    folder: Path, images: Sequence[CaptionedImage], size: Size
+    folder: Path, images: Sequence[CaptionedImage], ways: Mapping[str, Mapping[str, Any]]
 ) -> tuple[CaptionTokenizer, dict[str, CaptionStore]]:
-    """A tokenizer of the images' captions, and a store in ``folder`` for each way to keep images."""
+    """A tokenizer of the images' captions, and a store in ``folder`` for each of ``ways``, see `kept_as`."""
     model = folder / "tokenizer.model"
     train_tokenizer([normalise(text) for image in images for text in image.captions], 60, model)
     stores = {}
-    for number, (name, options) in enumerate(kept_as(size).items()):
+    for number, (name, options) in enumerate(ways.items()):
         path = folder / f"{number}.lmdb"
         build_store(path, images, **BUILD_OPTIONS, **options)
         stores[name] = CaptionStore(path)
@@ -125,6 +126,21 @@ def read_ours(
     num_workers: int | None = None,
 ) -> None:
     """Load what a round loads; ``num_workers`` None is one a core."""
+    num_workers = machine.num_cpus() if num_workers is None else num_workers
+    for batch in our_batches(store, tokenizer, augmentation, size.batch, size.batches, num_workers):
+        to_device(batch, torch.device("cpu"), torch.contiguous_format)  # normalised here, as in training
+
+
+def our_batches(
+    store: CaptionStore,
+    tokenizer: CaptionTokenizer,
+    augmentation: Augmentation,
+    batch_size: int,
+    num_batches: int,
+    num_workers: int,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """Batches for bicaptioning as the pretrain stage loads them."""
     dataset = TrainDataset(
         store,
         select(store, "bicaptioning"),
@@ -132,15 +148,14 @@ def read_ours(
         make_targets("bicaptioning", tokenizer, MAX_LENGTH),
         seed=0,
     )
-    batches = train_loader(
+    return train_loader(
         dataset,
-        batch_size=size.batch,
+        batch_size=batch_size,
         start_iteration=0,
-        num_iterations=size.batches,
-        num_workers=machine.num_cpus() if num_workers is None else num_workers,
+        num_iterations=num_batches,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
     )
-    for batch in batches:
-        to_device(batch, torch.device("cpu"), torch.contiguous_format)  # normalised here, as in training
 
 
 def _read(batches: Iterable[object]) -> None:

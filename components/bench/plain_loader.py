@@ -98,10 +98,12 @@ def _plain_jitter(image: MatLike, augmentation: Augmentation, rng: np.random.Gen
 
 
 def plain_loader(
-    dataset: PlainDataset, batch_size: int, num_workers: int
+    dataset: PlainDataset, batch_size: int, num_workers: int, pin_memory: bool = False
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches of images ``(batch, 3, side, side)`` float32 and of padded captions."""
-    return DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=_collate)
+    return DataLoader(
+        dataset, batch_size, num_workers=num_workers, pin_memory=pin_memory, collate_fn=_collate
+    )
 
 
 def _collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

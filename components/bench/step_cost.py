@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from components import machine
-from components.bench.train import Size, build, drawn_batch, our_step
+from components.bench.step import Size, build, channels_last, drawn_batch, our_step
 
 STEPS = 2  # timed, after one that is not
 
@@ -35,11 +35,12 @@ def _measure(size: Size, precision: str, num_threads: int) -> StepCost:
     torch.set_num_threads(num_threads)
     device = torch.device(machine.device_name())
     before = psutil.Process().memory_info().rss
-    step = our_step(build(size, device), drawn_batch(size, device), device, precision)
-    step().item()
+    step = our_step(build(size, device), device, precision)
+    batch = channels_last(drawn_batch(size, device))
+    step(batch).item()
     start = time.perf_counter()
     for _ in range(STEPS):
-        loss = step()
+        loss = step(batch)
     loss.item()  # waits for a GPU
     seconds = time.perf_counter() - start
     on_gpu = device.type == "cuda"

@@ -1,7 +1,7 @@
 """Two ways to do the same work, timed in turn."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,21 +74,26 @@ class Comparison:
 
 
 def in_turn(works: Sequence[Work], rounds: int, warm_up: int = 1) -> list[Times]:
-    """Time each of ``works`` once a round, after ``warm_up`` rounds that do not count.
+    """Time each of ``works`` once a round, after ``warm_up`` rounds that do not count."""
+    times = [Times([], []) for _ in works]
+    for number, index in turns(len(works), rounds, warm_up):
+        cpu, start = _cpu_seconds(), time.perf_counter()
+        works[index]()
+        wall = time.perf_counter() - start
+        if number >= 0:
+            times[index].wall.append(wall)
+            times[index].cpu.append(_cpu_seconds() - cpu)
+    return times
+
+
+def turns(count: int, rounds: int, warm_up: int = 0) -> Iterator[tuple[int, int]]:
+    """Number of the round, negative while warming up, and who of ``count`` has a turn in it.
 
     Every other round goes backwards, so that a machine that slows down steadily favours none.
     """
-    times = [Times([], []) for _ in works]
     for number in range(-warm_up, rounds):
-        order = range(len(works)) if number % 2 == 0 else reversed(range(len(works)))
-        for index in order:
-            cpu, start = _cpu_seconds(), time.perf_counter()
-            works[index]()
-            wall = time.perf_counter() - start
-            if number >= 0:
-                times[index].wall.append(wall)
-                times[index].cpu.append(_cpu_seconds() - cpu)
-    return times
+        order = range(count) if number % 2 == 0 else reversed(range(count))
+        yield from ((number, index) for index in order)
 
 
 def _cpu_seconds() -> float:

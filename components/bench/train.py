@@ -1,94 +1,81 @@
-"""Training steps: ours beside the paper's recipe in plain PyTorch (float32, NCHW, eager)."""
+"""Training steps on a batch that lies ready: ours beside the paper's recipe (components.bench.step)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
 
-from components import machine, params
+from components import machine
 from components.bench.matrix_rate import matrix_rate
+from components.bench.step import (
+    COMPILED,
+    Batch,
+    Size,
+    Step,
+    build,
+    channels_last,
+    drawn_batch,
+    our_step,
+    plain_precision,
+    plain_step,
+    wait,
+)
 from components.bench.timing import Comparison, in_turn
-from components.models.backbones import TorchvisionBackbone
-from components.models.special_ids import PAD_ID
-from components.models.textual_head import TransformerTextualHead
-from components.objectives.bicaptioning import BicaptioningObjective
-from components.training.optimizer import build_optimizer
-from components.training.precision import autocast, grad_scaler
+from components.training.compiling import compiled
 
 TARGET = 2.0
-OPTIMIZER = params.Optimizer(  # section 3.2
-    backbone_lr=0.2,
-    head_lr=0.001,
-    momentum=0.9,
-    weight_decay=1e-4,
-    no_weight_decay=".*textual.(embedding|transformer).*(norm.*|bias)",
-    lookahead_steps=5,
-    lookahead_alpha=0.5,
-    clip_grad_norm=10.0,
-)
-Step = Callable[[], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The model and the batch; ``longest`` is the caption tokens of the longest caption."""
-
-    batch: int
-    steps: int = 1
-    crop_size: int = 224
-    backbone: str = "resnet50"
-    hidden_size: int = 1024
-    vocab_size: int = 10_000
-    longest: int = 22
-
-
-FULL = Size(batch=256 if torch.cuda.is_available() else 16)
+FULL = Size(batch=16)
+if torch.cuda.is_available():
+    FULL = replace(FULL, batch=256, steps=10, variants=(*FULL.variants, COMPILED))
 QUICK = Size(batch=2, crop_size=32, backbone="resnet18", hidden_size=64, vocab_size=50, longest=6)
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """A row for each precision of ours: images a second on the clock, the same batch on both sides.
+    """A row for each variant of ours: images a second on the clock, the same batch on both sides.
 
-    ``fp32`` differs from the baseline by rounding; ``bf16`` is ``pretrain.precision: bf16``.
+    ``fp32`` differs from a float32 baseline by rounding; ``bf16`` is ``pretrain.precision: bf16``,
+    ``compiled`` is ``pretrain.compile: true``.
     """
     device = torch.device(machine.device_name())
     batch = drawn_batch(size, device)
-    steps = {"baseline": plain_step(build(size, device), batch)}
-    for precision in ("fp32", "bf16"):
-        steps[precision] = our_step(build(size, device), batch, device, precision)
-    losses: dict[str, Tensor] = {}
+    plain = plain_step(build(size, device), device, plain_precision(device))
+    with ExitStack() as stack:
+        steps: dict[str, tuple[Step, Batch]] = {"baseline": (plain, batch)}
+        for variant in size.variants:
+            objective = build(size, device)
+            stack.enter_context(compiled(objective.visual, variant == COMPILED))
+            steps[variant] = our_step(objective, device, variant), channels_last(batch)
+        losses: dict[str, Tensor] = {}
 
-    def work(name: str) -> Callable[[], None]:
-        def repeat() -> None:
-            for _ in range(size.steps):
-                losses[name] = steps[name]()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+        def work(name: str) -> Callable[[], None]:
+            step, its_batch = steps[name]
 
-        return repeat
+            def repeat() -> None:
+                for _ in range(size.steps):
+                    losses[name] = step(its_batch)
+                wait(device)
 
-    baseline_times, *our_times = in_turn([work(name) for name in steps], rounds)
-    images = size.batch * size.steps
-    plain_flops = count_flops(steps["baseline"]) / size.batch
+            return repeat
+
+        baseline_times, *our_times = in_turn([work(name) for name in steps], rounds)
+    flops, plain_flops = (count_flops(*steps[name]) / size.batch for name in ("fp32", "baseline"))
     rows = []
-    for precision, times in zip(("fp32", "bf16"), our_times, strict=True):
+    for variant, times in zip(size.variants, our_times, strict=True):
         row = Comparison(
-            f"{size.backbone} L1 H{size.hidden_size}, {size.crop_size} px, batch {size.batch}, {precision}",
-            images,
+            f"{size.backbone} L1 H{size.hidden_size}, {size.crop_size} px, batch {size.batch}, {variant}",
+            size.batch * size.steps,
             "images",
             "wall",
             baseline_times,
             times,
             TARGET,
-            {"loss of the last step": f"{float(losses[precision]):.3f} ({float(losses['baseline']):.3f})"},
+            {"loss of the last step": f"{float(losses[variant]):.3f} ({float(losses['baseline']):.3f})"},
         )
-        flops = count_flops(steps[precision]) / size.batch
-        rate, peak = row.rate(times).median * flops, matrix_rate(device, precision)
+        rate = row.rate(times).median * flops
+        peak = matrix_rate(device, "fp32" if variant == "fp32" else "bf16")
         row.figures["arithmetic"] = (  # type: ignore[index]  # a dict, made here
             f"{flops / 1e9:.1f} GFLOP an image ({plain_flops / 1e9:.1f}), {rate / 1e9:.0f} GFLOP/s = "
             f"{rate / peak:.0%} of the {peak / 1e9:.0f} GFLOP/s of a matrix product of the same format"
@@ -97,100 +84,8 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     return rows
 
 
-def build(size: Size, device: torch.device) -> BicaptioningObjective:
-    """The paper's model with the same weights every time."""
-    torch.manual_seed(0)
-    visual = TorchvisionBackbone(size.backbone)
-    textual = TransformerTextualHead(visual.feature_size, size.vocab_size, size.hidden_size)
-    return BicaptioningObjective(visual, textual).to(device).train()
-
-
-def drawn_batch(size: Size, device: torch.device) -> dict[str, Tensor]:
-    """Noise, and captions of random tokens, 8 to ``longest`` long, padded to the longest."""
-    rng = torch.Generator().manual_seed(0)
-    lengths = torch.randint(min(8, size.longest), size.longest + 1, (size.batch,), generator=rng)
-    lengths[0] = size.longest
-    tokens = torch.randint(4, size.vocab_size, (size.batch, size.longest), generator=rng)
-    tokens *= torch.arange(size.longest) < lengths.unsqueeze(1)
-    backwards = torch.zeros_like(tokens)
-    for row, length in enumerate(lengths.tolist()):
-        backwards[row, :length] = tokens[row, :length].flip(0)
-    image = torch.randn(size.batch, 3, size.crop_size, size.crop_size, generator=rng)
-    batch = {
-        "image": image,
-        "caption_tokens": tokens,
-        "noitpac_tokens": backwards,
-        "caption_lengths": lengths,
-    }
-    return {name: value.to(device) for name, value in batch.items()}
-
-
-def plain_step(objective: BicaptioningObjective, batch: dict[str, Tensor]) -> Step:
-    """Each direction's head by itself, over padding too; SGD in Lookahead, a parameter at a time."""
-    head = [value for name, value in objective.named_parameters() if not name.startswith("visual.")]
-    groups: list[dict[str, Any]] = [
-        {"params": list(objective.visual.parameters()), "lr": OPTIMIZER.backbone_lr},
-        {"params": head, "lr": OPTIMIZER.head_lr},
-    ]
-    sgd = torch.optim.SGD(
-        groups, momentum=OPTIMIZER.momentum, weight_decay=OPTIMIZER.weight_decay, foreach=False
-    )
-    slow_weights = [weight.detach().clone() for weight in objective.parameters()]
-    done = 0
-
-    def step() -> Tensor:
-        nonlocal done
-        loss = plain_loss(objective, batch)
-        sgd.zero_grad()
-        loss.backward()
-        clip_grad_norm_(objective.parameters(), OPTIMIZER.clip_grad_norm)
-        sgd.step()
-        done += 1
-        if done % OPTIMIZER.lookahead_steps == 0:
-            with torch.no_grad():
-                for slow, fast in zip(slow_weights, objective.parameters(), strict=True):
-                    slow.add_(fast - slow, alpha=OPTIMIZER.lookahead_alpha)
-                    fast.copy_(slow)
-        return loss.detach()
-
-    return step
-
-
-def plain_loss(objective: BicaptioningObjective, batch: dict[str, Tensor]) -> Tensor:
-    """The objective's loss, written as its definition is read."""
-    features = objective.visual(batch["image"])
-    loss = torch.zeros((), device=features.device)
-    for head, name in ((objective.textual, "caption"), (objective.backward_textual, "noitpac")):
-        tokens = batch[f"{name}_tokens"]
-        logits = head(features, tokens[:, :-1], batch["caption_lengths"])
-        loss = loss + F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten(), ignore_index=PAD_ID)
-    return loss
-
-
-def our_step(
-    objective: BicaptioningObjective, batch: dict[str, Tensor], device: torch.device, precision: str
-) -> Step:
-    """What components.training.loop does for a batch, in channels_last."""
-    objective = objective.to(memory_format=torch.channels_last)
-    batch = {**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)}
-    optimizer, scaler = build_optimizer(objective, OPTIMIZER), grad_scaler(device, precision)
-
-    def step() -> Tensor:
-        with autocast(device, precision):
-            loss: Tensor = objective(batch).loss
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        clip_grad_norm_(objective.parameters(), OPTIMIZER.clip_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
-        return loss.detach()
-
-    return step
-
-
-def count_flops(step: Step) -> int:
+def count_flops(step: Step, batch: Batch) -> int:
     """Operations of one step's convolutions and matrix products, forward and backward."""
     with FlopCounterMode(display=False) as counter:
-        step()
+        step(batch)
     return counter.get_total_flops()

@@ -117,6 +117,7 @@ def fit(
                 sync_batch_norm=False,
                 precision=settings.precision,
                 channels_last=True,
+                compile=False,
                 validate_every=epoch * settings.validate_every,
                 checkpoint_every=settings.checkpoint_every,
                 keep_checkpoints=KEEP_CHECKPOINTS,

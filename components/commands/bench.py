@@ -14,6 +14,7 @@ from components.commands import run_command
 BENCHES = {
     "data": "store to normalised batch",
     "train": "training steps",
+    "loop": "training from a store, end to end",
     "decode": "beam search",
     "svm": "the grid of VOC07 SVMs",
     "lmdb": "building a store",

@@ -275,6 +275,7 @@ class Pretrain(Section):
     sync_batch_norm: bool
     precision: Literal["fp32", "fp16", "bf16"]
     channels_last: bool
+    compile: bool
     validate_every: Positive
     checkpoint_every: Positive
     keep_checkpoints: Positive

@@ -14,6 +14,7 @@ from components.objectives.interface import Objective
 from components.training.batches import TrainBatches, ValBatches, in_groups, to_device
 from components.training.candidates import CandidateFolder
 from components.training.checkpoints import CheckpointFolder
+from components.training.compiling import compiled
 from components.training.distributed import ALONE, Processes, with_sync_batch_norm
 from components.training.divergence import DivergenceCheck
 from components.training.history import Row
@@ -108,6 +109,7 @@ def train(
             checkpoints.save(state.iteration, content)
 
     with (
+        compiled(objective.visual, pretrain.compile),
         StopRequest(processes) as stop,
         Progress(schedule.iterations, state.iteration, is_shown=processes.is_first) as progress,
         profiling(device, profiled if pretrain.profile and processes.is_first else None) as profiler_step,

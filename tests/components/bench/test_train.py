@@ -1,7 +1,8 @@
 import torch
 
 from components.bench.matrix_rate import matrix_rate
-from components.bench.train import QUICK, build, count_flops, drawn_batch, our_step, plain_step, run
+from components.bench.step import build, channels_last, drawn_batch, our_step, plain_step
+from components.bench.train import QUICK, count_flops, run
 
 CPU = torch.device("cpu")
 
@@ -9,20 +10,20 @@ CPU = torch.device("cpu")
 def test_both_sides_take_the_same_steps_in_single_precision() -> None:
     batch = drawn_batch(QUICK, CPU)
     plain, ours = (build(QUICK, CPU) for _ in range(2))
-    steps = plain_step(plain, batch), our_step(ours, batch, CPU, "fp32")
+    steps = plain_step(plain, CPU, "fp32"), our_step(ours, CPU, "fp32")
     for seed in range(3):
         losses = []
-        for step in steps:
+        for step, given in zip(steps, (batch, channels_last(batch)), strict=True):
             torch.manual_seed(seed)  # dropout
-            losses.append(step())
+            losses.append(step(given))
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-3)
 
 
 def test_operations_grow_with_the_batch() -> None:
-    small = count_flops(plain_step(build(QUICK, CPU), drawn_batch(QUICK, CPU)))
+    step, batch = plain_step(build(QUICK, CPU), CPU, "fp32"), drawn_batch(QUICK, CPU)
+    small = count_flops(step, batch)
     assert small > 1e6
-    batch = {name: torch.cat([value, value]) for name, value in drawn_batch(QUICK, CPU).items()}
-    assert count_flops(plain_step(build(QUICK, CPU), batch)) == 2 * small
+    assert count_flops(step, {name: torch.cat([value, value]) for name, value in batch.items()}) == 2 * small
 
 
 def test_quick_run_has_a_row_for_each_precision() -> None:

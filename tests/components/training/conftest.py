@@ -141,6 +141,7 @@ class Trainer:
             "sync_batch_norm": False,
             "precision": "fp32",
             "channels_last": True,
+            "compile": False,
             "validate_every": 5,
             "checkpoint_every": 3,
             "keep_checkpoints": 2,

@@ -1,0 +1,171 @@
+"""Training end to end, from a store to new weights: ours beside the plain loader and the plain step."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components import machine
+from components.bench import data, train
+from components.bench.gpu_idle import IdleWatch
+from components.bench.photographs import draw_photographs
+from components.bench.plain_loader import PlainDataset, plain_loader
+from components.bench.step import (
+    COMPILED,
+    Step,
+    build,
+    our_step,
+    plain_batch,
+    plain_precision,
+    plain_step,
+    wait,
+)
+from components.bench.step import Size as StepSize
+from components.bench.timing import Comparison, Times, turns
+from components.training.batches import to_device
+from components.training.compiling import compiled
+
+TARGET = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A store, a model with its batch, and how many iterations a round times once it is in its stride."""
+
+    data: data.Size
+    step: StepSize
+    iterations: int
+
+
+ITERATIONS = 40 if torch.cuda.is_available() else 4
+FULL = Size(data.FULL, replace(train.FULL, variants=train.FULL.variants[1:]), ITERATIONS)
+QUICK = Size(data.QUICK, replace(train.QUICK, vocab_size=60, variants=("bf16",)), iterations=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One way to train.
+
+    Attributes:
+        batches: starts worker processes that make the batches of so many iterations.
+        advance: takes one of them to the device and makes a step with it.
+    """
+
+    batches: Callable[[int], Iterator[Any]]
+    advance: Callable[[Any], object]
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Some iterations on the clock: seconds, and of these seconds spent waiting for a batch."""
+
+    seconds: float = 0.0
+    waited: float = 0.0
+
+
+def run(size: Size, rounds: int) -> list[Comparison]:
+    """A row for each variant of ours, from the files' bytes; the processor's time is not looked at.
+
+    Loaders start anew in each round, and what they have made ahead is used up before the clock starts.
+    """
+    device = torch.device(machine.device_name())
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        sides = _sides(size, device, Path(folder), stack)
+        stretches: list[list[Stretch]] = [[] for _ in sides]
+        for _, index in turns(len(sides), rounds):
+            stretches[index].append(_timed(sides[index], size.iterations, device))
+        ours = sides[1]
+        alone = _timed(Side(ours.batches, lambda batch: None), size.iterations, device)
+        watches = [IdleWatch(device) for _ in sides[1:]]
+        for side, watch in zip(sides[1:], watches, strict=True):
+            _timed(side, size.iterations, device, watch)
+    images, workers = size.step.batch * size.iterations, _num_workers(device)
+    baseline, *others = ([stretch.seconds for stretch in found] for found in stretches)
+    waited = [sum(s.waited for s in found) / sum(s.seconds for s in found) for found in stretches]
+    return [
+        Comparison(
+            f"{size.data.width}x{size.data.height} files in LMDB to weights, {size.step.backbone} "
+            f"L1 H{size.step.hidden_size}, {size.step.crop_size} px, batch {size.step.batch}, {variant}",
+            images,
+            "images",
+            "wall",
+            Times(baseline, []),
+            Times(seconds, []),
+            TARGET,
+            {
+                "waiting for batches": f"{waited[number]:.1%} (baseline {waited[0]:.1%})",
+                "the loader alone": f"{images / alone.seconds:.0f} images/s from {workers} process(es)",
+                "GPU idle": "no GPU" if watch.idle_share is None else f"{watch.idle_share:.1%}",
+            },
+        )
+        for number, (variant, seconds, watch) in enumerate(
+            zip(size.step.variants, others, watches, strict=True), start=1
+        )
+    ]
+
+
+def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> list[Side]:
+    """The baseline, then the variants; what is compiled stays so as long as ``stack``."""
+    images = draw_photographs(folder, size.data.images, size.data.height, size.data.width)
+    tokenizer, stores = data.prepare(folder, images, {"": {"short_side": None}})
+    augmentation = data.AUGMENTATION.model_copy(update={"crop_size": size.step.crop_size})
+    batch, num_workers, pin = size.step.batch, _num_workers(device), device.type == "cuda"
+
+    def plain_batches(count: int) -> Iterator[Any]:
+        dataset = PlainDataset(stores[""], tokenizer, augmentation, batch * count)
+        return iter(plain_loader(dataset, batch, num_workers, pin))
+
+    def our_batches(count: int) -> Iterator[Any]:
+        return data.our_batches(stores[""], tokenizer, augmentation, batch, count, num_workers, pin)
+
+    plain = plain_step(build(size.step, device), device, plain_precision(device))
+
+    def plainly(batch: Any) -> object:
+        return plain({name: value.to(device) for name, value in plain_batch(*batch).items()})
+
+    sides = [Side(plain_batches, plainly)]
+    for variant in size.step.variants:
+        objective = build(size.step, device)
+        stack.enter_context(compiled(objective.visual, variant == COMPILED))
+        step = our_step(objective, device, variant)
+
+        def advance(batch: Any, step: Step = step) -> object:
+            return step(to_device(batch, device, torch.channels_last))
+
+        sides.append(Side(our_batches, advance))
+    return sides
+
+
+def _num_workers(device: torch.device) -> int:
+    """As the pretrain stage has them."""
+    return machine.num_cpus() if device.type == "cuda" else max(1, machine.num_cpus() - 1)
+
+
+def _timed(
+    side: Side,
+    iterations: int,
+    device: torch.device,
+    watch: AbstractContextManager[object] = nullcontext(),  # noqa: B008  # it has no state
+) -> Stretch:
+    """As many iterations as a loader makes batches ahead, and then ``iterations`` within ``watch``."""
+    ahead = 2 * _num_workers(device) + 1
+    batches = side.batches(ahead + iterations)
+    for batch in islice(batches, ahead):
+        side.advance(batch)
+    wait(device)
+    with watch:
+        stretch, start = Stretch(), time.perf_counter()
+        for _ in range(iterations):
+            asked = time.perf_counter()
+            batch = next(batches)
+            stretch.waited += time.perf_counter() - asked
+            side.advance(batch)
+        wait(device)
+        stretch.seconds = time.perf_counter() - start
+    return stretch

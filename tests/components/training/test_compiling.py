@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import nn
+
+from components.models.backbones import TorchvisionBackbone
+from components.training import compiling
+from components.training.compiling import compiled
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list[int]:
+    """Batches that went through what was compiled; the compiler itself is left out, it takes a minute."""
+    batches: list[int] = []
+
+    def compile_nothing(function, dynamic: bool):
+        assert dynamic is False
+
+        def run(image: torch.Tensor) -> torch.Tensor:
+            batches.append(len(image))
+            return function(image)
+
+        return run
+
+    monkeypatch.setattr(compiling.torch, "compile", compile_nothing)
+    return batches
+
+
+def test_training_runs_compiled_and_validation_as_written(trainer, results, counted, tmp_path) -> None:
+    settings = {"compile": True, "validate_every": 2}
+    compiled_run = trainer.with_(folder=tmp_path / "on", pretrain=settings).run()
+    assert counted == [trainer.batch_size] * trainer.num_iterations
+    settings["compile"] = False
+    plain = trainer.with_(folder=tmp_path / "off", pretrain=settings).run()
+    assert len(counted) == trainer.num_iterations
+    assert results(compiled_run) == results(plain)
+
+
+def test_afterwards_the_backbone_is_as_before() -> None:
+    backbone = nn.Conv2d(3, 4, 1)
+    names = list(backbone.state_dict())
+    with compiled(backbone, True):
+        assert "forward" in vars(backbone)
+        assert list(backbone.state_dict()) == names
+    assert "forward" not in vars(backbone)
+
+
+@pytest.mark.slow
+def test_the_compiler_agrees_within_rounding() -> None:
+    torch.manual_seed(0)
+    backbone = TorchvisionBackbone("resnet18").train()
+    image = torch.randn(2, 3, 64, 64)
+    plain = backbone(image)
+    with compiled(backbone, True):
+        fast = backbone(image)
+        fast.sum().backward()
+    torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-3)
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
