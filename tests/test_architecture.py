@@ -13,6 +13,7 @@ LEAVES = {
     "components.arguments",
     "components.errors",
     "components.atomic",
+    "components.freed_memory",
     "components.garbage",
     "components.paths",
     "components.machine",

@@ -1,8 +1,11 @@
 """Building a store: ours beside a plain builder that keeps decoded pixels, one image after the other."""
 
+import multiprocessing
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,6 +16,7 @@ from components import machine
 from components.bench.photographs import draw_photographs
 from components.bench.timing import Comparison, in_turn
 from components.data.build import build_store
+from components.freed_memory import keep_freed_memory
 from components.sources.captioned import CaptionedImage
 
 TARGET = 2.0
@@ -34,43 +38,65 @@ QUICK = Size(images=6, height=48, width=64, short_side=32)
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Images a second and core: files kept as they are, and resized to a shorter side."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Images a second and core: each way to keep images beside pixels of the same size, built plainly.
+
+    Each side has a process of its own, as ours tells its C library to keep freed memory.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, spawn) as plainly,
+        ProcessPoolExecutor(1, spawn, keep_freed_memory) as ours,
+    ):
         images = draw_photographs(Path(folder), size.images, size.height, size.width)
-        return [_compare(Path(folder), images, size, side, rounds) for side in (None, size.short_side)]
+        return [
+            _compare(plainly, ours, images, size, short_side, decoded, rounds)
+            for short_side in (None, size.short_side)
+            for decoded in (False, True)
+        ]
 
 
 def _compare(
-    folder: Path, images: Sequence[CaptionedImage], size: Size, short_side: int | None, rounds: int
+    plainly: Executor,
+    ours: Executor,
+    images: Sequence[CaptionedImage],
+    size: Size,
+    short_side: int | None,
+    decoded: bool,
+    rounds: int,
 ) -> Comparison:
+    folder = images[0].place.parent
     plain, store = folder / "plain.lmdb", folder / "store.lmdb"
-
-    def baseline() -> None:
-        plain.unlink(missing_ok=True)
-        build_plainly(plain, images, short_side)
-
-    def ours() -> None:
-        build_store(
-            store,
-            images,
-            short_side=short_side,
-            jpeg_quality=95,
-            on_unreadable="refuse",
-            num_workers=machine.num_cpus(),
-        )
-
-    baseline_times, our_times = in_turn((baseline, ours), rounds)
-    kept = "files as they are" if short_side is None else f"shorter side {short_side}"
+    build = partial(
+        build_store,
+        store,
+        images,
+        short_side=short_side,
+        jpeg_quality=95,
+        on_unreadable="refuse",
+        num_workers=machine.num_cpus(),
+        decoded=decoded,
+    )
+    baseline_times, our_times = in_turn(
+        (
+            lambda: plainly.submit(build_plainly, plain, images, short_side).result(),
+            lambda: ours.submit(build).result(),
+        ),
+        rounds,
+    )
+    kept = "pixels" if decoded else "the files' bytes" if short_side is None else "JPEG"
+    at = "" if short_side is None else f" of shorter side {short_side}"
     figures = {
         "kB an image of the baseline": round(plain.stat().st_size / size.images / 1e3, 1),
         "kB an image of ours": round(store.stat().st_size / size.images / 1e3, 1),
     }
-    name = f"LMDB of {size.width}x{size.height} photographs, {kept}"
+    name = f"LMDB of {size.width}x{size.height} photographs, keeping {kept}{at}"
     return Comparison(name, size.images, "images", "cpu", baseline_times, our_times, TARGET, figures)
 
 
 def build_plainly(path: Path, images: Sequence[CaptionedImage], short_side: int | None) -> None:
-    """Read, decode, resize and put, one image at a time."""
+    """Read, decode, resize and put, one image at a time; a store that is there is replaced."""
+    path.unlink(missing_ok=True)
     with (
         lmdb.open(str(path), subdir=False, lock=False, map_size=_MAP_BYTES) as environment,
         environment.begin(write=True) as transaction,

@@ -120,7 +120,7 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
 def encode_ppm(pixels: Pixels) -> bytes:
     """Pixels as they are, behind a header: ``decode`` has nothing to compute, nor to copy."""
     height, width, _ = pixels.shape
-    return b"P6\n%d %d\n255\n" % (width, height) + np.ascontiguousarray(pixels).tobytes()
+    return b"".join((b"P6\n%d %d\n255\n" % (width, height), np.ascontiguousarray(pixels).data))
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -8,6 +8,7 @@ from components import machine, params, paths
 from components.atomic import write_text
 from components.data.build import SkippedImage, build_store
 from components.entry import run_stage
+from components.freed_memory import keep_freed_memory
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
 
@@ -18,6 +19,7 @@ ITEMS = ("train", "val")
 def main(run: StageRun, lmdb: params.Lmdb) -> None:
     """Build the store of the split ``run.item``."""
     assert run.item in ITEMS
+    keep_freed_memory()
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     labels = manifest.object_labels_of(run.item)
     start = time.perf_counter()
