@@ -75,13 +75,15 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     Loaders start anew in each round, and what they have made ahead is used up before the clock starts.
     """
     device = torch.device(machine.device_name())
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as the pretrain stage has it
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = _sides(size, device, Path(folder), stack)
         stretches: list[list[Stretch]] = [[] for _ in sides]
         for _, index in turns(len(sides), rounds):
             stretches[index].append(_timed(sides[index], size.iterations, device))
         ours = sides[1]
-        alone = _timed(Side(ours.batches, lambda batch: None), size.iterations, device)
+        loaded = 20 * _num_workers(device)
+        alone = _timed(Side(ours.batches, lambda batch: None), loaded, device)
         watches = [IdleWatch(device) for _ in sides[1:]]
         for side, watch in zip(sides[1:], watches, strict=True):
             _timed(side, size.iterations, device, watch)
@@ -100,7 +102,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             TARGET,
             {
                 "waiting for batches": f"{waited[number]:.1%} (baseline {waited[0]:.1%})",
-                "the loader alone": f"{images / alone.seconds:.0f} images/s from {workers} process(es)",
+                "the loader alone": f"{size.step.batch * loaded / alone.seconds:.0f} images/s from {workers} process(es)",
                 "GPU idle": "no GPU" if watch.idle_share is None else f"{watch.idle_share:.1%}",
             },
         )
@@ -153,9 +155,12 @@ def _timed(
     device: torch.device,
     watch: AbstractContextManager[object] = nullcontext(),  # noqa: B008  # it has no state
 ) -> Stretch:
-    """As many iterations as a loader makes batches ahead, and then ``iterations`` within ``watch``."""
+    """As many iterations as a loader makes batches ahead, and then ``iterations`` within ``watch``.
+
+    The loader goes on working until the end: it has as many again to make.
+    """
     ahead = 2 * _num_workers(device) + 1
-    batches = side.batches(ahead + iterations)
+    batches = side.batches(ahead + iterations + ahead)
     for batch in islice(batches, ahead):
         side.advance(batch)
     wait(device)

@@ -40,6 +40,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     ``compiled`` is ``pretrain.compile: true``.
     """
     device = torch.device(machine.device_name())
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as the pretrain stage has it
     batch = drawn_batch(size, device)
     plain = plain_step(build(size, device), device, plain_precision(device))
     with ExitStack() as stack:

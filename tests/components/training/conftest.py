@@ -113,6 +113,7 @@ class Trainer:
     batch_size: int = BATCH_SIZE
     is_random: bool = True
     processes: Processes = ALONE
+    device: str = "cpu"
     pretrain: dict[str, Any] = field(default_factory=dict)
     before_batch: Callable[[int], None] = lambda iteration: None
     change_batch: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda iteration, batch: batch
@@ -181,7 +182,7 @@ class Trainer:
             train_batches=self.batches,
             val_batches=self.val_batches,
             checkpoints=self.checkpoints,
-            device=torch.device("cpu"),
+            device=torch.device(self.device),
             log=lambda figures, step: self.rows.append((figures, step)),
             candidates=self.candidates,
             after_validation=self.after_validation,
