@@ -43,7 +43,8 @@ class Size:
     iterations: int
 
 
-ITERATIONS = 40 if torch.cuda.is_available() else 4
+# Workers that start together deliver in bursts, so a GPU's many need many iterations.
+ITERATIONS = 160 if torch.cuda.is_available() else 4
 FULL = Size(data.FULL, replace(train.FULL, variants=train.FULL.variants[1:]), ITERATIONS)
 QUICK = Size(data.QUICK, replace(train.QUICK, vocab_size=60, variants=("bf16",)), iterations=2)
 
@@ -72,22 +73,25 @@ class Stretch:
 def run(size: Size, rounds: int) -> list[Comparison]:
     """A row for each variant of ours, from the files' bytes; the processor's time is not looked at.
 
-    Loaders start anew in each round, and what they have made ahead is used up before the clock starts.
+    Loaders start anew in each round, and as many batches as they make ahead are used before the clock
+    starts. The first round does not count: while it compiles, batches pile up.
     """
     device = torch.device(machine.device_name())
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as the pretrain stage has it
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = _sides(size, device, Path(folder), stack)
         stretches: list[list[Stretch]] = [[] for _ in sides]
-        for _, index in turns(len(sides), rounds):
-            stretches[index].append(_timed(sides[index], size.iterations, device))
+        for number, index in turns(len(sides), rounds, warm_up=1):
+            stretch = _timed(sides[index], size.iterations, device)
+            if number >= 0:
+                stretches[index].append(stretch)
         ours = sides[1]
         loaded = 20 * _num_workers(device)
         alone = _timed(Side(ours.batches, lambda batch: None), loaded, device)
         watches = [IdleWatch(device) for _ in sides[1:]]
         for side, watch in zip(sides[1:], watches, strict=True):
             _timed(side, size.iterations, device, watch)
-    images, workers = size.step.batch * size.iterations, _num_workers(device)
+    images, loader_rate = size.step.batch * size.iterations, size.step.batch * loaded / alone.seconds
     baseline, *others = ([stretch.seconds for stretch in found] for found in stretches)
     waited = [sum(s.waited for s in found) / sum(s.seconds for s in found) for found in stretches]
     return [
@@ -102,7 +106,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             TARGET,
             {
                 "waiting for batches": f"{waited[number]:.1%} (baseline {waited[0]:.1%})",
-                "the loader alone": f"{size.step.batch * loaded / alone.seconds:.0f} images/s from {workers} process(es)",
+                "the loader alone": f"{loader_rate:.0f} images/s from {_num_workers(device)} process(es)",
                 "GPU idle": "no GPU" if watch.idle_share is None else f"{watch.idle_share:.1%}",
             },
         )

@@ -1,4 +1,4 @@
-"""Keys and values of captions that fork: nothing that was kept is ever moved.
+"""Keys and values of captions that fork: nothing is moved when beams fork or end.
 
 A caption's past is a path through the tokens of all beams of its image. A beam search that copied the
 pasts of the beams it goes on with would move all of them at each step; here a table says which tokens

@@ -116,7 +116,7 @@ def _feed_forward(layer: nn.TransformerDecoderLayer, x: Tensor) -> Tensor:
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``F.linear`` for few vectors, ``(batch, beams, in)`` -> ``(batch, beams, out)``, channels lying first.
 
-    With the larger factor on the left a CPU's matrix product is a fifth faster (docs/performance.md).
+    With the larger factor on the left a CPU's matrix product is faster (docs/performance.md).
     """
     product = torch.addmm(bias.unsqueeze(1), weight, x.flatten(0, 1).t())  # (out, batch * beams)
     return product.t().unflatten(0, x.shape[:2])

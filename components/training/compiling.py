@@ -15,7 +15,7 @@ def compiled(backbone: nn.Module, is_wanted: bool) -> Iterator[None]:
     alone for the same reason: captions differ in length from batch to batch.
 
     Shape:
-        backbone ``(batch, 3, height, width)`` -> any, the same batch every time
+        backbone ``(batch, 3, height, width)`` -> any, always of one shape
     """
     if not is_wanted:
         yield

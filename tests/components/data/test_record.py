@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -26,6 +27,14 @@ def test_any_messagepack_reader_sees_the_documented_map() -> None:
         "captions": ["A café.", "Two"],
         "labels": [3, 80],
     }
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65535, 65536, 70000])
+def test_the_bytes_are_a_packer_s_own(size: int) -> None:
+    large = replace(RECORD, image=bytes(size))
+    packed = record.pack_record(large)
+    assert packed == msgpack.packb(msgpack.unpackb(packed))
+    assert record.unpack_record(packed) == large
 
 
 def test_keys_sort_as_indices_and_before_the_metadata() -> None:

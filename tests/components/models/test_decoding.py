@@ -165,6 +165,19 @@ def test_any_device(
     torch.testing.assert_close(there.log_probs.cpu(), here.log_probs)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.05)])
+def test_a_gpu_s_own_attention(
+    make_head: HeadMaker, features: torch.Tensor, dtype: torch.dtype, tolerance: float
+) -> None:
+    """In double precision, GPUs take another way."""
+    head = make_head()
+    found = beam_search(make_head().to("cuda", dtype), features.to("cuda", dtype))
+    for row, image in enumerate(features):  # near the exact score of the same caption
+        expected = score(head, image, found.tokens[row].tolist())
+        assert found.log_probs[row].item() == pytest.approx(expected, rel=tolerance)
+
+
 def test_after_the_end_only_the_end() -> None:
     log_probs = next_log_probs(torch.zeros(2, 6), torch.tensor([EOS_ID, 4]), NEVER_GENERATED)
     assert log_probs[0].tolist() == [-torch.inf, -torch.inf, 0.0, -torch.inf, -torch.inf, -torch.inf]

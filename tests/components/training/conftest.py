@@ -152,6 +152,10 @@ class Trainer:
         }
         return params.Pretrain(**(values | self.pretrain))
 
+    def objective(self) -> BicaptioningObjective:
+        """As a run starts with it."""
+        return tiny_objective(is_random=self.is_random)
+
     def batches(self, start: int) -> Iterator[dict[str, Any]]:
         dataset = NoiseCaptions(start, self.num_iterations, self.batch_size)
         loader = DataLoader(dataset, batch_size=None, num_workers=self.num_workers)
@@ -175,7 +179,7 @@ class Trainer:
             gamma=0.1,
         )
         return train(
-            tiny_objective(is_random=self.is_random),
+            self.objective(),
             optimizer=self.optimizer,
             schedule=schedule,
             pretrain=self.settings,

@@ -15,8 +15,9 @@ from components.training.distributed import ALONE, Processes, current, joined, w
 REPOSITORY = Path(__file__).resolve().parents[3]
 CONFTEST = Path(__file__).with_name("conftest.py")
 BATCH_SIZE = 4  # rows 0 and 1 are short, so that parts have different numbers of tokens
+WAYS = {"whole": {}, "parts": {"accumulate": 2}, "compiled": {"accumulate": 2, "compile": True}}
 PROGRAM = f"""
-import importlib.util, json, sys
+import functools, importlib.util, json, sys
 from pathlib import Path
 import torch
 from components.training.distributed import joined
@@ -24,19 +25,17 @@ spec = importlib.util.spec_from_file_location("training_conftest", {str(CONFTEST
 conftest = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(conftest)
 torch.set_num_threads(1)
+torch.compile = functools.partial(torch.compile, backend="aot_eager")  # traced; no C++ compiler
 with joined() as processes:
     assert processes.count == 2
     assert processes.any_of(processes.rank == 1, False) == [True, False]
     assert processes.from_first(7 if processes.is_first else 8) == 7
     results = {{}}
-    for accumulate in (1, 2):
-        run = conftest.new_trainer(Path(sys.argv[1], str(accumulate))).with_(
-            processes=processes,
-            is_random=False,
-            batch_size={BATCH_SIZE},
-            pretrain={{"accumulate": accumulate}},
+    for name, settings in {WAYS}.items():
+        run = conftest.new_trainer(Path(sys.argv[1], name)).with_(
+            processes=processes, is_random=False, batch_size={BATCH_SIZE}, pretrain=settings
         )
-        results[accumulate] = conftest.results(run.run())
+        results[name] = conftest.results(run.run())
     drawn = torch.rand(1)
     results["drawn"] = [float(number) for number in processes.gathered(drawn)]
     (Path(sys.argv[1]) / f"{{processes.rank}}.json").write_text(json.dumps(results))
@@ -85,13 +84,13 @@ def test_two_processes_give_what_one_gives(trainer, results, tmp_path: Path) -> 
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("iteration 7/7") == 2  # one line a run, not one a process
+    assert done.stderr.count("iteration 7/7") == len(WAYS)  # one line a run, not one a process
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
-    for accumulate in ("1", "2"):
+    for way in WAYS:
         for rank in ranks:
-            require_close(rank[accumulate], expected)
-            assert rank[accumulate]["num_images"] == expected["num_images"]
-        assert ranks[0][accumulate]["weights"] == ranks[1][accumulate]["weights"]
+            require_close(rank[way], expected)
+            assert rank[way]["num_images"] == expected["num_images"]
+        assert ranks[0][way]["weights"] == ranks[1][way]["weights"]
     assert len(set(ranks[0]["drawn"])) == 2
 
 
