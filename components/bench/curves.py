@@ -1,7 +1,9 @@
 """How costs grow: loading with crop and workers, stores with images, tokenizers with captions, training."""
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from components.bench.photographs import draw_photographs
 from components.bench.step_cost import step_cost
 from components.bench.timing import Times, in_turn
 from components.data.build import build_store
+from components.freed_memory import keep_freed_memory
 from components.params import Augmentation
 from components.sources.captioned import CaptionedImage
 from components.text.tokenizer import train_tokenizer
@@ -99,14 +102,16 @@ def storing(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Panel
     """Processor seconds of a build against the number of images, the same ones again and again."""
     lines = []
     path = folder / "grown.lmdb"
-    for name, options in data.kept_as(size.data).items():
-        seconds = []
-        for count in size.stored_images:
-            many = [replace(images[n % len(images)], image_id=f"drawn/{n}") for n in range(count)]
-            work = partial(build_store, path, many, **data.BUILD_OPTIONS, **options)
-            seconds.append(_once(work).cpu[0])
-            path.unlink()
-        lines.append(Line(name, size.stored_images, tuple(seconds)))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), keep_freed_memory) as pool:
+        pool.submit(int).result()  # it has started
+        for name, options in data.kept_as(size.data).items():
+            seconds = []
+            for count in size.stored_images:
+                many = [replace(images[n % len(images)], image_id=f"drawn/{n}") for n in range(count)]
+                build = partial(build_store, path, many, **data.BUILD_OPTIONS, **options)
+                seconds.append(_once(partial(_run_in, pool, build)).cpu[0])
+                path.unlink()
+            lines.append(Line(name, size.stored_images, tuple(seconds)))
     return Panel("building a store", "images", "processor seconds", tuple(lines))
 
 
@@ -140,6 +145,10 @@ def training(size: Size) -> Iterator[Panel]:
 
 def _cropping(side: int) -> Augmentation:
     return data.AUGMENTATION.model_copy(update={"crop_size": side})
+
+
+def _run_in(pool: Executor, work: Callable[[], object]) -> None:
+    pool.submit(work).result()
 
 
 def _once(work: Callable[[], object]) -> Times:
