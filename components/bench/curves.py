@@ -100,18 +100,20 @@ def loading(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Itera
 
 def storing(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Panel:
     """Processor seconds of a build against the number of images, the same ones again and again."""
-    lines = []
-    path = folder / "grown.lmdb"
+    path, ways = folder / "grown.lmdb", data.kept_as(size.data)
+
+    def build(count: int, way: str) -> Callable[[], object]:
+        many = [replace(images[n % len(images)], image_id=f"drawn/{n}") for n in range(count)]
+        return partial(build_store, path, many, **data.BUILD_OPTIONS, **ways[way])
+
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), keep_freed_memory) as pool:
-        pool.submit(int).result()  # it has started
-        for name, options in data.kept_as(size.data).items():
-            seconds = []
-            for count in size.stored_images:
-                many = [replace(images[n % len(images)], image_id=f"drawn/{n}") for n in range(count)]
-                build = partial(build_store, path, many, **data.BUILD_OPTIONS, **options)
-                seconds.append(_once(partial(_run_in, pool, build)).cpu[0])
-                path.unlink()
-            lines.append(Line(name, size.stored_images, tuple(seconds)))
+        for way in ways:  # so that the process has imported what they need
+            pool.submit(build(1, way)).result()
+        lines = []
+        for way in ways:
+            works = [partial(_run_in, pool, build(count, way)) for count in size.stored_images]
+            seconds = tuple(_once(work).cpu[0] for work in works)
+            lines.append(Line(way, size.stored_images, seconds))
     return Panel("building a store", "images", "processor seconds", tuple(lines))
 
 
