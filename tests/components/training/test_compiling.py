@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from components.errors import InputError
 from components.models.backbones import TorchvisionBackbone
 from components.training import compiling
 from components.training.compiling import compiled
@@ -22,6 +23,7 @@ def counted(monkeypatch) -> list[int]:
         return run
 
     monkeypatch.setattr(compiling.torch, "compile", compile_nothing)
+    monkeypatch.setenv("CXX", "none is called")
     return batches
 
 
@@ -35,13 +37,22 @@ def test_training_runs_compiled_and_validation_as_written(trainer, results, coun
     assert results(compiled_run) == results(plain)
 
 
-def test_afterwards_the_backbone_is_as_before() -> None:
+def test_afterwards_the_backbone_is_as_before(monkeypatch) -> None:
+    monkeypatch.setenv("CXX", "none is called")
     backbone = nn.Conv2d(3, 4, 1)
     names = list(backbone.state_dict())
     with compiled(backbone, True):
         assert "forward" in vars(backbone)
         assert list(backbone.state_dict()) == names
     assert "forward" not in vars(backbone)
+
+
+def test_without_a_compiler_it_does_not_begin(trainer, monkeypatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"pretrain\.compile: found no compiler \(c\+\+, .*CXX"):
+        trainer.with_(pretrain={"compile": True}).run()
+    trainer.run()
 
 
 @pytest.mark.slow

@@ -79,7 +79,13 @@ def test_two_processes_give_what_one_gives(trainer, results, tmp_path: Path) -> 
     program.write_text(PROGRAM)
     done = subprocess.run(
         [*command, str(program), str(tmp_path)],
-        env={"PATH": "", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "VIRTEX_DEVICE": "cpu"},
+        env={
+            "PATH": "",
+            "CXX": "none is called",
+            "PYTHONPATH": str(REPOSITORY),
+            "OMP_NUM_THREADS": "1",
+            "VIRTEX_DEVICE": "cpu",
+        },
         capture_output=True,
         text=True,
     )
