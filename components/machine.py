@@ -27,6 +27,11 @@ def num_cpus() -> int:
     return max(1, cores // _place("LOCAL_WORLD_SIZE", 1))
 
 
+def loading_workers(device: str) -> int:
+    """Processes that load images for training on ``device``; a CPU keeps a core for the training itself."""
+    return num_cpus() if device.startswith("cuda") else max(1, num_cpus() - 1)
+
+
 def is_launched() -> bool:
     """Whether ``torchrun`` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from components import machine
+from components.bench.device import wait
 from components.bench.timing import Comparison, in_turn
 from components.models.decoding import DecodedCaptions, beam_search, next_log_probs
 from components.models.special_ids import EOS_ID, NEVER_GENERATED, SOS_ID
@@ -46,11 +47,11 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 
     def baseline() -> None:
         found["baseline"] = prefix_beam_search(head, features, size.beams, size.steps)
-        _wait(device)
+        wait(device)
 
     def ours() -> None:
         found["ours"] = beam_search(head, features, size.beams, size.steps)
-        _wait(device)
+        wait(device)
 
     baseline_times, our_times = in_turn((baseline, ours), rounds)
     same = (found["baseline"].tokens == found["ours"].tokens).all(dim=1).sum()
@@ -85,8 +86,3 @@ def _after_prefix(head: TransformerTextualHead, features: Tensor, prefixes: Tens
     lengths = torch.full((len(prefixes),), prefixes.shape[1], device=prefixes.device)
     logits = head(features, prefixes, lengths)[:, -1]
     return next_log_probs(logits, prefixes[:, -1], NEVER_GENERATED)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

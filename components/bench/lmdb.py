@@ -12,7 +12,7 @@ import cv2
 import lmdb
 import msgpack
 
-from components import machine
+from components.bench.data import BUILD_OPTIONS
 from components.bench.photographs import draw_photographs
 from components.bench.timing import Comparison, in_turn
 from components.data.build import build_store
@@ -67,16 +67,7 @@ def _compare(
 ) -> Comparison:
     folder = images[0].place.parent
     plain, store = folder / "plain.lmdb", folder / "store.lmdb"
-    build = partial(
-        build_store,
-        store,
-        images,
-        short_side=short_side,
-        jpeg_quality=95,
-        on_unreadable="refuse",
-        num_workers=machine.num_cpus(),
-        decoded=decoded,
-    )
+    build = partial(build_store, store, images, short_side=short_side, decoded=decoded, **BUILD_OPTIONS)
     baseline_times, our_times = in_turn(
         (
             lambda: plainly.submit(build_plainly, plain, images, short_side).result(),

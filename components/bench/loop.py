@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,14 @@ import torch
 
 from components import machine
 from components.bench import data, train
+from components.bench.device import wait
 from components.bench.gpu_idle import IdleWatch
 from components.bench.photographs import draw_photographs
 from components.bench.plain_loader import PlainDataset, plain_loader
-from components.bench.step import (
-    COMPILED,
-    Step,
-    build,
-    our_step,
-    plain_batch,
-    plain_precision,
-    plain_step,
-    wait,
-)
 from components.bench.step import Size as StepSize
+from components.bench.step import Step, all_steps, plain_batch
 from components.bench.timing import Comparison, Times, turns
 from components.training.batches import to_device
-from components.training.compiling import compiled
 
 TARGET = 2.0
 
@@ -62,12 +54,12 @@ class Side:
     advance: Callable[[Any], object]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """Some iterations on the clock: seconds, and of these seconds spent waiting for a batch."""
 
-    seconds: float = 0.0
-    waited: float = 0.0
+    seconds: float
+    waited: float
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
@@ -77,7 +69,6 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     starts. The first round does not count: while it compiles, batches pile up.
     """
     device = torch.device(machine.device_name())
-    torch.backends.cudnn.benchmark = device.type == "cuda"  # as the pretrain stage has it
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sides = _sides(size, device, Path(folder), stack)
         stretches: list[list[Stretch]] = [[] for _ in sides]
@@ -85,9 +76,9 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             stretch = _timed(sides[index], size.iterations, device)
             if number >= 0:
                 stretches[index].append(stretch)
-        ours = sides[1]
-        loaded = 20 * _num_workers(device)
-        alone = _timed(Side(ours.batches, lambda batch: None), loaded, device)
+        workers = machine.loading_workers(device.type)
+        loaded = 20 * workers
+        alone = _timed(Side(sides[1].batches, lambda batch: None), loaded, device)
         watches = [IdleWatch(device) for _ in sides[1:]]
         for side, watch in zip(sides[1:], watches, strict=True):
             _timed(side, size.iterations, device, watch)
@@ -106,7 +97,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             TARGET,
             {
                 "waiting for batches": f"{waited[number]:.1%} (baseline {waited[0]:.1%})",
-                "the loader alone": f"{loader_rate:.0f} images/s from {_num_workers(device)} process(es)",
+                "the loader alone": f"{loader_rate:.0f} images/s from {workers} process(es)",
                 "GPU idle": "no GPU" if watch.idle_share is None else f"{watch.idle_share:.1%}",
             },
         )
@@ -119,9 +110,9 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> list[Side]:
     """The baseline, then the variants; what is compiled stays so as long as ``stack``."""
     images = draw_photographs(folder, size.data.images, size.data.height, size.data.width)
-    tokenizer, stores = data.prepare(folder, images, {"": {"short_side": None}})
+    tokenizer, stores = data.prepare(folder, images, {"": data.kept_as(size.data)[data.AS_FILES]})
     augmentation = data.AUGMENTATION.model_copy(update={"crop_size": size.step.crop_size})
-    batch, num_workers, pin = size.step.batch, _num_workers(device), device.type == "cuda"
+    batch, num_workers, pin = size.step.batch, machine.loading_workers(device.type), device.type == "cuda"
 
     def plain_batches(count: int) -> Iterator[Any]:
         dataset = PlainDataset(stores[""], tokenizer, augmentation, batch * count)
@@ -130,27 +121,17 @@ def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> 
     def our_batches(count: int) -> Iterator[Any]:
         return data.our_batches(stores[""], tokenizer, augmentation, batch, count, num_workers, pin)
 
-    plain = plain_step(build(size.step, device), device, plain_precision(device))
+    def plainly(step: Step, batch: Any) -> object:
+        images, tokens = batch
+        return step(plain_batch(images, tokens, device))
 
-    def plainly(batch: Any) -> object:
-        return plain({name: value.to(device) for name, value in plain_batch(*batch).items()})
+    def advance(step: Step, batch: Any) -> object:
+        return step(to_device(batch, device, torch.channels_last))
 
-    sides = [Side(plain_batches, plainly)]
-    for variant in size.step.variants:
-        objective = build(size.step, device)
-        stack.enter_context(compiled(objective.visual, variant == COMPILED))
-        step = our_step(objective, device, variant)
-
-        def advance(batch: Any, step: Step = step) -> object:
-            return step(to_device(batch, device, torch.channels_last))
-
-        sides.append(Side(our_batches, advance))
-    return sides
-
-
-def _num_workers(device: torch.device) -> int:
-    """As the pretrain stage has them."""
-    return machine.num_cpus() if device.type == "cuda" else max(1, machine.num_cpus() - 1)
+    baseline, *ours = all_steps(size.step, device, stack).values()
+    return [Side(plain_batches, partial(plainly, baseline))] + [
+        Side(our_batches, partial(advance, step)) for step in ours
+    ]
 
 
 def _timed(
@@ -163,18 +144,17 @@ def _timed(
 
     The loader goes on working until the end: it has as many again to make.
     """
-    ahead = 2 * _num_workers(device) + 1
+    ahead = 2 * machine.loading_workers(device.type) + 1
     batches = side.batches(ahead + iterations + ahead)
     for batch in islice(batches, ahead):
         side.advance(batch)
     wait(device)
     with watch:
-        stretch, start = Stretch(), time.perf_counter()
+        waited, start = 0.0, time.perf_counter()
         for _ in range(iterations):
             asked = time.perf_counter()
             batch = next(batches)
-            stretch.waited += time.perf_counter() - asked
+            waited += time.perf_counter() - asked
             side.advance(batch)
         wait(device)
-        stretch.seconds = time.perf_counter() - start
-    return stretch
+        return Stretch(time.perf_counter() - start, waited)

@@ -4,6 +4,8 @@ import time
 
 import torch
 
+from components.bench.device import wait
+
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -19,8 +21,7 @@ def matrix_rate(device: torch.device, precision: str, side: int | None = None) -
     for _ in range(6):
         start = time.perf_counter()
         left @ left
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait(device)
         best = min(best, time.perf_counter() - start)
     torch.backends.cuda.matmul.allow_tf32 = allowed
     return 2 * side**3 / best

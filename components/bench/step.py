@@ -4,6 +4,7 @@ The recipe is float32 on a CPU; on a GPU it is the paper's mixed precision, fp16
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from components.models.backbones import TorchvisionBackbone
 from components.models.special_ids import PAD_ID
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.bicaptioning import BicaptioningObjective
+from components.training.compiling import compiled
 from components.training.optimizer import build_optimizer
 from components.training.precision import autocast, grad_scaler
 
@@ -57,7 +59,7 @@ def build(size: Size, device: torch.device) -> BicaptioningObjective:
     return BicaptioningObjective(visual, textual).to(device).train()
 
 
-def drawn_batch(size: Size, device: torch.device) -> dict[str, Tensor]:
+def drawn_batch(size: Size, device: torch.device) -> Batch:
     """Noise, and captions of random tokens, 8 to ``longest`` long, padded to the longest."""
     rng = torch.Generator().manual_seed(0)
     lengths = torch.randint(min(8, size.longest), size.longest + 1, (size.batch,), generator=rng)
@@ -65,26 +67,40 @@ def drawn_batch(size: Size, device: torch.device) -> dict[str, Tensor]:
     tokens = torch.randint(4, size.vocab_size, (size.batch, size.longest), generator=rng)
     tokens *= torch.arange(size.longest) < lengths.unsqueeze(1)
     image = torch.randn(size.batch, 3, size.crop_size, size.crop_size, generator=rng)
-    return {name: value.to(device) for name, value in plain_batch(image, tokens).items()}
+    return plain_batch(image, tokens, device)
 
 
-def plain_batch(image: Tensor, tokens: Tensor) -> Batch:
+def plain_batch(image: Tensor, tokens: Tensor, device: torch.device) -> Batch:
     """What bicaptioning reads: images, padded captions forwards and backwards, and their lengths."""
     lengths = (tokens != PAD_ID).sum(dim=1)
     backwards = torch.zeros_like(tokens)
     for row, length in enumerate(lengths.tolist()):
         backwards[row, :length] = tokens[row, :length].flip(0)
-    return {
+    batch = {
         "image": image,
         "caption_tokens": tokens,
         "noitpac_tokens": backwards,
         "caption_lengths": lengths,
     }
+    return {name: value.to(device) for name, value in batch.items()}
 
 
-def plain_precision(device: torch.device) -> str:
-    """Of the plain step: what the paper trained in, where there is a GPU for it."""
-    return "fp16" if device.type == "cuda" else "fp32"
+def all_steps(size: Size, device: torch.device, stack: ExitStack) -> dict[str, Step]:
+    """Of ``baseline`` and of the size's variants; what is compiled stays so as long as ``stack``."""
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # as the pretrain stage has it
+    # What the paper trained in, where there is a GPU for it
+    plain_precision = "fp16" if device.type == "cuda" else "fp32"
+    steps = {"baseline": plain_step(build(size, device), device, plain_precision)}
+    for variant in size.variants:
+        objective = build(size, device)
+        stack.enter_context(compiled(objective.visual, variant == COMPILED))
+        steps[variant] = our_step(objective, device, precision_of(variant))
+    return steps
+
+
+def precision_of(variant: str) -> str:
+    """``pretrain.precision`` of one of ``Size.variants``."""
+    return variant.partition(",")[0]
 
 
 def plain_step(objective: BicaptioningObjective, device: torch.device, precision: str) -> Step:
@@ -105,12 +121,7 @@ def plain_step(objective: BicaptioningObjective, device: torch.device, precision
         nonlocal done
         with autocast(device, precision):
             loss = plain_loss(objective, batch)
-        sgd.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(sgd)
-        clip_grad_norm_(objective.parameters(), OPTIMIZER.clip_grad_norm)
-        scaler.step(sgd)
-        scaler.update()
+        _update(objective, sgd, scaler, loss)
         done += 1
         if done % OPTIMIZER.lookahead_steps == 0:
             with torch.no_grad():
@@ -133,32 +144,34 @@ def plain_loss(objective: BicaptioningObjective, batch: Batch) -> Tensor:
     return loss
 
 
-def our_step(objective: BicaptioningObjective, device: torch.device, variant: str) -> Step:
+def our_step(objective: BicaptioningObjective, device: torch.device, precision: str) -> Step:
     """What components.training.loop does for a batch whose images are in channels_last."""
     objective = objective.to(memory_format=torch.channels_last)
-    precision = variant.partition(",")[0]
     optimizer, scaler = build_optimizer(objective, OPTIMIZER), grad_scaler(device, precision)
 
     def step(batch: Batch) -> Tensor:
         with autocast(device, precision):
             loss: Tensor = objective(batch).loss
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        clip_grad_norm_(objective.parameters(), OPTIMIZER.clip_grad_norm)
-        scaler.step(optimizer)
-        scaler.update()
+        _update(objective, optimizer, scaler, loss)
         return loss.detach()
 
     return step
 
 
+def _update(
+    objective: BicaptioningObjective,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    loss: Tensor,
+) -> None:
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    clip_grad_norm_(objective.parameters(), OPTIMIZER.clip_grad_norm)
+    scaler.step(optimizer)
+    scaler.update()
+
+
 def channels_last(batch: Batch) -> Batch:
     """The batch with its images in the layout that our step wants."""
     return {**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)}
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

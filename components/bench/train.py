@@ -9,22 +9,19 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from components import machine
+from components.bench.device import wait
 from components.bench.matrix_rate import matrix_rate
 from components.bench.step import (
     COMPILED,
     Batch,
     Size,
     Step,
-    build,
+    all_steps,
     channels_last,
     drawn_batch,
-    our_step,
-    plain_precision,
-    plain_step,
-    wait,
+    precision_of,
 )
 from components.bench.timing import Comparison, in_turn
-from components.training.compiling import compiled
 
 TARGET = 2.0
 FULL = Size(batch=16)
@@ -40,29 +37,24 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     ``compiled`` is ``pretrain.compile: true``.
     """
     device = torch.device(machine.device_name())
-    torch.backends.cudnn.benchmark = device.type == "cuda"  # as the pretrain stage has it
     batch = drawn_batch(size, device)
-    plain = plain_step(build(size, device), device, plain_precision(device))
+    batches = {"baseline": batch} | dict.fromkeys(size.variants, channels_last(batch))
+    losses: dict[str, Tensor] = {}
     with ExitStack() as stack:
-        steps: dict[str, tuple[Step, Batch]] = {"baseline": (plain, batch)}
-        for variant in size.variants:
-            objective = build(size, device)
-            stack.enter_context(compiled(objective.visual, variant == COMPILED))
-            steps[variant] = our_step(objective, device, variant), channels_last(batch)
-        losses: dict[str, Tensor] = {}
+        steps = all_steps(size, device, stack)
 
         def work(name: str) -> Callable[[], None]:
-            step, its_batch = steps[name]
-
             def repeat() -> None:
                 for _ in range(size.steps):
-                    losses[name] = step(its_batch)
+                    losses[name] = steps[name](batches[name])
                 wait(device)
 
             return repeat
 
         baseline_times, *our_times = in_turn([work(name) for name in steps], rounds)
-    flops, plain_flops = (count_flops(*steps[name]) / size.batch for name in ("fp32", "baseline"))
+    flops, plain_flops = (
+        count_flops(steps[name], batches[name]) / size.batch for name in ("fp32", "baseline")
+    )
     rows = []
     for variant, times in zip(size.variants, our_times, strict=True):
         row = Comparison(
@@ -76,7 +68,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             {"loss of the last step": f"{float(losses[variant]):.3f} ({float(losses['baseline']):.3f})"},
         )
         rate = row.rate(times).median * flops
-        peak = matrix_rate(device, "fp32" if variant == "fp32" else "bf16")
+        peak = matrix_rate(device, precision_of(variant))
         row.figures["arithmetic"] = (  # type: ignore[index]  # a dict, made here
             f"{flops / 1e9:.1f} GFLOP an image ({plain_flops / 1e9:.1f}), {rate / 1e9:.0f} GFLOP/s = "
             f"{rate / peak:.0%} of the {peak / 1e9:.0f} GFLOP/s of a matrix product of the same format"

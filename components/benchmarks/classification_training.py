@@ -51,10 +51,9 @@ class Machine:
 
     @classmethod
     def here(cls) -> "Machine":
-        """This one; on a CPU a core is left to the training itself."""
+        """This one."""
         device = torch.device(machine.device_name())
-        spare = 0 if device.type == "cuda" else 1
-        return cls(device, max(1, machine.num_cpus() - spare), current())
+        return cls(device, machine.loading_workers(device.type), current())
 
     @property
     def share(self) -> Share:

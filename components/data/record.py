@@ -90,14 +90,16 @@ def key_of(index: int) -> bytes:
 
 def pack_record(record: Record) -> bytes:
     """Value of ``record``; equal records give equal bytes."""
+    packer = msgpack.Packer()
+
+    def packed(fields: dict[str, Any]) -> list[bytes]:
+        return [packer.pack(part) for item in fields.items() for part in item]
+
     before = {"v": VERSION, "image_id": record.image_id, "dataset": record.dataset, "file": record.file}
     after = {"captions": list(record.captions), "labels": list(record.labels)}
-    packer = msgpack.Packer()
-    fields = [packer.pack(part) for field in (before, after) for item in field.items() for part in item]
-    names = 2 * len(before)
-    head = (packer.pack_map_header(len(before) + 1 + len(after)), *fields[:names], packer.pack("image"))
-    # The packer would copy the image twice: it joins its header and leaves the bytes to us.
-    return b"".join((*head, _binary_header(len(record.image)), record.image, *fields[names:]))
+    head = (packer.pack_map_header(len(before) + 1 + len(after)), *packed(before), packer.pack("image"))
+    # The packer would copy the image twice: it leaves those bytes, and the header before them, to us.
+    return b"".join((*head, _binary_header(len(record.image)), record.image, *packed(after)))
 
 
 def _binary_header(size: int) -> bytes:

@@ -21,17 +21,17 @@ class KeptBeams:
     def __init__(self, num_layers: int) -> None:
         self.mask = torch.empty(0)
         self._paths = torch.empty(0)  # (batch, beams, length) int64, slots
-        self._slots = self._beams = 0
+        self._slots = 0
         self._kept: list[tuple[Tensor, Tensor] | None] = [None] * num_layers
 
     def grow(self, tokens: Tensor) -> None:
         """A step begins with ``tokens`` ``(batch, beams)``, each the next of the beam at its place."""
-        batch, self._beams = tokens.shape
-        new = torch.arange(self._slots, self._slots + self._beams, device=tokens.device)
+        batch, beams = tokens.shape
+        new = torch.arange(self._slots, self._slots + beams, device=tokens.device)
         new = new.expand(batch, -1).unsqueeze(-1)
         self._paths = torch.cat([self._paths, new], dim=-1) if self._slots else new
-        self._slots += self._beams
-        mask = torch.zeros(batch, self._beams, self._slots, dtype=torch.bool, device=tokens.device)
+        self._slots += beams
+        mask = torch.zeros(batch, beams, self._slots, dtype=torch.bool, device=tokens.device)
         self.mask = mask.scatter_(-1, self._paths, True).unsqueeze(1)
 
     def select(self, beams: Tensor) -> None:
@@ -50,7 +50,7 @@ class KeptBeams:
         elif kept[0].shape[2] < self._slots:
             kept = self._kept[layer] = self._room_for(key, kept[0]), self._room_for(value, kept[1])
         for store, new in zip(kept, (key, value), strict=True):
-            store[:, :, self._slots - self._beams : self._slots] = new
+            store[:, :, self._slots - new.shape[2] : self._slots] = new
         return kept[0][:, :, : self._slots], kept[1][:, :, : self._slots]
 
     def _room_for(self, new: Tensor, store: Tensor | None = None) -> Tensor:

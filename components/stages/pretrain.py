@@ -71,7 +71,7 @@ def main(
     device = torch.device(machine.device_name())
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.benchmark = on_gpu
-    num_workers = machine.num_cpus() if on_gpu else max(1, machine.num_cpus() - 1)
+    num_workers = machine.loading_workers(device.type)
     processes = current()
     share = Share(processes.rank, processes.count, pretrain.accumulate)
     part_size = share.batch_size(pretrain.batch_size)

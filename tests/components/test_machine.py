@@ -9,6 +9,7 @@ from components.machine import (
     device_name,
     is_first_process,
     is_launched,
+    loading_workers,
     max_restarts,
     num_cpus,
     num_processes,
@@ -75,3 +76,12 @@ def test_launched_processes_share_the_machine(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("VIRTEX_DEVICE", "cuda:1")
     with pytest.raises(InputError, match="cannot share one GPU"):
         device_name()
+
+
+@pytest.mark.parametrize(("device", "cores", "expected"), [("cuda:1", 4, 4), ("cpu", 4, 3), ("cpu", 1, 1)])
+def test_a_cpu_keeps_a_core_for_training(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, expected: int
+) -> None:
+    monkeypatch.setenv("VIRTEX_NUM_WORKERS", str(cores))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert loading_workers(device) == expected
