@@ -55,8 +55,9 @@ class CaptionStore:
     @property
     def index(self) -> StoreIndex:
         """How many captions and which labels each record has; read anew each time, without the images."""
+        environment = self._environment()
         try:
-            with self._environment().begin() as transaction:
+            with environment.begin() as transaction:
                 return unpack_index(transaction.get(INDEX_KEY, b""))
         except (ValueError, lmdb.Error) as error:
             raise _broken(self.path, str(error)) from error

@@ -95,6 +95,9 @@ def test_a_truncated_file_is_refused(store: CaptionStore, share: float) -> None:
     store.path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(InputError, match="not a usable store"):
         store.get(0)
+    with pytest.raises(InputError, match="not a usable store") as error:
+        _ = store.index
+    assert str(error.value).count("not a usable store") == 1
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
