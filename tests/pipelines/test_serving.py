@@ -217,9 +217,9 @@ def test_the_server_ends_its_run_when_it_is_ended(workspace, served, webhook):
 
 
 def test_a_process_pool(workspace, webhook):
-    shutil.copy(REPOSITORY / "prefect.yaml", workspace.root)
+    shutil.copytree(REPOSITORY / "deploy", workspace.root / "deploy")
     prefect(workspace, "work-pool", "create", "virtex-process", "--type", "process")
-    prefect(workspace, "--no-prompt", "deploy", "--name", "process")
+    prefect(workspace, "--no-prompt", "deploy", "--prefect-file", "deploy/prefect.yaml", "--name", "process")
     flow_run = ask("virtex/process", preset="tiny", force=True)
     prefect(
         workspace, "worker", "start", "--pool", "virtex-process", "--run-once", "--install-policy", "never"

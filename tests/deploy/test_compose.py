@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-COMPOSE = REPOSITORY / "compose.yaml"
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMPOSE = REPOSITORY / "deploy" / "compose.yaml"
 TREE = YAML(typ="safe").load(COMPOSE.read_text(encoding="utf-8"))
 SERVICES = TREE["services"]
 ONE_SHOT = {"buckets"}
@@ -17,7 +17,7 @@ SECRET = re.compile(r"PASSWORD|SECRET|KEY_ID")
 
 
 def settings() -> dict[str, str]:
-    lines = (REPOSITORY / ".env.example").read_text(encoding="utf-8").splitlines()
+    lines = (COMPOSE.with_name(".env.example")).read_text(encoding="utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
@@ -38,7 +38,9 @@ def test_no_secret_has_a_default():
     for name, rest in found:
         assert rest.startswith(":?" if SECRET.search(name) else ":-"), name
     assert not any(value for name, value in settings().items() if re.search("PASSWORD|SECRET", name))
-    assert subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=REPOSITORY, check=False).returncode == 0
+    assert (
+        subprocess.run(["git", "check-ignore", "-q", ".env"], cwd=COMPOSE.parent, check=False).returncode == 0
+    )
 
 
 def test_only_this_machine_is_let_in_unless_told_otherwise():

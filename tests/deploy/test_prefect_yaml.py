@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-KUBERNETES = json.loads((REPOSITORY / "deployments" / "kubernetes-pool.json").read_text(encoding="utf-8"))
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEPLOY = REPOSITORY / "deploy"
+KUBERNETES = json.loads((DEPLOY / "kubernetes-pool.json").read_text(encoding="utf-8"))
 PLACEHOLDER = re.compile(r"\{\{ (\w+) \}\}")
 
 
 @pytest.fixture(scope="module")
 def deployments():
-    content = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((DEPLOY / "prefect.yaml").read_text(encoding="utf-8"))
     return {deployment["name"]: deployment for deployment in content["deployments"]}
 
 
@@ -75,7 +76,7 @@ def test_pull_steps_exist(deployments):
 
 
 def test_folders_are_those_of_the_image(deployments):
-    dockerfile = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
+    dockerfile = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     assert "\nWORKDIR /virtex\n" in dockerfile
     for name in ("docker", "kubernetes"):
         assert deployments[name]["work_pool"]["job_variables"]["command"].startswith("/virtex/.venv/bin/")
