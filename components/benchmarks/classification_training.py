@@ -107,7 +107,7 @@ def fit(
     try:
         state = train(
             objective,
-            optimizer=_optimizer(settings, weight_decay),
+            optimizer=classification_optimizer(settings, weight_decay),
             schedule=schedule,
             pretrain=params.Pretrain(
                 seed=settings.seed,
@@ -209,7 +209,7 @@ def _augmentation(settings: params.Classification) -> params.Augmentation:
     )
 
 
-def _optimizer(settings: params.Classification, weight_decay: float) -> params.Optimizer:
+def classification_optimizer(settings: params.Classification, weight_decay: float) -> params.Optimizer:
     """Plain SGD with momentum; biases and BatchNorm decay like everything else."""
     return params.Optimizer(
         backbone_lr=settings.learning_rate,

@@ -46,8 +46,12 @@ def build_optimizer(module: nn.Module, optimizer: params.Optimizer) -> torch.opt
     """SGD with momentum, inside Lookahead unless ``lookahead_steps`` is 0.
 
     The fused form reads and writes each weight once, where the plain one passes over them four times.
+    A gradient scaler skips whole steps of it, as of any other optimizer.
     """
     sgd = torch.optim.SGD(parameter_groups(module, optimizer), momentum=optimizer.momentum, fused=True)
+    # It offers the scaler to skip steps itself, but makes its momentum of uninitialised memory first: after
+    # an overflow at the first step the second one would add that to the weights (torch 2.14).
+    sgd._step_supports_amp_scaling = False
     if optimizer.lookahead_steps == 0:
         return sgd
     return Lookahead(sgd, steps=optimizer.lookahead_steps, alpha=optimizer.lookahead_alpha)
