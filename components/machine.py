@@ -80,29 +80,37 @@ def max_restarts() -> int:
 
 
 def device_name() -> str:
-    """``cuda`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides.
+    """``cuda:0`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides.
 
-    Of several processes on this machine each gets the GPU of its own number.
+    A GPU always has its number. Of the processes that ``torchrun`` started on this machine, one or several,
+    each gets that of its own place.
 
     Raises:
-        InputError: if the variable names no device of this machine, or one GPU for several processes.
+        InputError: if the variable names no device of this machine or one GPU for several processes, or there
+            are more processes than GPUs.
     """
     import torch  # here, so that what never computes never pays for the import
 
     override = os.environ.get("VIRTEX_DEVICE")
     device = override or ("cuda" if torch.cuda.is_available() else "cpu")
-    several = _place("LOCAL_WORLD_SIZE", 1) > 1
-    if several and device.startswith("cuda:"):
+    num_here = _place("LOCAL_WORLD_SIZE", 1)
+    if num_here > 1 and device.startswith("cuda:"):
         raise InputError(f"VIRTEX_DEVICE={device!r}: several processes cannot share one GPU; set it to cuda")
-    if several and device == "cuda":
-        device = f"cuda:{_place('LOCAL_RANK', 0)}"
     if override:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
             reason = str(error).splitlines()[0]
             raise InputError(f"VIRTEX_DEVICE={override!r}: cannot be used here: {reason}") from None
-    return device
+    if device != "cuda":
+        return device
+    number, num_gpus = _place("LOCAL_RANK", 0), torch.cuda.device_count()
+    if num_here > 1 and number >= num_gpus:
+        raise InputError(
+            f"{num_here} processes here need a GPU each, and there are {num_gpus}; "
+            "start fewer (VIRTEX_NUM_PROCESSES, torchrun --nproc-per-node), or set VIRTEX_DEVICE=cpu"
+        )
+    return f"cuda:{number}"
 
 
 def port_is_free(port: int) -> bool:

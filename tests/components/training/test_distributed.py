@@ -124,6 +124,30 @@ def test_restarts_that_could_not_work_are_refused(monkeypatch: pytest.MonkeyPatc
         raise AssertionError("it must not begin")
 
 
+@pytest.mark.parametrize(
+    ("rank", "count", "local_rank", "local_count", "gpu"),
+    [(1, 2, 0, 1, 0), (0, 1, 0, 1, 0), (5, 8, 1, 4, 1)],  # one a machine; one in all; several a machine
+)
+def test_each_process_takes_a_gpu_by_its_number(
+    monkeypatch: pytest.MonkeyPatch, rank: int, count: int, local_rank: int, local_count: int, gpu: int
+) -> None:
+    """torch.cuda.set_device refuses a device without a number, here as on a machine with GPUs."""
+    place = {"RANK": rank, "WORLD_SIZE": count, "LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": local_count}
+    for variable, value in place.items():
+        monkeypatch.setenv(variable, str(value))
+    for variable in ("VIRTEX_DEVICE", "TORCHELASTIC_MAX_RESTARTS"):
+        monkeypatch.delenv(variable, raising=False)
+    chosen, backends = [], []
+    monkeypatch.setattr("components.training.distributed.end_with_parent", lambda: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: local_count)
+    monkeypatch.setattr("torch._C._cuda_setDevice", chosen.append, raising=False)
+    monkeypatch.setattr("torch.distributed.init_process_group", backends.append)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    with joined():
+        assert (chosen, backends) == ([gpu], ["cpu:gloo,cuda:nccl"])
+
+
 def test_batch_normalisation_over_processes_needs_gpus() -> None:
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
     assert with_sync_batch_norm(module, torch.device("cpu"), ALONE) is module
