@@ -8,7 +8,8 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 DATASETS_DIR = Path("data/datasets")
-DATASETS_MANIFEST = DATASETS_DIR / "manifest.json"
+DATASETS_MANIFEST = DATASETS_DIR / "manifest.json"  # of all; stages read their part's, see dataset_part
+DATA_SOURCES = Path("data/sources.json")
 TOKENIZER_MODEL = Path("data/tokenizer/captions.model")
 TOKENIZER_VOCAB = Path("data/tokenizer/captions.vocab")
 LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
@@ -28,6 +29,14 @@ REPORT_DIR = OUTPUTS_DIR / "report"
 
 SCRATCH_DIR = Path(".scratch")  # resume checkpoints; git-ignored and unknown to DVC
 MLFLOW_RUN_FILE = "mlflow_run.json"  # in each stage's output folder
+
+
+def dataset_part(*names: str) -> Path:
+    """The manifest of one part of the datasets, such as ``voc2007`` or ``images, coco``.
+
+    components.sources.parts says which there are. A stage depends on the part's folder alone.
+    """
+    return DATASETS_DIR.joinpath(*names) / DATASETS_MANIFEST.name
 
 
 def lmdb_path(split: str) -> Path:

@@ -137,6 +137,13 @@ def test_paths_are_those_of_the_code() -> None:
         assert str(path) in made, path
 
 
+@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"report"}))
+def test_stages_wait_for_their_own_dataset_only(name: str) -> None:
+    used = [place for place in STAGES[name]["deps"] if place.startswith("data/datasets")]
+    assert "data/datasets" not in used
+    assert str(paths.DATASETS_MANIFEST) not in used
+
+
 def test_every_section_belongs_to_a_stage() -> None:
     watched = {entry.split(".")[0] for stage in STAGES.values() for entry in stage.get("params", [])}
     assert watched == set(params.SECTIONS)

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 from components.errors import InputError
 from components.sources import coco, imagenet, inaturalist, lvis, voc
 from components.sources.classified import ClassifiedImages
+from components.sources.contents import listing_sha256, named_listing_sha256
 from components.sources.manifest import (
     CaptionedEntry,
     DatasetEntry,
     LvisEntry,
     Manifest,
-    listing_digest,
-    listing_sha256,
     sha256,
     source_name,
     stored_path,
@@ -128,12 +127,16 @@ def _captioned(root: Path, dataset: str) -> tuple[CaptionedEntry, Figures]:
     figures: Figures = {
         split: {"images": len(images), "captions": num_captions[split]} for split, images in splits.items()
     }
+    files = {split: {image.path for image in images} for split, images in splits.items()}
     for split in coco.SPLITS:
         if (path := coco.annotation_path(root, "instances", split)).exists():
             paths.append(path)
-            figures[split]["objects"] = coco.count_objects(coco.read_instances(root, split))
-    files = {split: [image.path for image in images] for split, images in splits.items()}
-    return CaptionedEntry(**_described(root, paths, files), num_captions=num_captions), figures
+            parsed = coco.read_instances(root, split)
+            figures[split]["objects"] = coco.count_objects(parsed)
+            files[split] |= {coco.images_dir(root, split) / image["file_name"] for image in parsed["images"]}
+    described = _described(root, paths, files)
+    described["images"] = {split: len(images) for split, images in splits.items()}
+    return CaptionedEntry(**described, num_captions=num_captions), figures
 
 
 def _own(path: Path, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Figures]:
@@ -163,22 +166,28 @@ def _own(path: Path, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Fig
 
 def _own_listings(found: OwnDataset) -> dict[str, str]:
     """As ``listing_sha256``, of images that may lie anywhere, also inside archives."""
-    sizes = {
-        split: {
-            image.image_id: image.member.size if image.member else image.path.stat().st_size
-            for image in images
-        }
+    return {
+        split: named_listing_sha256(
+            {image.image_id: image.member.size if image.member else image.path for image in images}
+        )
         for split, images in found.splits.items()
     }
-    return {split: listing_digest(of_split.items()) for split, of_split in sizes.items()}
 
 
 def _voc2012(root: Path) -> tuple[DatasetEntry, Figures]:
     images = voc.read_annotated_images(root, "trainval", 2012)
     lists = [voc.image_sets_dir(root, 2012) / "trainval.txt"]
-    return DatasetEntry(**_described(root, lists, {"trainval": images})), {
-        "trainval": {"images": len(images)}
+    return _voc_entry(root, lists, {"trainval": images}, 2012), {"trainval": {"images": len(images)}}
+
+
+def _voc_entry(root: Path, lists: list[Path], images: Mapping[str, list[Path]], year: int) -> DatasetEntry:
+    """The listings are also over the boxes, which have a file an image."""
+    files = {
+        split: [*paths, *(voc.annotation_path(root, path.stem, year) for path in paths)]
+        for split, paths in images.items()
     }
+    described = _described(root, lists, files)
+    return DatasetEntry(**described | {"images": {split: len(paths) for split, paths in images.items()}})
 
 
 def _voc2007(root: Path) -> tuple[DatasetEntry, Figures]:
@@ -202,7 +211,7 @@ def _voc2007(root: Path) -> tuple[DatasetEntry, Figures]:
         }
     lists = [path for split in voc.SPLITS for path in voc.list_paths(root, split)]
     files = {split: images.image_paths for split, images in splits.items()}
-    return DatasetEntry(**_described(root, lists, files)), figures
+    return _voc_entry(root, lists, files, 2007), figures
 
 
 def _imagenet(root: Path) -> tuple[DatasetEntry, Figures]:
@@ -250,7 +259,10 @@ def _lvis(root: Path, captioned_roots: list[Path]) -> tuple[LvisEntry, Figures]:
 
 
 def _described(
-    root: Path, annotation_paths: list[Path], files: Mapping[str, list[Path]], images_root: Path | None = None
+    root: Path,
+    annotation_paths: list[Path],
+    files: Mapping[str, Collection[Path]],
+    images_root: Path | None = None,
 ) -> dict[str, Any]:
     """The fields of a ``DatasetEntry``."""
     return {

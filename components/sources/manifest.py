@@ -32,7 +32,8 @@ class DatasetEntry(BaseModel):
             ``datasets/unpacked/...`` for unpacked archives, wherever those are on this machine.
         annotations: SHA-256 by path below ``root``; an absolute path where a file lies elsewhere.
         images: number of images by split.
-        listings: SHA-256 over the names and sizes of the images, by split.
+        listings: SHA-256 over the names and contents of the images, by split;
+            see components.sources.contents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -232,14 +233,3 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def listing_sha256(root: Path, image_paths: Iterable[Path]) -> str:
-    """SHA-256 over the lines ``<path below root> <size in bytes>`` of the images, sorted."""
-    return listing_digest((path.relative_to(root).as_posix(), path.stat().st_size) for path in image_paths)
-
-
-def listing_digest(sizes: Iterable[tuple[str, int]]) -> str:
-    """SHA-256 over the lines ``<name> <size in bytes>``, sorted."""
-    lines = sorted(f"{name} {size}\n" for name, size in sizes)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -18,7 +18,7 @@ def main(run: StageRun, settings: params.CocoSegmentation) -> None:
 
 
 def _data(dataset: str) -> tuple[DetectionSplit, DetectionSplit] | str:
-    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    manifest = read_manifest(paths.dataset_part("images", dataset))
     if dataset not in manifest.captions:
         return f"this run has no captioned dataset `{dataset}`"
     root = manifest.captioned_root(dataset)

@@ -15,12 +15,13 @@ from components.sources.archives.published import PUBLISHED
 from components.sources.archives.unpacked import unpack_dataset
 from components.sources.drawn_world import draw_world
 from components.sources.folders import DatasetFolders, OwnReading, verify_folders
-from components.sources.manifest import stored_path, write_manifest
+from components.sources.manifest import stored_path
 from components.sources.own.fetched import LeftOut, forget_fetched
 from components.sources.own.sample import OwnSettings
+from components.sources.parts import write_parts
 from components.tracking import StageRun
 
-SECTIONS = (params.Download, params.Lmdb)
+SECTIONS = (params.Download, params.Lmdb, params.CocoSegmentation)
 
 
 def draw(download: params.Download, target: Path) -> DatasetFolders:
@@ -30,7 +31,9 @@ def draw(download: params.Download, target: Path) -> DatasetFolders:
     draw_world(world, target, machine.num_cpus(), progress=sys.stderr.isatty())
     return DatasetFolders(
         captions={"coco": target / "coco"},
-        voc2007=target / "VOCdevkit" if world.voc_trainval_images + world.voc_test_images else None,
+        voc2007=target / "voc2007" / "VOCdevkit"
+        if world.voc_trainval_images + world.voc_test_images
+        else None,
         imagenet=target / "imagenet" if world.imagenet_train_images + world.imagenet_val_images else None,
         inaturalist=target / "inaturalist"
         if world.inaturalist_train_images + world.inaturalist_val_images
@@ -83,20 +86,22 @@ SOURCES: dict[str, Callable[[params.Download, Path], DatasetFolders]] = {
 }
 
 
-def main(run: StageRun, download: params.Download, lmdb: params.Lmdb) -> None:
+def main(
+    run: StageRun, download: params.Download, lmdb: params.Lmdb, segmentation: params.CocoSegmentation
+) -> None:
     """Fill data/datasets, whole or not at all, and count what is in it."""
     with writing(paths.DATASETS_DIR) as temporary:
         temporary.mkdir()
         folders = SOURCES[download.source](download, temporary)
         own = OwnReading(
-            OwnSettings(**download.own_data.model_dump()), temporary, lmdb.on_unreadable == "skip"
+            settings=OwnSettings(**download.own_data.model_dump()),
+            folder=temporary / paths.dataset_part("captions").parent.name,
+            skip_unreadable=lmdb.on_unreadable == "skip",
         )
         manifest, figures = verify_folders(folders, download.source, own, download.published)
         for dataset in download.published:
             require_counts(dataset, figures["captions"][dataset] if dataset == "coco" else figures[dataset])
-        write_manifest(
-            temporary / paths.DATASETS_MANIFEST.name, manifest.moved(temporary, paths.DATASETS_DIR)
-        )
+        write_parts(temporary, manifest.moved(temporary, paths.DATASETS_DIR), [segmentation.dataset])
     for name in own.left_out:
         forget_fetched(name)
     _list_left_out(run, own.left_out)

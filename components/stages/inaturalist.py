@@ -29,7 +29,7 @@ def main(run: StageRun, settings: params.Inaturalist) -> None:
 
     Several processes may do so together (components.training.distributed); the first one writes.
     """
-    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    manifest = read_manifest(paths.dataset_part("inaturalist"))
     if manifest.inaturalist is None:
         if current().is_first:
             _write_nothing(run)

@@ -20,8 +20,8 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
     """Build the store of the split ``run.item``."""
     assert run.item in ITEMS
     keep_freed_memory()
-    manifest = read_manifest(paths.DATASETS_MANIFEST)
-    labels = manifest.object_labels_of(run.item)
+    manifest = read_manifest(paths.dataset_part("captions"))
+    labels = read_manifest(paths.dataset_part("images")).object_labels_of(run.item)
     start = time.perf_counter()
     report = build_store(
         paths.lmdb_path(run.item),

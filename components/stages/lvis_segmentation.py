@@ -17,7 +17,7 @@ def main(run: StageRun, settings: params.LvisSegmentation) -> None:
 
 
 def _data() -> tuple[DetectionSplit, DetectionSplit] | str:
-    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    manifest = read_manifest(paths.dataset_part("lvis"))
     if manifest.lvis is None:
         return "this run has no `lvis` data"
     root, images_root = manifest.root_of("lvis"), manifest.lvis_images_root

@@ -15,7 +15,7 @@ SPLITS = ("train", "val")
 
 def main(run: StageRun, tokenize: params.Tokenize, textual_head: params.TextualHead) -> None:
     """Train on the training captions alone; the validation captions are only measured."""
-    manifest = read_manifest(paths.DATASETS_MANIFEST)
+    manifest = read_manifest(paths.dataset_part("captions"))
     written = {
         split: [text for image in manifest.captions_of(split) for text in image.captions] for split in SPLITS
     }

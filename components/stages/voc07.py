@@ -16,7 +16,7 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
     """Benchmark the backbone ``run.item``."""
     assert run.item is not None
     benchmark = Voc07Benchmark(voc07)
-    entry = read_manifest(paths.DATASETS_MANIFEST).voc2007
+    entry = read_manifest(paths.dataset_part("voc2007")).voc2007
     assert entry is not None  # the benchmark has read it
     run.uses(*used_splits("VOC2007", entry, CONTEXTS))
     backbone, metadata = load_backbone(paths.backbone_path(run.item))

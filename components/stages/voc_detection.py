@@ -5,7 +5,7 @@ from components.benchmarks.detection.data import DetectionSplit, read_voc
 from components.benchmarks.detection.recorded import run_recorded
 from components.benchmarks.detection.task import VOC_DETECTION
 from components.entry import run_stage
-from components.sources.manifest import read_manifest
+from components.sources.parts import read_voc_parts
 from components.tracking import StageRun
 
 SECTIONS = (params.VocDetection,)
@@ -17,7 +17,7 @@ def main(run: StageRun, settings: params.VocDetection) -> None:
 
 
 def _data(settings: params.VocDetection) -> tuple[DetectionSplit, DetectionSplit] | str:
-    roots = read_manifest(paths.DATASETS_MANIFEST).voc_roots
+    roots = read_voc_parts().voc_roots
     for name in (*settings.train_sets, *settings.test_sets):
         year = name.partition("/")[0]
         if int(year) not in roots:

@@ -27,7 +27,7 @@ SUBJECT_COUNTS = (0.4, 0.35, 0.25)
 def draw_world(settings: DrawnWorld, root: Path, num_workers: int, progress: bool = True) -> None:
     """Draw the datasets below ``root``, the same bytes for the same settings.
 
-    Writes ``coco/``, ``lvis/``, ``VOCdevkit/VOC2007/``, ``imagenet/`` and ``inaturalist/``, each
+    Writes ``coco/``, ``lvis/``, ``voc2007/VOCdevkit/VOC2007/``, ``imagenet/`` and ``inaturalist/``, each
     whole or not at all; VOC, ImageNet and iNaturalist are left out where their counts are all 0.
 
     Args:
@@ -40,7 +40,7 @@ def draw_world(settings: DrawnWorld, root: Path, num_workers: int, progress: boo
     with studio(num_workers, _num_images(settings), progress) as workers:
         _draw_captioned(settings, root, workers)
         if settings.voc_trainval_images + settings.voc_test_images:
-            with writing(root / "VOCdevkit" / "VOC2007") as folder:
+            with writing(root / "voc2007" / "VOCdevkit" / "VOC2007") as folder:
                 _draw_voc(settings, folder, workers)
         if settings.imagenet_train_images + settings.imagenet_val_images:
             with writing(root / "imagenet") as folder:

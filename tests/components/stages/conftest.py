@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from components import params, paths
 from components.data.build import build_store
 from components.sources.captioned import CaptionedImage
-from components.sources.manifest import DatasetEntry, Manifest, write_manifest
+from components.sources.manifest import DatasetEntry, Manifest
+from components.sources.parts import write_parts
 from components.stages import pretrain
 from components.text.tokenizer import train_tokenizer
 
@@ -39,7 +40,7 @@ def voc(folder: Path) -> Path:
     root = folder / "VOCdevkit"
     draw_voc(root)
     entry = DatasetEntry(root=str(root), annotations={}, images={}, listings={})
-    write_manifest(paths.DATASETS_MANIFEST, Manifest(source="folders", captions={}, voc2007=entry))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, voc2007=entry))
     return root
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from components import params, paths
 from components.benchmarks.classification_files import NAMES
-from components.sources.manifest import DatasetEntry, Manifest, sha256, write_manifest
+from components.sources.manifest import DatasetEntry, Manifest, sha256
+from components.sources.parts import write_parts
 from components.stages import baseline, imagenet_linear, inaturalist
 from components.tracking import StageRun
 
@@ -64,7 +65,7 @@ def use(**datasets: Path) -> None:
         )
         for name, root in datasets.items()
     }
-    write_manifest(paths.DATASETS_MANIFEST, Manifest(source="folders", captions={}, **entries))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, **entries))
     backbone = params.Backbone(name="resnet18", zero_init_residual=True)
     section = params.Baseline(seed=0, sources={"random": "random"})
     baseline.main(stage_run("baseline"), section, backbone)
@@ -209,7 +210,7 @@ def test_a_probe_in_two_processes_gives_what_one_gives(folder: Path) -> None:
 def test_a_run_without_the_dataset_says_so_and_goes_on(
     folder: Path, stage: str, module: Any, settings: params.Section, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_manifest(paths.DATASETS_MANIFEST, Manifest(source="folders", captions={}))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}))
     run = stage_run(stage)
     module.main(run, settings)
     assert set(figures_of(run)) == {"not_run"}

@@ -11,6 +11,7 @@ import pytest
 from components import params, paths
 from components.data.store import CaptionStore
 from components.errors import InputError
+from components.params import read_section
 from components.sources.archives.published import PUBLISHED
 from components.sources.coco import read_captions
 from components.sources.manifest import read_manifest
@@ -26,10 +27,12 @@ NOTHING_DRAWN = {
 }  # fmt: skip
 SMALLEST = {"seed": 0, "image_size": 32, "train_images": 3, "val_images": 2, **NOTHING_DRAWN}
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 OWN = {
     "image_column": "image", "caption_column": "caption", "split_column": "split", "val_fraction": 0.2,
     "seed": 0, "url_connections": 4,
 }  # fmt: skip
+SEGMENTATION = read_section(params.CocoSegmentation, REPOSITORY / "params.yaml")
 LMDB = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
 
 pytestmark = pytest.mark.integration
@@ -55,7 +58,7 @@ def run_datasets(source: str, world: dict[str, int] | None = None, **folders: An
     )
     output_dir = paths.stage_dir("datasets")
     output_dir.mkdir(parents=True, exist_ok=True)
-    datasets.main(StageRun("datasets", None, output_dir, None), section, LMDB)
+    datasets.main(StageRun("datasets", None, output_dir, None), section, LMDB, SEGMENTATION)
     return json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
 
 
@@ -110,7 +113,10 @@ def test_folders_are_used_in_place(shared_dir: Path) -> None:
     assert sum(figures["voc2007"][split]["objects"]["dog"] > 0 for split in ("trainval", "test")) == 2
     assert sum(sum(figures["voc2007"][split]["objects"].values()) for split in ("trainval", "test")) == 3672
     assert figures["inaturalist"]["train"] == {"images": 272, "classes": 17}
-    assert [path.name for path in paths.DATASETS_DIR.iterdir()] == ["manifest.json"]
+    assert {path.name for path in paths.DATASETS_DIR.rglob("*") if path.is_file()} == {
+        "manifest.json",
+        "about.txt",
+    }
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     assert len(manifest.captions_of("train")) == 2421 + 4600
     assert manifest.voc2007_root == (real / "voc2007" / "VOCdevkit").absolute()

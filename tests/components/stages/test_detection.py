@@ -14,7 +14,8 @@ from components import params, paths
 from components.errors import InputError
 from components.params import DrawnWorld, Section, read_section
 from components.sources.drawn_world.world import draw_world
-from components.sources.manifest import CaptionedEntry, DatasetEntry, LvisEntry, Manifest, write_manifest
+from components.sources.manifest import CaptionedEntry, DatasetEntry, LvisEntry, Manifest
+from components.sources.parts import write_parts
 from components.stages import baseline, coco_segmentation, lvis_segmentation, voc_detection
 from components.tracking import StageRun
 
@@ -67,10 +68,10 @@ def workspace(world: Path, folder: Path) -> Path:
     manifest = Manifest(
         source="folders",
         captions={"coco": CaptionedEntry(root=str(world / "coco"), num_captions={}, **none)},
-        voc2007=DatasetEntry(root=str(world / "VOCdevkit"), **none),
+        voc2007=DatasetEntry(root=str(world / "voc2007/VOCdevkit"), **none),
         lvis=LvisEntry(root=str(world / "lvis"), images_root=str(world / "coco"), **none),
     )
-    write_manifest(paths.DATASETS_MANIFEST, manifest)
+    write_parts(paths.DATASETS_DIR, manifest, ["coco"])
     section = params.Baseline(seed=0, sources={"random": "random"})
     baseline.main(stage_run("baseline"), section, params.Backbone(name="resnet18", zero_init_residual=True))
     return folder
@@ -162,10 +163,9 @@ def test_without_its_data_a_stage_says_so_and_the_run_goes_on(
 ) -> None:  # fmt: skip
     none: dict[str, Any] = {"annotations": {}, "images": {}, "listings": {}}
     plain = CaptionedEntry(root=str(workspace / "plain"), num_captions={}, **none)
-    voc2007 = DatasetEntry(root=str(world / "VOCdevkit"), **none)
-    write_manifest(
-        paths.DATASETS_MANIFEST, Manifest(source="folders", captions={"plain": plain}, voc2007=voc2007)
-    )
+    voc2007 = DatasetEntry(root=str(world / "voc2007/VOCdevkit"), **none)
+    manifest = Manifest(source="folders", captions={"plain": plain}, voc2007=voc2007)
+    write_parts(paths.DATASETS_DIR, manifest, ["coco"])
     module, section, kinds = STAGES[name]
     if name == "voc_detection":
         changes = {"train_sets": ["2007/trainval", "2012/trainval"]}

@@ -18,7 +18,8 @@ from components.errors import InputError
 from components.export.backbone import export_backbone
 from components.export.baselines import make_baseline
 from components.params import Section, read_section
-from components.sources.manifest import DatasetEntry, Manifest, write_manifest
+from components.sources.manifest import DatasetEntry, Manifest
+from components.sources.parts import write_parts
 from components.stages import baseline, voc_detection
 from components.tracking import StageRun
 
@@ -80,7 +81,7 @@ def stage_run(stage: str, item: str) -> StageRun:
 def test_the_stage_starts_from_it(start: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = prepare(start, folder, monkeypatch)
     entry = DatasetEntry(root=str(folder), annotations={}, images={}, listings={})
-    write_manifest(paths.DATASETS_MANIFEST, Manifest(source="folders", captions={}, voc2007=entry))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, voc2007=entry))
     given: list[BackboneWeights] = []
 
     def take(

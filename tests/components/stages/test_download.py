@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from components import params, paths
 from components.errors import InputError
-from components.params.reading import check_section
+from components.params.reading import check_section, read_section
 from components.sources.archives.published import PUBLISHED, Archive
 from components.sources.manifest import read_manifest
 from components.stages import datasets, download
@@ -22,6 +22,7 @@ from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SECTION = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))["download"]
+SEGMENTATION = read_section(params.CocoSegmentation, Path(__file__).resolve().parents[3] / "params.yaml")
 LMDB = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
 
 pytestmark = pytest.mark.integration
@@ -69,11 +70,14 @@ def test_from_archives_to_captions(coco: params.Download) -> None:
     download.main(stage_run("download", "coco"), coco)
     figures = json.loads((paths.stage_dir("download", "coco") / "metrics.json").read_text())
     assert figures["archives"] == 1
-    datasets.main(stage_run("datasets"), coco, LMDB)
+    datasets.main(stage_run("datasets"), coco, LMDB, SEGMENTATION)
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     root = Path(manifest.captions["coco"].root)
     assert root.parent == paths.UNPACKED_DIR
-    assert [path.name for path in paths.DATASETS_DIR.iterdir()] == ["manifest.json"]
+    assert {path.name for path in paths.DATASETS_DIR.rglob("*") if path.is_file()} == {
+        "manifest.json",
+        "about.txt",
+    }
 
     shutil.rmtree(paths.UNPACKED_DIR)
     (image,) = manifest.captions_of("train")
@@ -85,10 +89,10 @@ def test_the_manifest_does_not_say_where_this_machine_unpacks(
     coco: params.Download, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     download.main(stage_run("download", "coco"), coco)
-    datasets.main(stage_run("datasets"), coco, LMDB)
+    datasets.main(stage_run("datasets"), coco, LMDB, SEGMENTATION)
     before = paths.DATASETS_MANIFEST.read_bytes()
     monkeypatch.setenv("VIRTEX_UNPACKED_DIR", str(tmp_path / "elsewhere"))
-    datasets.main(stage_run("datasets"), coco, LMDB)
+    datasets.main(stage_run("datasets"), coco, LMDB, SEGMENTATION)
     assert paths.DATASETS_MANIFEST.read_bytes() == before
     (image,) = read_manifest(paths.DATASETS_MANIFEST).captions_of("val")
     assert image.path.is_relative_to(tmp_path / "elsewhere")
@@ -101,7 +105,7 @@ def test_other_counts_than_published_are_refused(
     monkeypatch.setitem(PUBLISHED, "coco", replace(PUBLISHED["coco"], counts=counts))
     download.main(stage_run("download", "coco"), coco)
     with pytest.raises(InputError, match="train has 1 images, expected 2; train has 0 objects, expected 5"):
-        datasets.main(stage_run("datasets"), coco, LMDB)
+        datasets.main(stage_run("datasets"), coco, LMDB, SEGMENTATION)
     assert not paths.DATASETS_DIR.exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from components import params, paths
 from components.errors import InputError
 from components.sources.folders import DatasetFolders, verify_folders
-from components.sources.manifest import write_manifest
+from components.sources.parts import write_parts
 from components.stages import tokenize
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
@@ -68,7 +68,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_captions(Path("mine"), "train", TRAIN)
     write_captions(Path("mine"), "val", VAL)
     manifest, _ = verify_folders(DatasetFolders({"mine": Path("mine")}), "folders")
-    write_manifest(paths.DATASETS_MANIFEST, manifest)
+    write_parts(paths.DATASETS_DIR, manifest)
 
 
 def test_tokenizer_and_report() -> None:
@@ -121,7 +121,7 @@ def test_too_large_a_vocabulary_leaves_the_old_one() -> None:
 def test_real_captions(shared_dir: Path) -> None:
     real = shared_dir / "data" / "real"
     manifest, _ = verify_folders(DatasetFolders({"flickr8k": real / "flickr8k"}), "folders")
-    write_manifest(paths.DATASETS_MANIFEST, manifest)
+    write_parts(paths.DATASETS_DIR, manifest)
     run = RecordedRun()
     tokenize.main(run, params.Tokenize(vocab_size=2000), textual_head(30))
     metrics = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))

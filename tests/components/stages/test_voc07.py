@@ -8,7 +8,8 @@ from PIL import Image
 
 from components import params, paths
 from components.errors import InputError
-from components.sources.manifest import DatasetEntry, Manifest, write_manifest
+from components.sources.manifest import DatasetEntry, Manifest
+from components.sources.parts import write_parts
 from components.sources.voc import read_voc07
 from components.stages import baseline, voc07
 from components.tracking import StageRun
@@ -34,7 +35,7 @@ def stage_run(stage: str, item: str) -> StageRun:
 def use_voc(root: Path) -> None:
     """Make ``root`` the run's VOC2007, and a random backbone its baseline."""
     entry = DatasetEntry(root=str(root), annotations={}, images={}, listings={})
-    write_manifest(paths.DATASETS_MANIFEST, Manifest(source="folders", captions={}, voc2007=entry))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, voc2007=entry))
     section = params.Baseline(seed=0, sources={"random": "random"})
     baseline.main(stage_run("baseline", "random"), section, RESNET18)
 

@@ -134,7 +134,7 @@ def test_lvis_counts_and_federation(drawn):
 
 
 def test_voc_boxes_are_one_based_and_tight(drawn, settings):
-    folder = drawn / "VOCdevkit/VOC2007"
+    folder = drawn / "voc2007/VOCdevkit/VOC2007"
     for index, name in enumerate(
         (folder / "ImageSets/Main/trainval.txt").read_text(encoding="utf-8").split()
     ):
@@ -151,7 +151,7 @@ def test_voc_boxes_are_one_based_and_tight(drawn, settings):
 
 
 def test_voc_lists_follow_the_annotations(drawn):
-    folder = drawn / "VOCdevkit/VOC2007"
+    folder = drawn / "voc2007/VOCdevkit/VOC2007"
     sets = {name: (folder / f"ImageSets/Main/{name}.txt").read_text(encoding="utf-8").split()
             for name in ("train", "val", "trainval", "test")}  # fmt: skip
     assert sorted(sets["train"] + sets["val"]) == sets["trainval"]
@@ -204,7 +204,7 @@ def test_the_readers_of_the_real_datasets_read_it(drawn):
     images = read_captions(drawn / "coco", "train", "coco")
     assert (len(images), {len(image.captions) for image in images}) == (60, {5})
     assert len(read_instances(drawn / "coco", "val")["images"]) == 5
-    test = read_voc07(drawn / "VOCdevkit", "test")
+    test = read_voc07(drawn / "voc2007/VOCdevkit", "test")
     assert test.labels.shape == (20, len(SHAPE_NAMES))
     assert test.classes == tuple(sorted(SHAPE_NAMES))
     assert len(read_lvis(drawn / "lvis", "train", drawn / "coco")["images"]) == 60

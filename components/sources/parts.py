@@ -1,0 +1,75 @@
+"""The manifest cut into parts, each a manifest of its own, so that a stage is stale if what it uses changed.
+
+Below data/datasets, always all of them, whatever data the run has:
+
+- ``captions/``: the captioned datasets as texts, and the indices of one's own data
+- ``images/``: the images of all captioned datasets and their objects; ``images/<name>/`` those of one
+- ``voc2007/``, ``voc2012/``, ``imagenet/``, ``inaturalist/``, ``lvis/``
+- ``coco/``: nothing to read; the drawn world has its captioned images there
+
+A dataset that is drawn lies in its part's folder beside the manifest.
+"""
+
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from components.atomic import write_text
+from components.paths import dataset_part
+from components.sources.manifest import CaptionedEntry, Manifest, read_manifest, write_manifest
+
+OF_BENCHMARKS = ("voc2007", "voc2012", "imagenet", "inaturalist", "lvis")
+_COCO_NOTE = "The drawn world's captioned images are here, if the run draws it.\n"
+
+
+def write_parts(folder: Path, manifest: Manifest, wanted: Collection[str] = ()) -> None:
+    """Write the manifest to ``folder``, and its parts to the folders there.
+
+    Args:
+        folder: data/datasets, or what becomes it.
+        manifest: of all datasets.
+        wanted: captioned datasets of which stages ask for the images, whether the run has them or not.
+    """
+
+    def write(part: Manifest, *names: str) -> None:
+        path = folder.joinpath(*names) / "manifest.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(path, part)
+
+    bare = Manifest(source=manifest.source, captions={})
+    images = {name: _images(entry) for name, entry in manifest.captions.items()}
+    texts = {name: _texts(entry) for name, entry in manifest.captions.items()}
+    write(manifest)
+    write(bare.model_copy(update={"captions": texts}), "captions")
+    write(bare.model_copy(update={"captions": images}), "images")
+    for name in {*wanted, *images}:
+        own = {name: images[name]} if name in images else {}
+        write(bare.model_copy(update={"captions": own}), "images", name)
+    for name in OF_BENCHMARKS:
+        write(bare.model_copy(update={name: getattr(manifest, name)}), name)
+    (folder / "coco").mkdir(exist_ok=True)
+    write_text(folder / "coco" / "about.txt", _COCO_NOTE)
+
+
+def _texts(entry: CaptionedEntry) -> CaptionedEntry:
+    kept = {name: digest for name, digest in entry.annotations.items() if not _is_of_objects(entry, name)}
+    return entry.model_copy(update={"annotations": kept, "listings": {}})
+
+
+def _images(entry: CaptionedEntry) -> CaptionedEntry:
+    kept = {name: digest for name, digest in entry.annotations.items() if _is_of_objects(entry, name)}
+    return entry.model_copy(update={"annotations": kept, "num_captions": {}})
+
+
+def _is_of_objects(entry: CaptionedEntry, name: str) -> bool:
+    """Whether an annotation file holds objects and no captions, which COCO's layout tells by its name."""
+    return entry.index is None and PurePosixPath(name).name.startswith("instances_")
+
+
+def read_voc_parts() -> Manifest:
+    """The manifest of both years of VOC.
+
+    Raises:
+        InputError: as ``read_manifest``.
+    """
+    first, second = (read_manifest(dataset_part(name)) for name in ("voc2007", "voc2012"))
+    return first.model_copy(update={"voc2012": second.voc2012})

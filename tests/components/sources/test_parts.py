@@ -1,0 +1,113 @@
+"""Each part of the manifest changes with what its stages use, and with nothing else."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.sources.folders import DatasetFolders, OwnReading, verify_folders
+from components.sources.manifest import read_manifest
+from components.sources.own.sample import OwnSettings
+from components.sources.parts import read_voc_parts, write_parts
+
+DATA = Path("data/datasets")
+
+
+@pytest.fixture
+def parts(
+    coco_root: Path, lvis_root: Path, voc_root: Path, imagenet_root: Path, inaturalist_root: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[], dict[str, bytes]]:  # fmt: skip
+    """Verify COCO, a table of one's own and all benchmarks; the parts' files by folder."""
+    monkeypatch.chdir(tmp_path)
+    table = tmp_path / "own" / "mine.csv"
+    table.parent.mkdir()
+    table.write_text("image,caption,split\n1.jpg,A dog.,train\n2.jpg,A cat.,val\n", encoding="utf-8")
+    for name in ("1.jpg", "2.jpg"):
+        (table.parent / name).write_bytes(b"jpeg")
+    settings = OwnSettings("image", "caption", "split", 0.2, 0, 4)
+    own = OwnReading(settings, DATA / "captions")
+    captions = {"coco": coco_root, "mine": table}
+    folders = DatasetFolders(captions, voc_root, imagenet_root, inaturalist_root, lvis_root)
+
+    def write() -> dict[str, bytes]:
+        manifest, _ = verify_folders(folders, "folders", own)
+        write_parts(DATA, manifest, ["coco", "absent"])
+        found: dict[str, bytes] = {}
+        for path in sorted(DATA.rglob("*")):
+            if path.is_file():
+                folder = path.relative_to(DATA).parent.as_posix()
+                found[folder] = found.get(folder, b"") + path.read_bytes()
+        return found
+
+    return write
+
+
+def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {folder for folder in before if before[folder] != after[folder]} - {"."}  # report: all of it
+
+
+def test_all_parts_are_there_whatever_the_run_has(parts: Callable[[], dict[str, bytes]]) -> None:
+    assert set(parts()) == {
+        ".", "captions", "captions/mine", "coco", "images", "images/coco", "images/mine", "images/absent",
+        "voc2007", "voc2012", "imagenet", "inaturalist", "lvis",
+    }  # fmt: skip
+    assert read_manifest(DATA / "images/absent/manifest.json").captions == {}
+    assert len(read_manifest(DATA / "captions/manifest.json").captions_of("train")) == 3
+    assert read_manifest(DATA / "images/manifest.json").object_labels_of("train").of_image == {"coco/2": (1,)}
+    assert list(read_voc_parts().voc_roots) == [2007]
+
+
+def swapped(path: Path) -> None:
+    """Other contents; size and time stay."""
+    status = path.stat()
+    path.write_bytes(path.read_bytes().swapcase())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def replaced(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        (lambda root: swapped(root / "own/1.jpg"), {"images", "images/mine"}),
+        (lambda root: replaced(root / "own/mine.csv", "A dog.", "A fox."), {"captions", "captions/mine"}),
+        (lambda root: swapped(root / "coco/val2017/000000000002.jpg"), {"images", "images/coco"}),
+        # An image without captions is one of those with objects.
+        (lambda root: swapped(root / "coco/val2017/000000000003.jpg"), {"images", "images/coco"}),
+        (
+            lambda root: replaced(root / "coco/annotations/captions_val2017.json", "A two.", "A cat."),
+            {"captions"},
+        ),
+        (
+            lambda root: replaced(root / "coco/annotations/instances_val2017.json", "dog", "cow"),
+            {"images", "images/coco"},
+        ),
+        # LVIS has its images from COCO.
+        (
+            lambda root: swapped(root / "coco/train2017/000000000002.jpg"),
+            {"images", "images/coco", "lvis"},
+        ),
+        (lambda root: swapped(root / "VOCdevkit/VOC2007/JPEGImages/000001.jpg"), {"voc2007"}),
+        (
+            lambda root: replaced(root / "VOCdevkit/VOC2007/Annotations/000003.xml", "2.5", "1.5"),
+            {"voc2007"},
+        ),
+        (lambda root: swapped(root / "imagenet/val/n01/x.jpg"), {"imagenet"}),
+        (lambda root: swapped(root / "inaturalist/train_val2018/Aves/5/1.jpg"), {"inaturalist"}),
+    ],
+)
+def test_a_change_reaches_the_parts_that_use_it(
+    parts: Callable[[], dict[str, bytes]], tmp_path: Path, change: Callable[[Path], Any], stale: set[str]
+) -> None:
+    before = parts()
+    assert changed(before, parts()) == set()
+    change(tmp_path)
+    assert changed(before, parts()) == stale
