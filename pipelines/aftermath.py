@@ -1,19 +1,19 @@
 """What is left of a run that died: processes, MLflow runs and a Prefect flow run that never ended."""
 
 import contextlib
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from components.errors import InputError
+from components.logs import own_logger
 from components.tracking.store import open_store
 from pipelines.graph import check_out
 from pipelines.notifications import message, notify
 from pipelines.workspace import STATE_DIR, died_before, end_leftovers, noted_stages, run_lock
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 _FLOW_RUN = STATE_DIR / "dead_flow_run"  # its id, until a server can be told
 _DIED = "its process died"
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.logs import own_logger
 from components.paths import REPORT_DIR
 from components.tracking.names import numbers
 from pipelines.outcomes import Row
@@ -21,7 +22,7 @@ _TIMEOUT_SECONDS = (5.0, 15.0)  # to connect, to answer
 _BUSY = (429, 500, 502, 503, 504)
 _SHOWN_FIGURES = 8
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 
 def message(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.logs import own_logger
 from components.paths import PARAMS, stage_dir
 from components.tracking.flow_run import PRESET_TAG, all_params, create_flow_run, preset_in_force
 from components.tracking.names import numbers
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from components.tracking.record import Record
     from components.tracking.store import Store
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 _PRETRAINING_FIGURES = ("train_loss", "val_loss", "perplexity", "images_per_second", "seconds")
 RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}

@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
-import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from components.data import dataset, image, transforms
 from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
 from components.errors import InputError
+from components.logs import own_logger
 from components.stable_safetensors import save_stable
 
 FOLDER = paths.SCRATCH_DIR / "features"
@@ -37,7 +37,7 @@ MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a 
 CODE = (features, dataset, image, normalisation, transforms)  # what makes features of images and a backbone
 LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "simplejpeg", "pillow")
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 
 def cached_features(

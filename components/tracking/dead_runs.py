@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from components.tracking.model import delete_unfinished_models
 from components.tracking.processes import is_alive
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.store import Store
@@ -32,4 +33,5 @@ def _close(store: Store, condition: str) -> list[str]:
     dead = [run.info.run_id for run in found if not is_alive(run.data.tags.get(PROCESS_TAG, ""))]
     for run_id in dead:
         store.client.set_terminated(run_id, "KILLED")
+        delete_unfinished_models(store.client, store.experiment_id, run_id)
     return dead

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from components.tracking.names import mlflow_name
+from components.logs import own_logger
+from components.tracking.names import mlflow_names
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 _BATCH = 1000  # metrics; the most that MLflow takes in one call
+_NAMED = 5  # refused ones that a warning names
 _FLUSH_SECONDS = 3.0
 _SYSTEM_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 60.0  # between attempts while the server is away
@@ -40,6 +41,7 @@ class MetricSender:
         self._run_id = run_id
         self._lost_hint = lost_hint
         self._waiting: deque[Metric] = deque()
+        self._names: dict[str, str] = {}  # what MLflow calls them
         self._wake = threading.Event()
         self._stopping = False
         self._failures = 0
@@ -53,7 +55,11 @@ class MetricSender:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self._waiting.extend(Metric(mlflow_name(k), float(v), now, step or 0) for k, v in metrics.items())
+        if any(name not in self._names for name in metrics):
+            self._names = mlflow_names(metrics, self._names)
+        self._waiting.extend(
+            Metric(self._names[name], float(value), now, step or 0) for name, value in metrics.items()
+        )
         if len(self._waiting) >= _BATCH:
             self._wake.set()
 
@@ -86,10 +92,12 @@ class MetricSender:
             try:
                 self._client.log_batch(self._run_id, metrics=batch)
             except Exception as error:
-                if not _is_refused(error):
+                if not is_refused(error):
                     self._note_failure(error)
                     return False
-                _logger.warning("MLflow refused %d metrics: %s", len(batch), error)
+                if not self._send_singly(len(batch)):
+                    return False
+                continue
             for _ in batch:
                 self._waiting.popleft()
         if self._failures:
@@ -97,10 +105,27 @@ class MetricSender:
         self._failures = 0
         return True
 
+    def _send_singly(self, count: int) -> bool:
+        """Send the next ``count`` one by one, say which are refused; whether the server answered them all."""
+        refused: dict[str, str] = {}
+        answered = True
+        for _ in range(count):
+            metric = self._waiting[0]
+            try:
+                self._client.log_batch(self._run_id, metrics=[metric])
+            except Exception as error:
+                if not is_refused(error):
+                    self._note_failure(error)
+                    answered = False
+                    break
+                refused[metric.key] = first_line(error)
+            self._waiting.popleft()
+        warn_refused("metrics", refused, self._lost_hint)
+        return answered
+
     def _note_failure(self, error: Exception) -> None:
         if not self._failures:
-            first_line = (str(error).splitlines() or [""])[0]
-            _logger.warning("Metrics cannot be sent to MLflow (%s). %s", first_line[:300], self._lost_hint)
+            _logger.warning("Metrics cannot be sent to MLflow (%s). %s", first_line(error), self._lost_hint)
         self._failures += 1
 
     def _sample_system(self) -> None:
@@ -130,6 +155,21 @@ def _system_monitor(run_id: str):
         return None
 
 
-def _is_refused(error: Exception) -> bool:
+def is_refused(error: Exception) -> bool:
     """Whether the server answered that these values will never be taken (sending again is no use)."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+
+
+def first_line(error: Exception) -> str:
+    """What a warning has room for."""
+    return (str(error).strip().splitlines() or [""])[0][:300]
+
+
+def warn_refused(what: str, refused: Mapping[str, str], hint: str) -> None:
+    """Name what was refused, a few of many, with the first reason; nothing is said of none."""
+    if not refused:
+        return
+    names = list(refused)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    shown = ", ".join(f"`{name}`" for name in names[:_NAMED])
+    _logger.warning("MLflow refused %s %s%s: %s. %s", what, shown, more, refused[names[0]], hint)

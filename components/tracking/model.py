@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.models import ModelSignature
     from torch import Tensor, nn
 
@@ -24,7 +26,8 @@ def log_model(run_id: str, name: str, module: nn.Module, example: Tensor | Seque
 
     Raises:
         ValueError: for a batch below 2.
-        Exception: torch.export's if the forward cannot be exported, MLflow's if it cannot be stored.
+        Exception: torch.export's if the forward cannot be exported, MLflow's if it cannot be stored. Either
+            way MLflow has no model of that name from this run then, not even a failed one.
     """
     import mlflow
     import torch
@@ -41,16 +44,33 @@ def log_model(run_id: str, name: str, module: nn.Module, example: Tensor | Seque
         outputs = module(*inputs)
     requirements = [f"{package}=={_version(package)}" for package in ("torch", "torchvision")]
     arrays = [tensor.numpy() for tensor in inputs]
-    mlflow.set_experiment(experiment_id=mlflow.MlflowClient().get_run(run_id).info.experiment_id)
-    mlflow.pytorch.log_model(
-        module,
-        name=name,
-        run_id=run_id,
-        input_example=arrays[0] if len(arrays) == 1 else arrays,
-        signature=_signature(inputs, outputs),
-        pip_requirements=requirements,
-        serialization_format="pt2",
-    )
+    client = mlflow.MlflowClient()
+    experiment_id = client.get_run(run_id).info.experiment_id
+    mlflow.set_experiment(experiment_id=experiment_id)
+    try:
+        mlflow.pytorch.log_model(
+            module,
+            name=name,
+            run_id=run_id,
+            input_example=arrays[0] if len(arrays) == 1 else arrays,
+            signature=_signature(inputs, outputs),
+            pip_requirements=requirements,
+            serialization_format="pt2",
+        )
+    except BaseException:
+        with suppress(Exception):  # the first error is the one that matters
+            delete_unfinished_models(client, experiment_id, run_id)
+        raise
+
+
+def delete_unfinished_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:
+    """Delete what a run began to log and never finished: MLflow makes the entry first.
+
+    It would stand there as Failed or Pending for ever. Raises whatever MLflow raises.
+    """
+    for model in client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'"):
+        if model.status != "READY":
+            client.delete_logged_model(model.model_id)
 
 
 def _signature(inputs: Sequence[Tensor], outputs: Any) -> ModelSignature:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.logs import own_logger
+from components.paths import PARAMS
 from components.tracking.datasets import UsedDataset, hand_up_datasets, log_datasets
-from components.tracking.metric_sender import MetricSender
-from components.tracking.names import flatten, mlflow_name
+from components.tracking.metric_sender import MetricSender, first_line, is_refused, warn_refused
+from components.tracking.names import flatten, mlflow_name, mlflow_names
 from components.tracking.registry import Contender, register_if_best
 from components.tracking.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
+    from mlflow.entities import Param
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 _PARAMS_A_CALL = 100  # MLflow's limit
 _LONGEST_VALUE = 5000  # characters, of a tag or a parameter
@@ -27,7 +29,8 @@ _LONGEST_VALUE = 5000  # characters, of a tag or a parameter
 
 def create_run(store: Store, tags: Mapping[str, str], parent_run_id: str | None = None) -> str:
     """A new run below ``parent_run_id``; returns its id, or raises whatever MLflow raises."""
-    tags = {mlflow_name(key): value[:_LONGEST_VALUE] for key, value in tags.items()}
+    names = mlflow_names(tags)
+    tags = {names[key]: value[:_LONGEST_VALUE] for key, value in tags.items()}
     if parent_run_id:
         tags["mlflow.parentRunId"] = parent_run_id
     run = store.client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
@@ -35,12 +38,38 @@ def create_run(store: Store, tags: Mapping[str, str], parent_run_id: str | None 
 
 
 def log_params(store: Store, run_id: str, sections: Mapping[str, Any]) -> None:
-    """Log nested parameters as ``section.key``; raises whatever MLflow raises."""
+    """Log nested parameters as ``section.key``, and name those that MLflow refuses.
+
+    Raises whatever else MLflow raises.
+    """
     from mlflow.entities import Param
 
-    params = [Param(mlflow_name(k), str(v)[:_LONGEST_VALUE]) for k, v in flatten(sections)]
+    values = dict(flatten(sections))
+    names = mlflow_names(values)
+    params = [Param(names[key], str(value)[:_LONGEST_VALUE]) for key, value in values.items()]
+    refused: dict[str, str] = {}
     for start in range(0, len(params), _PARAMS_A_CALL):
-        store.client.log_batch(run_id, params=params[start : start + _PARAMS_A_CALL])
+        batch = params[start : start + _PARAMS_A_CALL]
+        try:
+            store.client.log_batch(run_id, params=batch)
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            refused |= _log_singly(store, run_id, batch)
+    warn_refused("parameters", refused, f"They are in {PARAMS}.")
+
+
+def _log_singly(store: Store, run_id: str, params: Sequence[Param]) -> dict[str, str]:
+    """Why each parameter that was refused was, by its name."""
+    refused: dict[str, str] = {}
+    for param in params:
+        try:
+            store.client.log_batch(run_id, params=[param])
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            refused[param.key] = first_line(error)
+    return refused
 
 
 class Record:
@@ -107,10 +136,15 @@ class Record:
             log(self.run_id, str(path), folder)
 
     def model(self, name: str, module: nn.Module, example: Tensor | Sequence[Tensor]) -> None:
-        with self._guarded(f"model {name}"):
-            from components.tracking.model import log_model
+        """A model that cannot be logged is always said: here, and as the run's tag ``model NAME``."""
+        from components.tracking.model import log_model
 
+        try:
             log_model(self.run_id, name, module, example)
+        except Exception as error:
+            reason = _reason(error)
+            _logger.warning("MLflow has no model %s of this run: it cannot be logged (%s).", name, reason)
+            self.tag(f"model {name}", f"not logged: {reason}")
 
     def image(self, key: str, draw: Callable[[], NDArray[np.uint8]], step: int) -> None:
         with self._guarded(f"image {key}"):
@@ -139,5 +173,8 @@ class Record:
                 _logger.debug("MLflow did not take %s", what, exc_info=True)
                 return
             self._warned = True
-            reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
-            _logger.warning("MLflow did not take %s (%s). %s", what, reason, self._kept)
+            _logger.warning("MLflow did not take %s (%s). %s", what, _reason(error), self._kept)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import atomic, paths
+from components.logs import own_logger
 from components.tracking.datasets import UsedDataset
 from components.tracking.names import numbers
 from components.tracking.registry import Contender
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from components.tracking.record import Record
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 STAGE_TAG = "dvc.stage"
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.logs import own_logger
 from components.paths import MLFLOW_RUN_FILE
 from components.tracking.store import Store, open_store, run_page
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import pickle
 import shutil
 import zipfile
@@ -15,11 +14,12 @@ import torch
 
 from components.atomic import writing
 from components.errors import InputError
+from components.logs import own_logger
 
 FORMAT = "virtex-resume"
 VERSION = 2
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 
 def configuration_key(sections: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -22,8 +22,14 @@ class Logits(nn.Module):
         self.visual = objective.visual
         self.textual = objective.get_submodule("textual")
 
-    def forward(self, image: Tensor, *caption: Tensor) -> Tensor:
-        """Logits of the next token at each position, or of the labels."""
+    def forward(
+        self, image: Tensor, caption_tokens: Tensor | None = None, caption_lengths: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the next token at each position, or of the labels.
+
+        Every input has a name of its own: torch.export matches shapes with them one by one.
+        """
+        caption = () if caption_tokens is None else (caption_tokens, caption_lengths)
         return self.textual(self.visual(image), *caption)
 
 
