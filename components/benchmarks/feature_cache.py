@@ -25,7 +25,7 @@ from components import normalisation, paths
 from components.atomic import writing
 from components.benchmarks import features
 from components.benchmarks.features import Features, extract_features
-from components.data import dataset, image, transforms
+from components.data import any_format, dataset, image, transforms
 from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
 from components.errors import InputError
@@ -34,7 +34,8 @@ from components.stable_safetensors import save_stable
 
 FOLDER = paths.SCRATCH_DIR / "features"
 MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a ResNet-50 take 0.4 GB
-CODE = (features, dataset, image, normalisation, transforms)  # what makes features of images and a backbone
+# What makes features of images and a backbone.
+CODE = (features, dataset, image, any_format, normalisation, transforms)
 LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "simplejpeg", "pillow")
 
 _logger = own_logger(__name__)
@@ -49,6 +50,7 @@ def cached_features(
     num_workers: int,
     device: torch.device | str,
     description: str = "features",
+    upright: bool = True,
     folder: Path = FOLDER,
     max_bytes: int = MAX_BYTES,
 ) -> Features:
@@ -56,6 +58,7 @@ def cached_features(
 
     Args:
         image_paths: images, in the order of the features.
+        upright: turn images as their metadata say.
         folder: of the cache.
         max_bytes: of the whole folder; what was not used for longest goes first.
 
@@ -68,6 +71,7 @@ def cached_features(
         "backbone": backbone_digest(backbone),
         "images": images_digest(image_paths, num_workers),
         "transform": {"type": type(transform).__name__, **vars(transform)},
+        "upright": upright,
         "batch_size": batch_size,
         "device": torch.device(device).type,
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
@@ -80,7 +84,7 @@ def cached_features(
         return found
     extracted = extract_features(
         backbone,
-        ImageDataset(image_paths, transform),
+        ImageDataset(image_paths, transform, upright),
         batch_size=batch_size,
         num_workers=num_workers,
         device=device,

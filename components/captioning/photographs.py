@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from components.data.image import DecodeError, decode_upright
+from components.data.image import DecodeError, decode
 from components.data.transforms import EvalTransform
 from components.errors import InputError
 
@@ -82,7 +82,7 @@ def read_photographs(
 
 def _read(path: Path, transform: EvalTransform) -> Tensor | str:
     try:
-        return transform(decode_upright(path.read_bytes()))
+        return transform(decode(path.read_bytes()))
     except DecodeError as error:
         return f"not an image that can be read ({error})"
     except OSError as error:

@@ -179,7 +179,12 @@ class _Writer:
     def add(self, prepared: _Prepared) -> None:
         source = prepared.source
         record = Record(
-            source.image_id, source.dataset, source.place.name, prepared.image, source.captions, source.labels
+            _text(source.image_id),
+            source.dataset,
+            _text(source.place.name),
+            prepared.image,
+            source.captions,
+            source.labels,
         )
         self._append(key_of(self.count), pack_record(record))
         self.count += 1
@@ -286,6 +291,11 @@ def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
     elif resized:
         data = encode_jpeg(pixels, form.jpeg_quality)
     return _Prepared(source, data, resized)
+
+
+def _text(name: str) -> str:
+    r"""A file's name as text: bytes of it that are no UTF-8 become ``\udcXX``."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _bar(

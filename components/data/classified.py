@@ -39,7 +39,7 @@ class ClassifiedTrainDataset(Dataset[LabelledSample]):
     def __getitem__(self, visit: int) -> LabelledSample:
         index = self.visits.image(visit)
         path = self.images.image_paths[index]
-        pixels, _ = self.transform(read_image(path), "", self.visits.generator(visit))
+        pixels, _ = self.transform(read_image(path, self.images.upright), "", self.visits.generator(visit))
         return {
             "image": torch.from_numpy(pixels),
             "image_id": path.stem,
@@ -59,7 +59,7 @@ class ClassifiedDataset(Dataset[LabelledSample]):
 
     def __getitem__(self, index: int) -> LabelledSample:
         path = self.images.image_paths[index]
-        image = self.transform(read_image(path))
+        image = self.transform(read_image(path, self.images.upright))
         return {"image": image, "image_id": path.stem, "label": int(self.images.labels[index])}
 
 

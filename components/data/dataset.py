@@ -81,12 +81,15 @@ class ImageDataset(Dataset[ImageSample]):
     """Images alone, in order, from files or from a store; nothing random.
 
     An image from a store keeps its ``image_id``; one from a file is named after the file, without
-    folder and extension.
+    folder and extension. Files are turned upright if ``upright``, those of a store always.
     """
 
-    def __init__(self, images: Sequence[Path] | CaptionStore, transform: EvalTransform) -> None:
+    def __init__(
+        self, images: Sequence[Path] | CaptionStore, transform: EvalTransform, upright: bool = True
+    ) -> None:
         self.images = images
         self.transform = transform
+        self.upright = upright
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,11 +102,11 @@ class ImageDataset(Dataset[ImageSample]):
                 "image_id": record.image_id,
             }
         path = self.images[index]
-        return {"image": self.transform(read_image(path)), "image_id": path.stem}
+        return {"image": self.transform(read_image(path, self.upright)), "image_id": path.stem}
 
 
-def read_image(path: Path) -> Pixels:
-    """The pixels of an image file.
+def read_image(path: Path, upright: bool = True) -> Pixels:
+    """The pixels of an image file, turned as its metadata say if ``upright``.
 
     Raises:
         InputError: if it cannot be read or decoded.
@@ -112,11 +115,11 @@ def read_image(path: Path) -> Pixels:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the dataset's folder") from error
-    return _decode(data, str(path))
+    return _decode(data, str(path), upright)
 
 
-def _decode(data: bytes, name: str) -> Pixels:
+def _decode(data: bytes, name: str, upright: bool = True) -> Pixels:
     try:
-        return decode(data)
+        return decode(data, upright=upright)
     except DecodeError as error:
         raise InputError(f"{name}: cannot be read as an image: {error}; replace it") from error

@@ -1,56 +1,68 @@
-"""Encoded images to pixels and back; the only file that knows an image library.
+"""Encoded images to pixels and back; no file but this and any_format knows an image library.
 
-Pixels are uint8 RGB arrays of shape (height, width, 3), which need not be writable. An EXIF
-orientation is not applied but by `decode_upright`: the boxes, labels and published figures of COCO and
-VOC refer to the pixels as stored.
+Pixels are uint8 RGB arrays of shape (height, width, 3), which need not be writable.
+
+Pictures are turned upright as their EXIF orientation says, for everything that is trained, measured or
+shown. So does the paper's code, by OpenCV, for COCO, VOC2007 and iNaturalist, and so does detectron2
+(detection_utils.read_image), whose check of sizes shows that the boxes of COCO, LVIS and VOC fit. There
+are two exceptions. ImageNet is read as stored (components.sources.imagenet): torchvision, with which
+the paper and the published supervised weights read it, does not turn. And tools for boxes of one's own
+follow either custom: the size that an annotation states tells which
+(components.benchmarks.detection.samples).
 
 JPEG goes through simplejpeg (libjpeg-turbo; on one core faster than OpenCV, torchvision and Pillow)
-and everything it refuses, CMYK among it, through Pillow. Resizing is torchvision's, within rounding:
-bilinear, antialiased where the image shrinks. On uint8 that is two to four times faster in torch than
-OpenCV's area averaging; where nothing shrinks, OpenCV's bilinear resizing is twice as fast as torch's.
+and everything it refuses, CMYK among it, through components.data.any_format. Resizing is torchvision's,
+within rounding: bilinear, antialiased where the image shrinks. On uint8 that is two to four times faster
+in torch than OpenCV's area averaging; where nothing shrinks, OpenCV's bilinear resizing is twice as fast
+as torch's.
 """
 
-import io
 import re
 
 import cv2
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
-from PIL import ExifTags, Image
 
-Pixels = NDArray[np.uint8]
+from components.data import any_format
+from components.data.any_format import DecodeError, Pixels, require_size
+
+__all__ = [
+    "DecodeError",
+    "Pixels",
+    "decode",
+    "encode_jpeg",
+    "encode_ppm",
+    "resize",
+    "resize_short_side",
+    "verify",
+]
 
 _JPEG_START = b"\xff\xd8\xff"
 _PPM = re.compile(rb"P6\n(\d+) (\d+)\n255\n")  # as encode_ppm writes it: width and height
 
 
-class DecodeError(ValueError):
-    """Bytes that are not a whole image; says why."""
-
-
-def decode(data: bytes) -> Pixels:
+def decode(data: bytes, *, upright: bool = True) -> Pixels:
     """Decode an image of any common format to pixels.
 
-    Gray becomes three equal channels, 16-bit is cut to 8, transparency is dropped, and of an
-    animation the first picture is taken.
+    Gray becomes three equal channels, more than 8 bits are cut to 8, what is transparent becomes white,
+    and of an animation the first picture is taken.
+
+    Args:
+        data: the file.
+        upright: turn the picture as its metadata say; else it stays as stored (but TIFF).
 
     Raises:
-        DecodeError: if the bytes are truncated, corrupt or no image at all.
+        DecodeError: if the bytes are truncated, corrupt, too large or no image at all.
     """
     if not data:
         raise DecodeError("the file is empty")
-    if data[:3] == _JPEG_START:
-        try:
-            return simplejpeg.decode_jpeg(data, "RGB")
-        except ValueError as error:
-            if "premature end" in str(error).lower():
-                raise DecodeError(f"truncated JPEG ({error})") from error
+    if data[:3] == _JPEG_START and (pixels := _decode_jpeg(data)) is not None:
+        return any_format.turned(pixels, any_format.jpeg_orientation(data)) if upright else pixels
     if header := _PPM.match(data):
         width, height = int(header[1]), int(header[2])
         if len(data) - header.end() == height * width * 3:
             return np.frombuffer(data, np.uint8, offset=header.end()).reshape(height, width, 3)
-    return _decode_with_pillow(data)
+    return any_format.read(data, upright)
 
 
 def verify(data: bytes) -> None:
@@ -62,7 +74,7 @@ def verify(data: bytes) -> None:
     Raises:
         DecodeError: as ``decode`` does.
     """
-    if data[:3] == _JPEG_START:
+    if data[:3] == _JPEG_START and _has_usual_header(data):
         try:
             simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)
             return
@@ -71,42 +83,25 @@ def verify(data: bytes) -> None:
     decode(data)
 
 
-def decode_upright(data: bytes) -> Pixels:
-    """Decode, and turn the picture as its EXIF orientation says: for photographs that people bring.
-
-    Raises:
-        DecodeError: if the bytes are truncated, corrupt or no image at all.
-    """
-    pixels = decode(data)
-    orientation = _exif_orientation(data)
-    if orientation in (5, 6, 7, 8):  # rows and columns exchanged
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _exif_orientation(data: bytes) -> int:
+def _decode_jpeg(data: bytes) -> Pixels | None:
+    """None where another decoder has to try."""
+    if not _has_usual_header(data):
+        return None
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken metadata in a dozen ways; the pixels are whole all the same
-        return 1
+        return simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError as error:
+        if "premature end" in str(error).lower():
+            raise DecodeError(f"truncated JPEG ({error})") from error
+        return None
 
 
-def _decode_with_pillow(data: bytes) -> Pixels:
+def _has_usual_header(data: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode.startswith("I;16"):
-                gray = (np.asarray(image) >> 8).astype(np.uint8)
-                return np.repeat(gray[:, :, None], 3, axis=2)
-            return np.array(image.convert("RGB"))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's plugins raise a dozen unrelated types on broken files
-        raise DecodeError(str(error) or type(error).__name__) from error
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return False
+    require_size(width, height)
+    return True
 
 
 def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
@@ -123,11 +118,11 @@ def encode_ppm(pixels: Pixels) -> bytes:
     return b"".join((b"P6\n%d %d\n255\n" % (width, height), np.ascontiguousarray(pixels).data))
 
 
-def resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """New pixels of shape (height, width, 3), antialiased where they shrink."""
+def resize(pixels: Pixels, height: int, width: int, antialias: bool = True) -> Pixels:
+    """New pixels of shape (height, width, 3), antialiased where they shrink if ``antialias``."""
     if pixels.shape[:2] == (height, width):
         return pixels.copy()
-    if height >= pixels.shape[0] and width >= pixels.shape[1]:
+    if not antialias or (height >= pixels.shape[0] and width >= pixels.shape[1]):
         return cv2.resize(pixels, (width, height)).astype(np.uint8, copy=False)
     import torch  # here, so that a store that keeps its files' bytes is built without it
 
@@ -140,8 +135,9 @@ def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     return result
 
 
-def resize_short_side(pixels: Pixels, short_side: int) -> Pixels:
+def resize_short_side(pixels: Pixels, short_side: int, antialias: bool = True) -> Pixels:
     """Pixels whose shorter side is ``short_side``, larger or smaller than before, shape kept."""
     height, width = pixels.shape[:2]
     scale = short_side / min(height, width)
-    return resize(pixels, max(short_side, round(height * scale)), max(short_side, round(width * scale)))
+    size = max(short_side, round(height * scale)), max(short_side, round(width * scale))
+    return resize(pixels, *size, antialias)

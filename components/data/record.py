@@ -20,7 +20,8 @@ Records
 
     The image is the file's own bytes, or, when it was larger than the store's ``short_side``, a
     JPEG of the resized pixels, or the pixels themselves as a binary PPM (``P6``), where
-    ``lmdb.decoded`` asked for them. ``file`` keeps the old name and extension.
+    ``lmdb.decoded`` asked for them. ``file`` keeps the old name and extension. A file's own bytes are
+    turned by whoever decodes them, as their EXIF orientation says; resized and decoded pixels are upright.
 
 Index
     Key: the 9 bytes ``__index__``, which sort behind every index of a record that can occur. Value: a

@@ -15,8 +15,10 @@ class ClassifiedImages:
         image_paths: in a fixed order.
         classes: names, by class index.
         labels: int64 ``(num_images,)``, indices into ``classes``.
+        upright: whether pictures are turned as their EXIF orientation says (components.data.image).
     """
 
     image_paths: list[Path]
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
+    upright: bool = True

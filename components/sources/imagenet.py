@@ -1,6 +1,7 @@
 """The ImageNet layout: ``{train,val}/<class>/<image>``, one folder a class in each split."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ from components.sources.classified import ClassifiedImages
 from components.sources.layout import require_folder
 
 SPLITS = ("train", "val")
+_WORDNET_ID = re.compile(r"n\d{8}")
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def read_imagenet(root: Path, split: str) -> ClassifiedImages:
     """Read a split; classes are the folders of ``train``, sorted, so that both splits count alike.
+
+    ImageNet itself, whose classes are WordNet ids, is read as stored: so does torchvision, and with it the
+    paper's code and all published weights. Folders of anybody's own are read upright.
 
     Args:
         root: folder that contains ``train/`` and ``val/``.
@@ -39,7 +44,8 @@ def read_imagenet(root: Path, split: str) -> ClassifiedImages:
             )
         image_paths.extend(folder / name / image for image in images)
         labels.extend([label] * len(images))
-    return ClassifiedImages(image_paths, classes, np.array(labels, dtype=np.int64))
+    upright = not all(map(_WORDNET_ID.fullmatch, classes))
+    return ClassifiedImages(image_paths, classes, np.array(labels, dtype=np.int64), upright)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

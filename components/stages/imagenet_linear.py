@@ -150,6 +150,7 @@ def _features(
         num_workers=host.num_workers,
         device=host.device,
         description=f"{name} features",
+        upright=images.upright,
     )
     if host.processes.is_first:
         host.processes.wait()

@@ -61,7 +61,7 @@ def _table(skipped: tuple[SkippedImage, ...]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("image_id", "dataset", "path", "reason"))
     table.writerows((image.image_id, image.dataset, image.path, image.reason) for image in skipped)
-    return text.getvalue()
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # names may hold other bytes
 
 
 if __name__ == "__main__":

@@ -114,13 +114,18 @@ class Visits:
 
 
 def read_pixels(image: DetectionImage) -> Pixels:
-    """Decode an image.
+    """Decode an image: upright, or as stored where only so it has the size that its annotation says.
+
+    Tools for boxes differ: most show a picture upright, some as it is stored.
 
     Raises:
         InputError: it cannot be read, or is of another size than its annotation says.
     """
     try:
-        pixels = decode(image.path.read_bytes())
+        data = image.path.read_bytes()
+        pixels = decode(data)
+        if pixels.shape[:2] != (image.height, image.width):
+            pixels = decode(data, upright=False)
     except (OSError, DecodeError) as error:
         raise InputError(f"{image.path}: cannot be read as an image: {error}") from error
     if pixels.shape[:2] != (image.height, image.width):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from PIL import Image
 
 from components.data import build
 from components.data.build import BuildReport, build_store
@@ -54,6 +55,40 @@ def test_resizing_only_shrinks(tmp_path: Path, make_images) -> None:
     assert report.num_resized == 1
     assert records[0].image == small[0].path.read_bytes()
     assert decode(records[1].image).shape == (24, 20, 3)
+
+
+@pytest.mark.parametrize("form", [{}, {"short_side": 24}, {"decoded": True}])
+def test_turned_photographs_come_out_upright(tmp_path: Path, make_images, form) -> None:
+    images = make_images(2)
+    with Image.open(images[0].path) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 6
+        picture.save(images[0].path, exif=exif.tobytes(), quality=90)
+    run(tmp_path / "s.lmdb", images, **form)
+    turned, plain = CaptionStore(tmp_path / "s.lmdb")
+    height, width, _ = decode(turned.image).shape
+    assert height > width
+    if not form:
+        assert turned.image == images[0].path.read_bytes()
+    assert decode(plain.image).shape[0] < decode(plain.image).shape[1]
+
+
+def test_names_of_any_bytes(tmp_path: Path, make_images) -> None:
+    image = make_images(1)[0]
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
+    image = replace(image, path=image.path.rename(odd), image_id=f"world/{odd.stem}")
+    run(tmp_path / "s.lmdb", [image])
+    (record,) = CaptionStore(tmp_path / "s.lmdb")
+    assert (record.image_id, record.file) == ("world/caf\\udce9", "caf\\udce9.jpg")
+
+
+def test_too_many_pixels_are_refused_with_file_and_limit(tmp_path: Path, make_images) -> None:
+    images = make_images(1)
+    data = images[0].path.read_bytes()
+    frame = data.index(b"\xff\xc0") + 5
+    images[0].path.write_bytes(data[:frame] + b"\xc3\x50\xc3\x50" + data[frame + 4 :])
+    with pytest.raises(InputError, match=r"000\.jpg: .*50,000 x 50,000 pixels; the limit is 178,956,970"):
+        run(tmp_path / "s.lmdb", images)
 
 
 def test_an_unreadable_image_is_refused_and_the_earlier_store_stays(tmp_path: Path, make_images) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from components.data.classified import ClassifiedDataset, ClassifiedTrainDataset, collate_labelled
 from components.data.loader import in_order_loader, visit_loader
@@ -82,3 +83,25 @@ def test_real_classes(shared_dir: Path) -> None:
     samples = [dataset[index] for index in range(0, len(dataset), 40)]
     assert {sample["label"] for sample in samples} <= set(range(10))
     assert all(sample["image"].isfinite().all() for sample in samples)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_turned_photographs(images: ClassifiedImages, augmentation: Augmentation, upright: bool) -> None:
+    path = images.image_paths[0]
+    with Image.open(path) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 3
+        picture.save(path.with_name("turned.jpg"), exif=exif.tobytes(), quality=95)
+        picture.save(path.with_name("plain.jpg"), quality=95)
+    turned, plain = (
+        ClassifiedImages([path.with_name(f"{name}.jpg")], ("a",), np.array([0]), upright)
+        for name in ("turned", "plain")
+    )
+    transform = EvalTransform(32, 32)
+    found, expected = (ClassifiedDataset(one, transform)[0]["image"] for one in (turned, plain))
+    assert torch.equal(found, expected.flip(1, 2) if upright else expected)
+    first, second = (
+        ClassifiedTrainDataset(one, TrainTransform(augmentation), seed=3)[0]["image"]
+        for one in (turned, plain)
+    )
+    assert torch.equal(first, second) != upright

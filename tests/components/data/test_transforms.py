@@ -1,11 +1,13 @@
+import cv2
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
+from components.data import image as image_module
 from components.data import transforms
-from components.data.image import Pixels
+from components.data.image import Pixels, resize
 from components.data.transforms import EvalTransform, TrainTransform, sample_crop, swap_sides
 from components.errors import InputError
 from components.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -153,3 +155,46 @@ def test_eval_takes_any_size(size: tuple[int, int]) -> None:
 def test_a_crop_larger_than_the_image_is_refused() -> None:
     with pytest.raises(InputError, match=r"crop_size 30.*image_size 20"):
         EvalTransform(20, 30)
+
+
+def as_albumentations(image: Pixels, image_size: int, crop_size: int) -> Pixels:
+    """SmallestMaxSize and CenterCrop, as the authors' DEFAULT_IMAGE_TRANSFORM has them."""
+    height, width = image.shape[:2]
+    scale = image_size / min(height, width)
+    image = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_LINEAR)
+    top, left = (image.shape[0] - crop_size) // 2, (image.shape[1] - crop_size) // 2
+    return image[top : top + crop_size, left : left + crop_size].astype(np.uint8, copy=False)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (427, 640), (333, 500), (100, 131)])
+def test_without_antialiasing_it_is_the_authors_code(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = transforms.normalise(as_albumentations(image, 256, 224))
+    assert torch.equal(EvalTransform(256, 224, antialias=False)(image), expected)
+    if size[0] > 256:
+        assert not torch.allclose(EvalTransform(256, 224)(image), expected, atol=0.5)
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (20_000, 1), (3, 9_999)])
+def test_a_thin_picture_is_cut_before_it_is_enlarged(size: tuple[int, int], monkeypatch) -> None:
+    largest = []
+
+    def recorded(pixels: Pixels, height: int, width: int, *options: bool) -> Pixels:
+        largest.append(height * width)
+        return resize(pixels, height, width, *options)
+
+    monkeypatch.setattr(image_module, "resize", recorded)
+    image = np.zeros((*size, 3), np.uint8)
+    image[
+        tuple(slice(length // 2 - 1, length // 2 + 1) if length > 5 else slice(None) for length in size)
+    ] = 255
+    tensor = EvalTransform(256, 224)(image)
+    assert tensor.shape == (3, 224, 224)
+    assert max(largest) <= 32 * 256**2
+    assert tensor[:, 112, 112].min() > 1.5, "the middle is what is seen"
+
+
+def test_a_picture_that_is_not_thin_is_resized_as_a_whole() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 640, 3), dtype=np.uint8)
+    whole = resize(image, 64, 2048)[:, 992:1056]
+    assert torch.equal(EvalTransform(64, 64)(image), transforms.normalise(whole))

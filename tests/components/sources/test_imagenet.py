@@ -29,6 +29,16 @@ def test_faults(imagenet_root: Path) -> None:
         read_imagenet(imagenet_root, "val")
 
 
+def test_imagenet_itself_is_read_as_stored_and_own_folders_upright(imagenet_root: Path) -> None:
+    assert read_imagenet(imagenet_root, "train").upright
+    for split in ("train", "val"):
+        (imagenet_root / split / "n01").rename(imagenet_root / split / "n01440764")
+    assert read_imagenet(imagenet_root, "train").upright
+    for split in ("train", "val"):
+        (imagenet_root / split / "n02").rename(imagenet_root / split / "n02102040")
+    assert not read_imagenet(imagenet_root, "val").upright
+
+
 def test_real(shared_dir: Path) -> None:
     val = read_imagenet(shared_dir / "data" / "real" / "imagenette", "val")
     assert (len(val.image_paths), len(val.classes)) == (200, 10)
