@@ -1,7 +1,6 @@
 """COCO's average precision, by pycocotools, and LVIS's federated form of it."""
 
 import contextlib
-import copy
 import io
 from collections import defaultdict
 from collections.abc import Sequence
@@ -105,7 +104,9 @@ def _strongest(image: Detections, federated: bool) -> Detections:
 
 def _index(annotations: dict[str, Any]) -> COCO:
     truth = COCO()
-    truth.dataset = {**annotations, "annotations": [{"iscrowd": 0, **a} for a in annotations["annotations"]]}
+    # COCOeval takes the id 0 for "not matched" and keeps ids as numbers, so they are given anew.
+    objects = [{"iscrowd": 0, **a, "id": number} for number, a in enumerate(annotations["annotations"], 1)]
+    truth.dataset = {**annotations, "annotations": objects}
     truth.createIndex()
     return truth
 
@@ -126,11 +127,10 @@ def _evaluate(
     }
     detected.createIndex()
     if records:
-        given = copy.deepcopy(records)  # loadRes writes areas and ids into them
-        if iou_type == "bbox":
-            given = [
-                {key: value for key, value in record.items() if key != "segmentation"} for record in given
-            ]
+        # The size of a mask is its own: beside a box, loadRes would take the box's area. It writes into what
+        # it is given.
+        other = "segmentation" if iou_type == "bbox" else "bbox"
+        given = [{key: value for key, value in record.items() if key != other} for record in records]
         detected = truth.loadRes(given)
     run = evaluation(truth, detected, iou_type)
     run.params.imgIds = sorted(image_ids)

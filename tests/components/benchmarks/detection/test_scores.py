@@ -1,16 +1,21 @@
 """Scores of detections whose quality is known."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
-from components.benchmarks.detection.coco_scores import coco_scores, lvis_scores
+from components.benchmarks.detection.coco_scores import FIGURES, coco_scores, lvis_scores
 from components.benchmarks.detection.data import DetectionSplit
-from components.benchmarks.detection.detections import Detections
-from components.benchmarks.detection.samples import encode_mask
+from components.benchmarks.detection.detections import Detections, as_coco_results
 from components.benchmarks.detection.voc_scores import voc_scores
+from components.sources.objects import encode_mask
+
+SIDE = 64  # pixels
 
 
 def perfect(split: DetectionSplit) -> list[Detections]:
@@ -23,7 +28,7 @@ def perfect(split: DetectionSplit) -> list[Detections]:
                 np.array([item.box for item in image.objects], np.float32).reshape(-1, 4),
                 np.full(count, 0.9, np.float32),
                 np.array([item.label for item in image.objects], np.int64),
-                [encode_mask(item.segmentation, image) for item in image.objects],
+                [encode_mask(item.segmentation, image.width, image.height) for item in image.objects],
             )
         )
     return found
@@ -117,7 +122,7 @@ def as_lvis(split: DetectionSplit, **image_keys: Any) -> DetectionSplit:
         "images": [{**image, **keys} for image in split.annotations["images"]],
         "categories": [
             {**category, "frequency": letter}
-            for category, letter in zip(split.annotations["categories"], "rf", strict=True)
+            for category, letter in zip(split.annotations["categories"], "rf", strict=False)
         ],
     }
     return replace(split, annotations=annotations)
@@ -134,7 +139,7 @@ def extra(split: DetectionSplit, label: int) -> list[Detections]:
                 boxes=np.concatenate([image.boxes, [[0, 0, 8, 8]]]).astype(np.float32),
                 scores=np.array([0.9, 0.99], np.float32),
                 labels=np.array([image.labels[0], label], np.int64),
-                masks=[*image.masks, encode_mask([[0, 0, 8, 0, 8, 8, 0, 8]], split.images[0])],
+                masks=[*image.masks, encode_mask([[0, 0, 8, 0, 8, 8, 0, 8]], SIDE, SIDE)],
             )
         )
     return found
@@ -154,3 +159,72 @@ def test_lvis_forgives_unmatched_detections_of_incomplete_categories(squares: De
     scores = lvis_scores(split, extra(squares, 1))["mask"]
     assert scores["AP"] == pytest.approx(100)
     assert scores["APc"] is None
+
+
+def rectangle(left: int, top: int, right: int, bottom: int) -> dict[str, Any]:
+    """A mask in an image of 200 pixels."""
+    return encode_mask([[left, top, right, top, right, bottom, left, bottom]], 200, 200)
+
+
+@pytest.fixture
+def small_masks_in_larger_boxes() -> tuple[DetectionSplit, list[Detections]]:
+    """Two objects, small (20 by 20 pixels) and medium (60 by 60), both found exactly, and a false detection.
+
+    That one is the strongest; its mask is small and its box medium. COCO calls areas below 32^2 small and
+    those up to 96^2 medium.
+    """
+    truth = [(10, 10, 30, 30), (100, 100, 160, 160)]
+    annotations = [
+        {"id": number, "image_id": 1, "category_id": 3, "bbox": [a, b, c - a, d - b], "iscrowd": 0,
+         "area": (c - a) * (d - b), "segmentation": [[a, b, c, b, c, d, a, d]]}
+        for number, (a, b, c, d) in enumerate(truth)
+    ]  # fmt: skip
+    parsed = {
+        "images": [{"id": 1, "width": 200, "height": 200}],
+        "annotations": annotations,
+        "categories": [{"id": 3, "name": "red"}],
+    }
+    boxes = np.array([*truth, (40, 40, 100, 100)], np.float32)
+    masks = [*(rectangle(*box) for box in truth), rectangle(40, 40, 50, 50)]
+    scores = np.array([0.5, 0.6, 0.9], np.float32)
+    found = [Detections(1, boxes, scores, np.zeros(3, np.int64), masks)]
+    return DetectionSplit((), ("red",), (3,), parsed), found
+
+
+@pytest.mark.parametrize("scores", [coco_scores, lvis_scores])
+def test_the_size_of_a_mask_is_its_own_area(scores: Any, small_masks_in_larger_boxes: Any) -> None:
+    split, found = small_masks_in_larger_boxes
+    figures = scores(as_lvis(split), found)
+    # The false one comes before the true one of its size: precision 1/2 at every recall.
+    assert [figures["mask"][name] for name in ("APs", "APm")] == [pytest.approx(50), pytest.approx(100)]
+    assert [figures["box"][name] for name in ("APs", "APm")] == [pytest.approx(100), pytest.approx(50)]
+
+
+def test_mask_figures_are_those_of_pycocotools_without_boxes(small_masks_in_larger_boxes: Any) -> None:
+    split, found = small_masks_in_larger_boxes
+    truth = COCO()
+    truth.dataset = copy.deepcopy(split.annotations)
+    for annotation in truth.dataset["annotations"]:
+        annotation["id"] += 1  # COCOeval takes 0 for "not matched"
+    truth.createIndex()
+    results = as_coco_results(found[0], split.category_ids)
+    for record in results:
+        del record["bbox"]
+    run = COCOeval(truth, truth.loadRes(results), "segm")
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    figures = coco_scores(split, found)["mask"]
+    expected = [None if value < 0 else pytest.approx(100 * value) for value in run.stats[:6]]
+    assert [figures[name] for name in FIGURES] == expected
+
+
+def test_an_object_may_have_the_id_0(squares: DetectionSplit) -> None:
+    assert squares.annotations is not None
+    for base in (0, "object "):
+        annotations = [
+            {**item, "id": base + type(base)(number)}
+            for number, item in enumerate(squares.annotations["annotations"])
+        ]
+        split = replace(squares, annotations={**squares.annotations, "annotations": annotations})
+        assert coco_scores(split, perfect(squares))["mask"]["AP"] == pytest.approx(100)
