@@ -18,6 +18,7 @@ from components.sources.layout import (
     shown,
     unique_ids,
 )
+from components.sources.objects import mend_objects
 
 SPLITS = ("train", "val")
 
@@ -77,58 +78,30 @@ def _captions_by_image(
     return captions
 
 
-def read_instances(root: Path, split: str) -> dict[str, Any]:
-    """``instances_{split}2017.json``, parsed and checked, with all its keys.
+def read_instances(root: Path, split: str, is_told: bool = True) -> dict[str, Any]:
+    """``instances_{split}2017.json``, parsed, checked and mended, with all its keys.
+
+    Args:
+        root: the dataset's folder.
+        split: ``train`` or ``val``.
+        is_told: whether to print what was done to objects.
 
     Raises:
-        InputError: as :func:`check_instances`, or listed images are absent.
+        InputError: as :func:`components.sources.objects.mend_objects`, or listed images are absent.
     """
     path = annotation_path(root, "instances", split)
     parsed = read_annotations(path, ("images", "annotations", "categories"))
-    check_instances(path, parsed)
+    notes = mend_objects(path, parsed)
+    if is_told:
+        notes.tell()
     folder = require_folder(images_dir(root, split), f"the images that {path} lists")
     require_images(folder, (file_name(path, image) for image in parsed["images"]), path)
     return parsed
 
 
-def check_instances(path: Path, parsed: dict[str, Any]) -> None:
-    """Check object annotations: ids unique and known, boxes ``[x, y, width, height]``, masks plausible.
-
-    Raises:
-        InputError: names the file and the first faulty record.
-    """
-    images = unique_ids(path, parsed["images"], "images")
-    categories = unique_ids(path, parsed["categories"], "categories")
-    unique_ids(path, parsed["annotations"], "annotations")
-    for annotation in parsed["annotations"]:
-        if not is_known(annotation.get("image_id"), images):
-            raise InputError(f"{path}: an object of an image that `images` lacks: {shown(annotation)}")
-        if not is_known(annotation.get("category_id"), categories):
-            raise InputError(f"{path}: an object of a category that `categories` lacks: {shown(annotation)}")
-        if not _is_box(annotation.get("bbox")):
-            raise InputError(f"{path}: `bbox` must be [x, y, width, height]: {shown(annotation)}")
-        if not _is_mask(annotation.get("segmentation")):
-            raise InputError(f"{path}: `segmentation` must be polygons or run lengths: {shown(annotation)}")
-
-
 def count_objects(parsed: dict[str, Any]) -> dict[str, int]:
-    """Number of annotated objects by category name, crowd regions included, or by id where it has no name."""
+    """Number of objects by category name, crowd regions included, or by id where it has no name."""
     counts = Counter(annotation["category_id"] for annotation in parsed["annotations"])
     return {
         str(category.get("name", category["id"])): counts[category["id"]] for category in parsed["categories"]
     }
-
-
-def _is_box(box: object) -> bool:
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
-        return False
-    return box[2] >= 0 and box[3] >= 0
-
-
-def _is_mask(mask: object) -> bool:
-    """A list of polygons with at least three points each, or a run-length mask."""
-    if isinstance(mask, dict):
-        return isinstance(mask.get("counts"), list | str) and isinstance(mask.get("size"), list)
-    return isinstance(mask, list) and all(
-        isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask
-    )

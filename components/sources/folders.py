@@ -112,7 +112,7 @@ def verify_folders(
         source=source,
         captions=captions,
         voc2007=checked("voc2007", _voc2007, folders.voc2007),
-        voc2012=checked("voc2012", _voc2012, folders.voc2012),
+        voc2012=checked("voc2012", _voc2012, folders.voc2012, folders.voc2007),
         imagenet=checked("imagenet", _imagenet, folders.imagenet),
         inaturalist=checked("inaturalist", _inaturalist, folders.inaturalist),
         lvis=checked("lvis", _lvis, folders.lvis, list(folders.captions.values())),
@@ -174,8 +174,10 @@ def _own_listings(found: OwnDataset) -> dict[str, str]:
     }
 
 
-def _voc2012(root: Path) -> tuple[DatasetEntry, Figures]:
+def _voc2012(root: Path, voc2007: Path | None) -> tuple[DatasetEntry, Figures]:
     images = voc.read_annotated_images(root, "trainval", 2012)
+    classes = voc.read_voc07(voc2007, "trainval").classes if voc2007 is not None else ()
+    voc.read_annotations(root, images, 2012, classes)
     lists = [voc.image_sets_dir(root, 2012) / "trainval.txt"]
     return _voc_entry(root, lists, {"trainval": images}, 2012), {"trainval": {"images": len(images)}}
 
@@ -197,9 +199,7 @@ def _voc2007(root: Path) -> tuple[DatasetEntry, Figures]:
         raise InputError(f"{root}: trainval and test have different classes, such as {differing[0]}")
     figures: Figures = {}
     for split, images in splits.items():
-        annotations = [
-            voc.read_annotation(voc.annotation_path(root, path.stem)) for path in images.image_paths
-        ]
+        annotations = voc.read_annotations(root, images.image_paths, classes=images.classes)
         objects = Counter(thing.name for annotation in annotations for thing in annotation.objects)
         figures[split] = {
             "images": len(images.image_paths),

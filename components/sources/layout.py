@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,7 +46,7 @@ def read_text(path: Path, holds: str) -> str:
         InputError: it is missing or not UTF-8.
     """
     try:
-        return require_file(path, holds).read_text(encoding="utf-8")
+        return require_file(path, holds).read_text(encoding="utf-8-sig")  # Windows programs begin with a BOM
     except UnicodeDecodeError:
         raise InputError(
             f"{path}: not UTF-8 text; expected {holds}. Unpack it first if it is an archive"
@@ -69,7 +69,7 @@ def read_annotations(path: Path, lists: Iterable[str]) -> dict[str, Any]:
     """Parse an annotation file whose top level is a mapping that has at least these lists of records.
 
     Raises:
-        InputError: missing file, broken or truncated JSON, a list missing or not of records.
+        InputError: missing file, broken, truncated or overly deep JSON, a list missing or not of records.
     """
     try:
         parsed = json.loads(read_text(path, "an annotation file in JSON"))
@@ -78,6 +78,10 @@ def read_annotations(path: Path, lists: Iterable[str]) -> dict[str, Any]:
         raise InputError(
             f"{path}: broken JSON at {where} ({error.msg}); is it cut short? Get it again"
         ) from None
+    except RecursionError:
+        raise InputError(f"{path}: JSON nested too deeply; expected an annotation file") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise InputError(f"{path}: unusable JSON ({error}); expected an annotation file") from None
     for key in lists:
         records = parsed.get(key) if isinstance(parsed, dict) else None
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
@@ -102,7 +106,7 @@ def unique_ids(path: Path, records: list[dict[str, Any]], kind: str) -> dict[Any
     return by_id
 
 
-def is_known(key: object, by_id: dict[Any, dict[str, Any]]) -> bool:
+def is_known(key: object, by_id: Mapping[Any, object]) -> bool:
     """Whether ``key``, of whatever type a broken file holds, is one of the ids."""
     return isinstance(key, int | str) and key in by_id
 

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from components.errors import InputError
-from components.sources.coco import check_instances
 from components.sources.layout import is_known, read_annotations, require_images, shown, unique_ids
+from components.sources.objects import Notes, mend_objects
 
 SPLITS = ("train", "val")
 FREQUENCIES = ("r", "c", "f")  # rare, common, frequent: 1-10, 11-100, more than 100 training images
@@ -21,31 +21,34 @@ def annotation_path(root: Path, split: str) -> Path:
     return root / "annotations" / f"lvis_v1_{split}.json"
 
 
-def read_lvis(root: Path, split: str, images_root: Path) -> dict[str, Any]:
-    """A split's annotations, parsed and checked, with all their keys.
+def read_lvis(root: Path, split: str, images_root: Path, is_told: bool = True) -> dict[str, Any]:
+    """A split's annotations, parsed, checked and mended, with all their keys.
 
     Args:
         root: folder that contains ``annotations/``.
         split: ``train`` or ``val``.
         images_root: folder that contains ``train2017/`` and ``val2017/``.
+        is_told: whether to print what was done to objects.
 
     Raises:
         InputError: a file is missing or inconsistent, or listed images are absent.
     """
     path = annotation_path(root, split)
     parsed = read_annotations(path, ("images", "annotations", "categories"))
-    check_lvis(path, parsed)
+    notes = check_lvis(path, parsed)
+    if is_told:
+        notes.tell()
     require_images(images_root, (image_name(path, image) for image in parsed["images"]), path)
     return parsed
 
 
-def check_lvis(path: Path, parsed: dict[str, Any]) -> None:
-    """Check the objects as COCO's, and what LVIS adds: frequencies and lists of verified absences.
+def check_lvis(path: Path, parsed: dict[str, Any]) -> Notes:
+    """Mend the objects as COCO's, and check what LVIS adds: frequencies and lists of verified absences.
 
     Raises:
         InputError: names the file and the first faulty record.
     """
-    check_instances(path, parsed)
+    notes = mend_objects(path, parsed)
     categories = unique_ids(path, parsed["categories"], "categories")
     for category in parsed["categories"]:
         if category.get("frequency") not in FREQUENCIES:
@@ -55,6 +58,7 @@ def check_lvis(path: Path, parsed: dict[str, Any]) -> None:
             listed = image.get(key)
             if not isinstance(listed, list) or not all(is_known(entry, categories) for entry in listed):
                 raise InputError(f"{path}: `{key}` must list known categories: {shown(image)}")
+    return notes
 
 
 def image_name(path: Path, image: dict[str, Any]) -> str:

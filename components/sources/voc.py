@@ -1,8 +1,10 @@
 """The PASCAL VOC layout: ``VOC2007/{Annotations,ImageSets/Main,JPEGImages}``, and the same for 2012."""
 
+import math
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.errors import InputError
 from components.sources.layout import read_text, require_file, require_folder, require_images
+from components.sources.objects import CLIPPED, OUTSIDE, SWAPPED, Notes, clipped
 
 SPLITS = ("trainval", "test")
 LABELS = {"1": 1, "-1": -1, "0": 0}
@@ -128,20 +131,63 @@ def read_image_ids(path: Path) -> list[str]:
     return ids
 
 
-def read_annotation(path: Path) -> VocAnnotation:
-    """Read one image's objects.
+def read_annotations(
+    root: Path, images: Iterable[Path], year: int = 2007, classes: Collection[str] = ()
+) -> list[VocAnnotation]:
+    """The objects of each image; what was done to objects is printed in one line.
+
+    Args:
+        root: folder that contains ``VOC<year>/``.
+        images: their files.
+        year: 2007 or 2012.
+        classes: that objects may have; any where there is none.
 
     Raises:
-        InputError: missing file, broken XML, or an element is missing or not a number.
+        InputError: as :func:`read_annotation`, or an object is of another class.
     """
+    notes = Notes(root / f"VOC{year}" / "Annotations")
+    found = []
+    for image in images:
+        path = annotation_path(root, image.stem, year)
+        found.append(read_annotation(path, notes))
+        require_classes(path, found[-1], classes)
+    notes.tell()
+    return found
+
+
+def require_classes(path: Path, annotation: VocAnnotation, classes: Collection[str]) -> None:
+    """Raises InputError if an object is of none of the ``classes``, where there are any."""
+    unknown = sorted({thing.name for thing in annotation.objects} - set(classes))
+    if classes and unknown:
+        raise InputError(f"{path}: an object of class {unknown[0]!r}; expected one of {', '.join(classes)}")
+
+
+def read_annotation(path: Path, notes: Notes | None = None) -> VocAnnotation:
+    """Read one image's objects.
+
+    Corners that were labelled from right to left or upwards are put right, boxes are clipped to the image,
+    and those outside it are left out.
+
+    Args:
+        path: the XML file.
+        notes: counts what was done to objects.
+
+    Raises:
+        InputError: missing file, broken XML, or an element is missing or not a usable number.
+    """
+    notes = notes or Notes(path)
     require_file(path, "an XML annotation")
     try:
         tree = ElementTree.parse(path).getroot()
+        width, height = (int(_text(tree, f"size/{side}")) for side in ("width", "height"))
+        if width < 1 or height < 1:
+            raise ValueError(f"<size> says {width} x {height} pixels")
+        read = [_mended(_object(element), width, height, notes, path) for element in tree.iter("object")]
         return VocAnnotation(
             file_name=_text(tree, "filename"),
-            width=int(_text(tree, "size/width")),
-            height=int(_text(tree, "size/height")),
-            objects=tuple(map(_object, tree.iter("object"))),
+            width=width,
+            height=height,
+            objects=tuple(item for item in read if item is not None),
         )
     except (ElementTree.ParseError, ValueError) as error:
         raise InputError(f"{path}: broken annotation: {error}") from None
@@ -151,12 +197,29 @@ def _object(element: ElementTree.Element) -> VocObject:
     xmin, ymin, xmax, ymax = (
         float(_text(element, f"bndbox/{key}")) for key in ("xmin", "ymin", "xmax", "ymax")
     )
+    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
+        raise ValueError(f"<bndbox> has corners {xmin}, {ymin}, {xmax}, {ymax}")
     return VocObject(
         name=_text(element, "name"),
         box=(xmin, ymin, xmax, ymax),
         difficult=element.findtext("difficult", "0").strip() == "1",
         truncated=element.findtext("truncated", "0").strip() == "1",
     )
+
+
+def _mended(thing: VocObject, width: int, height: int, notes: Notes, path: Path) -> VocObject | None:
+    """None for an object outside the image."""
+    left, right = sorted((thing.box[0], thing.box[2]))
+    top, bottom = sorted((thing.box[1], thing.box[3]))
+    if (left, top, right, bottom) != thing.box:
+        notes.add(SWAPPED, path.name)
+    if clipped((left - 1, top - 1, right, bottom), width, height) is None:
+        notes.add(OUTSIDE, path.name)
+        return None
+    box = (max(left, 1.0), max(top, 1.0), min(right, width), min(bottom, height))
+    if box != (left, top, right, bottom):
+        notes.add(CLIPPED, path.name)
+    return replace(thing, box=box)
 
 
 def _text(element: ElementTree.Element, key: str) -> str:

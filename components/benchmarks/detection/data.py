@@ -58,12 +58,12 @@ class DetectionSplit:
     @property
     def has_masks(self) -> bool:
         """Whether objects come with a segmentation."""
-        return self.annotations is not None
+        return any(item.segmentation for image in self.images for item in image.objects)
 
 
 def read_coco(root: Path, split: str) -> DetectionSplit:
     """COCO's objects of ``train`` or ``val``; raises InputError for missing or inconsistent files."""
-    parsed = coco.read_instances(root, split)
+    parsed = coco.read_instances(root, split, is_told=False)  # the datasets stage has told
     folder = coco.images_dir(root, split)
     return _from_annotations(parsed, {image["id"]: folder / image["file_name"] for image in parsed["images"]})
 
@@ -71,7 +71,7 @@ def read_coco(root: Path, split: str) -> DetectionSplit:
 def read_lvis(root: Path, split: str, images_root: Path) -> DetectionSplit:
     """LVIS v1's objects of ``train`` or ``val``, on COCO's images below ``images_root``."""
     path = lvis.annotation_path(root, split)
-    parsed = lvis.read_lvis(root, split, images_root)
+    parsed = lvis.read_lvis(root, split, images_root, is_told=False)
     return _from_annotations(
         parsed, {image["id"]: images_root / lvis.image_name(path, image) for image in parsed["images"]}
     )
@@ -124,8 +124,8 @@ def _from_annotations(parsed: dict[str, Any], image_paths: dict[Any, Path]) -> D
                 DetectionObject(
                     labels[annotation["category_id"]],
                     (x, y, x + width, y + height),
-                    annotation["segmentation"],
-                    bool(annotation.get("iscrowd", 0)),
+                    annotation.get("segmentation"),
+                    bool(annotation["iscrowd"]),
                 )
             )
     images = [
@@ -140,9 +140,7 @@ def _from_annotations(parsed: dict[str, Any], image_paths: dict[Any, Path]) -> D
 def _voc_image(root: Path, year: int, image_path: Path, labels: Mapping[str, int]) -> DetectionImage:
     path = voc.annotation_path(root, image_path.stem, year)
     annotation = voc.read_annotation(path)
-    unknown = sorted({item.name for item in annotation.objects} - labels.keys())
-    if unknown:
-        raise InputError(f"{path}: an object of class {unknown[0]!r}; expected one of {', '.join(labels)}")
+    voc.require_classes(path, annotation, labels)
     objects = [
         DetectionObject(
             labels[item.name],

@@ -16,11 +16,11 @@ from components.benchmarks.detection.detections import Detections
 from components.benchmarks.detection.detectron2_config import build_config, require_detectron2
 from components.benchmarks.detection.detectron2_parts import register_heads, trainer_class
 from components.benchmarks.detection.run_state import Log
-from components.benchmarks.detection.samples import encode_mask
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
 from components.data.share import Share
 from components.errors import InputError
 from components.export.detectron2 import detectron2_name
+from components.sources.objects import encode_mask
 from components.training.distributed import Processes
 
 RES5 = "roi_heads."  # where C4 models have the last stage
@@ -149,7 +149,7 @@ def _record(image: DetectionImage, with_masks: bool) -> dict[str, Any]:
             "iscrowd": int(item.is_crowd),
         }
         if with_masks:
-            annotation["segmentation"] = encode_mask(item.segmentation, image)
+            annotation["segmentation"] = encode_mask(item.segmentation, image.width, image.height)
         annotations.append(annotation)
     return {
         "file_name": str(image.path),

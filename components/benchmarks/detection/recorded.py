@@ -51,6 +51,10 @@ def run_recorded(
         _record_nothing(run, task, reason=data)
         return
     train, test = data
+    if task.with_masks and not (train.has_masks and test.has_masks):
+        lacking = "test" if train.has_masks else "training"
+        _record_nothing(run, task, reason=f"no object of the {lacking} images has a mask (`segmentation`)")
+        return
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
     outcome = run_benchmark(
         task,

@@ -14,6 +14,7 @@ from components.benchmarks.detection.data import DetectionImage, DetectionObject
 from components.benchmarks.detection.repeat_factors import epoch_order
 from components.data.image import DecodeError, Pixels, decode
 from components.errors import InputError
+from components.sources.objects import encode_mask
 
 
 class Target(TypedDict, total=False):
@@ -143,17 +144,8 @@ def as_tensor(pixels: Pixels) -> Tensor:
 
 def decode_mask(segmentation: Any, image: DetectionImage) -> NDArray[np.uint8]:
     """Polygons or run lengths as uint8 ``(height, width)``."""
-    mask: NDArray[np.uint8] = run_lengths.decode(encode_mask(segmentation, image))
+    mask: NDArray[np.uint8] = run_lengths.decode(encode_mask(segmentation, image.width, image.height))
     return mask
-
-
-def encode_mask(segmentation: Any, image: DetectionImage) -> dict[str, Any]:
-    """Polygons, or run lengths of either kind, as compressed run lengths."""
-    if isinstance(segmentation, list):
-        return run_lengths.merge(run_lengths.frPyObjects(segmentation, image.height, image.width))
-    if isinstance(segmentation["counts"], list):
-        return run_lengths.frPyObjects(segmentation, image.height, image.width)
-    return segmentation
 
 
 def _mirrored(pixels: Pixels, target: Target) -> tuple[Pixels, Target]:

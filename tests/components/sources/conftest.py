@@ -34,7 +34,7 @@ def coco_root(tmp_path: Path) -> Path:
     """Images 2 and 10 with captions, 3 without, in both splits; objects on 2."""
     root = tmp_path / "coco"
     for split in ("train", "val"):
-        images = [{"id": key, "file_name": f"{key:012}.jpg"} for key in (10, 2, 3)]
+        images = [{"id": key, "file_name": f"{key:012}.jpg", "width": 3, "height": 4} for key in (10, 2, 3)]
         captions = [(10, "A ten."), (2, "A two.\n"), (2, "  "), (10, "Second TEN")]
         annotations = [{"id": i, "image_id": key, "caption": text} for i, (key, text) in enumerate(captions)]
         write(
@@ -45,7 +45,7 @@ def coco_root(tmp_path: Path) -> Path:
             {"id": 1, "image_id": 2, "category_id": 7, "bbox": [0, 0, 2, 3.5],
              "segmentation": [[0, 0, 1, 0, 1, 1]]},
             {"id": 2, "image_id": 2, "category_id": 7, "bbox": [0, 0, 2, 3], "iscrowd": 1,
-             "segmentation": {"counts": [6], "size": [2, 3]}},
+             "segmentation": {"counts": [6, 6], "size": [4, 3]}},
         ]  # fmt: skip
         categories = [{"id": 7, "name": "dog"}, {"id": 9, "name": "traffic light"}]
         parsed = {"images": images, "annotations": objects, "categories": categories}
@@ -63,6 +63,8 @@ def lvis_root(tmp_path: Path, coco_root: Path) -> Path:
         image = {
             "id": 2,
             "coco_url": "http://host/train2017/000000000002.jpg",
+            "width": 3,
+            "height": 4,
             "neg_category_ids": [4],
             "not_exhaustive_category_ids": [],
         }
