@@ -34,8 +34,8 @@ def run_datasets(**folders: Any) -> dict[str, Any]:
     )
     output_dir = paths.stage_dir("datasets")
     output_dir.mkdir(parents=True, exist_ok=True)
-    lmdb = read_section(params.Lmdb, REPOSITORY / "params.yaml")
-    datasets.main(StageRun("datasets", None, output_dir, None), section, lmdb)
+    others = [read_section(other, REPOSITORY / "params.yaml") for other in datasets.SECTIONS[1:]]
+    datasets.main(StageRun("datasets", None, output_dir, None), section, *others)
     return json.loads((output_dir / "metrics.json").read_text(encoding="utf-8"))
 
 
