@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from components.params import check_params, list_presets, matching_presets, overlay
-from components.params.presets import PRESETS_DIR
+from components.params.presets import FREE_MAPPINGS, PRESETS_DIR, read_preset
+from components.params.reading import load_yaml
 from components.published import CAPTIONED_IMAGES, LABELLED_IMAGES, MODELS, PublishedModel, Setup
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -39,6 +41,58 @@ def test_preset_resolves_and_demo_leads_back(preset: str, params_path: Path) -> 
     assert matching_presets(params_path, REPOSITORY / PRESETS_DIR)[0] == preset
     overlay("demo", (), params_path, REPOSITORY / PRESETS_DIR)
     assert words(params_path) == before
+
+
+# What a preset need not say. Keys that change no result but where and how fast it is made, and what the
+# reader sees of it; and what matters only to datasets that the preset does not use.
+FREE = re.compile(
+    r"download\.(connections|mirrors)|.*\.(gallery_images|keep_checkpoints|profile|decoded)"
+    r"|(voc07|caption)\.batch_size"
+)
+OWN_DATA = re.compile(r"download\.own_data")  # presets name datasets of known layouts
+DRAWN = re.compile(r"download\.drawn_world")
+
+
+def leaves(tree: Mapping[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        location = (*parents, key)
+        if isinstance(value, Mapping) and location not in FREE_MAPPINGS:
+            yield from leaves(value, location)
+        else:
+            yield ".".join(location), value
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_says_all_that_it_means(preset: str) -> None:
+    """So that it means the same whatever was in force before it."""
+    said = dict(leaves(read_preset(preset, REPOSITORY / PRESETS_DIR)))
+    free = [FREE, OWN_DATA, *([] if said["download.source"] == "drawn_world" else [DRAWN])]
+    unsaid = {
+        key
+        for key, _ in leaves(load_yaml(REPOSITORY / "params.yaml"))
+        if key not in said and not any(pattern.match(key) for pattern in free)
+    }
+    assert not unsaid
+
+
+def test_a_preset_after_another_one_is_the_same(params_path: Path) -> None:
+    """Imagenette and Flowers of `mini` are not what the paper's protocols run on."""
+    after_shipped = Path(shutil.copy(params_path, params_path.with_name("after_shipped.yaml")))
+    names = ("mini", "coco/bicaptioning_R_50_L1_H2048", "coco/multilabel_classification_R_50", "mini", "demo")
+    for preset in names:
+        overlay(preset, (), params_path, REPOSITORY / PRESETS_DIR)
+        shutil.copy(REPOSITORY / "params.yaml", after_shipped)
+        overlay(preset, (), after_shipped, REPOSITORY / PRESETS_DIR)
+        found, expected = (dict(leaves(load_yaml(path))) for path in (params_path, after_shipped))
+        assert found == expected
+
+
+def test_the_linear_probe_of_the_paper_is_in_float32() -> None:
+    """The public code switches mixed precision off there, and nowhere else."""
+    for preset in COCO:
+        said = dict(leaves(read_preset(preset, REPOSITORY / PRESETS_DIR)))
+        precisions = [said[f"{name}.precision"] for name in ("pretrain", "imagenet_linear", "inaturalist")]
+        assert precisions == ["fp16", "fp32", "fp16"]
 
 
 COCO = [preset for preset in PRESETS if preset.startswith("coco/")]
