@@ -1,6 +1,7 @@
 """Image classification with linear heads on a backbone, as an objective of the training loop."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from components.objectives.interface import Objective, ObjectiveOutput
 
 INITIAL_DEVIATION = 0.01  # of the heads' weights, whose biases start at 0 (paper, section 4.1)
 TOP = 5
+# Of a head's loss, and of what its gradient's elements could be at most: beyond it the head has diverged, and
+# the norm over all heads' gradients, whose squares float32 must hold, would be drawn along.
+BOUND = 1e14
 
 
 class ParallelLinearHeads(nn.Module):
@@ -41,7 +45,8 @@ class ClassificationObjective(Objective):
 
     A head's learning rate is the optimizer's times its rate factor. That is done by scaling the head's
     gradient, which for SGD with momentum and without weight decay is the same thing; heads do not
-    influence each other, as long as the backbone is frozen.
+    influence each other, as long as the backbone is frozen. Of several heads one that reaches BOUND has
+    diverged: it gets no more gradients and has no figures, and the others go on.
 
     Batch keys: ``label`` ``(batch,)`` int64, and ``image`` ``(batch, 3, height, width)`` or, instead of
     it, ``features`` ``(batch, feature_size)`` of this very backbone.
@@ -74,6 +79,9 @@ class ClassificationObjective(Objective):
         self.names = tuple(names)
         self.frozen = frozen
         self.register_buffer("rate_factors", torch.tensor(rate_factors))
+        if len(self.names) > 1:
+            self.register_buffer("is_sound", torch.ones(len(self.names), dtype=torch.bool))
+            self.register_load_state_dict_pre_hook(_with_sound_heads)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "ClassificationObjective":
@@ -86,18 +94,27 @@ class ClassificationObjective(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
         """Loss of a batch.
 
-        The loss has the value of the first head's and the gradients of all heads'. The parts are
-        ``top1`` and ``top5`` in percent and, of several heads, ``loss``, each with the head's name at
-        its end; ``num_tokens`` counts images.
+        The loss has the value of the first head that has not diverged and the gradients of all of those. The
+        parts are ``top1`` and ``top5`` in percent and, of several heads, ``loss``, each with the head's name
+        at its end, NaN of a head that has diverged; ``num_tokens`` counts images.
         """
         labels = batch["label"]
-        logits = self.logits(batch)
+        features = self._features(batch)
+        logits: Tensor = self.heads(features)
         losses = cross_entropies(logits, labels)
-        weighted = (self.get_buffer("rate_factors") * losses).sum()
-        loss = weighted + (losses[0] - weighted).detach()
+        factors = self.get_buffer("rate_factors")
         figures = {f"top{k}": hits for k, hits in zip((1, TOP), _hits(logits, labels), strict=True)}
+        first = losses[0]
         if len(self.names) > 1:
+            sound = self._sound_heads(losses.detach(), features.detach())
+            if logits.requires_grad:  # one head's NaN in the norm of all gradients would reach the others
+                logits.register_hook(lambda grad: torch.where(sound[:, None, None], grad, 0.0))
+            factors = torch.where(sound, factors, 0.0)
+            first = torch.where(sound.any(), losses.take(sound.int().argmax()), torch.nan)
             figures["loss"] = losses.detach()
+            figures = {name: torch.where(sound, values, torch.nan) for name, values in figures.items()}
+            losses = torch.where(sound, losses, 0.0)
+        loss = first.detach() + (factors * (losses - losses.detach())).sum()
         parts = {
             figure + name: values[head]
             for head, name in enumerate(self.names)
@@ -107,13 +124,37 @@ class ClassificationObjective(Objective):
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits ``(num_heads, batch, num_classes)`` of images or of ready features."""
-        if "features" in batch:
-            features = batch["features"]
-        else:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                features = self.visual(batch["image"])
-        logits: Tensor = self.heads(features)
+        logits: Tensor = self.heads(self._features(batch))
         return logits
+
+    def diverged_heads(self) -> list[bool]:
+        """Which heads have diverged: in a loss, or in a weight by the last step."""
+        weights = [values.flatten(1).isfinite().all(dim=1) for values in (self.heads.weight, self.heads.bias)]
+        sound = weights[0] & weights[1]
+        if len(self.names) > 1:
+            sound = sound & self.get_buffer("is_sound")
+        return (~sound).tolist()
+
+    def _features(self, batch: Mapping[str, Tensor]) -> Tensor:
+        if "features" in batch:
+            return batch["features"]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            features: Tensor = self.visual(batch["image"])
+        return features
+
+    def _sound_heads(self, losses: Tensor, features: Tensor) -> Tensor:
+        """Which of several heads have not diverged; in training those that do are remembered."""
+        remembered = self.get_buffer("is_sound")
+        largest_gradients = self.get_buffer("rate_factors") * features.abs().amax()
+        sound = remembered & (losses < BOUND) & (largest_gradients < BOUND)
+        if self.training:
+            remembered.copy_(sound)
+        return sound
+
+
+def _with_sound_heads(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Checkpoints from before heads could diverge one by one do not say that all are sound."""
+    state.setdefault(f"{prefix}is_sound", torch.ones_like(module.get_buffer("is_sound")))
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:

@@ -52,11 +52,14 @@ class Outcome:
     groups: dict[str, float] | None = None
 
     def figures(self) -> dict[str, Any]:
-        """What goes into metrics.json beside the accuracies; losses are those of the first head."""
-        state = self.state
+        """What goes into metrics.json beside the accuracies; losses are those of the first head.
+
+        They are absent where it has diverged and others have not.
+        """
+        state, loss = self.state, "loss" + self.heads[0].name
+        last = {"train_loss": state.history.train[-1], "val_loss": state.history.val[-1]}
         return {
-            "train_loss": state.history.train[-1]["loss"],
-            "val_loss": state.history.val[-1]["loss"],
+            **{name: row[loss] for name, row in last.items() if loss in row},
             "epochs": self.epochs,
             "iterations": state.iteration,
             "images_seen": state.num_images,

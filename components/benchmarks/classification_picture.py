@@ -58,8 +58,9 @@ def _draw_curves(axes: Axes, train: Rows, val: Rows, name: str, label: str) -> N
     for index, rate in enumerate(rates):
         colour = f"C{index % 10}"
         for rows, style in ((train, ":"), (val, "-")):
-            points = [(row["epoch"], row[name]) for row in rows if row["learning_rate"] == rate]
-            axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1)
+            points = [row for row in rows if row["learning_rate"] == rate and name in row]
+            epochs, values = ([row[column] for row in points] for column in ("epoch", name))
+            axes.plot(epochs, values, style, color=colour, linewidth=1)
         axes.plot([], [], color=colour, label=f"{rate:g}")
     axes.set(xlabel="epoch (dotted: training)", ylabel=label)
     axes.legend(title="learning rate", frameon=False, fontsize=8)

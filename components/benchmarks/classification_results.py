@@ -41,6 +41,8 @@ def accuracy(labels: NDArray[np.int64], ranked: NDArray[np.int64]) -> dict[str, 
 def curve_rows(rows: Sequence[Row], heads: Sequence[Head], epoch: int) -> list[dict[str, float]]:
     """Rows of a history as ``epoch, learning_rate, loss, top1, top5``, a row a head and a moment.
 
+    Figures that a head no longer has, because it has diverged, are left out of its rows.
+
     Args:
         rows: of training or of validation.
         heads: several, or one whose figures have plain names.
@@ -50,7 +52,7 @@ def curve_rows(rows: Sequence[Row], heads: Sequence[Head], epoch: int) -> list[d
         {
             "epoch": row["iteration"] / epoch,
             "learning_rate": head.learning_rate,
-            **{name: row[name + head.name] for name in FIGURES},
+            **{name: row[name + head.name] for name in FIGURES if name + head.name in row},
         }
         for row in rows
         for head in heads
@@ -58,10 +60,11 @@ def curve_rows(rows: Sequence[Row], heads: Sequence[Head], epoch: int) -> list[d
 
 
 def write_curves(folder: Path, history: History, heads: Sequence[Head], epoch: int) -> None:
-    """``train.csv`` and ``val.csv``; accuracies in percent."""
+    """``train.csv`` and ``val.csv``; accuracies in percent; empty where a head has no figure."""
     for name, rows in (("train", history.train), ("val", history.val)):
         values = (
-            [f"{row[column]:.6g}" for column in CURVE_COLUMNS] for row in curve_rows(rows, heads, epoch)
+            [f"{row[column]:.6g}" if column in row else "" for column in CURVE_COLUMNS]
+            for row in curve_rows(rows, heads, epoch)
         )
         write_csv(folder / f"{name}.csv", CURVE_COLUMNS, values)
 

@@ -32,7 +32,7 @@ from components.training.state import TrainingState
 from components.training.validation import evaluating
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width / height, as torchvision's RandomResizedCrop
-NO_CLIPPING = 1e12  # these protocols do not clip gradients
+NO_CLIPPING = 1e18  # these protocols do not clip gradients
 KEEP_CHECKPOINTS = 2
 
 

@@ -1,7 +1,8 @@
 """Linear classifiers on a frozen backbone, one a learning rate, trained over the same forward passes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from components.benchmarks.features import Features
 from components.data.share import WHOLE, Share
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages
+from components.training.history import Row
 
 
 def build_probe(
@@ -78,13 +80,74 @@ def feature_batches(
 
 
 def figures_by_rate(
-    heads: Sequence[Head], labels: NDArray[np.int64], ranked: NDArray[np.int64]
+    heads: Sequence[Head], labels: NDArray[np.int64], ranked: NDArray[np.int64], diverged: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
-    """Accuracies in percent by learning rate, from classes ``(num_heads, num_images, k)``."""
+    """Accuracies in percent by learning rate, from classes ``(num_heads, num_images, k)``.
+
+    Learning rates that are in ``diverged`` have none.
+    """
     return {
-        f"{head.learning_rate:g}": accuracy(labels, of_head)
+        shown_rate(head.learning_rate): accuracy(labels, of_head)
         for head, of_head in zip(heads, ranked, strict=True)
+        if shown_rate(head.learning_rate) not in diverged
     }
+
+
+def diverged_rates(
+    heads: Sequence[Head], has_diverged: Sequence[bool], train: Sequence[Row]
+) -> dict[str, str]:
+    """Learning rates whose heads have diverged, each with the reason why it has no figures.
+
+    Args:
+        has_diverged: of each head.
+        train: rows of training; a head that has diverged is missing in those that follow.
+    """
+    reasons = {}
+    for head, is_it in zip(heads, has_diverged, strict=True):
+        if is_it:
+            without = (row["iteration"] for row in train if f"loss{head.name}" not in row)
+            when = f"by iteration {next(without, train[-1]['iteration'])} of {train[-1]['iteration']}"
+            reasons[shown_rate(head.learning_rate)] = f"its loss or gradient was beyond all bounds {when}"
+    return reasons
+
+
+def probe_summary(
+    settings: params.ImagenetLinear,
+    by_rate: dict[str, dict[str, dict[str, float]]],
+    diverged: dict[str, str],
+) -> dict[str, Any]:
+    """The paper's learning rate, and beside it the best one: chosen on ``holdout``, else on ``val``.
+
+    The latter chooses by the very images it then reports, so it is optimistic, the more so the more
+    learning rates there are. A head that has ``diverged`` has no figures but the reason why.
+
+    Raises:
+        InputError: if all heads have diverged.
+    """
+    chooser = "holdout" if "holdout" in by_rate else "val"
+    left = [rate for rate in settings.learning_rates if shown_rate(rate) not in diverged]
+    if not left:
+        raise InputError(
+            f"imagenet_linear: all heads have diverged ({next(iter(diverged.values()))}). Lower "
+            "imagenet_linear.learning_rate, or look whether the backbone's own pretraining has diverged."
+        )
+    best = max(left, key=lambda rate: by_rate[chooser][shown_rate(rate)]["top1"])
+    reported = by_rate["val"]
+    return {
+        **reported.get(shown_rate(settings.learning_rate), {}),
+        "learning_rate": settings.learning_rate,
+        "best_top1": reported[shown_rate(best)]["top1"],
+        "best_top5": reported[shown_rate(best)]["top5"],
+        "best_learning_rate": best,
+        "best_chosen_on": chooser,
+        "by_learning_rate": by_rate,
+        **({"diverged": diverged} if diverged else {}),
+    }
+
+
+def shown_rate(rate: float) -> str:
+    """A learning rate as results name it."""
+    return f"{rate:g}"
 
 
 def _chosen(images: ClassifiedImages, mask: NDArray[np.bool_]) -> ClassifiedImages:

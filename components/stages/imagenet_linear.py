@@ -1,11 +1,13 @@
 """Stage ``imagenet_linear``: linear classifiers on the frozen ImageNet features of one backbone."""
 
+import logging
 from typing import Any
 
 from torch import nn
 
 from components import params, paths
 from components.benchmarks.classification_files import NAMES, Outcome, write_nothing, write_outcome
+from components.benchmarks.classification_protocol import warn_of_other_classes
 from components.benchmarks.classification_training import (
     Machine,
     cosine,
@@ -16,10 +18,13 @@ from components.benchmarks.feature_cache import cached_features
 from components.benchmarks.features import Features
 from components.benchmarks.linear_probe import (
     build_probe,
+    diverged_rates,
     feature_batches,
     figures_by_rate,
     hold_out,
     probe_heads,
+    probe_summary,
+    shown_rate,
 )
 from components.data.transforms import EvalTransform
 from components.entry import run_stage
@@ -31,6 +36,7 @@ from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 
 SECTIONS = (params.ImagenetLinear,)
+_logger = logging.getLogger(__name__)
 FEATURE_BATCH = 4096  # ready features of images in a batch
 
 
@@ -47,6 +53,8 @@ def main(run: StageRun, settings: params.ImagenetLinear) -> None:
     run.uses(*used_splits("ImageNet", manifest.imagenet, {"train": "training", "val": "validation"}))
     root = manifest.root_of("imagenet")
     train, val = read_imagenet(root, "train"), read_imagenet(root, "val")
+    if current().is_first:
+        warn_of_other_classes(run.stage, settings, len(train.classes))
     train, held_out = hold_out(train, settings.holdout, settings.seed)
     reported_on = {"val": val} if held_out is None else {"val": val, "holdout": held_out}
     _probe(run, settings, train, reported_on, manifest.imagenet.model_dump_json())
@@ -89,51 +97,47 @@ def _probe(
         for name, images in reported_on.items()
     }
     heads = probe_heads(settings)
+    diverged = diverged_rates(heads, objective.diverged_heads(), state.history.train)
+    figures = probe_summary(
+        settings,
+        {
+            name: figures_by_rate(heads, images.labels, ranked[name], diverged)
+            for name, images in reported_on.items()
+        },
+        diverged,
+    )
+    is_there = shown_rate(settings.learning_rate) not in diverged
+    shown_head = 0 if is_there else settings.learning_rates.index(figures["best_learning_rate"])
+    title = f"ImageNet linear on {metadata['architecture']}, {run.item}"
     outcome = Outcome(
-        title=f"ImageNet linear on {metadata['architecture']}, {run.item}",
+        title=title if is_there else f"{title}, learning rate {heads[shown_head].learning_rate:g}",
         state=state,
         heads=heads,
         epochs=settings.epochs,
         train_labels=train.labels,
         val=reported_on["val"],
-        predicted=ranked["val"][0, :, 0],
-    )
-    figures = summary(
-        settings,
-        {name: figures_by_rate(heads, images.labels, ranked[name]) for name, images in reported_on.items()},
+        predicted=ranked["val"][shown_head, :, 0],
     )
     write_outcome(run.output_dir, outcome)
     for name in NAMES:
         run.artifact(run.output_dir / name)
     run.metrics({**figures, **outcome.figures()})
-    print(
-        f"ImageNet linear top-1 of {run.item}: {figures['top1']:.2f} % at {settings.learning_rate:g}, "
-        f"best {figures['best_top1']:.2f} % at {figures['best_learning_rate']:g}",
-        flush=True,
-    )
+    _tell(run, settings, figures)
     checkpoints.remove()
 
 
-def summary(
-    settings: params.ImagenetLinear, by_rate: dict[str, dict[str, dict[str, float]]]
-) -> dict[str, Any]:
-    """The paper's learning rate, and beside it the best one: chosen on ``holdout``, else on ``val``.
-
-    The latter chooses by the very images it then reports, so it is optimistic, the more so the more
-    learning rates there are.
-    """
-    chooser = "holdout" if "holdout" in by_rate else "val"
-    best = max(settings.learning_rates, key=lambda rate: by_rate[chooser][f"{rate:g}"]["top1"])
-    reported = by_rate["val"]
-    return {
-        **reported[f"{settings.learning_rate:g}"],
-        "learning_rate": settings.learning_rate,
-        "best_top1": reported[f"{best:g}"]["top1"],
-        "best_top5": reported[f"{best:g}"]["top5"],
-        "best_learning_rate": best,
-        "best_chosen_on": chooser,
-        "by_learning_rate": by_rate,
-    }
+def _tell(run: StageRun, settings: params.ImagenetLinear, figures: dict[str, Any]) -> None:
+    for rate, reason in figures.get("diverged", {}).items():
+        papers = ", of the figures reported," if rate == shown_rate(settings.learning_rate) else ""
+        _logger.warning(
+            "imagenet_linear: the head of learning rate %s%s has diverged: %s", rate, papers, reason
+        )
+    top1 = f"{figures['top1']:.2f} %" if "top1" in figures else "none"
+    print(
+        f"ImageNet linear top-1 of {run.item}: {top1} at {settings.learning_rate:g}, "
+        f"best {figures['best_top1']:.2f} % at {figures['best_learning_rate']:g}",
+        flush=True,
+    )
 
 
 def _features(

@@ -3,6 +3,7 @@
 from components import params, paths
 from components.benchmarks.class_frequency import accuracy_by_frequency, frequency_groups
 from components.benchmarks.classification_files import NAMES, Outcome, write_nothing, write_outcome
+from components.benchmarks.classification_protocol import warn_of_other_classes
 from components.benchmarks.classification_results import Head, accuracy
 from components.benchmarks.classification_training import (
     Machine,
@@ -36,6 +37,8 @@ def main(run: StageRun, settings: params.Inaturalist) -> None:
         return
     run.uses(*used_splits("iNaturalist", manifest.inaturalist, {"train": "training", "val": "validation"}))
     train, val = _read_splits(manifest)
+    if current().is_first:
+        warn_of_other_classes(run.stage, settings, len(train.classes))
     _finetune(run, settings, train, val, manifest.inaturalist.model_dump_json())
 
 

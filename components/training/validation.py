@@ -1,5 +1,6 @@
 """Loss over a validation set."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -29,7 +30,8 @@ def validate(
     was in; random generators stay as they were.
 
     Returns:
-        ``loss`` and the parts by name.
+        ``loss`` and the parts by name, without parts that are not finite: those of a probe head, among
+        several, that has diverged.
 
     Raises:
         InputError: if there is nothing to predict, in all processes or in this one.
@@ -49,7 +51,8 @@ def validate(
     totals = processes.add_up(torch.stack([num_tokens.double(), *sums.values()]))
     if not totals[0]:
         raise InputError("the validation set has nothing to predict")
-    return dict(zip(sums, (totals[1:] / totals[0]).tolist(), strict=True))
+    means = zip(sums, (totals[1:] / totals[0]).tolist(), strict=True)
+    return {name: mean for name, mean in means if name == "loss" or math.isfinite(mean)}
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,55 @@ def test_colours_are_learned(images: ClassifiedImages, settings: params.Classifi
     assert top1 == 100
     name = "top1" + objective.names[0]
     assert val[-1][name] == pytest.approx(top1)
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "more", "bad"),
+    [
+        (0.3, [0.03, 1e30], [2]),
+        (0.3, [1e39, 0.03], [1]),  # float32 has no such factor
+        (1e30, [0.3, 0.03], [0]),  # the paper's
+        (0.3, [1e30, 0.03, 1e25], [1, 3]),
+    ],
+)
+def test_a_head_that_diverges_leaves_the_others_alone(
+    images: ClassifiedImages, learning_rate: float, more: list[float], bad: list[int]
+) -> None:
+    settings = PROBE.model_copy(update={"learning_rate": learning_rate, "more_learning_rates": more})
+    objective, state = run(images, settings)
+    assert np.flatnonzero(objective.diverged_heads()).tolist() == bad
+    good = [rate for head, rate in enumerate(settings.learning_rates) if head not in bad]
+    alone = PROBE.model_copy(update={"learning_rate": good[0], "more_learning_rates": good[1:]})
+    expected, expected_state = run(images, alone)
+    kept = [head for head in range(len(settings.learning_rates)) if head not in bad]
+    torch.testing.assert_close(objective.heads.weight[kept], expected.heads.weight, rtol=1e-4, atol=1e-5)
+    for row, other in zip(state.history.val, expected_state.history.val, strict=True):
+        assert row == pytest.approx(other, rel=1e-3, abs=1e-3)  # nothing of the bad ones in it
+    names = [objective.names[head] for head in bad]
+    for row in state.history.train[1:]:
+        assert math.isfinite(row["loss"])
+        assert not [figure for figure in row if figure.endswith(tuple(names))]
+
+
+def test_a_head_that_diverged_stays_so_after_a_resume(images: ClassifiedImages) -> None:
+    def kill(_figures: dict[str, float], step: int) -> None:
+        if step == 6:
+            raise Killed
+
+    settings = PROBE.model_copy(update={"more_learning_rates": [1e30, 0.03]})
+    whole, whole_state = run(images, settings)
+    with pytest.raises(Killed):
+        run(images, settings, kill)
+    resumed, state = run(images, settings)
+    assert resumed.diverged_heads() == whole.diverged_heads() == [False, True, False]
+    assert torch.equal(resumed.heads.weight[[0, 2]], whole.heads.weight[[0, 2]])
+    assert state.history.val == whole_state.history.val
+
+
+def test_a_probe_ends_when_all_heads_diverge(images: ClassifiedImages) -> None:
+    settings = PROBE.model_copy(update={"learning_rate": 1e30, "more_learning_rates": [1e35]})
+    with pytest.raises(InputError, match=r"not finite\. Lower a_benchmark\.learning_rate"):
+        run(images, settings)
 
 
 def test_infinite_losses_name_the_key(images: ClassifiedImages) -> None:

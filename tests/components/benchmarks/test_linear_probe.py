@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from components.benchmarks.classification_results import Head
-from components.benchmarks.linear_probe import feature_batches, figures_by_rate, hold_out
+from components.benchmarks.linear_probe import diverged_rates, feature_batches, figures_by_rate, hold_out
 from components.data.share import Share
 from components.errors import InputError
 from components.sources.classified import ClassifiedImages
@@ -59,5 +59,17 @@ def test_processes_share_the_features_out() -> None:
 
 def test_figures_of_each_rate() -> None:
     ranked = np.array([[[0, 1], [1, 0]], [[1, 0], [1, 0]]])
-    figures = figures_by_rate([Head("", 0.3), Head("", 3.0)], np.array([0, 1]), ranked)
+    heads, labels = [Head("", 0.3), Head("", 3.0)], np.array([0, 1])
+    figures = figures_by_rate(heads, labels, ranked, {})
     assert figures == {"0.3": {"top1": 100.0, "top5": 100.0}, "3": {"top1": 50.0, "top5": 100.0}}
+    assert figures_by_rate(heads, labels, ranked, {"0.3": "why"}) == {"3": figures["3"]}
+
+
+def test_a_head_that_diverged_has_a_reason_with_its_iteration() -> None:
+    heads = [Head("_lr0.3", 0.3), Head("_lr3", 3.0), Head("_lr30", 30.0)]
+    rows = [
+        {"iteration": 10, "loss_lr0.3": 2.0, "loss_lr3": 9.0, "loss_lr30": 9.0},
+        {"iteration": 20, "loss_lr0.3": 1.0, "loss_lr30": 99.0},  # and its weights at the last step,
+    ]
+    reason = "its loss or gradient was beyond all bounds by iteration 20 of 20"
+    assert diverged_rates(heads, [False, True, True], rows) == {"3": reason, "30": reason}

@@ -218,6 +218,37 @@ def test_a_run_without_the_dataset_says_so_and_goes_on(
     assert "not run" in capsys.readouterr().out
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize("learning_rate", [0.3, 1e30])
+def test_a_head_that_diverges_is_told(
+    folder: Path,
+    learning_rate: float,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    draw_imagenet(folder / "imagenet", {"train": 6, "val": 2})
+    use(imagenet=folder / "imagenet")
+    run = stage_run("imagenet_linear")
+    rates = {"learning_rate": learning_rate, "more_learning_rates": [1.0, 1e30 if learning_rate < 1 else 0.3]}
+    imagenet_linear.main(run, PROBE.model_copy(update=rates))
+
+    figures = figures_of(run)
+    assert set(figures["diverged"]) == {"1e+30"}
+    assert "beyond all bounds by iteration" in figures["diverged"]["1e+30"]
+    assert set(figures["by_learning_rate"]["val"]) == {"0.3", "1"}
+    is_there = learning_rate == 0.3
+    for name in ("top1", "top5", "train_loss", "val_loss"):
+        assert (name in figures) is is_there
+    assert figures["best_learning_rate"] in (0.3, 1.0)
+    assert (": none at 1e+30, best" in capsys.readouterr().out) is not is_there
+    assert ("of the figures reported, has diverged" in caplog.text) is not is_there
+    assert "learning rate 1e+30" in caplog.text
+    bad = [row for row in rows_of(run.output_dir / "val.csv") if row["learning_rate"] == "1e+30"]
+    assert len(bad) == 4
+    assert not any(row["loss"] + row["top1"] + row["top5"] for row in bad)
+    assert all((run.output_dir / name).stat().st_size for name in NAMES)
+
+
 def few_images(root: Path, target: Path, per_class: int) -> None:
     """Links to some of every class's images."""
     for split in ("train", "val"):
