@@ -12,6 +12,7 @@ from components import machine, paths
 from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_TEMPORARY, InputError, TemporaryError
 from components.params import Section, read_section
 from components.params.reading import section_name
+from components.signals import handle_ending
 from components.tracking import StageRun, stage_run
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def run_stage(
         in_several_processes: whether ``main`` can run in as many processes as the machine has GPUs. They
             are started here, unless ``torchrun`` has done so; the first one opens the record.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    handle_ending(_interrupt)
     try:
         item = _item(stage, items, sys.argv[1:])
         values = [read_section(section) for section in sections]

@@ -1,6 +1,7 @@
 """What is left of a run that died: processes, MLflow runs and a Prefect flow run that never ended."""
 
 import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipelines.workspace import STATE_DIR, died_before, end_leftovers, noted_sta
 _logger = own_logger(__name__)
 _FLOW_RUN = STATE_DIR / "dead_flow_run"  # its id, until a server can be told
 _DIED = "its process died"
+_TELLING_SECONDS = 15.0
 
 
 def clear_up(root: Path) -> list[str]:
@@ -58,13 +60,17 @@ def _close_mlflow_runs() -> list[str]:
 
 
 def mark_crashed(root: Path) -> None:
-    """Tell Prefect that the flow run of a run that died is over, unless it knows."""
+    """Tell Prefect that the flow run of a run that died is over, unless it knows; a silent server is left."""
+    if (root / _FLOW_RUN).is_file():
+        thread = threading.Thread(target=_mark_crashed, args=(root / _FLOW_RUN,), daemon=True)
+        thread.start()
+        thread.join(_TELLING_SECONDS)
+
+
+def _mark_crashed(path: Path) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Crashed
 
-    path = root / _FLOW_RUN
-    if not path.is_file():
-        return
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server, perhaps
         flow_run = client.read_flow_run(UUID(path.read_text(encoding="utf-8")))
         if flow_run.state is None or not flow_run.state.is_final():

@@ -1,9 +1,12 @@
 """What a stage's process prints: lines without progress-bar flicker, what DVC did, why it failed."""
 
 import re
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+
+from components.redaction import redacted
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NOISE = (
@@ -21,8 +24,15 @@ _STATES = (
     (re.compile(r"^Pulling data for stage"), "restored"),
     (re.compile(r"^(Stage )?'.*' didn't change, skipping"), "unchanged"),
 )
-_EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (\d+)$")
+_EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (-?\d+)$")
+_KILLED = re.compile(r"killed by signal: Killed|exitcode\s*: -9\b|oom-kill", re.IGNORECASE)
 _KEPT_LINES = 400
+WAITED = "virtex: seconds without DVC's lock: "  # begins a line of pipelines.patient_dvc
+_WITH_BATCHES = (  # stages whose section has a batch_size, which is what takes the most memory
+    *("pretrain", "voc07", "imagenet_linear", "inaturalist", "caption"),
+    *("coco_segmentation", "lvis_segmentation", "voc_detection"),
+)
+_SHELL_SIGNALS = (signal.SIGABRT, signal.SIGBUS, signal.SIGKILL, signal.SIGSEGV)  # not 130, which is ours
 _SHOWN_LINES = 15
 
 
@@ -72,7 +82,8 @@ class StageOutput:
 
     Attributes:
         state: ``ran``, ``restored`` (from DVC's cache), ``unchanged``, or None before DVC said so.
-        exit_status: of the stage's command once it has failed, else None.
+        exit_status: of the stage's command once it has failed, else None; negative is a signal.
+        waited_seconds: how long DVC waited for its lock.
     """
 
     def __init__(self, stage: str) -> None:
@@ -80,9 +91,14 @@ class StageOutput:
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self.state: str | None = None
         self.exit_status: int | None = None
+        self.waited_seconds = 0.0
 
     def feed(self, line: str) -> bool:
         """Take note of ``line``; returns whether it is worth showing."""
+        if line.startswith(WAITED):
+            self.waited_seconds += float(line.removeprefix(WAITED))
+            return False
+        line = redacted(line)
         for pattern, state in _STATES:
             if self.state is None and pattern.match(line):
                 self.state = state
@@ -94,7 +110,16 @@ class StageOutput:
         return True
 
     def error(self) -> str:
-        """The stage's own words on its failure: its error message, its exception, or its last lines."""
+        """Why the stage failed: the signal that killed it, or its own words."""
+        number = killed_by(self.exit_status)
+        words = self._words()
+        if number is None and not (_KILLED.search("\n".join(self._lines)) and self.state == "ran"):
+            return words
+        stage, _, _ = self._stage.partition("@")
+        return f"{self._stage}: {_end_by_signal(number or signal.SIGKILL, stage)}; before that:\n{words}"
+
+    def _words(self) -> str:
+        """Its error message, its exception, or its last lines."""
         lines = [line for line in self._lines if not line.startswith("ERROR: failed to reproduce")]
         own = f"{self._stage.partition('@')[0]}: error: "
         start = next((i for i, line in enumerate(lines) if line.startswith(own)), None)
@@ -108,3 +133,22 @@ class StageOutput:
         if len(lines) < len(self._lines) and self.state is None:
             lines = list(self._lines)  # DVC itself failed, before the stage's command
         return "\n".join(lines[-_SHOWN_LINES:]) or "it ended without a word"
+
+
+def killed_by(exit_status: int | None) -> int | None:
+    """The signal that killed a command, of which a shell makes 128 more; None if none did."""
+    if exit_status is None or (exit_status >= 0 and exit_status - 128 not in _SHELL_SIGNALS):
+        return None
+    return -exit_status if exit_status < 0 else exit_status - 128
+
+
+def _end_by_signal(number: int, stage: str) -> str:
+    if number == signal.SIGBUS:
+        return "killed by signal 7, most likely as shared memory is full: enlarge /dev/shm"
+    if number != signal.SIGKILL:
+        return f"killed by signal {number} ({signal.strsignal(number) or 'unknown'})"
+    setting = f"{stage}.batch_size, " if stage in _WITH_BATCHES else ""
+    return (
+        f"killed by signal 9, most likely out of memory (see `dmesg`): lower {setting}VIRTEX_NUM_WORKERS, "
+        "or VIRTEX_MAX_PARALLEL and so the stages beside it, or end other programs; then start again"
+    )

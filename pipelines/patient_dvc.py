@@ -1,14 +1,37 @@
-"""``dvc``, looking twenty times a second whether DVC's lock is free.
+"""``dvc``, looking twenty times a second whether DVC's lock is free, and saying how long it was not.
 
 DVC looks every half second, which adds up where many short stages run side by side.
 """
 
+import contextlib
 import sys
+import time
 
 import dvc.lock
 from dvc.cli import main
 
+from pipelines.output import WAITED
+
 dvc.lock.DEFAULT_TIMEOUT = 0.3  # seconds, six looks of a command that does not wait for ever
 
+_WORTH_TELLING_SECONDS = 0.1
+_lock = dvc.lock.Lock.lock
+_waits: list[float] = []
+
+
+def _timed_lock(lock: dvc.lock.Lock) -> None:
+    started = time.monotonic()
+    try:
+        _lock(lock)
+    finally:
+        _waits.append(time.monotonic() - started)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    dvc.lock.Lock.lock = _timed_lock
+    try:
+        sys.exit(main(sys.argv[1:]))
+    finally:
+        if sum(_waits) >= _WORTH_TELLING_SECONDS:
+            with contextlib.suppress(OSError):
+                print(f"{WAITED}{sum(_waits):.3f}", flush=True)

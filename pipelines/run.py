@@ -28,6 +28,7 @@ from pipelines.outcomes import (
     write_states,
 )
 from pipelines.parameters import AtLeastOne, Cluster, Override, Preset, Target
+from pipelines.prefect_log import prefect_says_it_once
 from pipelines.preparation import prepare, prepared_plan
 from pipelines.publishing import flow_run_page, publish
 from pipelines.record import PipelineRecord, open_record
@@ -130,12 +131,14 @@ def virtex(
             write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
             is_reported = has_report(plan, outcomes)
             record.close(table, end, root / REPORT.parent if is_reported else None)
-        publish(root, table, record.report_page if is_reported else None, is_reported)
     errors = {o.stage: o.message for o in outcomes.values() if o.state == "failed"}
     if not idle:
         figures = results(root) if is_reported else {}
         links = {"MLflow": record.page, "Prefect": flow_run_page()}
         notify(message(me.name, end, table, errors, figures, links))
+    publish(
+        root, table, record.report_page if is_reported else None, is_reported
+    )  # last: Prefect may be away
     return _final_state(end, errors, idle)
 
 
@@ -150,6 +153,17 @@ def _final_state(end: str, errors: Mapping[str, str], idle: bool) -> State[Any]:
 
 
 def _run_stages(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> None:
+    with prefect_says_it_once():
+        _submit_and_wait(plan, runner, unchanged)
+    not_started = [stage.name for stage in plan.stages if stage.name not in runner.outcomes]
+    failed = [o.message.splitlines()[0] for o in runner.outcomes.values() if o.state == "failed"]
+    if not_started and failed:
+        get_run_logger().warning(
+            "%d stages not started (%s): %s", len(not_started), ", ".join(not_started), "; ".join(failed)
+        )
+
+
+def _submit_and_wait(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> None:
     stages = {stage.name: stage for stage in plan.stages}
     futures: dict[str, PrefectFuture[Any]] = {}
     for stage in plan.stages:

@@ -1,13 +1,14 @@
 """A served deployment: runs asked for on Prefect's page, or with its command, happen in this workspace."""
 
 import asyncio
-import signal
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from prefect.flows import EntrypointType
 from prefect.runner import Runner
 
+from components.signals import handle_ending
 from pipelines.run import virtex
 from pipelines.workspace import STATE_DIR, file_lock
 
@@ -24,7 +25,8 @@ class _Runner(Runner):
 
     def handle_sigterm(self, *_: object) -> None:
         if not self.asked_to_stop:
-            print("\nStopping: a run at work ends first, mostly in seconds.", flush=True)
+            with contextlib.suppress(OSError):  # of a terminal or a pipe that is gone
+                print("\nStopping: a run at work ends first, mostly in seconds.", flush=True)
         self.asked_to_stop = True
 
 
@@ -56,7 +58,7 @@ async def _serve(root: Path, name: str, on_start: Callable[[], object], is_over:
         enforce_parameter_schema=True,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    signal.signal(signal.SIGINT, runner.handle_sigterm)
+    handle_ending(runner.handle_sigterm)
     work = asyncio.create_task(runner.start())
     on_start()
     while not (work.done() or runner.asked_to_stop or is_over()):

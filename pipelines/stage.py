@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import EXIT_INPUT_ERROR, InputError
+from components.redaction import redacted
 from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Stage, check_out
 from pipelines.output import StageOutput
@@ -32,7 +33,7 @@ class Outcome:
         stage: its name.
         state: ``ran``, ``restored`` (from DVC's cache), ``unchanged``, ``failed``, ``stopped`` or
             ``not started``.
-        seconds: wall-clock time.
+        seconds: wall-clock time of its attempts, without the waiting before and between them.
         message: why it failed or was stopped, in the stage's own words.
     """
 
@@ -102,20 +103,23 @@ class StageRunner(Outcomes):
             log: called with each line.
             absent: stages above it that may fail and have: earlier results of theirs are out of its sight.
         """
-        started = time.monotonic()
+        worked: list[float] = []
         try:
             with self._out_of_sight(absent, log):
-                state, message = self._attempts(stage, log)
+                state, message = self._attempts(stage, log, worked)
         except (OSError, InputError) as error:
             state, message = "failed", f"{stage.name}: {error}"
-        seconds = time.monotonic() - started
+        seconds = sum(worked)
         self.outcomes[stage.name] = Outcome(stage.name, state, seconds, message)
         return self.outcomes[stage.name]
 
-    def _attempts(self, stage: Stage, log: Log) -> tuple[str, str]:
-        """State and message. Prefect's own retries would not wake up when the run is stopped."""
+    def _attempts(self, stage: Stage, log: Log, worked: list[float]) -> tuple[str, str]:
+        """State and message; adds each attempt's seconds to ``worked``.
+
+        Prefect's own retries would not wake up when the run is stopped.
+        """
         for number in range(1, stage.meta.retries + 2):
-            state, message, may_pass = self._attempt(stage, log)
+            state, message, may_pass = self._attempt(stage, log, worked)
             if state in ("failed", "stopped"):
                 self._put_back(stage, log)
             if state != "failed" or not may_pass or number > stage.meta.retries:
@@ -126,7 +130,7 @@ class StageRunner(Outcomes):
                 return "stopped", f"{stage.name}: stopped before another attempt; before that: {message}"
         return state, message
 
-    def _attempt(self, stage: Stage, log: Log) -> tuple[str, str, bool]:
+    def _attempt(self, stage: Stage, log: Log, worked: list[float]) -> tuple[str, str, bool]:
         """State, message, and whether a failure may pass."""
         waiting = False
 
@@ -140,7 +144,7 @@ class StageRunner(Outcomes):
         with held(stage.meta, keep_waiting) as resources, self._slots:
             if self._stop.is_set() or not resources:
                 return "not started", "the run was stopped", False
-            output = StageOutput(stage.name)
+            started, output = time.monotonic(), StageOutput(stage.name)
             command = ["--wait-for-lock", "repro", "--single-item", stage.name]
             if self._force:
                 command.append("--force")
@@ -149,9 +153,12 @@ class StageRunner(Outcomes):
 
             def on_line(line: str) -> None:
                 if output.feed(line):
-                    log(line)
+                    log(redacted(line))
 
-            end = self._dvc(command, stage, on_line, resources)
+            try:
+                end = self._dvc(command, stage, on_line, resources)
+            finally:
+                worked.append(max(0.0, time.monotonic() - started - output.waited_seconds))
             return _judge(stage, output, end)
 
     @contextlib.contextmanager

@@ -1,10 +1,12 @@
-"""Turns Ctrl-C, SIGTERM and a cancellation in Prefect into one flag that the stages watch."""
+"""Turns the signals that end a command and a cancellation in Prefect into one flag that the stages watch."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+from components.signals import handle_ending
 
 
 class Stop(threading.Event):
@@ -25,7 +27,7 @@ class Stop(threading.Event):
 
 @contextlib.contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM set ``stop``; does nothing outside the main thread.
+    """Within it, the ``ENDING`` signals set ``stop``; does nothing outside the main thread.
 
     Nested in another such context, it starts with what was asked for there: nothing gets lost in between.
     (A KeyboardInterrupt can: raised in a finalizer, say, Python drops it.)
@@ -33,8 +35,7 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    request = _Request(stop)
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = handle_ending(_Request(stop))
     if any(isinstance(handler, _Request) and handler.stop.is_set() for handler in before.values()):
         stop.set()
     try:
@@ -52,12 +53,13 @@ class _Request:
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         if not self.stop.is_set():
-            print(
-                "\nStopping the running stages, which finish what they have begun: mostly seconds, at most "
-                "two minutes. Ctrl-C again insists.",
-                flush=True,
-            )
             self.stop.set()
+            with contextlib.suppress(OSError):  # of a terminal or a pipe that is gone
+                print(
+                    "\nStopping the running stages, which finish what they have begun: mostly seconds, at "
+                    "most two minutes. Ctrl-C again insists.",
+                    flush=True,
+                )
         elif number == signal.SIGINT:
             self.stop.requests += 1
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.machine import LOOPBACK, positive
+from pipelines.prefect_server import ADDRESS_VARIABLE, require_server
 from pipelines.servers import Server
 from pipelines.workspace import remember_servers
 
 PATIENCE_VARIABLE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"  # Prefect's, for the same thing
-_SERVER_VARIABLE = "PREFECT_API_URL"
 _OURS_VARIABLE = "VIRTEX_TEMPORARY_SERVER"  # whose page nobody can open once the command has ended
 # As Prefect starts its own: no pages, and of its services only those that keep what a flow does.
 _VARIABLES = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
@@ -32,10 +32,11 @@ def start_temporary_server(root: Path) -> Callable[[Callable[[], bool]], None]:
 
     Raises:
         InputError: the number of seconds to wait for it is none. The returned function: the server has ended
-            or does not answer.
+            or does not answer; one that is configured is given seconds.
     """
-    if os.environ.get(_SERVER_VARIABLE):
-        return lambda _: None
+    configured = os.environ.get(ADDRESS_VARIABLE)
+    if configured:
+        return lambda is_stopped: require_server(configured, is_stopped)
     patience = positive(PATIENCE_VARIABLE) or 180
     port = _free_port()
     address = f"http://{LOOPBACK}:{port}/api"
@@ -44,13 +45,13 @@ def start_temporary_server(root: Path) -> Callable[[Callable[[], bool]], None]:
         server.ask_to_end
     )  # before Prefect registers what it does at the end: the last comes first
     remember_servers(root, [server.mark])
-    os.environ[_SERVER_VARIABLE] = os.environ[_OURS_VARIABLE] = address
+    os.environ[ADDRESS_VARIABLE] = os.environ[_OURS_VARIABLE] = address
     return lambda is_stopped: server.wait_until_up(patience, is_stopped)
 
 
 def has_lasting_server() -> bool:
     """Whether Prefect's server, and so the pages that it serves, outlives this command."""
-    address = os.environ.get(_SERVER_VARIABLE)
+    address = os.environ.get(ADDRESS_VARIABLE)
     return bool(address) and address != os.environ.get(_OURS_VARIABLE)
 
 

@@ -52,6 +52,12 @@ def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
             stream.truncate(0)
 
 
+def forget_holder() -> None:
+    """Before this process ends itself: whoever holds the workspace next is not told that it died."""
+    for stream in _held.values():
+        stream.truncate(0)
+
+
 @contextlib.contextmanager
 def file_lock(path: Path, refusal: Callable[[str], str]) -> Iterator[TextIO]:
     """Hold a lock file; yields it, open for reading and writing. A dead process holds nothing.

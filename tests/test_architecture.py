@@ -20,7 +20,10 @@ LEAVES = {
     "components.machine",
     "components.normalisation",
     "components.params",
+    "components.proxies",
     "components.published",
+    "components.redaction",
+    "components.signals",
     "components.stable_safetensors",
 }
 ROOMS = {  # room: the other rooms it may import

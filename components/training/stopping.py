@@ -1,4 +1,4 @@
-"""A polite end: SIGINT and SIGTERM ask training to stop after the iteration in progress."""
+"""A polite end: the signals that end a command ask training to stop after the iteration in progress."""
 
 import signal
 import sys
@@ -8,6 +8,7 @@ from itertools import islice
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from components.signals import ENDING
 from components.training.distributed import ALONE, Processes
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Context in which both signals only set ``signal_number``; the loop looks at it and stops.
+    """Context in which these signals only set ``signal_number``; the loop looks at it and stops.
 
     Once asked, the death of a data-loading worker, which may have got the signal as well, no
     longer interrupts the iteration in progress. Outside the main thread nothing is installed.
@@ -35,7 +36,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ENDING:
                 self._previous[number] = signal.signal(number, self._note)
         return self
 

@@ -105,17 +105,17 @@ class Clone(WorkerPlugin):
             if job.inputs:
                 pull(self._root, job.inputs, lambda: stop.requests)
         variables = job.variables | tracking_variables(job.variables)
+        moving = time.monotonic() - started
         outcome = StageRunner(self._root, variables, job.force, stop, max_parallel=1).run(
             stage, log, job.absent
         )
         if outcome.state not in GOOD_STATES:
             return JobEnd(outcome)
+        started = time.monotonic()
         push(self._root, stage.outs, lambda: stop.requests)
         if stop.is_set():
-            return JobEnd(
-                Outcome(stage.name, "stopped", time.monotonic() - started, f"{stage.name}: stopped")
-            )
-        seconds = time.monotonic() - started
+            return JobEnd(Outcome(stage.name, "stopped", outcome.seconds, f"{stage.name}: stopped"))
+        seconds = moving + outcome.seconds + time.monotonic() - started  # without its waiting for a slot
         entry = read_entries(self._root, {stage.name})[stage.name]
         return JobEnd(Outcome(stage.name, outcome.state, seconds), entry)
 

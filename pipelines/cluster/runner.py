@@ -69,16 +69,13 @@ class ClusterRunner(Outcomes):
 
     def run(self, stage: Stage, log: Log, absent: Sequence[Stage] = ()) -> Outcome:
         """Run one stage to its end, on whichever worker; again on another one if that one leaves."""
-        started = time.monotonic()
         try:
             end = self._until_it_ends(stage, log, absent)
         except (InputError, OSError, KilledWorker) as error:
             end = JobEnd(Outcome(stage.name, "failed", message=_why(stage, error)))
         if end.locked is not None:
             self._record(stage, end)
-        outcome = end.outcome
-        seconds = time.monotonic() - started if outcome.state != "not started" else 0.0
-        self.outcomes[stage.name] = Outcome(stage.name, outcome.state, seconds, outcome.message)
+        self.outcomes[stage.name] = end.outcome  # the worker's seconds: waiting for one is no work
         return self.outcomes[stage.name]
 
     def fetch(self) -> None:

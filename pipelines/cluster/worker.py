@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import signal
 from pathlib import Path
 
 from distributed import Worker
 
 from components.errors import InputError
 from components.machine import num_cpus
+from components.signals import ENDING
 from pipelines.cluster.clone import Clone
 from pipelines.cluster.commit import commit_of
 from pipelines.cluster.placement import CPU, GPU, MEMORY
@@ -21,7 +21,7 @@ _SCHEDULER_SECONDS = 60.0  # a scheduler may be started a little later than its 
 
 
 def serve(root: Path, scheduler: str, name: str) -> bool:
-    """Work for ``scheduler`` until SIGINT or SIGTERM; returns False if the scheduler went away before.
+    """Work for ``scheduler`` until an ``ENDING`` signal; returns False if the scheduler went away before.
 
     Raises:
         InputError: the clone is not fit for it, or the scheduler does not answer or refuses.
@@ -43,7 +43,7 @@ def machine_resources() -> dict[str, float]:
 
 async def _serve(root: Path, scheduler: str, name: str) -> bool:
     asked = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
     # Stages are processes of their own, whose memory Dask shall not limit.
     try:

@@ -10,8 +10,10 @@ from typing import Any
 from components.arguments import positive
 from components.params.families import FAMILIES, chosen_family
 from components.tracking.store import warm_up
+from pipelines.commands import EXIT_FAILED
 from pipelines.commands.ending import exit_status
 from pipelines.comparison import base_title, comparison_dir, comparison_text, write_comparison
+from pipelines.prefect_server import server_watched
 from pipelines.row_workspace import workspace_dir
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import Stop, stop_on_signals
@@ -103,7 +105,8 @@ def _run_flow(arguments: dict[str, Any], at_once: int, stop: Stop) -> int:
     wait_for_server(stop.is_set)
     if stop.is_set():
         raise KeyboardInterrupt
-    state = ablation(**arguments, at_once=at_once, return_state=True)
+    with server_watched(stop, lambda: EXIT_FAILED):
+        state = ablation(**arguments, at_once=at_once, return_state=True)
     _print_comparison(arguments["family"], since=started)
     return exit_status(state)
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from components.arguments import positive
 from components.errors import InputError
+from components.redaction import redacted_values
 from components.tracking.store import warm_up
+from pipelines.commands import EXIT_FAILED
 from pipelines.commands.ablate import run_family
 from pipelines.commands.ending import exit_status
 from pipelines.graph import Plan
@@ -20,6 +22,7 @@ from pipelines.outcomes import (
     report_text,
     write_states,
 )
+from pipelines.prefect_server import server_watched
 from pipelines.runners import check_cluster, cluster_address
 from pipelines.servers import use_workspace_server
 from pipelines.stopping import Stop, stop_on_signals
@@ -98,19 +101,27 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
     wait_for_server(stop.is_set)
     if stop.is_set():
         raise KeyboardInterrupt
-    state = virtex(
-        targets=targets,
-        preset=options.preset,
-        set=options.overrides,
-        force=options.force,
-        max_parallel=options.max_parallel,
-        cluster=options.cluster,
-        return_state=True,
-    )
+    with server_watched(stop, lambda: _without_prefect(plan, options)):
+        state = virtex(
+            targets=targets,
+            preset=options.preset,
+            set=redacted_values(options.overrides),  # for Prefect to show: they are in force already
+            force=options.force,
+            max_parallel=options.max_parallel,
+            cluster=options.cluster,
+            return_state=True,
+        )
     _print_results(plan, options)
     if state.is_completed():
         _print_commands(options)
     return exit_status(state)
+
+
+def _without_prefect(plan: Plan, options: argparse.Namespace) -> int:
+    """Results and exit status of a run whose end Prefect's server cannot be told."""
+    _print_results(plan, options)
+    states = read_states(Path.cwd())
+    return 0 if all(states.get(stage.name) in GOOD_STATES for stage in plan.stages) else EXIT_FAILED
 
 
 def _print_results(plan: Plan, options: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 
 from components.arguments import positive
 from components.machine import PAGE_PORTS
+from components.signals import handle_ending
 from pipelines.commands import EXIT_FAILED
 from pipelines.commands.ui import interrupt_once, print_addresses
+from pipelines.prefect_server import require_server
 from pipelines.servers import Pages, servers, use_workspace_server
 
 
@@ -34,14 +35,15 @@ def run(options: argparse.Namespace) -> int:
     name = options.name or (f"{socket.gethostname()}-{root.name}" if is_teams else "workspace")
     use_workspace_server(root)
     pages = Pages()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt_once)  # until runs can be asked for
+    handle_ending(interrupt_once)  # until runs can be asked for
     with contextlib.ExitStack() as stack:
         if not os.environ.get("PREFECT_API_URL"):
             print("Starting the servers; this takes some seconds.", flush=True)
             pages = stack.enter_context(servers(root, options.mlflow_port, options.prefect_port))
             print_addresses(pages)
             os.environ["PREFECT_API_URL"] = f"{pages.addresses['Prefect']}/api"
+        else:
+            require_server(os.environ["PREFECT_API_URL"])
         from pipelines.serving import serve
 
         serve(root, name, lambda: _say_how(name), lambda: pages.ended() is not None)

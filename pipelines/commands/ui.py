@@ -1,7 +1,7 @@
 """``virtex ui``: the MLflow and Prefect web pages of this workspace."""
 
 import argparse
-import signal
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from components.arguments import positive
 from components.machine import PAGE_PORTS
+from components.signals import handle_ending, ignore_ending
 from components.tracking.runs_view import runs_page
 from components.tracking.store import open_store
 from pipelines.commands import EXIT_FAILED
@@ -31,8 +32,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     use_workspace_server(root)
     print("Starting; this takes some seconds.", flush=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt_once)
+    handle_ending(interrupt_once)
     with servers(root, options.mlflow_port, options.prefect_port) as pages:
         print_addresses(pages)
         print("Ctrl-C stops what was started here.", flush=True)
@@ -60,7 +60,7 @@ def _first_page(name: str, address: str) -> str:
 
 def interrupt_once(_number: int, _frame: object) -> None:
     """End the command; further signals must not keep it from stopping its servers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    print("\nStopping.", flush=True)
+    ignore_ending()
+    with contextlib.suppress(OSError):  # of a terminal or a pipe that is gone
+        print("\nStopping.", flush=True)
     raise KeyboardInterrupt

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.output import LineSplitter, StageOutput
+from pipelines.output import WAITED, LineSplitter, StageOutput
 
 
 def lines_of(chunks, times=None):
@@ -71,6 +71,44 @@ def test_error_is_the_stage_message():
 def test_error_is_the_exception():
     trace = ["Traceback (most recent call last):", '  File "a", line 1', "ValueError: no", "more words"]
     assert error_of("Running stage 'lmdb@train':", "x", *trace, DVC_END) == "ValueError: no\nmore words"
+
+
+@pytest.mark.parametrize("status", ["-9", "137"])
+def test_a_stage_killed_by_the_kernel_says_what_to_lower(status):
+    end = DVC_END.replace("exited with 2", f"exited with {status}").replace("lmdb@train", "pretrain")
+    output = StageOutput("pretrain")
+    for line in ("Running stage 'pretrain':", "iteration 10", end):
+        output.feed(line)
+    first, *rest = output.error().splitlines()
+    assert first.startswith("pretrain: killed by signal 9, most likely out of memory")
+    assert "lower pretrain.batch_size, VIRTEX_NUM_WORKERS" in first
+    assert rest == ["Running stage 'pretrain':", "iteration 10"]
+
+
+def test_a_killed_worker_of_a_stage_is_told_too():
+    trace = ["Traceback (most recent call last):", '  File "a"']
+    died = "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed."
+    end = DVC_END.replace("with 2", "with 1")
+    message = error_of("Running stage 'lmdb@train':", *trace, died, end)
+    assert message.startswith("lmdb@train: killed by signal 9, most likely out of memory")
+    assert "batch_size" not in message
+    assert message.endswith(died)
+
+
+@pytest.mark.parametrize(("status", "signal"), [("130", None), ("75", None), ("139", 11), ("-15", 15)])
+def test_other_ends(status, signal):
+    message = error_of("Running stage 'lmdb@train':", "words", DVC_END.replace("with 2", f"with {status}"))
+    assert message.startswith(f"lmdb@train: killed by signal {signal} (" if signal else "Running stage")
+
+
+def test_waiting_for_the_lock_is_noted_and_hidden():
+    output = StageOutput("a")
+    assert not output.feed(f"{WAITED}1.5")
+    assert output.waited_seconds == 1.5
+
+
+def test_secrets_are_not_kept():
+    assert error_of("a: error at http://me:pa55@h/x?k=1") == "a: error at http://h/x"
 
 
 def test_error_is_the_last_lines_else():

@@ -1,6 +1,10 @@
 """One stage through DVC, without Prefect."""
 
+import threading
+import time
+
 import pytest
+import zc.lockfile
 
 from pipelines.graph import read_plan
 from pipelines.stage import StageRunner
@@ -46,6 +50,24 @@ def run(repository, script, force=False):
     runner = StageRunner(repository, {"GREETING": "hello"}, force, Stop(), max_parallel=1)
     lines = []
     return runner.run(stage, lines.append), lines
+
+
+def test_waiting_is_no_work(repository):
+    """Neither for a slot, nor for DVC's lock, nor between attempts."""
+    script = "test -e tried || { touch tried; exit 1; }; touch out.txt"
+    (repository / "dvc.yaml").write_text(DVC_YAML.replace("0.1s", "30s"))
+    (repository / "stage.sh").write_text("set -e\nmkdir -p folder\n" + script)
+    (stage,) = read_plan().stages
+    runner = StageRunner(repository, {}, False, Stop(), max_parallel=1)
+    waited = 5.0
+    runner._slots.acquire()
+    threading.Timer(waited, runner._slots.release).start()
+    lock = zc.lockfile.LockFile(repository / ".dvc" / "tmp" / "lock")
+    threading.Timer(waited + 20, lock.close).start()  # DVC itself is there long before
+    started = time.monotonic()
+    outcome = runner.run(stage, print)
+    assert outcome.state == "ran"
+    assert outcome.seconds <= time.monotonic() - started - 30 - waited - 1
 
 
 def test_first_failure_leaves_nothing_behind(repository):

@@ -4,16 +4,20 @@ import os
 import signal
 import threading
 
+import pytest
+
+from components.signals import ENDING
 from pipelines.stopping import Stop, stop_on_signals, stop_when
 
 
-def test_signals_set_the_flag_and_handlers_come_back(capsys):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", ENDING)
+def test_signals_set_the_flag_and_handlers_come_back(capsys, number):
+    before = signal.getsignal(number)
     stop = Stop()
     with stop_on_signals(stop):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert stop.wait(5)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert "Stopping" in capsys.readouterr().out
 
 

@@ -43,9 +43,13 @@ def never():
 
 def test_a_server_that_is_configured_is_used(tmp_path, monkeypatch, at_exit):
     monkeypatch.setenv("PREFECT_API_URL", "http://team/api")
-    temporary_server.start_temporary_server(tmp_path)(never)
+    temporary_server.start_temporary_server(tmp_path)
     assert temporary_server.has_lasting_server()
     assert at_exit == []
+    monkeypatch.setattr(temporary_server, "require_server", lambda address, _: asked.append(address))
+    asked = []
+    temporary_server.start_temporary_server(tmp_path)(never)
+    assert asked == ["http://team/api"]
 
 
 def test_it_is_started_noted_and_ended(tmp_path, at_exit):

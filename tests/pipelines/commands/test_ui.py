@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from components.signals import ENDING
 from pipelines import cli
 from pipelines.commands import ui
 from pipelines.servers import Pages, RunningUi
@@ -13,7 +14,7 @@ from pipelines.servers import Pages, RunningUi
 
 @pytest.fixture
 def signals():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -30,8 +31,8 @@ def started(small_workspace, monkeypatch, signals):
             yield Pages({"MLflow": "http://127.0.0.1:1"}, ["Port 5000 is taken."])
         finally:
             if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-                os.kill(os.getpid(), signal.SIGINT)
-                os.kill(os.getpid(), signal.SIGTERM)
+                for number in ENDING:
+                    os.kill(os.getpid(), number)
             stopped.append(True)
 
     monkeypatch.setattr(ui, "servers", fake_servers)
@@ -39,8 +40,9 @@ def started(small_workspace, monkeypatch, signals):
     return stopped
 
 
-def test_ui_stops_its_servers_however_often_it_is_interrupted(started, monkeypatch, capsys):
-    monkeypatch.setattr(ui.time, "sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT))
+@pytest.mark.parametrize("number", ENDING)
+def test_ui_stops_its_servers_however_often_it_is_interrupted(started, monkeypatch, capsys, number):
+    monkeypatch.setattr(ui.time, "sleep", lambda seconds: os.kill(os.getpid(), number))
     assert cli.main(["ui"]) == 130
     assert started
     output = capsys.readouterr().out
