@@ -21,7 +21,7 @@ UNWATCHED = [
     REPOSITORY / "components" / name
     for name in (
         *("params", "tracking", "entry.py", "errors.py", "atomic.py", "freed_memory.py", "logs.py"),
-        *("paths.py", "machine.py", "stable_safetensors.py"),
+        *("paths.py", "machine.py", "stable_safetensors.py", "signals.py", "redaction.py"),
         "benchmarks/classification_protocol.py",
     )
 ]
