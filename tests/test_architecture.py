@@ -15,6 +15,7 @@ LEAVES = {
     "components.atomic",
     "components.freed_memory",
     "components.garbage",
+    "components.image_files",
     "components.logs",
     "components.paths",
     "components.machine",

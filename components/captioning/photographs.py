@@ -1,6 +1,5 @@
 """Image files that people name: found in folders, read one by one, those that are none told apart."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from torch import Tensor
 from components.data.image import DecodeError, decode
 from components.data.transforms import EvalTransform
 from components.errors import InputError
-
-EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+from components.image_files import SUFFIXES, is_image, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,8 @@ class PhotographBatch:
 def find_photographs(places: Sequence[Path]) -> list[Path]:
     """The files that ``places`` name, and those of an image's extension below the folders among them.
 
-    In the order given, a folder's files by name; none twice. Hidden files and folders are passed over.
+    In the order given, a folder's files by name; none twice. Hidden files and folders, and other companions,
+    are passed over, and links to folders followed.
 
     Raises:
         InputError: if a place does not exist, or a folder has no image.
@@ -49,7 +48,7 @@ def find_photographs(places: Sequence[Path]) -> list[Path]:
         if place.is_dir():
             below = _below(place)
             if not below:
-                raise InputError(f"{place}: no image in this folder (looked for {', '.join(EXTENSIONS)})")
+                raise InputError(f"{place}: no image in this folder (looked for {', '.join(SUFFIXES)})")
             found |= dict.fromkeys(below)
         elif place.exists():
             found[place] = None
@@ -59,12 +58,7 @@ def find_photographs(places: Sequence[Path]) -> list[Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        shown = sorted(name for name in names if not name.startswith("."))
-        files += [Path(parent, name) for name in shown if name.lower().endswith(EXTENSIONS)]
-    return files
+    return [Path(parent, name) for parent, names in walk(folder) for name in names if is_image(name)]
 
 
 def read_photographs(

@@ -22,6 +22,7 @@ from components.sources.manifest import (
 from components.sources.own.dataset import OwnDataset, is_own, read_own
 from components.sources.own.fetched import LeftOut
 from components.sources.own.sample import OwnSettings
+from components.sources.tally import Tally
 
 EntryT = TypeVar("EntryT", bound=DatasetEntry)
 Figures = dict[str, Any]
@@ -142,6 +143,7 @@ def _captioned(root: Path, dataset: str) -> tuple[CaptionedEntry, Figures]:
 def _own(path: Path, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Figures]:
     folder = own.folder / dataset
     found = read_own(path, dataset, own.settings, folder, own.skip_unreadable)
+    print(found.summary, flush=True)
     own.left_out[dataset] = found.left_out
     num_captions = {
         split: sum(len(image.captions) for image in images) for split, images in found.splits.items()
@@ -215,7 +217,14 @@ def _voc2007(root: Path) -> tuple[DatasetEntry, Figures]:
 
 
 def _imagenet(root: Path) -> tuple[DatasetEntry, Figures]:
-    return _classified(root, {split: imagenet.read_imagenet(root, split) for split in imagenet.SPLITS}, [])
+    tally = Tally()
+    splits = {split: imagenet.read_imagenet(root, split, tally) for split in imagenet.SPLITS}
+    num_images = sum(len(images.image_paths) for images in splits.values())
+    print(
+        tally.line("imagenet", f"{num_images:,} images of {len(splits['train'].classes):,} classes"),
+        flush=True,
+    )
+    return _classified(root, splits, [])
 
 
 def _inaturalist(root: Path) -> tuple[DatasetEntry, Figures]:

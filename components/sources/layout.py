@@ -40,7 +40,7 @@ def require_file(path: Path, holds: str) -> Path:
 
 
 def read_text(path: Path, holds: str) -> str:
-    """The text of a UTF-8 file; see :func:`require_folder`.
+    """The text of a UTF-8 file without the mark (BOM) that it may begin with; see :func:`require_folder`.
 
     Raises:
         InputError: it is missing or not UTF-8.

@@ -26,6 +26,21 @@ def fetched_path(folder: Path, url: str) -> Path:
     return folder / name[:2] / name
 
 
+def url_fault(url: str) -> str | None:
+    """Why an http or https URL cannot even be asked for; None if it can."""
+    try:
+        url.encode()
+        parts = urlsplit(url)
+        host = parts.hostname
+        if not host or any(character.isspace() for character in host):
+            return "no host"
+        host.encode("idna")
+        parts.port  # noqa: B018  # raises where it is no number up to 65,535
+    except ValueError as error:  # UnicodeError too
+        return str(error)
+    return None
+
+
 def fetch_images(
     urls: Iterable[str], folder: Path, connections: int, patience: Patience = _PATIENCE
 ) -> dict[str, str]:
@@ -40,8 +55,9 @@ def fetch_images(
     Returns:
         Why it failed, by URL, for those that did.
     """
-    missing = [url for url in dict.fromkeys(urls) if not fetched_path(folder, url).exists()]
-    failures: dict[str, str] = {}
+    faults = {url: url_fault(url) for url in dict.fromkeys(urls)}
+    failures = {url: f"not a URL ({fault})" for url, fault in faults.items() if fault is not None}
+    missing = [url for url in faults if url not in failures and not fetched_path(folder, url).exists()]
     session = open_session(patience, connections=CONNECTIONS_TO_A_SERVER)
     servers: defaultdict[str, threading.Semaphore] = defaultdict(
         lambda: threading.Semaphore(CONNECTIONS_TO_A_SERVER)
@@ -76,6 +92,8 @@ def _fetch(
             except requests.RequestException as error:
                 reason = reason_of(error)
                 continue
+            except ValueError as error:  # a redirect to what is no URL
+                return f"not a URL ({error})"
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.part")
             partial.write_bytes(content)

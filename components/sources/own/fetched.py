@@ -1,17 +1,15 @@
 """Images of a table that are URLs: fetched, and laid into one archive that DVC can track."""
 
 import shutil
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from components import paths
 from components.errors import InputError
-from components.sources.archives.extract import members_of
-from components.sources.captioned import ArchiveMember
 from components.sources.fetch.images import fetch_images, fetched_path
-from components.sources.own.sample import IMAGE_SUFFIXES, OwnImage
+from components.sources.own.packed import PackedImages
+from components.sources.own.sample import OwnImage
 
 ARCHIVE_NAME = "fetched.tar"
 _NUM_NAMED = 3
@@ -49,14 +47,17 @@ def fetch_urls(
         return list(images), []
     incoming = paths.INCOMING_DIR / "images" / dataset
     failures = fetch_images(urls, incoming, connections)
-    left_out = [LeftOut(i.where, i.key, failures[i.key]) for i in images if i.key in failures]
+    left_out = [LeftOut(i.where, i.key, failures[i.url]) for i in images if i.url in failures]
     if left_out and (not skip or len(left_out) == len(urls)):
         raise InputError(_refusal(left_out, len(urls)))
-    kept = [image for image in images if image.key not in failures]
-    members = _pack([image.key for image in kept if image.url], incoming, folder / ARCHIVE_NAME)
-    for image in kept:
-        if image.url is not None:
-            image.path, image.member = folder / ARCHIVE_NAME, members[image.url]
+    kept = [image for image in images if image.url not in failures]
+    with PackedImages(folder / ARCHIVE_NAME) as packed:
+        for image in kept:
+            if image.url is not None:
+                path = fetched_path(incoming, image.url)
+                with path.open("rb") as file:
+                    image.member = packed.copy(file, path.stat().st_size, image.url.partition("?")[0])
+                image.path = packed.archive
     return kept, left_out
 
 
@@ -72,25 +73,3 @@ def _refusal(left_out: Sequence[LeftOut], num_urls: int) -> str:
         f"{len(left_out)} of {num_urls} images could not be fetched:\n{named}{more}\nStart again to go on "
         "with the rest, mend the table, or set lmdb.on_unreadable to skip to leave such images out"
     )
-
-
-def _pack(urls: Sequence[str], incoming: Path, archive: Path) -> dict[str, ArchiveMember]:
-    """Equal images give equal bytes: names by order, no times, no owners."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, url in enumerate(urls):
-            path = fetched_path(incoming, url)
-            info = tarfile.TarInfo(f"{number:08}{_suffix(url)}")
-            info.size = path.stat().st_size
-            with path.open("rb") as file:
-                tar.addfile(info, file)
-    with tarfile.open(archive, "r:") as tar:
-        members = [
-            ArchiveMember(member.name, member.offset_data, member.size) for member, _ in members_of(tar)
-        ]
-    return dict(zip(urls, members, strict=True))
-
-
-def _suffix(url: str) -> str:
-    suffix = Path(url.partition("?")[0]).suffix.lower()
-    return suffix if suffix in IMAGE_SUFFIXES else ""

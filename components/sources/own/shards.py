@@ -1,35 +1,55 @@
 """WebDataset shards: tar archives whose files of one key are one sample, ``0001.jpg`` with ``0001.txt``.
 
-A key is all of a member's name up to the first dot of its last part. Captions are the lines of the
-``.txt`` file, or else the caption column of the ``.json`` file, a text or a list of them. Images are
-read where they lie in the archive, so it must not be compressed.
+A key is a member's name without its last ending. Captions are the lines of the ``.txt`` file, or else the
+caption column of the ``.json`` file, a text or a list of them. Images are read where they lie in the
+archive, so it must not be compressed.
 """
 
 import glob
 import json
+import os
 import tarfile
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from components.errors import InputError
+from components.image_files import has_companion, is_companion, is_image, printable
 from components.sources.archives.extract import members_of
 from components.sources.captioned import ArchiveMember
-from components.sources.own.sample import IMAGE_SUFFIXES, OwnImage, OwnSettings
-from components.sources.own.splits import split_named, split_of_folder
+from components.sources.layout import shown
+from components.sources.own.imagefolder import Listing
+from components.sources.own.named_files import Identity, identity_of
+from components.sources.own.sample import OwnImage, OwnImages, OwnSettings
+from components.sources.own.splits import split_of_shard
+from components.sources.tally import Tally
+
+_ZEROS_BYTES = 2**20  # read at a time behind an archive's end
 
 
-def find_shards(path: Path) -> list[Path]:
-    """The shards that a file, a folder (also its ``train/`` and ``val/``) or a pattern such as
+@dataclass(slots=True)
+class _Sample:
+    image: ArchiveMember | None = None
+    txt: bytes | None = None
+    json: bytes | None = None
+
+
+def find_shards(path: Path, listing: Listing) -> list[Path]:
+    """The shards that a file, a folder (``listing`` says what is below it) or a pattern such as
     ``photos/*.tar`` names, sorted."""
     if path.is_dir():
-        return sorted([*path.glob("*.tar"), *path.glob("*/*.tar")])
-    if path.is_file():
-        return [path] if path.suffix == ".tar" else []
-    return sorted(Path(found) for found in glob.glob(str(path)) if found.endswith(".tar"))
+        found = [folder / name for folder, names in listing for name in names]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [Path(name) for name in glob.glob(str(path)) if not is_companion(os.path.basename(name))]
+    return sorted(shard for shard in found if shard.suffix.lower() == ".tar")
 
 
-def read_shards(shards: list[Path], root: Path, settings: OwnSettings) -> list[OwnImage]:
-    """Images in the order of the shards.
+def read_shards(
+    shards: list[Path], root: Path, settings: OwnSettings, images: OwnImages, tally: Tally
+) -> None:
+    """Add the images in the order of the shards.
 
     A shard's split is the folder it lies in (``train/``, ``val/``), or the word its name begins with
     (``train-0000.tar``); if neither says one, the seed decides.
@@ -38,77 +58,109 @@ def read_shards(shards: list[Path], root: Path, settings: OwnSettings) -> list[O
         shards: the archives.
         root: the folder that their paths are relative to.
         settings: names the caption column of JSON files.
+        images: where they go.
+        tally: is told of what is left out.
 
     Raises:
-        InputError: compressed, damaged, a key twice in a shard, or a caption is not a text.
+        InputError: compressed, damaged or cut short, a key twice in a shard, or a caption is not a text.
     """
-    images: list[OwnImage] = []
     for shard in shards:
+        if (identity := identity_of(shard)) is None:
+            raise InputError(f"{shard}: no such file; a link that leads nowhere?")
         with shard.open("rb") as file:
             if not _looks_like_tar(file):
                 raise InputError(f"{shard}: not an uncompressed tar archive; unpack .gz and the like first")
         try:
             with tarfile.open(shard, "r:") as tar:
-                images.extend(_read_shard(tar, shard, root, settings))
+                samples = _read_shard(tar, shard, tally)
+                _require_end(tar, shard)
         except (tarfile.TarError, EOFError) as error:
             raise InputError(f"{shard}: damaged ({error}); is it cut short?") from None
-    return images
+        _add(samples, shard, shard.relative_to(root), identity, settings, images, tally)
 
 
 def _looks_like_tar(file: IO[bytes]) -> bool:
     return file.read(512)[257:262] == b"ustar"
 
 
-def _read_shard(tar: tarfile.TarFile, shard: Path, root: Path, settings: OwnSettings) -> list[OwnImage]:
-    relative = shard.relative_to(root)
-    split = split_of_folder(relative) or _split_in_name(shard.stem)
-    samples: dict[str, dict[str, Any]] = {}
+def _read_shard(tar: tarfile.TarFile, shard: Path, tally: Tally) -> dict[str, _Sample]:
+    samples: dict[str, _Sample] = {}
     for member, source in members_of(tar):
-        if source is None:
+        name, place = PurePosixPath(member.name), f"{shard}: {member.name}"
+        if has_companion(name):
+            tally.leave_out("hidden or companion files and folders", place)
+        elif source is None:
+            if not member.isdir():
+                tally.leave_out("links and devices in archives", place)
+        else:
+            kind = "image" if is_image(name.name) else name.suffix.lower().removeprefix(".")
+            if kind not in ("image", "txt", "json"):
+                tally.leave_out("files that are neither images nor texts", place)
+                continue
+            sample = samples.setdefault(name.with_suffix("").as_posix(), _Sample())
+            if getattr(sample, kind) is not None:
+                raise InputError(f"{shard}: {member.name}: the key {name.stem!r} has a second {kind}")
+            value = (
+                ArchiveMember(member.name, member.offset_data, member.size)
+                if kind == "image"
+                else source.read()
+            )
+            setattr(sample, kind, value)
+    return samples
+
+
+def _require_end(tar: tarfile.TarFile, shard: Path) -> None:
+    """tarfile takes a damaged or missing header for the end; the real one is a block of zeros."""
+    with shard.open("rb") as file:
+        file.seek(tar.offset)
+        end = file.read(tarfile.BLOCKSIZE)
+        if len(end) < tarfile.BLOCKSIZE or any(end):
+            raise InputError(f"{shard}: damaged (it ends without the mark of its end); is it cut short?")
+        while more := file.read(_ZEROS_BYTES):
+            if any(more):
+                raise InputError(
+                    f"{shard}: something follows its end, from byte {tar.offset:,} on; if it is several "
+                    "archives one behind the other, keep them apart"
+                )
+
+
+def _add(
+    samples: dict[str, _Sample], shard: Path, relative: Path, identity: Identity, settings: OwnSettings,
+    images: OwnImages, tally: Tally,
+) -> None:  # fmt: skip
+    split = split_of_shard(relative)
+    for key, sample in samples.items():
+        where = f"{shard}: {key}"
+        if sample.image is None:
+            tally.leave_out("texts without an image", where)
             continue
-        folder, _, name = member.name.rpartition("/")
-        stem, _, extension = name.partition(".")
-        parts = samples.setdefault(f"{folder}/{stem}" if folder else stem, {})
-        kind = "image" if f".{extension.lower()}" in IMAGE_SUFFIXES else extension.lower()
-        if kind in parts:
-            raise InputError(f"{shard}: {member.name}: the key {stem!r} has a second {kind}")
-        if kind == "image":
-            parts[kind] = ArchiveMember(member.name, member.offset_data, member.size)
-        elif kind in ("txt", "json"):
-            parts[kind] = source.read()
-    return [
-        OwnImage(
+        image = OwnImage(
             key=f"{relative.with_suffix('').as_posix()}/{key}",
-            where=f"{shard}: {key}",
+            where=printable(where),
             path=shard,
             split=split,
-            captions=_captions(shard, key, parts, settings),
-            member=parts["image"],
+            captions=_captions(where, sample, settings),
+            member=sample.image,
         )
-        for key, parts in samples.items()
-        if "image" in parts
-    ]
+        images.add(image, (*identity, sample.image.offset))
 
 
-def _split_in_name(stem: str) -> str | None:
-    return split_named(stem.partition("-")[0].partition("_")[0])
-
-
-def _captions(shard: Path, key: str, parts: dict[str, Any], settings: OwnSettings) -> list[str]:
-    where = f"{shard}: {key}"
+def _captions(where: str, sample: _Sample, settings: OwnSettings) -> list[str]:
     try:
-        if "txt" in parts:
-            written: Any = parts["txt"].decode("utf-8").splitlines()
-        elif "json" in parts:
-            fields = json.loads(parts["json"])
+        if sample.txt is not None:
+            lines = sample.txt.decode("utf-8-sig").splitlines()
+            written: Any = [line for line in lines if line.strip()]
+        elif sample.json is not None:
+            fields = json.loads(sample.json.decode("utf-8-sig"))
             written = fields.get(settings.caption_column) if isinstance(fields, dict) else None
         else:
             written = []
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{where}: broken text ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{printable(where)}: broken text ({error})") from None
     captions = written if isinstance(written, list) else [written]
     if not all(caption is None or isinstance(caption, str) for caption in captions):
         raise InputError(
-            f"{where}.json, `{settings.caption_column}`: expected a text or a list, found {written!r}"
+            f"{printable(where)}.json, `{settings.caption_column}`: expected a text or a list, "
+            f"found {shown(written)}"
         )
-    return [caption.strip() for caption in captions if caption and caption.strip()]
+    return [caption.strip() for caption in captions if caption is not None]

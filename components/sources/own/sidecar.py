@@ -4,49 +4,78 @@ Every line of a text is a caption. Folders ``train/`` and ``val/`` are splits; a
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from components.errors import InputError
+from components.image_files import UNDECODABLE, folded, is_image, is_utf8, printable
 from components.sources.layout import read_text
-from components.sources.own.sample import IMAGE_SUFFIXES, OwnImage
+from components.sources.own.imagefolder import Listing
+from components.sources.own.named_files import identity_of
+from components.sources.own.sample import OwnImage, OwnImages
 from components.sources.own.splits import split_of_folder
+from components.sources.tally import Tally
 
 
-def read_sidecars(root: Path) -> list[OwnImage]:
-    """Images by path; those without a text have no captions.
+def read_sidecars(root: Path, listing: Listing, images: OwnImages, tally: Tally) -> list[Path]:
+    """Add the images by path, those without a text without captions.
+
+    A text belongs to the image of its name, or of a name that differs in case or normal form alone.
+
+    Returns:
+        The texts that belong to images, sorted.
 
     Raises:
         InputError: a text is not UTF-8, or two images share one.
     """
-    images: list[OwnImage] = []
-    texts: dict[Path, str] = {}
-    for path, text in _pairs(root):
-        key = path.relative_to(root).as_posix()
-        image = OwnImage(key, str(path), path, split=split_of_folder(path.relative_to(root)))
-        if text is not None:
-            if text in texts:
+    used: list[Path] = []
+    for folder, names in listing:
+        texts = [name for name in names if name.lower().endswith(".txt")]
+        pictures = [name for name in names if is_image(name)]
+        pairs = _pair(folder, pictures, texts, tally)
+        for name, text in pairs.items():
+            _add(root, folder / name, None if text is None else folder / text, images)
+        found = {text for text in pairs.values() if text is not None}
+        used += [folder / text for text in found if is_utf8(text)]
+        for name in sorted({*names} - {*pictures} - found):
+            what = "texts without an image" if name in texts else "files that are neither images nor texts"
+            tally.leave_out(what, folder / name)
+    return sorted(used)
+
+
+def _pair(folder: Path, pictures: list[str], texts: list[str], tally: Tally) -> dict[str, str | None]:
+    """The text of each image; an undecodable image gives way to another one of its name."""
+    pairs: dict[str, str | None] = dict.fromkeys(pictures)
+    owners: dict[str, str] = {}
+    for key_of in (str, folded):  # exactly the same name comes first
+        free = {key_of(_stem(text)): text for text in reversed(texts) if text not in owners}
+        for name in sorted(pictures, key=lambda name: (name.lower().endswith(UNDECODABLE), name)):
+            text = free.get(key_of(_stem(name)))
+            if text is None or pairs.get(name, "") is not None:
+                continue
+            owner = owners.setdefault(text, name)
+            if owner == name or identity_of(folder / owner) == identity_of(folder / name):
+                pairs[name] = text
+            elif name.lower().endswith(UNDECODABLE):
+                tally.leave_out("images that cannot be decoded beside one of the same name", folder / name)
+                del pairs[name]
+            else:
                 raise InputError(
-                    f"{text}: belongs to {texts[text]} and to {key}; rename one image and its text"
+                    f"{folder / text}: belongs to {owner} and to {name}; rename one image and its text"
                 )
-            texts[text] = key
-            lines = read_text(text, "captions, one a line").splitlines()
-            image.captions = [line.strip() for line in lines if line.strip()]
-        images.append(image)
-    return images
+    return pairs
 
 
-def text_paths(root: Path) -> list[Path]:
-    """All texts that belong to images."""
-    return sorted({text for _, text in _pairs(root) if text is not None})
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
 
 
-def _pairs(root: Path) -> Iterator[tuple[Path, Path | None]]:
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        present = set(names)
-        for name in sorted(names):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                text = f"{stem}.txt"
-                yield Path(folder, name), Path(folder, text) if text in present else None
+def _add(root: Path, path: Path, text: Path | None, images: OwnImages) -> None:
+    relative = path.relative_to(root)
+    image = OwnImage(relative.as_posix(), printable(path), path, split=split_of_folder(relative))
+    if text is not None:
+        lines = read_text(text, "captions, one a line").splitlines()
+        image.captions = [line.strip() for line in lines if line.strip()]
+    identity = identity_of(path)
+    if identity is None:
+        image.fault = f"no such image: {printable(path)}"
+    images.add(image, identity or ("absent", path))

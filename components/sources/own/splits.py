@@ -23,6 +23,11 @@ def split_of_folder(relative: PurePath) -> str | None:
     return split_named(relative.parts[0]) if len(relative.parts) > 1 else None
 
 
+def split_of_shard(relative: PurePath) -> str | None:
+    """The split of a file of many samples: its folder's, or the word that its name begins with."""
+    return split_of_folder(relative) or split_named(relative.stem.partition("-")[0].partition("_")[0])
+
+
 def divide(images: Sequence[OwnImage], settings: OwnSettings, name: str) -> dict[str, list[OwnImage]]:
     """Images by split, ``train`` and ``val``, in the order given; those for testing are left out.
 

@@ -1,150 +1,208 @@
-"""A table of images and captions: CSV, TSV, JSON lines or Parquet.
+"""A table of images and captions: CSV, TSV, JSON or Parquet.
 
 One row a caption; rows of one image are its captions, in their order. A cell may also hold a list of
-captions (JSON lines, Parquet).
+captions (JSON, Parquet), and an image its bytes (Parquet, as Hugging Face writes it; data URIs).
 """
 
-import difflib
-import json
-from collections.abc import Iterator
+import base64
+import binascii
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow
+from typing import IO, Any
+from urllib.parse import unquote_to_bytes
 
 from components.errors import InputError
-from components.sources.own.sample import OwnImage, OwnSettings
+from components.image_files import is_image, printable
+from components.sources.fetch.images import url_fault
+from components.sources.layout import shown
+from components.sources.own import records
+from components.sources.own.columns import Columns
+from components.sources.own.delimited import DelimitedFile
+from components.sources.own.named_files import NamedFiles
+from components.sources.own.packed import PackedImages
+from components.sources.own.sample import OwnImage, OwnImages, OwnSettings
 from components.sources.own.splits import SPLIT_NAMES, split_named
+from components.sources.own.table_files import kind_of, opened
+from components.sources.tally import Tally
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+FILE_NAME, _TEXT = "file_name", "text"  # the columns of Hugging Face's imagefolder
+_Row = tuple[str, Any, list[Any], Any]  # where, image, cells with captions, split
 
-_Row = tuple[str, Any, Any, Any]  # where, image, caption or captions, split
 
+class TableReader:
+    """Reads tables into one collection of images.
 
-def read_table(path: Path, settings: OwnSettings) -> list[OwnImage]:
-    """Images in the order of their first rows; blank captions are left out.
-
-    Image paths are relative to the table's folder; ``http`` and ``https`` URLs stay URLs.
-
-    Raises:
-        InputError: not such a table, a column is missing, or a cell is not what it must be; names the
-            row and the column.
+    Args:
+        settings: names of the columns.
+        images: where the images go.
+        packed: where images go that are written into the table itself.
+        tally: is told of what is left out.
     """
-    images: dict[str, OwnImage] = {}
-    for where, image, captions, split in _rows(path, settings):
-        if not isinstance(image, str) or not image.strip():
-            raise InputError(
-                f"{where}, column `{settings.image_column}`: expected an image's path or URL, found {image!r}"
+
+    def __init__(self, settings: OwnSettings, images: OwnImages, packed: PackedImages, tally: Tally) -> None:
+        self._settings = settings
+        self._images = images
+        self._packed = packed
+        self._tally = tally
+        self._embedded: dict[str, OwnImage] = {}
+
+    def read(
+        self, path: Path, root: Path, split_of: Callable[[Path], str | None] = lambda path: None
+    ) -> None:
+        """Read a table; images in the order of their first rows, blank captions left out.
+
+        Image paths are relative to the table's folder; ``http`` and ``https`` URLs stay URLs.
+
+        Args:
+            path: of the table.
+            root: the dataset's folder, which images are named relative to.
+            split_of: the split of an image's file, or of the table for other images, where no column says.
+
+        Raises:
+            InputError: not such a table, a column is missing, or a cell is not what it must be; names the
+                row and the column.
+        """
+        files = NamedFiles(path.parent, root)
+        empty = True
+        for where, written, captions, split in self._rows(path, files):
+            empty = False
+            image, identity = self._image(where, written, files)
+            image.captions = [caption for cell in captions for caption in self._captions(where, cell)]
+            named = self._split(where, split)
+            image.split = named or split_of(
+                path if image.path in (None, self._packed.archive) else image.path
             )
-        found = images.setdefault(image, _new_image(path.parent, image, where))
-        found.captions += _captions(where, captions, settings)
-        _set_split(found, where, split, settings)
-    if not images:
-        raise InputError(f"{path}: the table has no rows")
-    return list(images.values())
+            self._images.add(image, identity)
+        if empty:
+            raise InputError(f"{path}: the table has no rows")
 
+    def _image(self, where: str, written: Any, files: NamedFiles) -> tuple[OwnImage, object]:
+        if isinstance(written, dict) and {"bytes", "path"} & written.keys():  # Hugging Face's Image
+            named = written.get("path") or ""
+            content = written.get("bytes")
+            written = named if content is None else content
+            if content is not None:
+                return self._embed(where, content, str(named))
+        if isinstance(written, bytes):
+            return self._embed(where, written, "")
+        if not isinstance(written, str) or not written.strip():
+            raise InputError(
+                f"{where}, column `{self._settings.image_column}`: expected an image's path or URL, "
+                f"found {shown(written)}"
+            )
+        scheme = written.strip().partition(":")[0].lower()
+        if scheme == "data":
+            return self._data_uri(where, written.strip())
+        if scheme in ("http", "https") and written.strip().lower().startswith(f"{scheme}://"):
+            url = written.strip()
+            fault = url_fault(url)
+            return OwnImage(
+                printable(url), where, None, url=url, fault=fault and f"{shown(url)}: not a URL ({fault})"
+            ), ("url", url)
+        if "://" in written[:20]:
+            raise InputError(
+                f"{where}: {shown(written)}: of URLs only http and https are fetched; download it first"
+            )
+        path, identity = files.find(written)
+        key = files.key(path)
+        if identity is None:
+            named = str(path) if len(str(path)) <= 200 else f"{str(path)[:197]}..."
+            return OwnImage(key, where, path, fault=f"no such image: {printable(named)}"), ("absent", key)
+        return OwnImage(key, where, path), identity
 
-def _new_image(folder: Path, image: str, where: str) -> OwnImage:
-    if image.startswith(("http://", "https://")):
-        return OwnImage(image, where, None, url=image)
-    if "://" in image:
-        raise InputError(f"{where}: {image!r}: of URLs only http and https are fetched; download it first")
-    return OwnImage(image, where, folder / image)
+    def _data_uri(self, where: str, written: str) -> tuple[OwnImage, object]:
+        header, comma, data = written.partition(",")
+        try:
+            if not comma:
+                raise ValueError("no comma")
+            if header.lower().endswith(";base64"):
+                content = base64.b64decode(unquote_to_bytes(data), validate=True)
+            else:
+                content = unquote_to_bytes(data)
+            if not content:
+                raise ValueError("empty")
+        except (binascii.Error, ValueError) as error:
+            fault = f"{shown(written)}: a broken data URI ({error})"
+            return OwnImage(f"data:{where}", where, None, fault=fault), ("broken", where)
+        return self._embed(where, content, "")
 
+    def _embed(self, where: str, content: bytes, named: str) -> tuple[OwnImage, object]:
+        key = hashlib.sha256(content).hexdigest()
+        before = self._embedded.get(key)
+        if before is None:
+            member = self._packed.add(content, named)
+            before = self._embedded[key] = OwnImage(key, where, self._packed.archive, member=member)
+        return OwnImage(key, where, before.path, member=before.member), ("embedded", key)
 
-def _captions(where: str, written: Any, settings: OwnSettings) -> list[str]:
-    if hasattr(written, "tolist"):  # Parquet's lists come as arrays
-        written = written.tolist()
-    captions = written if isinstance(written, list) else [written]
-    if not all(caption is None or isinstance(caption, str) for caption in captions):
-        raise InputError(
-            f"{where}, column `{settings.caption_column}`: expected a text or a list of texts, "
-            f"found {written!r}"
-        )
-    return [caption for caption in captions if caption and caption.strip()]
+    def _captions(self, where: str, written: Any) -> list[str]:
+        captions = written if isinstance(written, list) else [written]
+        captions = ["" if _missing(caption) else caption for caption in captions]
+        if not all(isinstance(caption, str) for caption in captions):
+            raise InputError(
+                f"{where}, column `{self._settings.caption_column}`: expected a text or a list of texts, "
+                f"found {shown(written)}"
+            )
+        return captions
 
-
-def _set_split(image: OwnImage, where: str, written: Any, settings: OwnSettings) -> None:
-    if written is None or written == "":
-        split = None
-    else:
+    def _split(self, where: str, written: Any) -> str | None:
+        if _missing(written) or written == "":
+            return None
         split = split_named(str(written))
         if split is None:
             raise InputError(
-                f"{where}, column `{settings.split_column}`: expected {', '.join(SPLIT_NAMES)}, "
-                f"found {written!r}"
+                f"{where}, column `{self._settings.split_column}`: expected {', '.join(SPLIT_NAMES)}, "
+                f"found {shown(written)}"
             )
-    if image.where != where and image.split != split:
-        raise InputError(
-            f"{where}, column `{settings.split_column}`: {image.key!r} is in {split or 'no split'} here "
-            f"and in {image.split or 'no split'} in {image.where}; an image must be in one split"
-        )
-    image.split = split
+        return split
+
+    def _rows(self, path: Path, files: NamedFiles) -> Iterator[_Row]:
+        kind = kind_of(path)
+        if kind == ".parquet":
+            names = records.parquet_columns(path)
+            columns = self._columns(path, path, names)
+            yield from self._chosen(path, records.parquet_rows(path, columns.wanted))
+            return
+        with opened(path) as file:
+            if kind in (".csv", ".tsv"):
+                yield from self._delimited(path, file, files, "\t" if kind == ".tsv" else ",")
+            else:
+                read = records.json_records if kind == ".json" else records.json_lines
+                yield from self._chosen(path, read(path, file))
+
+    def _delimited(self, path: Path, file: IO[bytes], files: NamedFiles, separator: str) -> Iterator[_Row]:
+        lines = io.TextIOWrapper(file, encoding="utf-8-sig")
+        table = DelimitedFile(path, lines, separator, self._tally)
+        columns = self._columns(path, path, table.header)
+
+        def may_be_image(cell: str) -> bool:
+            like = is_image(cell.strip()) or cell.lower().startswith(("http://", "https://", "data:"))
+            return like or bool(cell.strip() and files.find(cell)[1])
+
+        for where, cells in table.rows(columns.image, may_be_image):
+            yield where, *columns.of(cells)
+
+    def _columns(self, path: Path, where: object, names: Sequence[str]) -> Columns:
+        settings = self._settings
+        if path.name.lower().startswith("metadata."):
+            if settings.image_column not in names and FILE_NAME in names:
+                settings = replace(settings, image_column=FILE_NAME)
+            if settings.caption_column not in names and _TEXT in names:
+                settings = replace(settings, caption_column=_TEXT)
+        return Columns.choose(where, names, settings, self._tally)
+
+    def _chosen(self, path: Path, rows: Iterator[records.Record]) -> Iterator[_Row]:
+        """Of records that name their cells themselves."""
+        by_names: dict[tuple[str, ...], Columns] = {}
+        for where, names, cells in rows:
+            columns = by_names.get(tuple(names))
+            if columns is None:
+                columns = self._columns(path, where, names)
+                by_names[tuple(names)] = columns
+            yield where, *columns.of(cells)
 
 
-def _rows(path: Path, settings: OwnSettings) -> Iterator[_Row]:
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
-        return _json_rows(path, settings)
-    return _frame_rows(path, settings)
-
-
-def _frame_rows(path: Path, settings: OwnSettings) -> Iterator[_Row]:
-    frame = _read_frame(path)
-    _require_columns(path, [str(name) for name in frame.columns], settings)
-    images, captions = frame[settings.image_column], frame[settings.caption_column]
-    has_split = settings.split_column in frame.columns
-    splits = frame[settings.split_column] if has_split else [None] * len(frame)
-    first = 1 if path.suffix.lower() == ".parquet" else 2  # a written header is row 1
-    for number, (image, caption, split) in enumerate(zip(images, captions, splits, strict=True), first):
-        yield f"{path}: row {number}", _present(image), _present(caption), _present(split)
-
-
-def _present(cell: Any) -> Any:
-    """A missing value of whatever kind as None."""
-    return None if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell
-
-
-def _read_frame(path: Path) -> pd.DataFrame:
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        return pd.read_csv(path, sep=separator, dtype=str, na_filter=False, encoding="utf-8-sig")
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: empty; expected a header and a row for each caption") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    except (pd.errors.ParserError, pyarrow.ArrowInvalid, ValueError) as error:
-        reason = str(error).strip().removeprefix("Error tokenizing data. C error: ")
-        raise InputError(f"{path}: not a {path.suffix[1:]} table: {reason}") from None
-
-
-def _json_rows(path: Path, settings: OwnSettings) -> Iterator[_Row]:
-    """Line by line, because pandas does not say in which line the fault is."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}: line {number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise InputError(f"{where}: broken JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise InputError(f'{where}: expected an object such as {{"image": ..., "caption": ...}}')
-            _require_columns(where, list(row), settings)
-            image, captions = row[settings.image_column], row[settings.caption_column]
-            yield where, image, captions, row.get(settings.split_column)
-
-
-def _require_columns(where: object, names: list[str], settings: OwnSettings) -> None:
-    for key in ("image_column", "caption_column"):
-        name = getattr(settings, key)
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f" (did you mean `{close[0]}`?)" if close else ""
-            raise InputError(
-                f"{where}: no column `{name}`{hint}; it has {', '.join(names) or 'none'}. Rename one, or "
-                f"name yours in params.yaml (download.own_data.{key})"
-            )
+def _missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and cell != cell)

@@ -6,12 +6,27 @@ import torch
 from components.captioning.photographs import find_photographs, read_photographs
 from components.data.transforms import EvalTransform
 from components.errors import InputError
+from components.image_files import SUFFIXES
 
 
 def test_folders_are_searched_in_order_and_hidden_files_passed_over(photographs: Path) -> None:
     found = find_photographs([photographs / "notes.txt", photographs, photographs / "a.png"])
     names = [str(path.relative_to(photographs)) for path in found]
     assert names == ["notes.txt", "a.png", "b.JPG", "sub/a.png", "sub/broken.jpg"]
+
+
+def test_every_ending_and_links_but_no_companions(tmp_path: Path) -> None:
+    names = [f"a{suffix}" for suffix in SUFFIXES]
+    for name in (*names, "B.JFIF", "._a.jpg", "@eaDir/a.jpg", "__MACOSX/a.jpg", "x.txt"):
+        path = tmp_path / "photographs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "c.jpg").touch()
+    (tmp_path / "photographs" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "photographs")
+    found = find_photographs([tmp_path / "photographs"])
+    assert sorted(path.name for path in found) == sorted([*names, "B.JFIF", "c.jpg"])
 
 
 def test_places_without_images(photographs: Path, tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ def test_broken(
         inaturalist.read_inaturalist(inaturalist_root, "train")
 
 
+def test_a_bom_is_no_fault(inaturalist_root: Path) -> None:
+    path = inaturalist.annotation_path(inaturalist_root, "train")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(inaturalist.read_inaturalist(inaturalist_root, "train").image_paths) == 2
+
+
 def test_real_stand_in(shared_dir: Path) -> None:
     train = inaturalist.read_inaturalist(shared_dir / "data" / "real" / "flowers17", "train")
     assert (len(train.image_paths), len(train.classes)) == (272, 17)

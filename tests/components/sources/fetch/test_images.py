@@ -76,6 +76,27 @@ def test_urls_that_fail_are_refused_or_left_out(server: Server) -> None:
     assert sum(map(len, found.splits.values())) == 3
 
 
+def test_malformed_urls_cost_their_rows_alone(server: Server) -> None:
+    path = table_of_urls(server)
+    with path.open("a") as file:
+        for url in ("http://[bad/x.jpg", "http://host:99999/x.jpg", "HTTP://a..b/x.jpg"):
+            file.write(json.dumps({"image": url, "caption": "bad"}) + "\n")
+    with pytest.raises(InputError, match=r"^urls\.jsonl: line 5: .*not a URL \(.*\(3 of 7 images"):
+        read(path)
+    assert not server.requests, "said before anything is fetched"
+    found = read(path, skip=True)
+    assert [one.where[-1] for one in found.left_out] == ["5", "6", "7"]
+    assert sum(map(len, found.splits.values())) == 4
+    assert "left out 3 images that cannot be got (such as urls.jsonl: line 5: " in found.summary
+
+
+@pytest.mark.parametrize("place", ["http://[bad/x.jpg", "http://a..b/", "http://host:99999/"])
+def test_a_redirect_to_no_url_is_a_failure(server: Server, tmp_path: Path, place: str) -> None:
+    server.files["/a.jpg"] = Served(b"x", faults=[lambda h: h.answer(302, b"", Location=place) is None])
+    failures = fetching.fetch_images([f"{server.url}/a.jpg"], tmp_path, 2)
+    assert list(failures) == [f"{server.url}/a.jpg"]
+
+
 def test_one_server_gets_few_connections_at_a_time(server: Server, tmp_path: Path) -> None:
     lock = threading.Lock()
     now = [0, 0]

@@ -2,11 +2,14 @@
 
 import io
 import json
+import os
 import tarfile
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from components.errors import InputError
@@ -67,10 +70,10 @@ def test_a_table_of_paths() -> None:
     )
     found = read(folder / "captions.csv")
     images = from_index(found)
-    assert (len(images["train"]), len(images["val"])) == (4, 1)
+    assert (len(images["train"]), len(images["val"])) == (3, 1)
     whole = contents(images["train"] + images["val"])
     assert whole["mine/b.JPG"] == (IMAGES["b.JPG"], ("caption of b.JPG",))
-    assert whole[f"mine/{folder.absolute()}/a.jpg"] == (IMAGES["a.jpg"], ("by its whole path",))
+    assert whole["mine/a.jpg"] == (IMAGES["a.jpg"], ("caption of a.jpg", "by its whole path"))
     assert found.sources == [folder / "captions.csv"]
 
 
@@ -141,6 +144,180 @@ def test_broken_shards(tmp_path: Path, files: dict[str, bytes], mode: str, fault
         read(tmp_path / "shards")
 
 
+def test_a_folder_of_every_sort(capsys: pytest.CaptureFixture[str]) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
+    photos = Path("photos")
+    (photos / "deep" / ".thumbnails").mkdir(parents=True)
+    (photos / "@eaDir").mkdir()
+    names = (
+        "X.JPG", "X.TXT", "y.jfif", "Y.txt", f"{nfc}.avif", f"{nfd}.txt", "z.jpe", "z.txt", "bare.png",
+        "alone.txt", "notes.pdf", "._X.JPG", "._X.txt", ".DS_Store", "Thumbs.db", "@eaDir/X.JPG",
+        "deep/.thumbnails/X.JPG", "deep/p.1.5.pgm", "deep/p.1.5.txt", "both.HEIC", "both.jpg", "both.txt",
+    )  # fmt: skip
+    for name in names:
+        (photos / name).write_text(f"\ufeff{name}", encoding="utf-8")
+    Path("elsewhere").mkdir()
+    for name in ("e.jpg", "e.txt"):
+        Path("elsewhere", name).write_text(name)
+    (photos / "linked").symlink_to(Path("elsewhere").absolute())
+    (photos / "a_link_to_deep").symlink_to("deep")
+    (photos / "deep" / "loop").symlink_to("..")
+    (photos / "deep" / "out").symlink_to("../..")
+    (photos / "w.jpg").symlink_to("z.jpe")
+    (photos / "w.txt").write_text("w")
+    found = read(photos)
+    images = from_index(found)
+    assert {image.image_id: image.captions for image in images["train"] + images["val"]} == {
+        "mine/X.JPG": ("X.TXT",),
+        "mine/y.jfif": ("Y.txt",),
+        f"mine/{nfc}.avif": (f"{nfd}.txt",),
+        "mine/w.jpg": ("w", "z.txt"),
+        "mine/deep/p.1.5.pgm": ("deep/p.1.5.txt",),
+        "mine/both.jpg": ("both.txt",),
+        "mine/linked/e.jpg": ("e.txt",),
+    }
+    assert found.summary == (
+        "mine: took 7 images and 8 captions; left out "
+        "6 hidden or companion files and folders (such as photos/.DS_Store), "
+        "3 links to folders that were read before (such as photos/a_link_to_deep), "
+        "1 images that cannot be decoded beside one of the same name (such as photos/both.HEIC), "
+        "1 texts without an image (such as photos/alone.txt), "
+        "1 files that are neither images nor texts (such as photos/notes.pdf), "
+        "1 images without a caption (such as photos/bare.png); "
+        "noted 1 further names of the same image (such as z.jpe)"
+    )
+
+
+def test_one_image_cannot_be_in_two_splits_under_two_names() -> None:
+    fill(Path("photos/train"), {"a.txt": "one"})
+    fill(Path("photos/val"), {"b.txt": "two"})
+    Path("photos/val/x.jpg").symlink_to("../train/a.jpg")
+    with pytest.raises(InputError, match=r"'val/x\.jpg' is in val here and in train in .*'train/a\.jpg'"):
+        read(Path("photos"))
+
+
+def test_names_that_are_not_utf8_and_formats_that_cannot_be_decoded() -> None:
+    folder = fill(Path("photos"), {"a.txt": "one", "b.txt": "two", "d.heic": "", "d.txt": "four"})
+    (folder / "d.webp").unlink()
+    for name in (b"caf\xe9.jpg", b"caf\xe9.txt"):
+        Path(os.fsdecode(b"photos/" + name)).write_text("three")
+    with pytest.raises(InputError, match=r"the name caf\\udce9\.jpg is not UTF-8.*\(2 of 4 images"):
+        read(folder)
+    found = read(folder, skip=True)
+    assert sorted(image.image_id for image in [*found.splits["train"], *found.splits["val"]]) == [
+        "mine/a.jpg", "mine/b.JPG"
+    ]  # fmt: skip
+    assert [(one.image, one.reason) for one in found.left_out] == [
+        ("caf\\udce9.jpg", "the name caf\\udce9.jpg is not UTF-8; rename it"),
+        ("d.heic", "photos/d.heic: images of this kind cannot be decoded here; convert it to JPEG"),
+    ]
+    found.summary.encode()
+
+
+@pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv", "metadata.parquet"])
+@pytest.mark.parametrize("places", [[""], ["train", "validation", "test"]])
+@pytest.mark.parametrize("column", ["text", "caption"])
+def test_imagefolder(table: str, places: list[str], column: str) -> None:
+    for place in places:
+        folder = Path("photos", place)
+        for sub in ("train", "val") if place == "" else ("",):
+            fill(folder / sub)
+        rows = [
+            {"file_name": str(path.relative_to(folder)), column: f"of {path.name}"}
+            for path in sorted(folder.rglob("[abc].*"))
+        ]
+        frame = pd.DataFrame(rows)
+        if table == "metadata.jsonl":
+            frame.to_json(folder / table, orient="records", lines=True)
+        elif table == "metadata.csv":
+            frame.to_csv(folder / table, index=False)
+        else:
+            frame.to_parquet(folder / table)
+    for path in (Path("photos"), Path("photos", table)) if places == [""] else (Path("photos"),):
+        found = read(path)
+        assert sum(len(images) for images in from_index(found).values()) == 6
+        assert {image.captions for image in found.splits["train"]} >= {("of a.jpg",), ("of b.JPG",)}
+    found = read(Path("photos"))
+    val = "val" if places == [""] else "validation"
+    assert {image.image_id for image in found.splits["val"]} == {
+        f"mine/{val}/{name}" for name in ("a.jpg", "b.JPG", "c.png")
+    }
+    assert f"{len(places) if places != [''] else 2} images that no table names (such as" in found.summary
+
+
+def test_a_folder_of_parquet_files() -> None:
+    for name, numbers in (
+        ("train-00000-of-00002", (1, 2)),
+        ("train-00001-of-00002", (3,)),
+        ("test-0", (4,)),
+        ("val", (5,)),
+    ):
+        Path("hub/data").mkdir(parents=True, exist_ok=True)
+        images = [{"bytes": bytes([number]) * 9, "path": None} for number in numbers]
+        frame = pd.DataFrame({"image": images, "caption": [[f"{number}", "x"] for number in numbers]})
+        frame.to_parquet(f"hub/data/{name}.parquet")
+    Path("hub/README.md").touch()
+    found = read(Path("hub"))
+    images = from_index(found)
+    assert [image.read_bytes() for image in images["train"]] == [b"\1" * 9, b"\2" * 9, b"\3" * 9]
+    assert [image.captions for image in images["val"]] == [("5", "x")]
+    assert found.summary.startswith("mine: took 4 images and 8 captions; left out 1 files that are neither")
+    assert "1 images for testing" in found.summary
+
+
+def test_shards_of_every_sort(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    write_tar(
+        shards / "deep" / "er" / "a.TAR",
+        {
+            "./IMG_1.5.jpg": b"one", "./IMG_1.5.txt": "\ufeffone".encode(), "IMG_1.6.JPEG": b"two",
+            "IMG_1.6.TXT": b"two\n\nmore", "v.json": b'\xef\xbb\xbf{"caption": "three"}', "v.jfif": b"three",
+            "._v.jfif": b"x", "._v.txt": b"\xff", "__MACOSX/v.jpg": b"", ".hidden/v.jpg": b"", "v.cls": b"7",
+        },
+    )  # fmt: skip
+    (shards / "._b.tar").write_bytes(b"companion")
+    (shards / "stray.jpg").touch()
+    with tarfile.open(shards / "deep" / "er" / "a.TAR", "a") as tar:
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "v.jfif"
+        tar.addfile(link)
+    found = read_own(shards, "mine", SETTINGS, Path("data/mine"), False)
+    images = from_index(found)
+    assert contents(images["train"] + images["val"]) == {
+        "mine/deep/er/a/IMG_1.5": (b"one", ("one",)),
+        "mine/deep/er/a/IMG_1.6": (b"two", ("two", "more")),
+        "mine/deep/er/a/v": (b"three", ("three",)),
+    }
+    assert found.summary == (
+        f"mine: took 3 images and 4 captions; left out 5 hidden or companion files and folders (such as "
+        f"{shards}/._b.tar), "
+        f"1 files that are neither images nor texts (such as {shards}/deep/er/a.TAR: v.cls), "
+        f"1 links and devices in archives (such as {shards}/deep/er/a.TAR: link.jpg), "
+        f"1 files beside the archives (such as {shards}/stray.jpg)"
+    )
+
+
+def test_every_cut_of_a_shard_is_seen_or_costs_nothing(tmp_path: Path) -> None:
+    files = {f"{number}.{kind}": b"x" * 700 for number in range(4) for kind in ("jpg", "txt")}
+    shard = write_tar(tmp_path / "shards" / "a.tar", files)
+    whole = shard.read_bytes()
+    refused = 0
+    for size in range(0, len(whole), 100):
+        shard.write_bytes(whole[:size])
+        try:
+            found = read(shard)
+        except InputError:
+            refused += 1
+        else:
+            assert sum(map(len, found.splits.values())) == 4
+    ends = len(whole.rstrip(b"\0")) // 512 * 512 + 1024  # of the last file, and of one block of zeros
+    assert refused == len(range(0, ends, 100))
+    for more in (whole, b"x"):
+        shard.write_bytes(whole + more)
+        with pytest.raises(InputError, match=f"something follows its end, from byte {ends - 512:,} on"):
+            read(shard)
+
+
 def test_a_shard_that_is_cut_short(tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "shards" / "a.tar", {"0.jpg": bytes(5000), "0.txt": b"x"})
     shard.write_bytes(shard.read_bytes()[:3000])
@@ -155,7 +332,7 @@ def test_missing_files_are_refused_or_left_out() -> None:
         read(folder / "captions.csv")
     found = read(folder / "captions.csv", skip=True)
     assert [(one.where, one.reason) for one in found.left_out] == [
-        ("photos/captions.csv: row 4", "no such file")
+        ("photos/captions.csv: row 4", "no such image: photos/gone.jpg")
     ]
 
 
