@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from components.training.parent import end_with_parent
 OWN_STORE_VARIABLE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # The last to wait for at a stop: the first process closes its MLflow run meanwhile.
 _PARTING_SECONDS = 60
+# How long the others wait for the first one's outputs: scoring LVIS's 20,000 images in one process outlasts
+# gloo's 30 minutes.
+_OUTPUT_TIME = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +128,13 @@ def joined() -> Iterator[Processes]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    patient: Any = dist.new_group(backend="gloo", timeout=_OUTPUT_TIME)
     try:
         yield current()
     except KeyboardInterrupt:
         _part()
         raise
-    current().wait()  # the first one writes its outputs meanwhile
+    dist.barrier(patient)  # the first one scores and writes its outputs meanwhile
     dist.destroy_process_group()
 
 

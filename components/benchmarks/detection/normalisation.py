@@ -1,13 +1,17 @@
 """Statistics of batch normalisation, renewed after training."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from components.benchmarks.detection.batches import part_batches, part_of, to_device
 from components.benchmarks.detection.samples import TrainSamples, Visits
 from components.benchmarks.detection.sampling import Draws
-from components.training.distributed import Processes
+from components.training.distributed import ALONE, Processes
 
 
 def recompute_normalisation(
@@ -28,20 +32,62 @@ def recompute_normalisation(
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not layers or num_batches == 0:
         return
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # the plain mean over batches
     model.to(device).train()
-    with torch.no_grad():
+    with torch.no_grad(), population_statistics(layers, processes):
         for iteration, batch in enumerate(
             part_batches(samples, visits, 0, num_batches, num_workers, processes)
         ):
             draws.begin(visits.numbers(iteration)[part_of(processes)], device)
             model(*to_device(batch, device))
+
+
+@contextmanager
+def population_statistics(layers: Sequence[_BatchNorm], processes: Processes = ALONE) -> Iterator[None]:
+    """Leave in ``layers`` the mean and variance of all that passes through them meanwhile, in all processes.
+
+    As fvcore's ``update_bn_stats``, which detectron2 calls: every position of every batch counts alike, and
+    the variance is that of all positions together, not the mean over batches of each one's own.
+    """
+    with ExitStack() as undone:
+        populations = []
         for layer in layers:
-            for statistics in (layer.running_mean, layer.running_var):
-                assert statistics is not None
-                processes.add_up(statistics).div_(processes.count)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+            populations.append(_Population(layer))
+            undone.callback(setattr, layer, "momentum", layer.momentum)
+            layer.momentum = 1.0  # the running statistics become those of the batch
+            undone.callback(layer.register_forward_hook(populations[-1].add).remove)
+        yield
+        for population in populations:
+            population.store(processes)
+
+
+class _Population:
+    """Sums over the positions that one layer has seen; float64, as the variance is a small difference."""
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        assert layer.running_mean is not None
+        self.layer = layer
+        self.count = torch.zeros((), dtype=torch.float64, device=layer.running_mean.device)
+        self.mean = torch.zeros_like(layer.running_mean, dtype=torch.float64)
+        self.square = self.mean.clone()
+
+    def add(self, layer: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        """Add a batch; a forward hook."""
+        count = inputs[0].numel() // inputs[0].shape[1]
+        mean, variance = layer.running_mean.double(), layer.running_var.double()
+        self.count += count
+        self.mean += count * mean
+        self.square += count * mean.square() + (count - 1) * variance  # torch divides by count - 1
+
+    def store(self, processes: Processes) -> None:
+        """Put mean and variance into the layer; it stays as it is if it has seen nothing."""
+        for sums in (self.count, self.mean, self.square):
+            processes.add_up(sums)
+        if not self.count:
+            return
+        mean = self.mean / self.count
+        for held, value in (
+            (self.layer.running_mean, mean),
+            (self.layer.running_var, (self.square / self.count - mean.square()).clamp(min=0)),
+        ):
+            assert held is not None
+            held.copy_(value)

@@ -143,7 +143,8 @@ def test_each_process_takes_a_gpu_by_its_number(
     monkeypatch.setattr("torch.cuda.device_count", lambda: local_count)
     monkeypatch.setattr("torch._C._cuda_setDevice", chosen.append, raising=False)
     monkeypatch.setattr("torch.distributed.init_process_group", backends.append)
-    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    for name in ("new_group", "barrier", "destroy_process_group"):
+        monkeypatch.setattr(f"torch.distributed.{name}", lambda *_, **__: None)
     with joined():
         assert (chosen, backends) == ([gpu], ["cpu:gloo,cuda:nccl"])
 
@@ -156,3 +157,40 @@ def test_batch_normalisation_over_processes_needs_gpus() -> None:
     synced = with_sync_batch_norm(module, torch.device("cuda"), Processes(0, 2))
     assert isinstance(synced[0], torch.nn.SyncBatchNorm)
     assert synced.state_dict().keys() == module.state_dict().keys()
+
+
+# One second takes the place of gloo's 30 minutes.
+SLOW_OUTPUTS = """
+import datetime, functools, sys, time
+import torch.distributed as dist
+from components.training.distributed import joined
+dist.init_process_group = functools.partial(
+    dist.init_process_group, timeout=datetime.timedelta(seconds=1)
+)
+with joined() as processes:
+    if processes.is_first:
+        time.sleep(4)
+        print("written", flush=True)
+"""
+
+
+@pytest.mark.integration
+def test_the_others_wait_for_the_first_ones_outputs_beyond_the_timeout(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SLOW_OUTPUTS)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            str(program),
+        ],
+        env={"PATH": "", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "VIRTEX_DEVICE": "cpu"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "written\n"
