@@ -16,7 +16,7 @@ from components.atomic import write_json
 from components.errors import InputError
 from components.machine import LOOPBACK, port_is_free
 from components.tracking.processes import is_alive, process_mark
-from components.tracking.store import ARTIFACTS_DIR, DATABASE, open_store, tracking_uri
+from components.tracking.store import ARTIFACTS_DIR, open_store, tracking_uri
 from pipelines.child import stop_group
 from pipelines.workspace import STATE_DIR
 
@@ -130,8 +130,7 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[Pages]:
         if tracking_uri().startswith("http"):
             pages.addresses["MLflow"] = tracking_uri()
         else:
-            if not DATABASE.exists():
-                open_store()  # under its lock: a server and a run that both create it would break it
+            open_store()  # under its lock: a server and a run that both create or mend it would break it
             pages.addresses["MLflow"] = address = _address(mlflow_port, "mlflow", pages.notices)
             variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             command = mlflow_command(int(address.rpartition(":")[2]))

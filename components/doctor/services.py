@@ -1,6 +1,7 @@
 """What the pipeline talks to: the DVC remote, the MLflow and Prefect servers, the ports of the pages."""
 
 import os
+import sqlite3
 import threading
 import urllib.error
 import urllib.request
@@ -11,6 +12,8 @@ from typing import Any
 
 from components import machine
 from components.doctor.finding import Finding, Sections, attention, broken, fine
+from components.errors import InputError
+from components.tracking.database import ADVICE, database_fault
 from components.tracking.store import public_uri, tracking_uri
 
 PATIENCE_SECONDS = 20.0
@@ -90,8 +93,19 @@ def mlflow(_: Sections) -> Iterator[Finding]:
     if not uri.startswith("sqlite:///"):
         yield fine("MLflow", f"a store of the kind {uri.partition(':')[0]}, not looked into")
         return
-    folder = Path(uri.removeprefix("sqlite:///")).parent
-    if os.access(folder, os.W_OK):
+    database = Path(uri.removeprefix("sqlite:///"))
+    folder = database.parent
+    try:
+        fault = database_fault(database) if database.exists() else None
+    except InputError as error:
+        yield attention("MLflow", str(error).removesuffix(f"; {ADVICE}"), ADVICE)
+        return
+    except sqlite3.Error as error:
+        yield attention("MLflow", f"{database}: {error}", "close what holds it, or make it readable")
+        return
+    if fault:
+        yield attention("MLflow", f"{database} {fault}", "nothing: the next run makes it anew")
+    elif os.access(folder, os.W_OK):
         yield fine("MLflow", f"its database is in {folder}")
     else:
         yield attention(

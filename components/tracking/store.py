@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from components.tracking.database import ensure_database, explain_failure
+from components.tracking.moved import follow_move
 from components.tracking.runs_view import VIEW_TAG, view_state
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def open_store() -> Store:
     """Connect to the store and find or create the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``virtex``).
 
     Several processes that create a SQLite database at once break it, so that is done under a file lock.
-    Raises whatever MLflow raises when the store is out of reach.
+    Raises whatever MLflow raises when the store is out of reach, and InputError for a file that is damaged.
     """
     prepare_environment()
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning, ours, is enough
@@ -96,9 +98,16 @@ def open_store() -> Store:
     database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
     with _locked(database.with_name(database.name + ".lock")):
-        client = mlflow.MlflowClient(uri)
-        artifacts = (database.parent / ARTIFACTS_DIR).absolute().as_uri()
-        return Store(client, _experiment(client, name, artifacts), uri)
+        ensure_database(database)
+        artifacts = (database.parent / ARTIFACTS_DIR).absolute()
+        follow_move(database, artifacts)
+        try:
+            client = mlflow.MlflowClient(uri)
+            return Store(client, _experiment(client, name, artifacts.as_uri()), uri)
+        except Exception as error:
+            if explained := explain_failure(database, error):
+                raise explained from error
+            raise
 
 
 def warm_up() -> None:

@@ -247,6 +247,20 @@ def test_servers(monkeypatch, workspace):
         assert "unset" in found.advice
 
 
+def test_a_database_that_was_never_finished_is_seen(workspace):
+    import sqlite3
+
+    with sqlite3.connect("mlflow.db") as connection:
+        connection.execute("CREATE TABLE runs (run_uuid TEXT)")
+    found = one(services.mlflow)
+    assert (found.state, found.found.endswith("mlflow.db was never finished")) == ("attention", True)
+    Path("mlflow.db").write_bytes(b"not SQLite" * 1000)
+    found = one(services.mlflow)
+    assert found.state == "attention"
+    assert "is no whole SQLite database: file is not a database" in found.found
+    assert "move it and mlartifacts aside" in found.advice
+
+
 def test_ports(monkeypatch):
     with socket.socket() as taken:
         taken.bind((machine.LOOPBACK, 0))

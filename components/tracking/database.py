@@ -1,0 +1,118 @@
+"""MLflow's SQLite file: whole or absent, and one that was never finished is recognised.
+
+MLflow makes it in some fifty steps, each written at once: interrupted between them (a signal, a full disk),
+it cannot go on ("duplicate column name") and refuses the file ever after.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from components.atomic import writing
+from components.errors import InputError
+from components.logs import own_logger
+
+_logger = own_logger(__name__)
+
+# Tables with what people would miss. A file without any row there is made anew without loss.
+_CONTENT = ("runs", "registered_models", "logged_models", "trace_info")
+_BUSY_SECONDS = 60.0
+ADVICE = (
+    "move it and mlartifacts aside, and start again: MLflow's record begins anew, results and DVC's record "
+    "do not need it"
+)
+
+
+def ensure_database(database: Path) -> None:
+    """Make the file if it is not there, or if it is half-made and holds nothing; the caller has the lock.
+
+    Raises:
+        InputError: it is damaged and may hold something.
+        Exception: whatever MLflow raises; then no file was made.
+    """
+    if not database.exists():
+        _create(database)
+        return
+    fault = database_fault(database)
+    if fault is None:
+        return
+    _create(database)
+    _logger.warning("%s %s and held nothing; it is made anew", database, fault)
+
+
+def database_fault(database: Path) -> str | None:
+    """What is wrong with a file that holds nothing, None if nothing is; it continues "mlflow.db ...".
+
+    Raises:
+        InputError: it cannot be read as a database.
+    """
+    if not database.stat().st_size:
+        return "was empty"
+    try:
+        with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if _holds_something(connection, tables):
+                return None  # MLflow's to judge
+            found = (
+                "alembic_version" in tables
+                and connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            )
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # locked, or no permission: the file may be fine
+            raise
+        raise InputError(f"{database}: is no whole SQLite database: {error}; {ADVICE}") from None
+    return None if found and found[0] == _newest_revision() else "was never finished"
+
+
+def explain_failure(database: Path, error: Exception) -> InputError | None:
+    """What to do about a file with contents that MLflow cannot bring to its own format; else None."""
+    text = str(error).lower()
+    if not any(sign in text for sign in ("duplicate column", "already exists", "no such", "revision")):
+        return None
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return InputError(
+        f"{database}: MLflow cannot bring it to the format of its version ({reason[:200]}). Put back a copy "
+        f"from before MLflow was changed, or {ADVICE}"
+    )
+
+
+def _holds_something(connection: sqlite3.Connection, tables: set[str]) -> bool:
+    queries = [f"SELECT 1 FROM {table} LIMIT 1" for table in _CONTENT if table in tables]
+    if "experiments" in tables:
+        queries.append("SELECT 1 FROM experiments WHERE name <> 'Default' LIMIT 1")
+    return any(connection.execute(query).fetchone() for query in queries)
+
+
+def _newest_revision() -> str:
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())
+
+
+def _create(database: Path) -> None:
+    """Aside, in a folder of its own with SQLite's journals, and then renamed."""
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    aside = database.with_name(database.name + ".new")
+    shutil.rmtree(aside, ignore_errors=True)  # of a killed process
+    aside.mkdir()
+    try:
+        engine = create_sqlalchemy_engine(f"sqlite:///{(aside / database.name).absolute()}")
+        try:
+            _initialize_tables(engine)
+        finally:
+            engine.dispose()
+        for journal in (
+            "-journal",
+            "-wal",
+            "-shm",
+        ):  # of the former file: SQLite would play it into the new one
+            database.with_name(database.name + journal).unlink(missing_ok=True)
+        with writing(database) as temporary:
+            os.replace(aside / database.name, temporary)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
