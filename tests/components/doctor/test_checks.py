@@ -254,7 +254,7 @@ def test_a_database_that_was_never_finished_is_seen(workspace):
         connection.execute("CREATE TABLE runs (run_uuid TEXT)")
     found = one(services.mlflow)
     assert (found.state, found.found.endswith("mlflow.db was never finished")) == ("attention", True)
-    Path("mlflow.db").write_bytes(b"not SQLite" * 1000)
+    (workspace / "mlflow.db").write_bytes(b"not SQLite" * 1000)
     found = one(services.mlflow)
     assert found.state == "attention"
     assert "is no whole SQLite database: file is not a database" in found.found
