@@ -4,6 +4,7 @@ The library writes metadata in an order that differs from process to process; DV
 every export for a new one and run all that follows again.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,3 +27,10 @@ def save_stable(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path
         file.write(len(text).to_bytes(LENGTH_BYTES, "little"))
         file.write(text)
         file.write(content[end:])
+
+
+def tensors_sha256(path: Path) -> str:
+    """SHA-256 of a file's tensors, in hexadecimal, whatever its header says besides."""
+    with open(path, "rb") as file:
+        file.seek(int.from_bytes(file.read(LENGTH_BYTES), "little"), 1)
+        return hashlib.file_digest(file, "sha256").hexdigest()

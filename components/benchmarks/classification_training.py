@@ -165,8 +165,9 @@ def labelled_batches(
     images: ClassifiedImages, settings: params.Classification, host: Machine, share: Share = WHOLE
 ) -> Callable[[], Iterable[LabelledBatch]]:
     """Gives the batches of a share of some images, in order, scaled and cropped for evaluation."""
+    transform = EvalTransform(settings.image_size, settings.crop_size, settings.antialias)
     loader = in_order_loader(
-        ClassifiedDataset(shared_out(images, share), EvalTransform(settings.image_size, settings.crop_size)),
+        ClassifiedDataset(shared_out(images, share), transform),
         collate_labelled,
         batch_size=share.batch_size(settings.batch_size),
         num_workers=host.num_workers,
@@ -200,6 +201,7 @@ def _augmentation(settings: params.Classification) -> params.Augmentation:
         crop_size=settings.crop_size,
         crop_scale=settings.crop_scale,
         crop_ratio=CROP_RATIO,
+        antialias=settings.antialias,
         flip_probability=0.5,
         jitter_probability=0.0,
         brightness=0.0,

@@ -54,7 +54,7 @@ class Voc07Benchmark:
         features = cached_features(
             backbone,
             split.image_paths,
-            EvalTransform(self.voc07.image_size, self.voc07.crop_size),
+            EvalTransform(self.voc07.image_size, self.voc07.crop_size, self.voc07.antialias),
             batch_size=self.voc07.batch_size,
             num_workers=machine.num_cpus(),
             device=machine.device_name(),

@@ -38,25 +38,20 @@ class Captioner:
     Attributes:
         objective: on ``device``.
         tokenizer: the one it was trained with.
-        crop_size: pixels, of the square images it was trained with.
+        transform: from a picture to what the model sees.
         device: where it computes.
     """
 
     objective: CaptioningObjective
     tokenizer: CaptionTokenizer
-    crop_size: int
+    transform: EvalTransform
     device: torch.device | str
-
-    @property
-    def transform(self) -> EvalTransform:
-        """What the model sees of an image: the centre square, as in validation."""
-        return EvalTransform(self.crop_size, self.crop_size)
 
     def search(self, images: Tensor, beam_size: int = 5, num_captions: int = 1) -> list[list[Caption]]:
         """The likeliest captions of each image, best first, by beam search.
 
         Args:
-            images: ``(batch, 3, crop_size, crop_size)``, on any device.
+            images: ``(batch, 3, crop, crop)``, on any device.
             beam_size: captions kept an image while searching.
             num_captions: captions an image to return.
 
@@ -77,7 +72,7 @@ class Captioner:
         """Random captions of each image, by nucleus sampling.
 
         Args:
-            images: ``(batch, 3, crop_size, crop_size)``, on any device.
+            images: ``(batch, 3, crop, crop)``, on any device.
             nucleus: probability mass to draw from, in (0, 1].
             num_captions: captions an image, drawn one independently of the other.
             generator: source of the random numbers, on the captioner's device.

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from components.captioning.captioner import Captioner
+from components.data.transforms import EvalTransform
 from components.errors import InputError
 from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
@@ -15,7 +16,8 @@ from components.zoo.captioners import Alike, build_captioner
 from components.zoo.files import CHECKSUM, local_file
 from components.zoo.weights import open_weights
 
-PUBLISHED_CROP_SIZE = 224  # pixels (paper, section 3.2)
+# The authors' code captions at this scale, resized without antialiasing (their DEFAULT_IMAGE_TRANSFORM).
+PUBLISHED_TRANSFORM = EvalTransform(image_size=256, crop_size=224, antialias=False)
 
 
 def open_captioner(source: str, device: torch.device | str, tokenizer_path: Path | None = None) -> Captioner:
@@ -30,7 +32,7 @@ def open_captioner(source: str, device: torch.device | str, tokenizer_path: Path
     Raises:
         InputError: if the file is no such model, has no tokenizer, or writes no captions.
     """
-    objective, config, tokenizer, crop_size = (
+    objective, config, tokenizer, transform = (
         _ours(local_file(source), source) if _is_safetensors(source) else _authors(source)
     )
     if not isinstance(objective, CaptioningObjective):
@@ -49,10 +51,10 @@ def open_captioner(source: str, device: torch.device | str, tokenizer_path: Path
             f"{tokenizer.model_path} has {tokenizer.vocab_size} pieces, and {source} was trained with "
             f"{config.vocab_size}; give the tokenizer it was trained with"
         )
-    return Captioner(objective.to(device).eval(), tokenizer, crop_size, device)
+    return Captioner(objective.to(device).eval(), tokenizer, transform, device)
 
 
-Parts = tuple[Objective, ModelConfig, CaptionTokenizer | None, int]
+Parts = tuple[Objective, ModelConfig, CaptionTokenizer | None, EvalTransform]
 
 
 def _is_safetensors(source: str) -> bool:
@@ -63,8 +65,9 @@ def _ours(path: Path, source: str) -> Parts:
     objective, config = load_captioner(path)
     preparation = load_preparation(path)
     if preparation is None:
-        return objective, config, None, PUBLISHED_CROP_SIZE
-    return objective, config, CaptionTokenizer(source, preparation.tokenizer_model), preparation.crop_size
+        return objective, config, None, PUBLISHED_TRANSFORM
+    transform = EvalTransform(preparation.scale, preparation.crop_size, preparation.antialias)
+    return objective, config, CaptionTokenizer(source, preparation.tokenizer_model), transform
 
 
 def _authors(source: str) -> Parts:
@@ -72,4 +75,4 @@ def _authors(source: str) -> Parts:
     place = source.partition(CHECKSUM)[0]
     alike: Alike = "masked_lm" if "masked_lm" in Path(place).name else "captioning"
     objective, config = build_captioner(open_weights(source), source, alike)
-    return objective, config, None, PUBLISHED_CROP_SIZE
+    return objective, config, None, PUBLISHED_TRANSFORM

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 from components import params, paths
+from components.captioning.checkpoint import PUBLISHED_TRANSFORM
 from components.commands import run_command
 from components.errors import InputError
 from components.export.backbone import export_backbone
@@ -20,7 +21,6 @@ from components.zoo.files import cache_dir, without_secrets
 from components.zoo.resnets import find_resnet
 from components.zoo.weights import open_weights
 
-CROP_SIZE = 224  # pixels, of every published model
 COLUMNS = ("voc07.mAP", "imagenet_linear.top1")
 
 
@@ -96,7 +96,8 @@ def _preparation(tokenizer: Path | None, source: str, config: ModelConfig | None
     pieces = CaptionTokenizer(tokenizer).vocab_size
     if pieces != config.vocab_size:
         raise InputError(f"{tokenizer}: {pieces} pieces, but {source} was trained with {config.vocab_size}")
-    return Preparation(CROP_SIZE, tokenizer.read_bytes())
+    seen = PUBLISHED_TRANSFORM
+    return Preparation(seen.crop_size, tokenizer.read_bytes(), seen.image_size, seen.antialias)
 
 
 def build_parser() -> argparse.ArgumentParser:

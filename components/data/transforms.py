@@ -44,7 +44,7 @@ class TrainTransform:
         choice = self.augmentation
         top, left, height, width = sample_crop(image.shape[:2], choice.crop_scale, choice.crop_ratio, rng)
         pixels = image[top : top + height, left : left + width]
-        pixels = resize(pixels, choice.crop_size, choice.crop_size)
+        pixels = resize(pixels, choice.crop_size, choice.crop_size, choice.antialias)
         if rng.random() < choice.flip_probability:
             pixels, caption = cv2.flip(pixels, 1).astype(np.uint8, copy=False), swap_sides(caption)
         if rng.random() < choice.jitter_probability:

@@ -1,13 +1,15 @@
 """A pretrained model as one safetensors file that says how to build itself.
 
 The header's metadata: ``format`` "virtex-captioner", ``version`` "1", ``config`` (a ModelConfig as
-JSON), and ``crop_size`` beside a tensor ``tokenizer_model`` where the model can caption from this file
-alone. Tensors that modules share are stored once, under the first of their names.
+JSON), and where the model can caption from this file alone a tensor ``tokenizer_model``, ``crop_size``,
+``image_size`` and ``antialias`` ("true" or "false"). Older files lack the last two and are read as they
+were measured: the shorter side as large as the crop, antialiased. Tensors that modules share are stored
+once, under the first of their names.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,19 @@ class Preparation:
     Attributes:
         crop_size: pixels, of the square images it was trained on.
         tokenizer_model: the SentencePiece model, the content of its file.
+        image_size: pixels, shorter side from which that square is cut to caption; None: the crop's.
+        antialias: whether images are antialiased where they shrink.
     """
 
     crop_size: int
     tokenizer_model: bytes
+    image_size: int | None = None
+    antialias: bool = True
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the shorter side."""
+        return self.crop_size if self.image_size is None else self.image_size
 
 
 def save_captioner(
@@ -56,9 +67,31 @@ def save_captioner(
     metadata = {"format": FORMAT, "version": VERSION, "config": config.model_dump_json()}
     if preparation is not None:
         tensors[TOKENIZER] = torch.frombuffer(bytearray(preparation.tokenizer_model), dtype=torch.uint8)
-        metadata["crop_size"] = str(preparation.crop_size)
+        metadata |= _described(preparation)
     with writing(path) as temporary:
         save_stable(tensors, metadata, temporary)
+
+
+def copy_captioner(path: Path, target: Path, image_size: int | None, antialias: bool) -> None:
+    """Copy a file of ``save_captioner``, atomically; where it can caption, the copy does so at this scale.
+
+    Raises:
+        InputError: if the file is missing, damaged or of another kind.
+    """
+    preparation = load_preparation(path)
+    with _opened(path) as file, writing(target) as temporary:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = dict(file.metadata())
+        if preparation is not None:
+            metadata |= _described(replace(preparation, image_size=image_size, antialias=antialias))
+        save_stable(tensors, metadata, temporary)
+
+
+def _described(preparation: Preparation) -> dict[str, str]:
+    """As it stands in a header."""
+    size = {} if preparation.image_size is None else {"image_size": str(preparation.image_size)}
+    antialias = str(preparation.antialias).lower()
+    return {"crop_size": str(preparation.crop_size), **size, "antialias": antialias}
 
 
 def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Objective, ModelConfig]:
@@ -89,10 +122,19 @@ def load_preparation(path: Path) -> Preparation | None:
         _config(path, metadata)
         if TOKENIZER not in file.keys():  # noqa: SIM118
             return None
-        crop_size = metadata.get("crop_size", "")
-        if not crop_size.isdecimal():
-            raise InputError(f"{path}: crop_size {crop_size!r} in its header is not a number of pixels")
-        return Preparation(int(crop_size), file.get_tensor(TOKENIZER).numpy().tobytes())
+        tokenizer_model = file.get_tensor(TOKENIZER).numpy().tobytes()
+    crop_size = _pixels(path, metadata, "crop_size")
+    image_size = _pixels(path, metadata, "image_size") if "image_size" in metadata else None
+    if image_size is not None and image_size < crop_size:
+        raise InputError(f"{path}: image_size {image_size} in its header is less than crop_size {crop_size}")
+    return Preparation(crop_size, tokenizer_model, image_size, metadata.get("antialias", "true") == "true")
+
+
+def _pixels(path: Path, metadata: dict[str, str], key: str) -> int:
+    value = metadata.get(key, "")
+    if not value.isdecimal() or int(value) == 0:
+        raise InputError(f"{path}: {key} {value!r} in its header is not a number of pixels")
+    return int(value)
 
 
 def _config(path: Path, metadata: dict[str, str]) -> ModelConfig:

@@ -13,6 +13,7 @@ class Classification(Section):
     seed: NonNegative
     image_size: Annotated[int, Field(ge=32)]
     crop_size: Annotated[int, Field(ge=32)]
+    antialias: bool = True
     crop_scale: tuple[float, float]
     batch_size: Positive
     epochs: Positive

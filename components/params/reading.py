@@ -15,6 +15,7 @@ from components.params.sections import (
     DEFAULT_PATH,
     PRETRAINED,
     SECTIONS,
+    Augmentation,
     Baseline,
     Benchmarks,
     Caption,
@@ -54,6 +55,7 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
             raise InputError(f"{path}: the section `{name}` is missing")
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
     _check_caption_dataset(sections["download"], sections["caption"], path)
+    _check_caption_size(sections["augmentation"], sections["caption"], path)
     _check_backbones(sections["baseline"], sections["benchmarks"], path)
     _check_selection(sections["download"], sections["select"], path)
     return sections
@@ -67,6 +69,16 @@ def _check_caption_dataset(download: Section, caption: Section, path: Path) -> N
         raise InputError(
             f"{path}: `caption.dataset`: {caption.dataset!r} is not a captioned dataset of this run"
             f"{nearest(caption.dataset, download.captioned_datasets)}"
+        )
+
+
+def _check_caption_size(augmentation: Section, caption: Section, path: Path) -> None:
+    assert isinstance(augmentation, Augmentation)
+    assert isinstance(caption, Caption)
+    if caption.image_size is not None and caption.image_size < augmentation.crop_size:
+        raise InputError(
+            f"{path}: `caption.image_size`: {caption.image_size} is less than augmentation.crop_size, "
+            f"{augmentation.crop_size}; expected at least as much, or null"
         )
 
 

@@ -156,6 +156,7 @@ class Augmentation(Section):
     crop_size: Annotated[int, Field(ge=32)]
     crop_scale: tuple[float, float]
     crop_ratio: tuple[float, float]
+    antialias: bool = True
     flip_probability: Fraction
     jitter_probability: Fraction
     brightness: Annotated[float, Field(ge=0.0)]
@@ -335,6 +336,7 @@ class Voc07(Section):
 
     image_size: Annotated[int, Field(ge=32)]
     crop_size: Annotated[int, Field(ge=32)]
+    antialias: bool = True
     batch_size: Positive
     costs: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)]
     folds: Annotated[int, Field(ge=2)]
@@ -351,6 +353,8 @@ class Caption(Section):
     """Beam-search captions of the validation images (paper, section 4.4)."""
 
     dataset: str
+    image_size: Annotated[int, Field(ge=32)] | None = None
+    antialias: bool = True
     beam_size: Positive
     batch_size: Positive
     max_images: Positive | None

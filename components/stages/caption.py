@@ -16,6 +16,7 @@ from components.captioning.captioner import Captioner
 from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
 from components.data.image import Pixels, decode
 from components.data.store import CaptionStore
+from components.data.transforms import EvalTransform
 from components.entry import run_stage
 from components.errors import InputError
 from components.objectives.build import ModelConfig
@@ -48,7 +49,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
     store = CaptionStore(paths.lmdb_path("val"))
     indices = images_of_dataset(store, caption.dataset, caption.max_images)
     written = caption_images(
-        _captioner(objective),
+        _captioner(objective, caption),
         store,
         indices,
         beam_size=caption.beam_size,
@@ -85,7 +86,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
         print(f"Without {name}: {reason}", flush=True)
 
 
-def _captioner(objective: CaptioningObjective) -> Captioner:
+def _captioner(objective: CaptioningObjective, caption: params.Caption) -> Captioner:
     """With the tokenizer and crop size of its own file; the tokenizer must be that of this run too."""
     preparation = load_preparation(paths.CAPTIONER)
     if preparation is None or preparation.tokenizer_model != paths.TOKENIZER_MODEL.read_bytes():
@@ -94,7 +95,9 @@ def _captioner(objective: CaptioningObjective) -> Captioner:
             "run the pretrain stage again"
         )
     tokenizer = CaptionTokenizer(paths.CAPTIONER, preparation.tokenizer_model)
-    return Captioner(objective, tokenizer, preparation.crop_size, machine.device_name())
+    crop_size = preparation.crop_size
+    transform = EvalTransform(caption.image_size or crop_size, crop_size, caption.antialias)
+    return Captioner(objective, tokenizer, transform, machine.device_name())
 
 
 def _scored(

@@ -1,11 +1,10 @@
 """Stage ``export``: the pretrained backbone alone, without the textual head."""
 
-import hashlib
-
 from components import params, paths
 from components.entry import run_stage
 from components.export.backbone import example_images, export_backbone, load_backbone
 from components.objectives.saved import load_captioner
+from components.stable_safetensors import tensors_sha256
 from components.tracking import StageRun
 
 SECTIONS = ()
@@ -17,7 +16,8 @@ def main(run: StageRun) -> None:
     details = {
         "objective": config.objective.name,
         "pretraining_config": config.model_dump_json(),
-        "captioner_sha256": hashlib.sha256(paths.CAPTIONER.read_bytes()).hexdigest(),
+        # Not of the header: a change of how the captioner captions is none of the backbone.
+        "captioner_tensors_sha256": tensors_sha256(paths.CAPTIONER),
     }
     path = paths.backbone_path(params.PRETRAINED)
     export_backbone(

@@ -149,7 +149,7 @@ def _features(
     features = cached_features(
         backbone,
         images.image_paths,
-        EvalTransform(settings.image_size, settings.crop_size),
+        EvalTransform(settings.image_size, settings.crop_size, settings.antialias),
         batch_size=settings.batch_size,
         num_workers=host.num_workers,
         device=host.device,

@@ -98,7 +98,9 @@ def main(
 
     torch.manual_seed(pretrain.seed)
     model = build_objective(config)
-    preparation = Preparation(augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes())
+    preparation = Preparation(
+        augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes(), antialias=augmentation.antialias
+    )
     candidates = CandidateFolder(
         checkpoints.folder / "candidates",
         pretrain.keep_candidates,
@@ -151,7 +153,7 @@ def _datasets(
     seed: int,
 ) -> tuple[TrainDataset, ValDataset]:
     chosen = select(train_store, task, subset)
-    transform = EvalTransform(augmentation.crop_size, augmentation.crop_size)
+    transform = EvalTransform(augmentation.crop_size, augmentation.crop_size, augmentation.antialias)
     return (
         TrainDataset(train_store, chosen, TrainTransform(augmentation), targets, seed=seed),
         ValDataset(val_store, select(val_store, task), transform, targets),
@@ -178,7 +180,7 @@ def _caption_logger(
     """Logs what the model says now of a few validation images; None if it writes no captions."""
     if not isinstance(model, CaptioningObjective):
         return None
-    captioner = Captioner(model, tokenizer, dataset.transform.crop_size, device)
+    captioner = Captioner(model, tokenizer, dataset.transform, device)
     return lambda iteration: run.image(
         "validation captions", lambda: picture_of_captions(captioner, dataset), iteration
     )

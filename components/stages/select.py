@@ -1,6 +1,5 @@
 """Stage ``select``: the best of the models that pretraining kept; later stages use that one."""
 
-import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from components import params, paths
-from components.atomic import writing
 from components.benchmarks.checkpoint_choice import (
     Candidate,
     choose,
@@ -21,21 +19,20 @@ from components.benchmarks.voc07_protocol import Voc07Benchmark
 from components.benchmarks.voc07_svm import ClassResult, mean_ap_percent
 from components.entry import run_stage
 from components.export.backbone import export_backbone, load_backbone
-from components.objectives.saved import load_captioner
+from components.objectives.saved import copy_captioner, load_captioner
 from components.tracking import StageRun
 
-SECTIONS = (params.Select, params.Voc07)
+SECTIONS = (params.Select, params.Voc07, params.Caption)
 
 
-def main(run: StageRun, select: params.Select, voc07: params.Voc07) -> None:
-    """Measure the candidates if the choice goes by that, and copy the best one."""
+def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: params.Caption) -> None:
+    """Measure the candidates if the choice goes by that, and copy the best one, with how it captions."""
     candidates = read_candidates(paths.CANDIDATES_DIR, paths.stage_dir("pretrain") / "val.csv")
     if select.by == "voc07":
         benchmark = Voc07Benchmark(voc07)
         candidates = [_measured(run, candidate, benchmark) for candidate in candidates]
     chosen = choose(candidates, select)
-    with writing(paths.CAPTIONER) as temporary:
-        shutil.copyfile(chosen.path, temporary)
+    copy_captioner(chosen.path, paths.CAPTIONER, caption.image_size, caption.antialias)
     write_table(run.output_dir / "checkpoints.csv", candidates, select)
     draw(run.output_dir / "checkpoints.png", candidates, select)
     for name in ("checkpoints.csv", "checkpoints.png"):

@@ -9,10 +9,11 @@ from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preparation, save_captioner
+from components.objectives.saved import Preparation, copy_captioner, save_captioner
 from components.text.tokenizer import train_tokenizer
 
 ConfigMaker = Callable[..., ModelConfig]
+AUTHORS = {"image_size": 256, "crop_size": 224, "antialias": False}
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -30,13 +31,22 @@ def test_one_file_captions_anywhere(
     shutil.copy(captioner_path, tmp_path / "moved.safetensors")
     monkeypatch.chdir(tmp_path)
     moved = open_captioner("moved.safetensors", "cpu")
-    assert moved.crop_size == 64
+    assert vars(moved.transform) == {"image_size": 64, "crop_size": 64, "antialias": True}
     assert moved.search(IMAGES) == captioner.search(IMAGES)
+
+
+def test_a_file_remembers_at_which_scale_it_captions(
+    captioner_path: Path, captioner: Captioner, tmp_path: Path
+) -> None:
+    copy_captioner(captioner_path, tmp_path / "copy.safetensors", 73, False)
+    copied = open_captioner(str(tmp_path / "copy.safetensors"), "cpu")
+    assert vars(copied.transform) == {"image_size": 73, "crop_size": 64, "antialias": False}
+    assert copied.search(IMAGES) == captioner.search(IMAGES)
 
 
 def test_an_authors_file_needs_a_tokenizer(authors: Path, tokenizer_path: Path, captioner: Captioner) -> None:
     loaded = open_captioner(str(authors), "cpu", tokenizer_path)
-    assert loaded.crop_size == 224
+    assert vars(loaded.transform) == AUTHORS
     assert loaded.search(IMAGES) == captioner.search(IMAGES)
     with pytest.raises(InputError, match=r"R_18\.pth: holds no tokenizer; .*--tokenizer"):
         open_captioner(str(authors), "cpu")
@@ -49,7 +59,7 @@ def test_a_captioner_file_without_tokenizer(
     save_captioner(path, build_objective(make_config("captioning")), make_config("captioning"))
     with pytest.raises(InputError, match="holds no tokenizer"):
         open_captioner(str(path), "cpu")
-    assert open_captioner(str(path), "cpu", tokenizer_path).crop_size == 224
+    assert vars(open_captioner(str(path), "cpu", tokenizer_path).transform) == AUTHORS
 
 
 def test_another_tokenizer_is_refused(captioner_path: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torchvision
 from components import params, paths
 from components.export.backbone import load_backbone, pooled_features
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import load_captioner, load_preparation
+from components.objectives.saved import Preparation, load_captioner, load_preparation
 from components.text.tokenizer import train_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -101,8 +101,8 @@ def test_a_tokenizer_makes_a_file_that_captions_alone(zoo, tmp_path):
     options = ("--name", "mine", "--objective", "captioning", "--tokenizer", "t.model")
     assert zoo("import", "x.pth", *options)[0] == 0
     preparation = load_preparation(paths.captioner_path("mine"))
-    assert preparation.crop_size == 224
-    assert preparation.tokenizer_model == (tmp_path / "t.model").read_bytes()
+    model = (tmp_path / "t.model").read_bytes()
+    assert preparation == Preparation(224, model, image_size=256, antialias=False)
 
 
 def test_a_torchvision_file_is_a_backbone_only(zoo, tmp_path):

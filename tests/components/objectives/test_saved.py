@@ -92,6 +92,18 @@ def test_what_captioning_needs_travels_in_the_file(tmp_path: Path, make_config: 
     assert loaded.state_dict().keys() == objective.state_dict().keys()
 
 
+def test_a_file_from_before_captions_as_it_was_measured(tmp_path: Path, make_config: ConfigMaker) -> None:
+    path = tmp_path / "captioner.safetensors"
+    config = make_config("captioning")
+    save_captioner(path, build_objective(config), config, Preparation(224, b"model", 256, antialias=False))
+    assert load_preparation(path) == Preparation(224, b"model", 256, antialias=False)
+    kept = {key: value for key, value in header(path).items() if key not in ("image_size", "antialias")}
+    save_file(load_file(path), path, metadata=kept)
+    preparation = load_preparation(path)
+    assert preparation == Preparation(224, b"model")
+    assert preparation.scale == 224
+
+
 def test_a_file_may_hold_the_model_alone(saved: Path) -> None:
     assert load_preparation(saved) is None
 
@@ -102,6 +114,9 @@ def test_a_preparation_is_checked(tmp_path: Path, make_config: ConfigMaker) -> N
     save_captioner(path, build_objective(config), config, Preparation(224, b"model"))
     save_file(load_file(path), path, metadata=header(path) | {"crop_size": "wide"})
     with pytest.raises(InputError, match="crop_size 'wide' in its header"):
+        load_preparation(path)
+    save_file(load_file(path), path, metadata=header(path) | {"crop_size": "224", "image_size": "32"})
+    with pytest.raises(InputError, match="image_size 32 in its header is less than crop_size 224"):
         load_preparation(path)
     save_file(load_file(path), path, metadata=header(path) | {"format": "virtex-backbone"})
     with pytest.raises(InputError, match="expected a file of format 'virtex-captioner'"):

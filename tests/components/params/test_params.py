@@ -65,6 +65,11 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
             "  dataset: coca  # to",
             "`caption.dataset`: 'coca' is not a captioned dataset",
         ),
+        (
+            "  image_size: null",
+            "  image_size: 48",
+            "`caption.image_size`: 48 is less than augmentation.crop_size, 64; expected at least as much",
+        ),
     ],
 )
 def test_faults_name_the_key_and_the_remedy(params_path: Path, old: str, new: str, expected: str) -> None:

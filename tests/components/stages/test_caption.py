@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ import torch
 from PIL import Image
 
 from components import params, paths
+from components.benchmarks.captioning import caption_images
 from components.benchmarks.metric_interface import Metric
+from components.captioning.captioner import Captioner
 from components.data.build import build_store
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
@@ -118,6 +121,24 @@ def test_every_metric_that_ran_is_shown(
     assert "7 images of world: CIDEr-D 94.0, SPICE 18.5, METEOR 20.0\n" in capsys.readouterr().out
     assert "<dt>SPICE</dt><dd>18.5</dd>" in (run.output_dir / "index.html").read_text(encoding="utf-8")
     assert "not_run" not in json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_images_are_seen_at_the_scale_of_the_section(run: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def recorded(captioner: Captioner, *arguments: Any, **options: Any) -> Any:
+        seen.append(vars(captioner.transform))
+        return caption_images(captioner, *arguments, **options)
+
+    monkeypatch.setattr(stage, "caption_images", recorded)
+    logged = []
+    for section in (SECTION, SECTION.model_copy(update={"image_size": 40, "antialias": False})):
+        stage.main(run, section)
+        entries = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
+        logged.append([entry["log_probability"] for entry in entries])
+    assert seen[0] == {"image_size": 32, "crop_size": 32, "antialias": True}
+    assert seen[1] == {"image_size": 40, "crop_size": 32, "antialias": False}
+    assert logged[0] != logged[1]
 
 
 def test_fewer_images_when_asked(run: StageRun) -> None:

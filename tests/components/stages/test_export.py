@@ -102,4 +102,4 @@ def test_the_same_captioner_gives_the_same_bytes(run: RecordingRun) -> None:
     export.main(run)
     assert paths.backbone_path("virtex").read_bytes() == first
     with safetensors.safe_open(paths.backbone_path("virtex"), framework="pt") as file:
-        assert len(file.metadata()["captioner_sha256"]) == 64
+        assert len(file.metadata()["captioner_tensors_sha256"]) == 64

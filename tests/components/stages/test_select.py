@@ -9,7 +9,8 @@ import torch
 from components import params, paths
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import load_captioner, save_captioner
+from components.objectives.saved import Preparation, load_captioner, load_preparation, save_captioner
+from components.stable_safetensors import tensors_sha256
 from components.stages import export, select, voc07
 from components.tracking import StageRun
 
@@ -21,6 +22,15 @@ VOC07 = params.Voc07(
     folds=3,
     positive_weight=2.0,
     max_iterations=2000,
+)
+CAPTION = params.Caption(
+    dataset="world",
+    image_size=73,
+    antialias=False,
+    beam_size=2,
+    batch_size=3,
+    max_images=None,
+    gallery_images=6,
 )
 CONFIG = ModelConfig(
     backbone=params.Backbone(name="resnet18", zero_init_residual=False),
@@ -72,12 +82,23 @@ def candidates(folder: Path) -> dict[int, Path]:
 def test_without_voc07_nothing_is_measured(candidates: dict[int, Path], by: str, iteration: int) -> None:
     section = params.Select.model_validate({"by": by, "split": "test"})
     run = RecordingRun("select")
-    select.main(run, section, VOC07)
+    select.main(run, section, VOC07, CAPTION)
     assert paths.CAPTIONER.read_bytes() == candidates[iteration].read_bytes()
     figures = json.loads((run.output_dir / "metrics.json").read_text())
     assert (figures["iteration"], figures["num_candidates"]) == (iteration, 3)
     assert figures["val_loss"] == LOSSES[iteration]
     assert "mAP" not in figures
+
+
+def test_the_chosen_model_remembers_at_which_scale_it_captions(candidates: dict[int, Path]) -> None:
+    save_captioner(candidates[30], build_objective(CONFIG), CONFIG, Preparation(64, b"model"))
+    section, files = params.Select(by="last", split="test"), []
+    for size in (73, 73, None):
+        select.main(RecordingRun("select"), section, VOC07, CAPTION.model_copy(update={"image_size": size}))
+        files.append(paths.CAPTIONER.read_bytes())
+        assert load_preparation(paths.CAPTIONER) == Preparation(64, b"model", size, antialias=False)
+        assert tensors_sha256(paths.CAPTIONER) == tensors_sha256(candidates[30])  # no benchmark is stale
+    assert files[0] == files[1] != files[2]
 
 
 @pytest.mark.parametrize("split", ["test", "trainval"])
@@ -86,7 +107,7 @@ def test_the_best_on_voc07_is_the_one_that_is_exported_and_measured_but_once(
     candidates: dict[int, Path], voc: Path, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
     run = RecordingRun("select")
-    select.main(run, params.Select.model_validate({"by": "voc07", "split": split}), VOC07)
+    select.main(run, params.Select.model_validate({"by": "voc07", "split": split}), VOC07, CAPTION)
     with open(run.output_dir / "checkpoints.csv", newline="") as file:
         rows = {int(row["iteration"]): row for row in csv.DictReader(file)}
     scores = {iteration: float(row[f"{split}_mAP"]) for iteration, row in rows.items()}
@@ -112,5 +133,5 @@ def test_the_best_on_voc07_is_the_one_that_is_exported_and_measured_but_once(
 
 def test_a_run_without_voc2007_is_refused(candidates: dict[int, Path]) -> None:
     with pytest.raises(InputError, match="run the datasets stage first"):
-        select.main(RecordingRun("select"), params.Select(by="voc07", split="test"), VOC07)
+        select.main(RecordingRun("select"), params.Select(by="voc07", split="test"), VOC07, CAPTION)
     assert not paths.CAPTIONER.exists()
