@@ -7,7 +7,8 @@ from pathlib import Path
 from components.atomic import write_json
 from components.paths import MLFLOW_RUN_FILE, REPORT_DIR
 from pipelines.graph import Plan, Stage
-from pipelines.stage import GOOD_STATES, Outcome
+from pipelines.stage import GOOD_STATES as GOOD_STATES
+from pipelines.stage import Outcome
 from pipelines.workspace import STATE_DIR
 
 REPORT = REPORT_DIR / "report.md"

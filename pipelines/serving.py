@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from prefect.flows import EntrypointType
 from prefect.runner import Runner
+from prefect.types.entrypoint import EntrypointType
 
 from components.signals import handle_ending
 from pipelines.run import virtex

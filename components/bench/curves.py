@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from components import machine
-from components.bench import data, train
+from components.bench import data, step, train
 from components.bench.captions import draw_captions
 from components.bench.curve import Line, Panel
 from components.bench.photographs import draw_photographs
@@ -34,7 +34,7 @@ class Size:
     stored_images: tuple[int, ...]
     captions: tuple[int, ...]
     vocab_size: int
-    train: train.Size
+    train: step.Size
     batches: tuple[int, ...]
     train_crops: tuple[int, ...]
     hidden_sizes: tuple[int, ...]

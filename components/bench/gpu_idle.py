@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 Interval = tuple[float, float]
@@ -41,7 +40,7 @@ class IdleWatch(AbstractContextManager["IdleWatch"]):
         self.idle_share = uncovered(
             (event.time_range.start, event.time_range.end)
             for event in self._profile.events() or []
-            if event.device_type == DeviceType.CUDA
+            if event.device_type.name == "CUDA"
             and not event.is_user_annotation
             and not event.name.startswith(("Memcpy", "Memset"))
         )

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -64,12 +65,12 @@ def draw_attention(path: Path, image: Tensor, caption: Caption, words: Sequence[
         figure.savefig(temporary, format="png")
 
 
-def _pixels(image: Tensor) -> NDArray:
+def _pixels(image: Tensor) -> NDArray[np.float32]:
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image.cpu() * std + mean).clamp(0.0, 1.0).permute(1, 2, 0).numpy()
 
 
-def _even_is_one(attention: Tensor, size: tuple[int, ...]) -> NDArray:
+def _even_is_one(attention: Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
     """A feature map's cells spread smoothly over the image's pixels, in multiples of their mean."""
     share = attention / attention.mean()
     return F.interpolate(share[None, None], size, mode="bilinear", align_corners=False)[0, 0].numpy()

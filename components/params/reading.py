@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from components import paths
 from components.errors import InputError
+from components.params.base import Section
 from components.params.sections import (
     DEFAULT_PATH,
     PRETRAINED,
@@ -20,7 +21,6 @@ from components.params.sections import (
     Benchmarks,
     Caption,
     Download,
-    Section,
     Select,
 )
 

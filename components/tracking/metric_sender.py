@@ -14,6 +14,7 @@ from components.tracking.names import mlflow_names
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 _logger = own_logger(__name__)
 
@@ -144,7 +145,7 @@ class MetricSender:
         self._system_step += 1
 
 
-def _system_monitor(run_id: str):
+def _system_monitor(run_id: str) -> SystemMetricsMonitor | None:
     """MLflow's own samplers under its own names, driven by our thread instead of a second one."""
     try:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

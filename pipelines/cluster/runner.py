@@ -127,7 +127,7 @@ class ClusterRunner(Outcomes):
         return None if withdrawn else end
 
     def _follow(
-        self, future: Future, workers: Collection[str], lines: "queue.SimpleQueue[str]", log: Log
+        self, future: "Future[JobEnd]", workers: Collection[str], lines: "queue.SimpleQueue[str]", log: Log
     ) -> bool:
         """Hand on the lines until the job has ended; False if it cannot end, or need not start."""
         is_running, looked_at, asked = False, time.monotonic(), 0

@@ -112,7 +112,7 @@ def stop_run(run: str, requests: int, dask_worker: Worker) -> None:
 def run_job(job: Job) -> JobEnd:
     """At a worker: run a job, as a Dask task."""
     from distributed import get_worker
-    from distributed.worker import thread_state
+    from distributed.worker import thread_state  # type: ignore[attr-defined]  # a name of its own
 
     clone = get_worker().plugins[Clone.name]
     assert isinstance(clone, Clone)
