@@ -3,9 +3,12 @@
 import itertools
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -76,3 +79,31 @@ def test_files_beside_the_code_are_packaged() -> None:
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
     assert beside == packaged
+
+
+@pytest.mark.parametrize(
+    ("schema", "pattern"),
+    [
+        ("vendor.citation-file-format", "CITATION.cff"),
+        ("vendor.github-workflows", ".github/workflows/*.yml"),
+        ("vendor.github-issue-forms", ".github/ISSUE_TEMPLATE/*.yml"),
+    ],
+)
+def test_files_for_the_hosting_keep_their_schemas(schema: str, pattern: str, tmp_path: Path) -> None:
+    paths = sorted(REPOSITORY.glob(pattern))
+    assert paths
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text("autors: [nobody]\n", encoding="utf-8")
+    command = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", schema]
+    assert subprocess.run([*command, *paths], check=False).returncode == 0
+    assert subprocess.run([*command, wrong], check=False).returncode == 1
+
+
+def test_the_version_is_said_alike() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = YAML(typ="safe").load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## (\S+?),? ", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)[1]
+    assert project["version"] == citation["version"] == newest
+    assert project["license"] == citation["license"] == "MIT"
+    assert (REPOSITORY / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
+    assert citation["preferred-citation"]["title"].startswith("VirTex:")
