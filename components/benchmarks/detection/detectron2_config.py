@@ -40,6 +40,7 @@ def build_config(
     output_dir: Path,
     num_workers: int,
     device: str,
+    mask_format: str = "polygon",
 ) -> Any:
     """A frozen ``CfgNode``.
 
@@ -51,6 +52,7 @@ def build_config(
         output_dir: of detectron2's own checkpoints.
         num_workers: of the training loader.
         device: such as ``cuda`` or ``cpu``.
+        mask_format: ``polygon``, detectron2's default and the paper's, or ``bitmask``.
     """
     from detectron2.config import get_cfg
 
@@ -60,6 +62,7 @@ def build_config(
     config.merge_from_list(_flat(_run(settings)))
     config.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
     config.MODEL.DEVICE = device
+    config.INPUT.MASK_FORMAT = mask_format
     config.MODEL.WEIGHTS = ""  # the backbone is loaded by hand, and every tensor of it is checked
     config.DATASETS.TRAIN, config.DATASETS.TEST = (datasets[0],), (datasets[1],)
     config.DATALOADER.NUM_WORKERS = num_workers
@@ -133,7 +136,6 @@ def _run(settings: params.Detection) -> dict[str, Any]:
         "INPUT.MAX_SIZE_TRAIN": settings.max_size,
         "INPUT.MIN_SIZE_TEST": settings.test_size,
         "INPUT.MAX_SIZE_TEST": settings.max_size,
-        "INPUT.MASK_FORMAT": "bitmask",  # takes polygons and run lengths alike
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": settings.rois_per_image,
         "MODEL.RPN.POST_NMS_TOPK_TRAIN": settings.train_proposals,
         "MODEL.RPN.POST_NMS_TOPK_TEST": settings.test_proposals,

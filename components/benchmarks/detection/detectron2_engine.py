@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from components.benchmarks.detection.data import DetectionImage, DetectionSplit
 from components.benchmarks.detection.detections import Detections
 from components.benchmarks.detection.detectron2_config import build_config, require_detectron2
 from components.benchmarks.detection.detectron2_parts import register_heads, trainer_class
-from components.benchmarks.detection.run_state import Log
+from components.benchmarks.detection.run_state import Log, LossRows, not_finite
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
 from components.data.share import Share
 from components.errors import InputError
@@ -62,17 +62,21 @@ def fit_and_detect(
         output_dir=scratch_dir,
         num_workers=num_workers,
         device=str(device),
+        mask_format=mask_format(train.images),
     )
     os.makedirs(scratch_dir, exist_ok=True)
     _seed(settings.seed)
-    rows: list[dict[str, float]] = []
-    trainer = trainer_class()(config, settings.log_every, rows, log)
+    losses = LossRows(log)
+    trainer = trainer_class()(config, settings.log_every, losses)
     model = trainer.model.module if processes.count > 1 else trainer.model
     load_backbone(model, backbone.tensors)
     trainer.resume_or_load(resume=True)
     _seed(settings.seed + processes.rank)  # which anchors and regions are trained on
-    trainer.train()
-    return _detect(model, config, test), rows
+    try:
+        trainer.train()
+    except FloatingPointError as error:
+        raise not_finite(str(error).partition("\n")[0]) from error
+    return _detect(model, config, test), losses.rows
 
 
 def _join(processes: Processes, device: torch.device) -> None:
@@ -125,10 +129,11 @@ def _register(
 ) -> tuple[str, str]:
     """Put both sets into detectron2's catalogue."""
     from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.structures import BoxMode
 
     names = (f"{task.name}_{key}_train", f"{task.name}_{key}_test")
     for name, images in zip(names, (train.images, test), strict=True):
-        records = [_record(image, task.with_masks) for image in images]
+        records = [record(image, task.with_masks, BoxMode.XYXY_ABS) for image in images]
         if name in DatasetCatalog.list():
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
@@ -137,19 +142,33 @@ def _register(
     return names
 
 
-def _record(image: DetectionImage, with_masks: bool) -> dict[str, Any]:
-    from detectron2.structures import BoxMode
+def mask_format(images: Sequence[DetectionImage]) -> Literal["polygon", "bitmask"]:
+    """Polygons, as in the paper; bitmasks where an object to train on has run lengths, which need them."""
+    trained = (item for image in images for item in image.objects if not item.is_crowd)
+    has_runs = any(isinstance(item.segmentation, dict) for item in trained)
+    return "bitmask" if has_runs else "polygon"
 
+
+def record(image: DetectionImage, with_masks: bool, box_mode: Any) -> dict[str, Any]:
+    """An image as detectron2's catalogue has it.
+
+    Numbers are floats: detectron2 resizes whole ones to whole ones.
+
+    Args:
+        image: with its objects.
+        with_masks: whether objects keep their segmentation.
+        box_mode: detectron2's constant for (left, top, right, bottom).
+    """
     annotations = []
     for item in image.objects:
         annotation: dict[str, Any] = {
-            "bbox": list(item.box),
-            "bbox_mode": BoxMode.XYXY_ABS,
+            "bbox": list(map(float, item.box)),
+            "bbox_mode": box_mode,
             "category_id": item.label,
             "iscrowd": int(item.is_crowd),
         }
         if with_masks:
-            annotation["segmentation"] = encode_mask(item.segmentation, image.width, image.height)
+            annotation["segmentation"] = _segmentation(item.segmentation, image)
         annotations.append(annotation)
     return {
         "file_name": str(image.path),
@@ -158,6 +177,13 @@ def _record(image: DetectionImage, with_masks: bool) -> dict[str, Any]:
         "height": image.height,
         "annotations": annotations,
     }
+
+
+def _segmentation(segmentation: Any, image: DetectionImage) -> Any:
+    """Polygons as they are, run lengths compressed."""
+    if isinstance(segmentation, list):
+        return [list(map(float, polygon)) for polygon in segmentation]
+    return encode_mask(segmentation, image.width, image.height)
 
 
 @torch.inference_mode()

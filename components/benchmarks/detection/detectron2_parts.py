@@ -1,14 +1,14 @@
 """detectron2 classes of ours, defined when first asked for: detectron2 is optional."""
 
 import functools
-import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from components.benchmarks.detection.run_state import Log
-from components.errors import InputError
+from components.benchmarks.detection.run_state import LossRows
 from components.training.progress import Progress
 
 
@@ -48,16 +48,16 @@ def register_heads() -> None:
 
 @functools.cache
 def trainer_class() -> Any:
-    """A ``DefaultTrainer`` that evaluates nothing itself and hands its losses on."""
+    """A ``DefaultTrainer`` that evaluates nothing itself and records its losses."""
     from detectron2.engine import DefaultTrainer, hooks
     from detectron2.utils import comm
-    from detectron2.utils.events import EventWriter, get_event_storage
+    from detectron2.utils.events import get_event_storage
 
     class Trainer(DefaultTrainer):
-        """Adds ``rows``, the logged losses, to DefaultTrainer's loop."""
+        """Adds logged losses to DefaultTrainer's loop and to its checkpoints."""
 
-        def __init__(self, cfg: Any, log_every: int, rows: list[dict[str, float]], log: Log) -> None:
-            self._log_every, self._rows, self._log = log_every, rows, log
+        def __init__(self, cfg: Any, log_every: int, losses: LossRows) -> None:
+            self._recording = Recording(losses, log_every)
             super().__init__(cfg)
 
         def build_hooks(self) -> list[Any]:
@@ -66,11 +66,27 @@ def trainer_class() -> Any:
                 for hook in super().build_hooks()
                 if not isinstance(hook, hooks.EvalHook | hooks.PeriodicWriter)
             ]
-            shown = Shown(self.cfg.SOLVER.IMS_PER_BATCH)
-            return [*kept, shown, hooks.PeriodicWriter(self.build_writers(), period=self._log_every)]
+            recording = [self._recording] if comm.is_main_process() else []  # where losses are gathered
+            # First, so that a checkpoint has the loss of its own iteration.
+            return [*recording, *kept, Shown(self.cfg.SOLVER.IMS_PER_BATCH)]
 
-        def build_writers(self) -> list[Any]:
-            return [Writer(self._rows, self._log, self.max_iter)]
+    class Recording(hooks.HookBase):
+        """Losses; the trainer puts this hook's state into its checkpoints."""
+
+        def __init__(self, losses: LossRows, log_every: int) -> None:
+            self._losses, self._log_every = losses, log_every
+
+        def state_dict(self) -> dict[str, Any]:
+            return self._losses.state_dict()
+
+        def load_state_dict(self, state: Mapping[str, Any]) -> None:
+            self._losses.load_state_dict(state)
+
+        def after_step(self) -> None:
+            self._losses.add(loss_parts(get_event_storage().latest()))
+            done = self.trainer.iter + 1
+            if done % self._log_every == 0 or done == self.trainer.max_iter:
+                self._losses.close(done)
 
     class Shown(hooks.HookBase):
         """How far training is, as the torchvision engine shows it."""
@@ -91,29 +107,10 @@ def trainer_class() -> Any:
         def after_train(self) -> None:
             self._open.close()
 
-    class Writer(EventWriter):
-        def __init__(self, rows: list[dict[str, float]], log: Log, num_iterations: int) -> None:
-            self._rows, self._log, self._num_iterations = rows, log, num_iterations
-
-        def write(self) -> None:
-            storage = get_event_storage()
-            iteration = min(storage.iter + 1, self._num_iterations)
-            if self._rows and self._rows[-1]["iteration"] == iteration:
-                return  # asked once more when training is over
-            latest = {
-                name: float(value)
-                for name, (value, _) in storage.latest().items()
-                if "loss" in name and "/" not in name
-            }
-            if not all(map(math.isfinite, latest.values())):
-                raise InputError(
-                    f"the detection loss is not finite at iteration {iteration}; lower learning_rate"
-                )
-            row = {"loss": latest.pop("total_loss", sum(latest.values())), **latest}
-            self._rows.append({"iteration": iteration, **row})
-            self._log({f"train/{name}": value for name, value in row.items()}, iteration)
-
-        def close(self) -> None:
-            pass
-
     return Trainer
+
+
+def loss_parts(latest: Mapping[str, tuple[float, int]]) -> dict[str, Tensor]:
+    """The parts of an iteration's loss among all that detectron2 stores of it, by name with its iteration."""
+    losses = {name: torch.tensor(value) for name, (value, _) in latest.items() if name.startswith("loss")}
+    return losses or {"total_loss": torch.tensor(latest["total_loss"][0])}

@@ -81,8 +81,8 @@ def train_detector(
     optimizer = torch.optim.SGD(
         _decayed_and_not(model, schedule.weight_decay), lr=schedule.learning_rate, momentum=MOMENTUM
     )
-    run = DetectorRun(model, optimizer, processes)
-    run.resume(checkpoints, log)
+    run = DetectorRun(model, optimizer, processes, log)
+    run.resume(checkpoints)
     with (
         StopRequest(processes) as stop,
         Progress(schedule.iterations, run.iteration, is_shown=processes.is_first) as progress,
@@ -104,14 +104,13 @@ def train_detector(
                 progress.advance(visits.batch_size)
                 if run.iteration % schedule.log_every == 0 or run.iteration == schedule.iterations:
                     row = run.close_row()
-                    log({f"train/{name}": value for name, value in row.items()}, run.iteration)
                     progress.show({"loss": row["loss"]})
                 if run.iteration % schedule.checkpoint_every == 0 and run.iteration < schedule.iterations:
                     run.save(checkpoints)
         except Stopped:
             run.save(checkpoints)
             raise KeyboardInterrupt(f"stopped after iteration {run.iteration}") from None
-    return run.rows
+    return run.losses.rows
 
 
 def _means_over_all(losses: dict[str, Tensor], draws: Draws, processes: Processes) -> dict[str, Tensor]:

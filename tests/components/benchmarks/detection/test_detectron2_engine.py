@@ -1,17 +1,26 @@
 """The detectron2 engine; what needs detectron2 itself is skipped where it is not installed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from pycocotools import mask as run_lengths
 from torch import nn
 
 from components import params
-from components.benchmarks.detection.data import DetectionSplit
-from components.benchmarks.detection.detectron2_engine import fit_and_detect, load_backbone
+from components.benchmarks.detection.data import DetectionImage, DetectionObject, DetectionSplit
+from components.benchmarks.detection.detectron2_engine import (
+    fit_and_detect,
+    load_backbone,
+    mask_format,
+    record,
+)
+from components.benchmarks.detection.detectron2_parts import loss_parts
 from components.benchmarks.detection.task import (
     COCO_SEGMENTATION,
     VOC_DETECTION,
@@ -48,6 +57,37 @@ def test_a_tensor_without_a_place_is_an_error() -> None:
         load_backbone(model, {"layer1.0": torch.ones(1)})
 
 
+def test_masks_are_polygons_unless_there_are_run_lengths(squares: DetectionSplit) -> None:
+    first = squares.images[0]
+    runs = {"counts": [0, 4, first.width * first.height - 4], "size": [first.height, first.width]}
+    crowd = replace(first, objects=(*first.objects, DetectionObject(0, (0, 0, 9, 9), runs, is_crowd=True)))
+    solid = replace(first, objects=(*first.objects, DetectionObject(0, (0, 0, 9, 9), runs)))
+    assert mask_format(squares.images) == "polygon"
+    assert mask_format([crowd, *squares.images]) == "polygon"  # crowds are not trained on
+    assert mask_format([*squares.images, solid]) == "bitmask"
+    polygons, compressed = (item["segmentation"] for item in record(solid, True, None)["annotations"])
+    assert polygons == first.objects[0].segmentation
+    assert run_lengths.area(compressed) == 4
+
+
+def test_whole_numbers_become_floats() -> None:
+    """numpy would keep resized whole numbers whole, and cut their fractions off."""
+    thing = DetectionObject(1, (1, 2, 8, 9), [[1, 2, 8, 2, 8, 9]])
+    (given,) = record(DetectionImage(7, Path("a.jpg"), 20, 10, (thing,)), True, None)["annotations"]
+    assert np.array(given["bbox"]).dtype == np.array(given["segmentation"]).dtype == np.float64
+    assert (
+        "segmentation"
+        not in record(DetectionImage(7, Path("a.jpg"), 20, 10, (thing,)), False, None)["annotations"][0]
+    )
+
+
+def test_the_parts_of_a_loss_are_found_among_what_detectron2_stores() -> None:
+    stored = {"loss_cls": (2.0, 5), "loss_mask": (1.0, 5), "total_loss": (3.0, 5), "data_time": (9.0, 5),
+              "roi_head/loss": (7.0, 5)}  # fmt: skip
+    assert loss_parts(stored) == {"loss_cls": torch.tensor(2.0), "loss_mask": torch.tensor(1.0)}
+    assert loss_parts({"total_loss": (3.0, 5)}) == {"total_loss": torch.tensor(3.0)}
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("task", [COCO_SEGMENTATION, VOC_DETECTION], ids=lambda task: task.name)
 def test_it_trains_detects_and_continues(
@@ -56,6 +96,7 @@ def test_it_trains_detects_and_continues(
     pytest.importorskip("detectron2", reason="detectron2 is not installed: see docs/detection.md")
     resnet = torchvision.models.resnet18()
     resnet.fc = nn.Identity()
+    logged = []
 
     def fit(iterations: int) -> Any:
         return fit_and_detect(
@@ -68,12 +109,17 @@ def test_it_trains_detects_and_continues(
             device=torch.device("cpu"),
             num_workers=0,
             processes=ALONE,
-            log=lambda *_: None,
+            log=lambda _, iteration: logged.append(iteration),
         )
 
     found, rows = fit(2)
     assert [row["iteration"] for row in rows] == [1, 2]
     assert [image.image_id for image in found] == [0, 1]
     assert (found[0].masks is not None) == task.with_masks
+    first = list(rows)
     _, rows = fit(3)
-    assert [row["iteration"] for row in rows] == [3]
+    assert rows[:2] == first
+    assert [row["iteration"] for row in rows] == [1, 2, 3]
+    assert logged == [1, 2, 1, 2, 3]
+    _, again = fit(3)  # as after a run that was killed when it had trained
+    assert again == rows
