@@ -1,5 +1,6 @@
 """Training and detection with detectron2, which is optional: imported only here, inside functions."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ def fit_and_detect(
 
     Raises:
         InputError: detectron2 is missing, has no counterpart of the architecture, or has to train on the
-            CPU in several processes, or images cannot be dealt evenly to the processes.
+            CPU in several processes, images cannot be dealt evenly to the processes, or the loss is not
+            finite.
         RuntimeError: a tensor of the backbone did not find its place.
     """
     require_detectron2()
@@ -72,10 +74,11 @@ def fit_and_detect(
     load_backbone(model, backbone.tensors)
     trainer.resume_or_load(resume=True)
     _seed(settings.seed + processes.rank)  # which anchors and regions are trained on
+    logging.getLogger("detectron2.engine.train_loop").setLevel(logging.CRITICAL)  # it logs what it raises
     try:
         trainer.train()
-    except FloatingPointError as error:
-        raise not_finite(str(error).partition("\n")[0]) from error
+    except FloatingPointError:
+        raise not_finite(f"at iteration {trainer.iter + 1}") from None
     return _detect(model, config, test), losses.rows
 
 
