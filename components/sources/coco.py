@@ -4,6 +4,7 @@ Any captioned dataset in this layout is read here, such as Flickr8k brought into
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,17 @@ from components.sources.layout import (
     require_images,
     shown,
     unique_ids,
+    without_halves,
 )
 from components.sources.objects import mend_objects
 
 SPLITS = ("train", "val")
+
+Told = Callable[[str, object], None]
+
+
+def _nobody(reason: str, example: object) -> None:
+    pass
 
 
 def annotation_path(root: Path, kind: str, split: str) -> Path:
@@ -33,15 +41,19 @@ def images_dir(root: Path, split: str) -> Path:
     return root / f"{split}2017"
 
 
-def read_captions(root: Path, split: str, dataset: str) -> list[CaptionedImage]:
+def read_captions(
+    root: Path, split: str, dataset: str, leave_out: Told = _nobody, note: Told = _nobody
+) -> list[CaptionedImage]:
     """Images with their captions, by ascending image id; captions in the order of the file.
 
-    Blank captions are dropped, then images without captions.
+    Blank captions are dropped, then images without captions; half a character is taken out of a caption.
 
     Args:
         root: the dataset's folder.
         split: ``train`` or ``val``.
         dataset: the name that begins every ``image_id``.
+        leave_out: called with the reason and an example of each caption and image that is dropped.
+        note: the same of each caption that is changed.
 
     Raises:
         InputError: a folder or file is missing, the JSON is broken or inconsistent, listed images
@@ -52,11 +64,14 @@ def read_captions(root: Path, split: str, dataset: str) -> list[CaptionedImage]:
     parsed = read_annotations(path, ("images", "annotations"))
     images = unique_ids(path, parsed["images"], "images")
     folder = require_folder(images_dir(root, split), f"the images that {path} lists")
-    captions = _captions_by_image(path, parsed["annotations"], images)
+    captions = _captions_by_image(path, parsed["annotations"], images, leave_out, note)
     names = {key: file_name(path, images[key]) for key in images}
     require_images(folder, names.values(), path)
     if not captions:
         raise InputError(f"{path}: no image has a caption; is it a captions file?")
+    for key, name in names.items():
+        if key not in captions:
+            leave_out("images without a caption", folder / name)
     return [
         CaptionedImage(f"{dataset}/{key}", dataset, folder / names[key], tuple(captions[key]))
         for key in sorted(captions)
@@ -64,7 +79,11 @@ def read_captions(root: Path, split: str, dataset: str) -> list[CaptionedImage]:
 
 
 def _captions_by_image(
-    path: Path, annotations: list[dict[str, Any]], images: dict[Any, dict[str, Any]]
+    path: Path,
+    annotations: list[dict[str, Any]],
+    images: dict[Any, dict[str, Any]],
+    leave_out: Told,
+    note: Told,
 ) -> dict[Any, list[str]]:
     captions: dict[Any, list[str]] = defaultdict(list)
     for annotation in annotations:
@@ -73,8 +92,13 @@ def _captions_by_image(
             raise InputError(f"{path}: an annotation has no `caption` text: {shown(annotation)}")
         if not is_known(key, images):
             raise InputError(f"{path}: a caption names the image id {key!r}, which `images` lacks")
-        if caption.strip():
-            captions[key].append(caption)
+        whole = without_halves(caption)
+        if whole != caption:
+            note("captions of which half a character is taken away", f"{path}: image {key}")
+        if whole.strip():
+            captions[key].append(whole)
+        else:
+            leave_out("blank captions", f"{path}: image {key}")
     return captions
 
 

@@ -122,9 +122,16 @@ def verify_folders(
 
 
 def _captioned(root: Path, dataset: str) -> tuple[CaptionedEntry, Figures]:
-    splits = {split: coco.read_captions(root, split, dataset) for split in coco.SPLITS}
+    tally = Tally()
+    splits = {
+        split: coco.read_captions(root, split, dataset, tally.leave_out, tally.note) for split in coco.SPLITS
+    }
     paths = [coco.annotation_path(root, "captions", split) for split in coco.SPLITS]
     num_captions = {split: sum(len(image.captions) for image in images) for split, images in splits.items()}
+    num_images = sum(map(len, splits.values()))
+    print(
+        tally.line(dataset, f"{num_images:,} images and {sum(num_captions.values()):,} captions"), flush=True
+    )
     figures: Figures = {
         split: {"images": len(images), "captions": num_captions[split]} for split, images in splits.items()
     }

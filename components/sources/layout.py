@@ -53,6 +53,11 @@ def read_text(path: Path, holds: str) -> str:
         ) from None
 
 
+def without_halves(text: str) -> str:
+    """The text without lone surrogates: halves of characters, which JSON can hold and UTF-8 cannot."""
+    return text if text.isascii() else text.encode("utf-8", "ignore").decode()
+
+
 def nearest_entry(path: Path) -> str:
     """A hint naming what lies beside ``path`` under a similar name, or its first missing parent."""
     if not path.parent.is_dir():
@@ -71,8 +76,9 @@ def read_annotations(path: Path, lists: Iterable[str]) -> dict[str, Any]:
     Raises:
         InputError: missing file, broken, truncated or overly deep JSON, a list missing or not of records.
     """
+    text = read_text(path, "an annotation file in JSON")
     try:
-        parsed = json.loads(read_text(path, "an annotation file in JSON"))
+        parsed = json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InputError(

@@ -66,7 +66,7 @@ def annotation_path(root: Path, image_id: str, year: int = 2007) -> Path:
 def list_paths(root: Path, split: str) -> list[Path]:
     """The split's own list, then its class lists by class name."""
     folder = image_sets_dir(root)
-    return [folder / f"{split}.txt", *sorted(folder.glob(f"*_{split}.txt"))]
+    return [folder / f"{split}.txt", *sorted(folder.glob(f"[!.]*_{split}.txt"))]  # no ._dog_trainval.txt
 
 
 def read_voc07(root: Path, split: str) -> VocSplit:

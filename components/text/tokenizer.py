@@ -28,10 +28,13 @@ TRAINER_ARGUMENTS: dict[str, Any] = {
     "num_threads": 1,  # the same file, byte for byte, on any machine
     "minloglevel": 2,
 }
+# SentencePiece passes over longer texts without a word, and over those with its own mark of unknown bytes.
+LONGEST_BYTES = 4192
+_MARK = "\u2585"
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int, model_path: Path) -> None:
-    """Train on captions, in the order given, and write ``model_path`` and its ``.vocab`` beside it.
+    """Train on all captions, in the order given, and write ``model_path`` and its ``.vocab`` beside it.
 
     Args:
         captions: already normalised (see :func:`components.text.normalise.normalise`).
@@ -41,11 +44,16 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, model_path: Path) 
     Raises:
         InputError: no captions, or they do not allow a vocabulary of this size.
     """
+    texts = [caption.replace(_MARK, " ") for caption in captions]
+    longest = max((len(text.encode()) for text in texts), default=0)
+    # Named only where it is needed, because the model's file remembers every argument.
+    limit: dict[str, Any] = {"max_sentence_length": longest} if longest > LONGEST_BYTES else {}
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(captions), model_writer=model, vocab_size=vocab_size, **TRAINER_ARGUMENTS
-        )
+            sentence_iterator=iter(texts), model_writer=model, vocab_size=vocab_size,
+            **TRAINER_ARGUMENTS, **limit,
+        )  # fmt: skip
     except RuntimeError as error:
         raise _explained(str(error), vocab_size) from error
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())

@@ -3,9 +3,12 @@
 import os
 import stat
 import unicodedata
+from functools import lru_cache
 from pathlib import Path
 
 Identity = tuple[int, int]
+
+_REMEMBERED = 2**16
 
 
 def identity_of(path: Path) -> Identity | None:
@@ -26,11 +29,21 @@ class NamedFiles:
 
     def __init__(self, folder: Path, root: Path) -> None:
         self._folder = folder
-        self._root = root
+        self._root = os.path.join(os.path.abspath(root), "")
+        # An image's rows lie together, more often than not.
+        self.find = lru_cache(_REMEMBERED)(self._find)
         self._normal: dict[Path, dict[str, str]] = {}
 
-    def find(self, name: str) -> tuple[Path, Identity | None]:
-        """The file and its identity; where there is none, the path it should have, and None."""
+    def _find(self, name: str) -> tuple[Path, str, Identity | None]:
+        """The file, its key and identity; where there is none, the path it should have, and None.
+
+        The key is the path relative to the root, equal for ``./a`` and ``a``; absolute if it is not below.
+        """
+        path, identity = self._located(name)
+        absolute = os.path.abspath(path)
+        return path, absolute.removeprefix(self._root), identity
+
+    def _located(self, name: str) -> tuple[Path, Identity | None]:
         written = self._folder / name
         stripped = name.strip()
         for candidate in dict.fromkeys((name, stripped, stripped.replace("\\", "/"))):
@@ -40,11 +53,6 @@ class NamedFiles:
             if not candidate.isascii() and (identity := identity_of(path := self._in_normal_form(path))):
                 return path, identity
         return written, None
-
-    def key(self, path: Path) -> str:
-        """The path relative to the root, equal for ``./a`` and ``a``; absolute if it is not below."""
-        absolute, root = os.path.abspath(path), os.path.abspath(self._root)
-        return os.path.relpath(absolute, root) if Path(absolute).is_relative_to(root) else absolute
 
     def _in_normal_form(self, path: Path) -> Path:
         if path.parent == path:

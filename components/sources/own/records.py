@@ -102,6 +102,6 @@ def parquet_columns(path: Path) -> list[str]:
     """
     try:
         return list(pyarrow.parquet.read_schema(path).names)
-    except (pyarrow.ArrowException, OSError, EOFError) as error:
+    except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"{path}: not a parquet table: {reason}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from components.errors import InputError
 from components.image_files import UNDECODABLE, is_utf8, printable
 from components.sources.captioned import ArchiveMember
+from components.sources.layout import without_halves
 from components.sources.tally import Tally
 
 LONG_BYTES = 4192  # of a caption; SentencePiece's own limit, and more than any caption should have
@@ -90,9 +91,10 @@ class OwnImages:
         first.captions += image.captions
 
     def _add_caption(self, image: OwnImage, caption: str) -> None:
-        if not is_utf8(caption):  # half of a surrogate pair, which JSON can hold and UTF-8 cannot
-            caption = caption.encode("utf-8", "ignore").decode()
+        whole = without_halves(caption)
+        if whole != caption:
             self._tally.note("captions of which half a character is taken away", image.where)
+            caption = whole
         if not caption.strip():
             self._tally.leave_out("blank captions", image.where)
             return

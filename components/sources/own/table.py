@@ -106,8 +106,7 @@ class TableReader:
             raise InputError(
                 f"{where}: {shown(written)}: of URLs only http and https are fetched; download it first"
             )
-        path, identity = files.find(written)
-        key = files.key(path)
+        path, key, identity = files.find(written)
         if identity is None:
             named = str(path) if len(str(path)) <= 200 else f"{str(path)[:197]}..."
             return OwnImage(key, where, path, fault=f"no such image: {printable(named)}"), ("absent", key)
@@ -179,7 +178,7 @@ class TableReader:
 
         def may_be_image(cell: str) -> bool:
             like = is_image(cell.strip()) or cell.lower().startswith(("http://", "https://", "data:"))
-            return like or bool(cell.strip() and files.find(cell)[1])
+            return like or bool(cell.strip() and files.find(cell)[2])
 
         for where, cells in table.rows(columns.image, may_be_image):
             yield where, *columns.of(cells)

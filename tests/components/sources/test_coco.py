@@ -7,6 +7,7 @@ import pytest
 from components.errors import InputError
 from components.sources import coco
 from components.sources.captioned import CaptionedImage
+from components.sources.tally import Tally
 
 Edit = Callable[[Path, Callable[[Any], Any]], None]
 
@@ -154,3 +155,18 @@ def test_json_that_is_none(coco_root: Path, content: str, message: str) -> None:
     text(coco_root, content)
     with pytest.raises(InputError, match=rf"captions_train2017\.json: {message}"):
         coco.read_captions(coco_root, "train", "coco")
+
+
+def test_what_is_dropped_or_changed_is_told(
+    coco_root: Path, edit: Callable[[Path, Callable[[Any], Any]], None]
+) -> None:
+    path = coco.annotation_path(coco_root, "captions", "train")
+    edit(path, lambda parsed: parsed["annotations"][0].update(caption="A \ud83d ten \U0001f436."))
+    tally = Tally()
+    images = coco.read_captions(coco_root, "train", "mine", tally.leave_out, tally.note)
+    assert images[1].captions[0] == "A  ten \U0001f436."
+    assert tally.line("mine", "2") == (
+        f"mine: took 2; left out 1 blank captions (such as {path}: image 2), "
+        f"1 images without a caption (such as {coco_root}/train2017/000000000003.jpg); "
+        f"noted 1 captions of which half a character is taken away (such as {path}: image 10)"
+    )

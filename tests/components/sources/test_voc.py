@@ -84,3 +84,10 @@ def test_real(shared_dir: Path) -> None:
     first = voc.read_annotation(voc.annotation_path(root, test.image_paths[0].stem))
     named = {thing.name for thing in first.objects}
     assert named == {name for name, label in zip(test.classes, test.labels[0], strict=True) if label == 1}
+
+
+def test_companions_are_no_class_lists(voc_root: Path) -> None:
+    sets = voc.image_sets_dir(voc_root)
+    for name in ("._dog_trainval.txt", ".hidden_trainval.txt", ".DS_Store"):
+        (sets / name).write_bytes(b"\x00\x05\x16\x07")
+    assert voc.read_voc07(voc_root, "trainval").classes == ("cat", "dog")

@@ -96,6 +96,13 @@ def test_largest_possible_vocabulary_is_named_and_works(tmp_path: Path) -> None:
         train_tokenizer(CAPTIONS, largest + 1, tmp_path / "x.model")
 
 
+def test_long_captions_and_the_trainers_own_mark_lose_nothing(tmp_path: Path) -> None:
+    """SentencePiece itself leaves out texts of more than 4,192 bytes, and texts with U+2585."""
+    for name, caption in (("long", "zebra " * 1000), ("mark", "zebra \u2585")):
+        train_tokenizer([*CAPTIONS, caption], 34, tmp_path / f"{name}.model")
+        assert UNK_ID not in CaptionTokenizer(tmp_path / f"{name}.model").encode("zebra")
+
+
 def test_too_small_and_no_captions(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tokenize\.vocab_size: 8 is too small"):
         train_tokenizer(CAPTIONS, 8, tmp_path / "x.model")
