@@ -30,7 +30,7 @@ from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
 from components.errors import InputError
 from components.logs import own_logger
-from components.stable_safetensors import save_stable
+from components.stable_safetensors import require_sound, save_stable
 
 FOLDER = paths.SCRATCH_DIR / "features"
 MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a ResNet-50 take 0.4 GB
@@ -139,6 +139,7 @@ def _read(path: Path, num_images: int) -> Features | None:
         return None
     try:
         features = load_file(path)["features"]
+        require_sound(path)
         if features.dtype != torch.float32 or features.dim() != 2 or len(features) != num_images:
             raise ValueError(f"holds {features.dtype} {tuple(features.shape)}")
         os.utime(path)  # used just now

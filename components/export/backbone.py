@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from components.atomic import writing
 from components.errors import InputError
 from components.models.backbones import TorchvisionBackbone, backbone_names
-from components.stable_safetensors import save_stable
+from components.stable_safetensors import DIGEST, require_sound, save_stable
 
 FORMAT = "virtex-backbone"
 VERSION = "1"
@@ -90,6 +90,8 @@ def load_backbone(path: Path) -> tuple[nn.Module, dict[str, str]]:
             f"{path}: its weights are not those of torchvision's {metadata['architecture']} without fc; "
             f"export it again (stage export or baseline). {error}"
         ) from error
+    require_sound(path)
+    metadata.pop(DIGEST, None)  # of this file; who writes another one makes its own
     return backbone.requires_grad_(False).eval(), metadata
 
 

@@ -22,7 +22,7 @@ from components.atomic import writing
 from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.interface import Objective
-from components.stable_safetensors import save_stable
+from components.stable_safetensors import require_sound, save_stable
 
 FORMAT = "virtex-captioner"
 VERSION = "1"
@@ -79,6 +79,7 @@ def copy_captioner(path: Path, target: Path, image_size: int | None, antialias: 
         InputError: if the file is missing, damaged or of another kind.
     """
     preparation = load_preparation(path)
+    require_sound(path)  # or the copy would vouch for what is damaged
     with _opened(path) as file, writing(target) as temporary:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata())
@@ -108,11 +109,14 @@ def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Obje
     with torch.random.fork_rng(devices=[]):
         objective = build_objective(config)
     _fill(path, objective, tensors)
+    require_sound(Path(path))
     return objective.to(device).eval(), config
 
 
 def load_preparation(path: Path) -> Preparation | None:
     """What ``save_captioner`` was given besides the model; None if nothing.
+
+    The file's digest is `load_captioner`'s to check.
 
     Raises:
         InputError: if the file is missing, damaged or of another kind.

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from components.errors import InputError
+from components.stable_safetensors import require_sound
 
 # Where training code keeps the weights among other state: VirTex, detectron2, timm; MoCo, DINO, lightning.
 HOLDERS = ("model", "state_dict")
@@ -26,9 +27,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            tensors = load_file(path)
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path}: not a whole safetensors file ({error})") from error
+        require_sound(path)
+        return tensors
     content = _load(path)
     state = next((content[key] for key in HOLDERS if isinstance(content.get(key), dict)), content)
     others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]

@@ -69,7 +69,7 @@ def test_a_head_that_diverged_has_a_reason_with_its_iteration() -> None:
     heads = [Head("_lr0.3", 0.3), Head("_lr3", 3.0), Head("_lr30", 30.0)]
     rows = [
         {"iteration": 10, "loss_lr0.3": 2.0, "loss_lr3": 9.0, "loss_lr30": 9.0},
-        {"iteration": 20, "loss_lr0.3": 1.0, "loss_lr30": 99.0},  # and its weights at the last step,
+        {"iteration": 20, "loss_lr0.3": 1.0, "loss_lr30": 99.0},  # and its weights at the last step
     ]
     reason = "its loss or gradient was beyond all bounds by iteration 20 of 20"
     assert diverged_rates(heads, [False, True, True], rows) == {"3": reason, "30": reason}

@@ -65,6 +65,24 @@ def exported(trained_resnet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_refuses_a_backbone_with_a_flipped_bit(exported: Path, tmp_path: Path) -> None:
+    content = bytearray(exported.read_bytes())
+    content[len(content) // 2] ^= 64
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"flipped\.safetensors: damaged"):
+        load_backbone(path)
+
+
+def test_takes_a_backbone_of_before_there_were_digests(exported: Path, tmp_path: Path) -> None:
+    backbone, metadata = load_backbone(exported)
+    state = {name: tensor for name, tensor in backbone.state_dict().items() if not name.startswith("fc.")}
+    save_file(state, tmp_path / "older.safetensors", metadata)
+    older, found = load_backbone(tmp_path / "older.safetensors")
+    assert found == metadata
+    torch.testing.assert_close(older.state_dict(), backbone.state_dict())
+
+
 def test_refuses_missing_damaged_and_foreign_files(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such backbone"):
         load_backbone(tmp_path / "absent.safetensors")

@@ -12,6 +12,7 @@ from components.objectives.build import ModelConfig, build_objective
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import (
     Preparation,
+    copy_captioner,
     load_captioner,
     load_preparation,
     save_captioner,
@@ -37,6 +38,17 @@ def saved(written: Path, tmp_path: Path) -> Path:
 def header(path: Path) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
         return file.metadata()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.999])
+def test_a_flipped_bit_is_noticed(saved: Path, share: float) -> None:
+    content = bytearray(saved.read_bytes())
+    content[int(share * len(content))] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(InputError, match=r"captioner\.safetensors: damaged"):
+        load_captioner(saved)
+    with pytest.raises(InputError, match=r"captioner\.safetensors: damaged"):
+        copy_captioner(saved, saved.with_name("copy.safetensors"), None, True)
 
 
 def test_round_trip_with_tied_weights(saved: Path, make_config: ConfigMaker) -> None:

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from components.errors import InputError
+from components.stable_safetensors import save_stable
 from components.zoo.tensors import read_tensors
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
@@ -32,6 +33,17 @@ def test_files_of_old_torch_and_safetensors(tmp_path: Path) -> None:
     save_file(STATE, tmp_path / "x.safetensors")
     for name in ("old.pth", "x.safetensors"):
         assert torch.equal(read_tensors(tmp_path / name)["a.weight"], STATE["a.weight"])
+
+
+def test_a_flipped_bit_in_a_file_of_ours_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_stable(STATE, {}, path)
+    assert torch.equal(read_tensors(path)["a.weight"], STATE["a.weight"])
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.safetensors: damaged"):
+        read_tensors(path)
 
 
 class Harm:
