@@ -6,9 +6,10 @@
 
 Every entry point gives a torchvision ResNet whose ``fc`` is the identity: images
 ``(batch, 3, height, width)``, RGB, normalised with ImageNet's mean and standard deviation, to features
-``(batch, 2048)``. (In VirTex's public code ``avgpool`` is the identity too, so that torchvision flattens
-the feature map; ``model.avgpool = torch.nn.Identity()`` gives that.) What is downloaded stays in ``virtex``
-below `torch.hub.get_dir`, and is read with ``weights_only=True``.
+``(batch, 2048)``, or ``(batch, 512)`` of resnet18 and resnet34. (In VirTex's public code ``avgpool`` is
+the identity too, so that torchvision flattens the feature map; ``model.avgpool = torch.nn.Identity()`` gives
+that.) What is downloaded stays in ``virtex`` below `torch.hub.get_dir`, and is read with
+``weights_only=True``.
 """
 
 import hashlib
@@ -63,9 +64,29 @@ def resnet101(
     return _resnet("resnet101", "bicaptioning_R_101_L1_H1024", pretrained, weights, progress, options)
 
 
+def resnet34(
+    pretrained: bool = False, weights: str | None = None, progress: bool = True, **options: _Any
+) -> nn.Module:
+    """ResNet-34, for weights of your own: the authors have published none, nor a VOC07 mAP.
+
+    See `resnet50`.
+    """
+    return _resnet("resnet34", None, pretrained, weights, progress, options)
+
+
+def resnet18(
+    pretrained: bool = False, weights: str | None = None, progress: bool = True, **options: _Any
+) -> nn.Module:
+    """ResNet-18, the demo's, for weights of your own: the authors have published none, nor a VOC07 mAP.
+
+    See `resnet50`.
+    """
+    return _resnet("resnet18", None, pretrained, weights, progress, options)
+
+
 def _resnet(
     architecture: str,
-    name: str,
+    name: str | None,
     pretrained: bool,
     weights: str | None,
     progress: bool,
@@ -74,8 +95,13 @@ def _resnet(
     model: nn.Module = torchvision.models.get_model(architecture, weights=None, **options)
     model.fc = nn.Identity()
     if pretrained or weights:
-        configured = os.environ.get(WEIGHTS_VARIABLE, "").replace("{name}", name)
-        source = str(weights or configured or PUBLISHED[name])
+        configured = os.environ.get(WEIGHTS_VARIABLE, "").replace("{name}", name or architecture)
+        source = str(weights or configured or PUBLISHED.get(name or "", ""))
+        if not source:
+            raise ValueError(
+                f"{architecture}: the authors have published no weights of it; give yours as `weights`, "
+                f"a path or URL, or set {WEIGHTS_VARIABLE}"
+            )
         state = _trunk(_read(_local_file(source, progress), source), source)
         try:
             model.load_state_dict(state)

@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import nn
 
+from components.export.torchvision import export_torchvision
 from components.zoo.catalogue import ZOO
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -108,6 +109,7 @@ def test_torch_hub_needs_torch_and_torchvision_only(file_server, tmp_path: Path)
 def test_addresses_are_those_of_the_zoo(hubconf: ModuleType) -> None:
     assert {name: ZOO[name].url for name in hubconf.PUBLISHED} == hubconf.PUBLISHED
     architectures = [ZOO[name].published.setup.backbone for name in hubconf.PUBLISHED]
+    architectures += ["resnet18", "resnet34"]  # of one's own
     # What torch.hub.list and torch.hub.help show.
     names = [name for name, value in vars(hubconf).items() if callable(value) and name[0] != "_"]
     assert sorted(names) == sorted(architectures)
@@ -135,6 +137,29 @@ def test_weights_by_path_and_from_the_cache(small: ModuleType, file_server) -> N
         assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 512)
     assert file_server.requests == ["/x.pth?dl=1"]
     assert not torch.equal(small.resnet50().conv1.weight, cnn.conv1.weight)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34"])
+def test_small_networks_take_weights_of_ones_own(
+    hubconf: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, architecture: str
+) -> None:
+    """As `virtex export --format torchvision` writes them."""
+    cnn = torchvision.models.get_model(architecture).eval()
+    export_torchvision(cnn, {"architecture": architecture}, tmp_path / "virtex_torchvision.pth")
+    build = getattr(hubconf, architecture)
+    for model in (
+        build(weights=str(tmp_path / "virtex_torchvision.pth")),
+        torch.hub.load(
+            str(REPOSITORY), architecture, source="local", weights=str(tmp_path / "virtex_torchvision.pth")
+        ),
+    ):
+        assert torch.equal(model.layer4[1].conv2.weight, cnn.layer4[1].conv2.weight)
+        assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 512)
+    with pytest.raises(ValueError, match=f"{architecture}: the authors have published no weights"):
+        build(pretrained=True)
+    monkeypatch.setenv("VIRTEX_WEIGHTS_URL", str(tmp_path / "{name}.pth"))
+    with pytest.raises(FileNotFoundError, match=rf"{architecture}\.pth: no such file"):
+        build(pretrained=True)
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(

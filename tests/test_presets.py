@@ -150,3 +150,44 @@ def test_preset_says_how_to_run_it_and_what_to_expect(preset: str) -> None:
     assert f"virtex run --preset {preset}" in header
     for word in ("Hardware:", "Expected:"):
         assert word in header
+
+
+@pytest.mark.parametrize(
+    ("page", "named", "said"),
+    [
+        (
+            "quickstart",
+            r"VOC07 ([\d.]+) mAP, ([\d.]+) random",
+            r"VOC07 ([\d.]+) mAP pretrained, ([\d.]+) random",
+        ),
+        (
+            "benchmarks/voc07",
+            r"`mini`.*\| ([\d.]+), ([\d.]+) \|",
+            r"VOC07 ([\d.]+) mAP pretrained, ([\d.]+) random",
+        ),
+        ("benchmarks/captioning", r"`mini`.*\| ([\d.]+) \| not run", r"CIDEr-D ([\d.]+) on"),
+        (
+            "benchmarks/imagenet-linear",
+            r"`mini`.*\| ([\d.]+), ([\d.]+) \|",
+            r"linear ([\d.]+) and ([\d.]+) %",
+        ),
+        (
+            "benchmarks/inaturalist",
+            r"\*\*([\d.]+) % pretrained, ([\d.]+) % random\*\*",
+            r"fine-tuned, ([\d.]+) and ([\d.]+) %",
+        ),
+    ],
+)
+def test_the_figures_of_mini_are_the_same_everywhere(page: str, named: str, said: str) -> None:
+    """Each with the date and the commit at which it was measured."""
+    header = (
+        (REPOSITORY / PRESETS_DIR / "mini.yaml").read_text(encoding="utf-8").replace("\n#           ", "")
+    )
+    text = (REPOSITORY / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    expected, found = re.search(said, header), re.search(named, text)
+    assert expected is not None
+    assert found is not None
+    assert found.groups() == expected.groups()
+    measured = re.search(r"measured (2026-\d\d-\d\d, commit \w{7})", header)
+    assert measured is not None
+    assert measured[1] in text
