@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
+from components.endings import ended
+from components.errors import InputError
 from components.paths import PARAMS
 from pipelines.commands import COMMANDS
 from pipelines.commands.children import CHILD_COMMANDS, become
@@ -17,17 +18,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in CHILD_COMMANDS:
         become(arguments[0], arguments[1:])
+    return ended(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
-    try:
-        if not PARAMS.is_file():
-            raise InputError(f"no {PARAMS} in {Path.cwd()}: run it in the repository's root folder")
-        return command(options)
-    except InputError as error:
-        print(f"virtex: error: {error}", file=sys.stderr)
-        return EXIT_INPUT_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    if not PARAMS.is_file():
+        raise InputError(f"no {PARAMS} in {Path.cwd()}: run it in the repository's root folder")
+    return command(options)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FILES = sorted([*REPOSITORY.glob("components/**/*.py"), *REPOSITORY.glob("pipelines/**/*.py")])
 LEAVES = {
     "components.arguments",
+    "components.endings",
     "components.errors",
     "components.atomic",
     "components.freed_memory",

@@ -1,5 +1,6 @@
 """Captions of image files, and pictures of where their words looked."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from components.captioning.attention_picture import draw_attention
 from components.captioning.captioner import Caption, Captioner
 from components.captioning.photographs import read_photographs
 
+_LONGEST_STEM = 200  # bytes; a file system allows 255 for the name, with endings and numbers
 Writer = Callable[[Tensor], list[list[Caption]]]  # captions, best first, of each image of a batch
 
 
@@ -80,10 +82,11 @@ def _pictures(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
     pictures: dict[Path, Path] = {}
     taken = {file.stem for file in files if file.resolve() == (folder / f"{file.stem}.png").resolve()}
     for file in files:
-        name, number = file.stem, 1
+        stem = os.fsdecode(os.fsencode(file.stem)[:_LONGEST_STEM])
+        name, number = stem, 1
         while name in taken:
             number += 1
-            name = f"{file.stem}-{number}"
+            name = f"{stem}-{number}"
         taken.add(name)
         pictures[file] = folder / f"{name}.png"
     return pictures

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.arguments import positive
+from components.arguments import folder, positive
 from components.atomic import write_json
 from components.bench.result import as_json, as_table, hardware
 from components.commands import run_command
@@ -72,7 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
     parser.add_argument("--rounds", type=positive, default=5, help="timed rounds of each side (default 5)")
-    parser.add_argument("--output", type=Path, default=Path("outputs/bench"), help="folder of the JSON files")
+    parser.add_argument(
+        "--output", type=folder, default=Path("outputs/bench"), help="folder of the JSON files"
+    )
     return parser
 
 

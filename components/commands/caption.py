@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from components import machine, paths
-from components.arguments import positive
+from components.arguments import folder, positive
 from components.captioning.caption_files import CaptionedFile, Writer, caption_files
 from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--top-p", type=float, metavar="P", help=f"mass to sample from (default: {TOP_P})")
     parser.add_argument("--seed", type=int, help="of the sampling (default: 0)")
     parser.add_argument(
-        "--attention", type=Path, metavar="DIR", help="draw where each word of the first caption looked"
+        "--attention", type=folder, metavar="DIR", help="draw where each word of the first caption looked"
     )
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images (default: 16)")
     return parser

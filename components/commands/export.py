@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from components import params, paths
+from components.arguments import writable
 from components.commands import run_command
 from components.errors import InputError
 from components.export.backbone import load_backbone
@@ -82,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument(
         "--output",
-        type=Path,
+        type=writable,
         metavar="PATH",
         help=f"file, or folder of huggingface; default: in {paths.EXPORTS_DIR}",
     )

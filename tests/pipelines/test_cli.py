@@ -1,5 +1,7 @@
 """The command line: mistakes, the wrong place, and commands that are processes of their own."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,3 +61,14 @@ def test_each_command_is_listed_and_has_its_module():
 
     assert modules("components/commands") == set(children.CHILD_COMMANDS)
     assert modules("pipelines/commands") == {*COMMANDS, "children", "ending"}
+
+
+@pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["preset", "list"], 1)])
+def test_a_reader_that_went_away_ends_any_command_without_a_word(small_workspace, arguments, status):
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (status, "")

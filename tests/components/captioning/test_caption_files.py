@@ -1,3 +1,4 @@
+import os
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def test_a_picture_never_takes_the_place_of_a_photograph(captioner: Captioner, p
     )
     assert result.attention == photographs / "a-2.png"
     assert path.read_bytes() == before
+
+
+def test_pictures_of_odd_and_long_names(captioner: Captioner, photographs: Path, tmp_path: Path) -> None:
+    files = [photographs / "a.png"]
+    for name in (b"caf\xe9.png", b"x" * 251 + b".png", b"x" * 250 + b"y.png"):
+        files.append(Path(os.fsdecode(os.fsencode(photographs) + b"/" + name)))
+        files[-1].write_bytes(files[0].read_bytes())
+    looks = tmp_path / "looks"
+    results = list(
+        caption_files(captioner, files, captioner.search, batch_size=4, num_threads=1, attention_dir=looks)
+    )
+    assert [result.error for result in results] == [None] * 4
+    found = [os.fsencode(result.attention.name) for result in results if result.attention]
+    assert found == [b"a.png", b"caf\xe9.png", b"x" * 200 + b".png", b"x" * 200 + b"-2.png"]
+    assert {os.fsencode(entry.name) for entry in looks.iterdir()} == set(found)
 
 
 def test_no_picture_unless_asked(captioner: Captioner, photographs: Path) -> None:

@@ -107,6 +107,8 @@ def test_without_a_checkpoint_it_says_what_to_do(workspace: Path, monkeypatch: p
         (["x.png", "--nucleus", "--beam-size", "3"], "--beam-size belongs to beam search"),
         (["x.png", "--seed", "3"], "--top-p and --seed need --nucleus"),
         (["x.png", "--num-captions", "0"], "at least 1"),
+        (["x.png", "--attention", __file__], "is a file; expected a folder"),
+        (["x.png", "--attention", f"{__file__}/below/it"], "test_caption.py is a file; expected a folder"),
     ],
 )
 def test_arguments_that_make_no_sense(

@@ -85,3 +85,18 @@ def test_an_earlier_export_is_replaced(export):
 def test_a_wrong_name_is_told_the_nearest(export):
     code, _, err = export("--backbone", "virtx", "--format", "timm")
     assert (code, "did you mean `virtex`" in err) == (2, True)
+
+
+@pytest.mark.parametrize("output", ["taken/x.pth", "taken/a/b/x.pth"])
+def test_a_place_below_a_file_is_refused(export, tmp_path, output):
+    (tmp_path / "taken").write_text("mine")
+    code, out, err = export("--format", "torchvision", "--output", output)
+    assert (code, out) == (2, "")
+    assert "--output: taken is a file; expected a folder" in err
+
+
+def test_a_place_that_cannot_be_written_is_one_line(export, tmp_path):
+    code, out, err = export("--format", "torchvision", "--output", f"{'x' * 250}/{'y' * 300}.pth")
+    assert (code, out) == (2, "")
+    assert err.startswith("virtex: error: ")
+    assert err.endswith("File name too long; name another place\n")
