@@ -168,6 +168,9 @@ class PublishedModel:
     figures: MappingProxyType[str, float]
 
 
+# Of the paper's data, by the benchmark that counts them.
+CLASSES = MappingProxyType({"imagenet_linear": 1_000, "inaturalist": 8_142})
+
 # What a reader must know about a figure, by `Benchmark.key`.
 REMARKS = MappingProxyType(
     {
@@ -268,14 +271,16 @@ IMAGENET_REMARK = (
 CAPTIONING_MODEL = next(model for model in MODELS if "caption.CIDEr-D" in model.figures)
 
 
-def paper_figure(model: PublishedModel, key: str) -> float | None:
-    """What the paper has for ``model``; of the captions of its task, what it has for the one it reports.
+def paper_figure(model: PublishedModel, key: str) -> tuple[float, PublishedModel] | None:
+    """What the paper has, and the model whose figure that is.
 
-    `REMARKS` says so to the reader.
+    Of the captions of ``model``'s task it has that of one model alone: whoever shows it beside another
+    has to say so.
     """
     if key.startswith("caption.") and model.setup.objective == CAPTIONING_MODEL.setup.objective:
         model = CAPTIONING_MODEL
-    return model.figures.get(key)
+    figure = model.figures.get(key)
+    return None if figure is None else (figure, model)
 
 
 def imagenet_figure(model: PublishedModel, key: str) -> float | None:

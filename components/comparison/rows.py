@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from components import params
+from components.benchmarks.report.comparable import PRETRAINING_SECTIONS, parameter_differences
 from components.benchmarks.report.data import PAIR, ReportData, Result, gather
+from components.benchmarks.report.protocol import read_protocol
 from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
 from components.params import PRETRAINED
+from components.params.presets import PRESETS_DIR
 from components.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
@@ -32,6 +35,8 @@ class ComparedRow:
         pretraining: metrics.json of pretraining, empty when it is not up to date.
         published: the paper's model of this row, or None.
         differences: what of the set-up is not the published model's, as names of its fields.
+        parameters: those of pretraining and of the benchmarks in `PUBLISHED_KEYS` that are not the
+            paper's, in words.
     """
 
     name: str
@@ -44,6 +49,7 @@ class ComparedRow:
     pretraining: dict[str, Any] = field(default_factory=dict)
     published: PublishedModel | None = None
     differences: list[str] = field(default_factory=list)
+    parameters: list[str] = field(default_factory=list)
 
     def gain(self, key: str) -> float | None:
         """Percentage points above the random backbone of the same run; None without both."""
@@ -105,15 +111,17 @@ def read_comparison(request: Path) -> Comparison:
 
 
 def _row(written: Mapping[str, Any]) -> ComparedRow:
+    presets = PRESETS_DIR.absolute()
     with contextlib.chdir(written["workspace"]):
         sections = params.check_params()
         benchmarks = sections["benchmarks"]
         assert isinstance(benchmarks, params.Benchmarks)
         chosen: dict[str, Any] = {name: sections[name] for name in SETUP_SECTIONS}
         data = gather(configured_setup(**chosen), benchmarks)
+        published = _published(written["published"], data.setup)
+        parameters = _parameters(published, presets) if published else []
     good = {name for name, state in written["stages"].items() if state in GOOD_STATES}
     baselines = {name: _figures(data, name, good) for name in data.backbones if name != PRETRAINED}
-    published = _published(written["published"], data.setup)
     return ComparedRow(
         written["name"],
         written["title"],
@@ -125,7 +133,17 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
         data.pretraining if "pretrain" in good else {},
         published,
         replace(data, published=published).differences() if published else [],
+        parameters,
     )
+
+
+def _parameters(published: PublishedModel, presets: Path) -> list[str]:
+    """Of the workspace that is the working directory."""
+    protocol = read_protocol(published, folder=presets)
+    if protocol.preset is None:
+        return ["no preset of the published model is here to hold them against"]
+    benchmarks = [key.partition(".")[0] for key in PUBLISHED_KEYS]
+    return list(parameter_differences(protocol, *PRETRAINING_SECTIONS, *benchmarks))
 
 
 def _published(name: str | None, setup: Setup) -> PublishedModel | None:

@@ -30,6 +30,7 @@ COLUMN_TITLES = {
     "lvis_segmentation.mask.AP": "LVIS mask",
     "voc_detection.box.AP": "VOC det",
 }
+_FEW = 3  # parameters that a sentence names
 BAD_STATES = ("failed", "stopped", "not started")
 PRETRAINING = (  # key of metrics.json, title, form
     ("train_loss", "Train loss", "{:.3f}"),
@@ -87,10 +88,16 @@ def comparability(comparison: Comparison) -> str:
     rows = [row for row in comparison.rows if row.published]
     if not rows:
         return "The paper has no such rows."
-    names = [name for name in SETUP_TITLES if any(name in row.differences for row in rows)]
-    if not names:
-        return "The rows have the set-up of the paper's."
-    words = listed([within(SETUP_TITLES[name]) for name in names])
+    names = [
+        within(title) for name, title in SETUP_TITLES.items() if any(name in row.differences for row in rows)
+    ]
+    parameters = list(dict.fromkeys(text for row in rows for text in row.parameters))
+    if not names and not parameters:
+        return "The rows have the set-up and the parameters of the paper's."
+    if parameters:
+        more = f" and {len(parameters) - _FEW} more" if len(parameters) > _FEW else ""
+        names.append(f"parameters ({'; '.join(parameters[:_FEW])}{more})")
+    words = listed(names)
     base = f" The paper's own base is the preset {comparison.paper_base}." if comparison.paper_base else ""
     return (
         f"**Not comparable in scale with the paper's figures**: these rows differ from the paper's in "
@@ -147,8 +154,9 @@ def _row_json(row: ComparedRow) -> dict[str, Any]:
         "gains": {key: gain for key, gain in gains.items() if gain is not None},
         "pretraining": {key: row.pretraining.get(key) for key, *_ in PRETRAINING},
         "published": dict(row.published.figures) if row.published else {},
-        "comparable": bool(row.published) and not row.differences,
+        "comparable": bool(row.published) and not row.differences and not row.parameters,
         "differences": row.differences,
+        "parameter_differences": row.parameters,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from components import machine, params, paths
 from components.atomic import write_json, write_text
+from components.benchmarks.report.comparable import warn
 from components.benchmarks.report.contents import Circumstances, report_json
 from components.benchmarks.report.data import gather
 from components.benchmarks.report.details import gather_details
@@ -37,10 +38,11 @@ def main(run: StageRun, *sections: params.Section) -> None:
     protocol = read_protocol(data.published)
     details, gallery = gather_details(data.backbones), gather_gallery(data.captioning)
     report = report_json(data, protocol, details, gallery, _circumstances(run.run_id is not None))
+    warn(report["warnings"])
     folder = run.output_dir
     write_text(folder / "report.md", markdown(data, protocol))
     write_json(folder / "report.json", report)
-    draw_report(folder / "report.png", data)
+    draw_report(folder / "report.png", data, protocol)
     write_text(folder / "report.html", page(report, data, protocol, details, gallery))
     for name in NAMES:
         run.artifact(folder / name)

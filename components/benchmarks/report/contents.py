@@ -3,6 +3,13 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from components.benchmarks.report.comparable import (
+    comparable_results,
+    is_comparable,
+    pretraining_differences,
+    result_differences,
+    warnings,
+)
 from components.benchmarks.report.data import ReportData, Result
 from components.benchmarks.report.details import Details
 from components.benchmarks.report.gallery import Gallery
@@ -33,15 +40,17 @@ def report_json(
     """All of it; figures in percent."""
     return {
         "format": "virtex-report",
-        "version": 2,
+        "version": 3,
         "headline": headline(data),
         "backbones": list(data.backbones),
         "groups": dict(GROUPS),
-        "results": [_result(order, result) for order, result in enumerate(data.results)],
+        "results": [_result(order, result, data, protocol) for order, result in enumerate(data.results)],
+        "warnings": warnings(data, protocol),
         "problems": problem_lines(data),
         "published": {"source": SOURCE, "model": data.published.name},
-        "comparable": not data.differences(),
-        "comparability": comparability(data).replace("**", ""),
+        "comparable": bool(comparable_results(data, protocol)),
+        "comparability": comparability(data, protocol).replace("**", ""),
+        "pretraining_differences": pretraining_differences(data, protocol),
         "setup": {name: {"this_run": ours, "published": theirs} for name, ours, theirs in data.compared()},
         "protocol": asdict(protocol),
         "pretraining": data.pretraining,
@@ -62,7 +71,7 @@ def report_json(
     }
 
 
-def _result(order: int, result: Result) -> dict[str, Any]:
+def _result(order: int, result: Result, data: ReportData, protocol: Protocol) -> dict[str, Any]:
     benchmark = result.benchmark
     return {
         "order": order,
@@ -76,6 +85,9 @@ def _result(order: int, result: Result) -> dict[str, Any]:
         "figures": result.figures,
         "difference": result.difference,
         "published": result.published,
+        "published_model": result.published_model,
+        "comparable": is_comparable(result, data, protocol),
+        "not_the_papers": result_differences(result, data, protocol),
         "published_difference": result.published_difference,
         "imagenet": result.imagenet,
         "imagenet_difference": result.imagenet_difference,

@@ -33,6 +33,8 @@ class Result:
         imagenet: the published one of the ImageNet-supervised backbone, or None.
         problems: why a figure is absent, by backbone: "not run", with the reason if there is one, or
             what is wrong with its file.
+        published_model: name of the model whose figure ``published`` is, which may be another one.
+        num_classes: of the data it was measured on; None where nothing says so.
     """
 
     benchmark: Benchmark
@@ -40,6 +42,8 @@ class Result:
     published: float | None
     imagenet: float | None
     problems: dict[str, str]
+    published_model: str | None = None
+    num_classes: int | None = None
 
     @property
     def difference(self) -> float | None:
@@ -169,6 +173,7 @@ def gather(setup: Setup, benchmarks: params.Benchmarks) -> ReportData:
 def _result(benchmark: Benchmark, published: PublishedModel, asked: params.Benchmarks) -> Result:
     figures: dict[str, float] = {}
     problems: dict[str, str] = {}
+    num_classes = None
     for backbone in _measured(benchmark, asked):
         folder = paths.stage_dir(benchmark.name, backbone if benchmark.compares_backbones else None)
         unreadable: list[str] = []
@@ -176,6 +181,7 @@ def _result(benchmark: Benchmark, published: PublishedModel, asked: params.Bench
         value = figure_at(metrics, benchmark.metric)
         if value is not None:
             figures[backbone] = value
+            num_classes = metrics.get("num_classes", num_classes)
         elif not (folder / "metrics.json").exists():
             problems[backbone] = "not run"
         elif reason := _reason_not_run(metrics, benchmark.metric):
@@ -186,12 +192,15 @@ def _result(benchmark: Benchmark, published: PublishedModel, asked: params.Bench
             )
     if benchmark.is_detection and not asked.detection_backbones:
         problems[PRETRAINED] = "not run: benchmarks.detection_backbones names no backbone"
+    figure, model = paper_figure(published, benchmark.key) or (None, None)
     return Result(
         benchmark,
         figures,
-        paper_figure(published, benchmark.key),
+        figure,
         imagenet_figure(published, benchmark.key),
         problems,
+        model.name if model else None,
+        num_classes,
     )
 
 

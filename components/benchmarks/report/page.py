@@ -10,7 +10,7 @@ from components.benchmarks.report import charts
 from components.benchmarks.report.data import ReportData
 from components.benchmarks.report.details import Details
 from components.benchmarks.report.gallery import Gallery
-from components.benchmarks.report.protocol import Protocol
+from components.benchmarks.report.protocol import Protocol, as_text
 from components.benchmarks.report.table import (
     ABSENT,
     SETUP_TITLES,
@@ -101,17 +101,6 @@ class _Numbers:
         return Markup('<span class="number{}" data-json="{}" data-form="{}">{}</span>').format(
             sign, address, form, FORMS[form](value)
         )
-
-
-def as_text(value: Any) -> str:
-    """A parameter's value as params.yaml has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(as_text, value))}]"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _tables(report: Mapping[str, Any], data: ReportData) -> dict[str, dict[str, Any]]:

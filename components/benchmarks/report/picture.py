@@ -11,7 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 
 from components.atomic import writing
+from components.benchmarks.report.comparable import comparable_results
 from components.benchmarks.report.data import PAIR, ReportData, Result
+from components.benchmarks.report.protocol import Protocol
 from components.benchmarks.report.table import ABSENT, backbone_title, duration, figure_text, signed
 from components.benchmarks.report.tasks import LOSS_TITLES, taught_by
 from components.params import PRETRAINED
@@ -33,7 +35,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw_report(path: Path, data: ReportData) -> None:
+def draw_report(path: Path, data: ReportData, protocol: Protocol) -> None:
     """Write a PNG of 14 inches at 150 dots an inch, legible at 1400 pixels; absent parts say so."""
     num_classes = len({name for aps in data.class_aps.values() for name in aps})
     body = max(7.0, 1.3 + 0.34 * num_classes)
@@ -49,7 +51,7 @@ def draw_report(path: Path, data: ReportData) -> None:
         _draw_losses(rest.add_subplot(grid[0, 0]), data)
         _draw_results(rest.add_subplot(grid[1, 0]), data)
         _draw_classes(rest.add_subplot(grid[:, 1]), data)
-        rest.text(0.04, 0.035, _remark(data), size=12, color=SOFT, va="center")
+        rest.text(0.04, 0.035, _remark(data, protocol), size=12, color=SOFT, va="center")
         with writing(path) as temporary:
             figure.savefig(temporary, format="png", facecolor=PAGE)
 
@@ -114,10 +116,11 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     ]
 
 
-def _remark(data: ReportData) -> str:
-    if data.differences():
-        return "Not comparable with the paper: the set-up differs, report.md says in what."
-    return f"The set-up is that of the paper's {data.published.name}."
+def _remark(data: ReportData, protocol: Protocol) -> str:
+    alike = [result.benchmark.row_title for result in comparable_results(data, protocol)]
+    if not alike:
+        return "Not comparable with the paper: report.md says in what this run differs."
+    return f"As the paper's {data.published.name}, and comparable with it: {', '.join(alike)}."
 
 
 def _number(value: float | None, decimals: int = 1) -> str:

@@ -15,6 +15,7 @@ PAPER_PRESETS = "coco/"  # each is a published row
 # Where data lie, what is kept and how often something is said: no result depends on these.
 _NO_PROTOCOL = frozenset(
     (
+        "seed",
         "published",
         "folders",
         "own_data",
@@ -68,6 +69,17 @@ def read_protocol(published: PublishedModel, path: Path = PARAMS, folder: Path =
         return Protocol(None)
     tree, paper = load_yaml(path), params.read_preset(name, folder)
     return Protocol(name, list(_differences(tree, paper)))
+
+
+def as_text(value: Any) -> str:
+    """A parameter's value as params.yaml has it, numbers in groups of three."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_text, value))}]"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _preset_of(published: PublishedModel, folder: Path) -> str | None:

@@ -1,10 +1,16 @@
 """The report as Markdown for a terminal of 80 columns, and the words that its other forms share."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any
 
+from components.benchmarks.report.comparable import (
+    comparable_results,
+    pretraining_differences,
+    result_differences,
+    warnings,
+)
 from components.benchmarks.report.data import PAIR, ReportData, Result
 from components.benchmarks.report.protocol import Protocol
 from components.benchmarks.report.tasks import loss_parts, taught_by
@@ -12,6 +18,8 @@ from components.params import PRETRAINED
 from components.published import GROUPS, IMAGENET_REMARK, REMARKS, SOURCE
 
 WIDTH = 80
+_FEW = 3  # parameters that a sentence names
+MARK = "*"  # of a published figure that this run's may be held against
 ABSENT = "–"
 BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
 SETUP_TITLES = {
@@ -32,8 +40,11 @@ def markdown(data: ReportData, protocol: Protocol) -> str:
     """The whole report; no line is longer than WIDTH, unless many backbones need it."""
     parts = ["# What this run learned", wrap(headline(data))]
     for group, title in GROUPS.items():
-        parts += [f"## {title}", results_table(data.of_group(group), data.backbones)]
-    parts += [wrap(legend(data)), wrap(comparability(data))]
+        alike = {result.benchmark.key for result in comparable_results(data, protocol)}
+        parts += [f"## {title}", results_table(data.of_group(group), data.backbones, alike)]
+    parts += [wrap(legend(data)), wrap(comparability(data, protocol))]
+    if found := warnings(data, protocol):
+        parts += ["## Warnings", bullets(found)]
     if problems := problem_lines(data):
         parts += ["## Not run, or failed", bullets(problems)]
     parts += [
@@ -65,19 +76,47 @@ def headline(data: ReportData) -> str:
     )
 
 
-def comparability(data: ReportData) -> str:
-    """Whether the figures may be held against the paper's."""
-    differences = [within(SETUP_TITLES[name]) for name in data.differences()]
-    if not differences:
-        return f"This run has the set-up of the paper's {data.published.name}."
-    return (
-        "**Not comparable with the paper's figures.** They are shown for orientation; this run differs in "
-        f"{listed(differences)} (see Set-up)."
-    )
+def comparability(data: ReportData, protocol: Protocol) -> str:
+    """Which figures may be held against the paper's, and why others may not."""
+    differences = pretraining_differences(data, protocol)
+    if differences:
+        setup = [within(SETUP_TITLES[name]) for name in data.differences()]
+        parameters = _named(differences)
+        words = [*setup, *([f"parameters of pretraining ({parameters})"] if parameters else [])]
+        return (
+            "**Not comparable with the paper's figures.** They are shown for orientation; this run "
+            f"differs in {listed(words)} (see Set-up)."
+        )
+    alike = comparable_results(data, protocol)
+    sentences = [f"This run was pretrained as the paper's {data.published.name}."]
+    if alike:
+        titles = listed([result.benchmark.row_title for result in alike])
+        sentences.append(f"Measured as the paper does, and comparable with it: {titles}.")
+    others: dict[str, list[str]] = {}
+    for result in data.results:
+        if result.published_difference is not None and result not in alike:
+            reason = "; ".join(result_differences(result, data, protocol))
+            others.setdefault(reason, []).append(result.benchmark.row_title)
+    sentences += [f"**Not comparable**: {listed(titles)} ({reason})." for reason, titles in others.items()]
+    if not alike and not others:
+        sentences.append("No figure that the paper has too is there.")
+    return " ".join(sentences)
 
 
-def results_table(results: Sequence[Result], backbones: Sequence[str]) -> str:
-    """Metrics by backbone, with the gain, the published figures and the difference from the paper's."""
+def _named(differences: Sequence[str]) -> str:
+    """The first few parameters; fields of the set-up have no section and are said before."""
+    parameters = [text for text in differences if "." in text.partition(":")[0] or ":" not in text]
+    more = f"; and {len(parameters) - _FEW} more" if len(parameters) > _FEW else ""
+    return "; ".join(parameters[:_FEW]) + more
+
+
+def results_table(
+    results: Sequence[Result], backbones: Sequence[str], comparable: Collection[str] = ()
+) -> str:
+    """Metrics by backbone, with the gain, the published figures and the difference from the paper's.
+
+    Published figures of the keys in ``comparable`` are marked.
+    """
     shown, imagenet = columns_of(results, backbones), has_imagenet(results)
     several = len(shown) > 1
     rows = [
@@ -85,7 +124,7 @@ def results_table(results: Sequence[Result], backbones: Sequence[str]) -> str:
             result.benchmark.row_title,
             *(figure_text(result, backbone) for backbone in shown),
             *([signed(result.difference)] if several else []),
-            number(result.published),
+            number(result.published) + MARK * (result.benchmark.key in comparable),
             signed(result.published_difference),
             *([number(result.imagenet)] if imagenet else []),
         ]
@@ -178,7 +217,8 @@ def legend(data: ReportData, difference: str = "Diff") -> str:
             "In percent. VirTex is the backbone of this run, Random the same network untrained, Gain "
             f"their difference.{_others(data.backbones)} "
             f"Paper is the published {data.published.name} ({SOURCE}), {difference} what VirTex has above "
-            f"it; where {ABSENT} stands under Paper, its figure is not on record here.",
+            f"it; where {ABSENT} stands under Paper, its figure is not on record here. {MARK} marks those "
+            "that this run may be held against: pretrained and measured as the paper does.",
             IMAGENET_REMARK,
             *remarks,
         ]
