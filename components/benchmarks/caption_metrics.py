@@ -1,8 +1,7 @@
 """Scores of captions against references, as the COCO caption evaluation computes them.
 
-The scorers are pycocoevalcap's; the words they count come from `components.benchmarks.caption_text`
-and not from its Java tokenizer. METEOR and SPICE are Java programs: where one cannot run, its scores
-are absent and the reason is said.
+The scorers and the tokenizer are pycocoevalcap's. METEOR and SPICE are Java programs: where one cannot
+run, its scores are absent and the reason is given.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from components.benchmarks.caption_text import caption_words
-from components.benchmarks.meteor import meteor
-from components.benchmarks.metric_interface import Metric, NotRun, Result, Texts
-from components.benchmarks.spice import spice
+from components.benchmarks.java_metrics import Metric, NotRun, Result, Texts, caption_words, meteor, spice
 from components.errors import InputError
 
 
@@ -51,14 +47,12 @@ def score_captions(
         metrics: None for METRICS.
 
     Raises:
-        InputError: if there are no captions, or an image lacks its hypothesis or references.
+        InputError: if there are no captions, an image lacks its hypothesis or references, or the tokenizer's
+            Java program fails.
     """
     _check(references, hypotheses)
     image_ids = list(references)
-    reference_texts = {
-        image_id: [_text(caption) for caption in references[image_id]] for image_id in image_ids
-    }
-    hypothesis_texts = {image_id: [_text(hypotheses[image_id])] for image_id in image_ids}
+    reference_texts, hypothesis_texts = _tokenized(references, hypotheses)
     corpus: dict[str, float] = {}
     images: dict[str, dict[str, float]] = {image_id: {} for image_id in image_ids}
     not_run: dict[str, str] = {}
@@ -75,8 +69,15 @@ def score_captions(
     return CaptionScores(corpus, images, not_run)
 
 
-def _text(caption: str) -> str:
-    return " ".join(caption_words(caption))
+def _tokenized(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> tuple[Texts, Texts]:
+    captions = [caption for texts in references.values() for caption in texts]
+    captions += [hypotheses[image_id] for image_id in references]
+    try:
+        words = iter(caption_words(captions))
+    except NotRun as reason:
+        raise InputError(f"captions cannot be scored: {reason}") from reason
+    reference_texts = {image_id: [next(words) for _ in texts] for image_id, texts in references.items()}
+    return reference_texts, {image_id: [next(words)] for image_id in references}
 
 
 def _check(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]) -> None:

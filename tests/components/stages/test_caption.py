@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from components import params, paths
+from components.benchmarks.caption_metrics import METRICS
 from components.benchmarks.captioning import caption_images
-from components.benchmarks.metric_interface import Metric
+from components.benchmarks.java_metrics import Metric, NotRun, Result
 from components.captioning.captioner import Captioner
 from components.data.build import build_store
 from components.errors import InputError
@@ -48,11 +49,16 @@ def save_model(model: ModelConfig, tokenizer: bytes | None = None) -> None:
     save_captioner(paths.CAPTIONER, build_objective(model), model, preparation)
 
 
+def absent(references: object, hypotheses: object) -> Result:
+    raise NotRun("its program is away")
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
-    """A store of seven images of ``world`` and one of ``other``, a tokenizer, an untrained model; no Java."""
+    """A store of seven images of ``world``, one of ``other``, a tokenizer, an untrained model; no METEOR."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    metrics = METRICS | {("METEOR",): absent, ("SPICE",): absent}
+    monkeypatch.setattr("components.benchmarks.caption_metrics.METRICS", metrics)
     monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
     images = []
