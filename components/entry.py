@@ -27,6 +27,7 @@ def run_stage(
     main: Callable[..., None],
     items: Sequence[str] | Callable[[], Sequence[str]] | None = None,
     in_several_processes: bool = False,
+    is_recorded: bool = True,
 ) -> None:
     """Run ``main(run, *sections)`` as the process of a DVC stage, and exit with 0, 1, 2, 75 or 130.
 
@@ -37,6 +38,7 @@ def run_stage(
         items: for a stage with items, those the single command-line argument may name, or what gives them.
         in_several_processes: whether ``main`` can run in as many processes as the machine has GPUs. They
             are started here, unless ``torchrun`` has done so; the first one opens the record.
+        is_recorded: whether the stage has an MLflow run.
     """
     handle_ending(_interrupt)
     try:
@@ -48,7 +50,10 @@ def run_stage(
 
             module = f"components.stages.{stage}"
             sys.exit(launch(module, sys.argv[1:], machine.num_processes(), machine.max_restarts()))
-        with _others(in_several_processes) as processes, _run(stage, item, record) as run:
+        with (
+            _others(in_several_processes) as processes,
+            _run(stage, item, record if is_recorded else None) as run,
+        ):
             if processes:
                 processes.wait()  # for the first one's record, so that all meet their mistakes together
             main(run, *values)
@@ -74,9 +79,9 @@ def _others(in_several_processes: bool) -> "AbstractContextManager[Processes | N
     return joined()
 
 
-def _run(stage: str, item: str | None, record: dict[str, Any]) -> AbstractContextManager[StageRun]:
+def _run(stage: str, item: str | None, record: dict[str, Any] | None) -> AbstractContextManager[StageRun]:
     """The record of the stage; processes but the first have none, and write nothing."""
-    if machine.is_first_process():
+    if record is not None and machine.is_first_process():
         return stage_run(stage, item, record)
     return nullcontext(StageRun(stage, item, paths.stage_dir(stage, item), record=None))
 

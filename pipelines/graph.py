@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError
+from components.params import Download, read_section
+from components.sources.fingerprint import changed_sources
 from pipelines.stage_meta import NO_META, StageMeta, read_meta
+
+SOURCES = "sources"  # looks at data of one's own; see components/stages/sources.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +171,18 @@ def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any], allow_missing: bool)
                 upstream = list(graph.successors(node))
                 above = {dep.addressing for dep in upstream if not dep.is_data_source}
                 is_on_record = all(out.hash_info for out in node.outs)  # DVC does not ask for it
+                if node.always_changed and _is_as_before(node):
+                    node.always_changed = False
                 if above <= found and is_on_record and not node.changed(allow_missing, upstream):
                     found.add(node.addressing)
     except LockError:  # another DVC command is at work: let each stage ask for itself
         return frozenset()
     return frozenset(found)
+
+
+def _is_as_before(node: Any) -> bool:
+    """Whether a stage that DVC runs every time would find what it has found: `sources` is the only one."""
+    return node.addressing == SOURCES and not changed_sources(read_section(Download))
 
 
 def _check_target(repo: Any, graph: Any, target: str) -> None:

@@ -14,6 +14,7 @@ from components.sources.archives.counts import require_counts
 from components.sources.archives.published import PUBLISHED
 from components.sources.archives.unpacked import unpack_dataset
 from components.sources.drawn_world import draw_world
+from components.sources.fingerprint import write_named
 from components.sources.folders import DatasetFolders, OwnReading, verify_folders
 from components.sources.manifest import stored_path
 from components.sources.own.fetched import LeftOut, forget_fetched
@@ -101,7 +102,9 @@ def main(
         manifest, figures = verify_folders(folders, download.source, own, download.published)
         for dataset in download.published:
             require_counts(dataset, figures["captions"][dataset] if dataset == "coco" else figures[dataset])
-        write_parts(temporary, manifest.moved(temporary, paths.DATASETS_DIR), [segmentation.dataset])
+        moved = manifest.moved(temporary, paths.DATASETS_DIR)
+        write_parts(temporary, moved, [segmentation.dataset])
+    write_named(download, moved)
     for name in own.left_out:
         forget_fetched(name)
     _list_left_out(run, own.left_out)

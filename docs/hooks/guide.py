@@ -16,6 +16,7 @@ PICTURE = "<!-- picture of the pipeline -->"
 _FETCHED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 STAGE_PAGES = {  # where a click on a stage leads
     "download": "published-datasets.md",
+    "sources": "pipeline.md",
     "datasets": "own-data.md",
     "baseline": "benchmarks/index.md",
     "voc07": "benchmarks/voc07.md",

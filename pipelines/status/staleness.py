@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from components.params import Download, read_section
+from components.sources.fingerprint import changed_sources
 from components.tracking.names import flatten
-from pipelines.graph import Stage, planned_stages
+from pipelines.graph import SOURCES, Stage, planned_stages
 
 _CODE_FOLDER = "components"
 _CODE_SUFFIX = ".py"
@@ -111,6 +113,8 @@ def _reasons(node: Any, files: _Files) -> Iterator[Reason]:
             changed[kind] += _changed_params(dep)
         elif change := files.change(dep):
             changed[kind].append(_worded(dep, change))
+    if node.addressing == SOURCES:
+        changed["data"] += changed_sources(read_section(Download))
     for kind, what in changed.items():
         if what:
             yield Reason(kind, tuple(what))
@@ -183,6 +187,8 @@ def _restored(
     """What the cache has for the stage: path to hash and notes; None if nothing, or if nobody can tell."""
     from dvc.exceptions import DvcException
 
+    if node.always_changed:
+        return None  # DVC keeps no runs of it
     try:
         for dep in node.deps:
             if _is_params(dep):

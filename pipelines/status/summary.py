@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.params import check_params, matching_presets
+from pipelines.graph import SOURCES
 from pipelines.outcomes import last_run_time, read_states
 from pipelines.status.costs import Cost, CostsUnknown, cost_query
 from pipelines.status.staleness import StageState, stage_states
@@ -39,8 +40,10 @@ class Status:
         return tuple(state for state in self.stages if state.is_stale)
 
     def to_run(self) -> tuple[str, ...]:
-        """Stale stages that have to be computed, and not only taken from DVC's cache."""
-        return tuple(state.stage.name for state in self.stale if not state.is_in_cache)
+        """Stale stages to compute, not only to take from DVC's cache; `sources` takes no time."""
+        return tuple(
+            state.stage.name for state in self.stale if not state.is_in_cache and state.stage.name != SOURCES
+        )
 
     def comparable(self) -> frozenset[str]:
         """Stages whose known cost is that of the work as it is now: its parameters and its inputs' too."""

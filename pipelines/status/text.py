@@ -96,7 +96,7 @@ def _outcomes(states: Mapping[str, str]) -> str:
 def _cost(status: Status) -> list[str]:
     """What it takes to bring the stale stages up to date, as phrases."""
     names, comparable = status.to_run(), status.comparable()
-    in_cache = len(status.stale) - len(names)
+    in_cache = sum(state.is_in_cache for state in status.stale)
     phrases = [f"{in_cache} of {len(status.stale)} are in DVC's cache"] if in_cache else []
     if status.costs_unknown:
         return [*phrases, f"time unknown, MLflow does not answer: {status.costs_unknown}"]

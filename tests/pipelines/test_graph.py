@@ -1,7 +1,9 @@
 """The graph as DVC plans it, on a small repository."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from components.errors import InputError
 from components.params import overlay
 from pipelines.graph import check_out, read_plan
+from pipelines.status.staleness import Reason, stage_states
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """
@@ -63,6 +66,35 @@ def test_whole_plan(repository):
 def test_targets(repository):
     assert {stage.name for stage in read_plan(["part@a"]).stages} == {"first", "part@a"}
     assert {stage.name for stage in read_plan(["part"]).stages} == {"first", "part@a", "part@b"}
+
+
+def test_a_stage_that_dvc_always_runs_is_unchanged_while_the_data_are(repository, monkeypatch):
+    from dvc.repo import Repo
+
+    (repository / "dvc.yaml").write_text(
+        DVC_YAML.replace("deps: [source.txt]", "deps: [data/sources.json]")
+        + """
+  sources:
+    cmd: python -m components.stages.sources
+    always_changed: true
+    outs: [{data/sources.json: {persist: true}}]
+""".replace("cp source.txt", "cp data/sources.json")
+    )
+    shutil.copy(REPOSITORY / "params.yaml", repository)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (repository / "mine").mkdir()
+    (repository / "mine" / "a.txt").write_text("A dog.")
+    overlay(None, ["download.source=folders", "download.folders.captions.mine=mine", "caption.dataset=mine",
+                   "select.by=val_loss"])  # fmt: skip
+    assert "sources" in read_plan().pending
+    with Repo(str(repository)) as repo:
+        repo.reproduce()
+    assert read_plan().pending == ()
+    (repository / "mine" / "a.txt").write_text("A cat.")
+    assert set(read_plan().pending) == {"sources", "first", "part@a", "part@b", "last"}
+    (state, *_) = [state for state in stage_states() if state.stage.name == "sources"]
+    assert state.reasons == (Reason("data", ("download.folders.captions.mine",)),)
 
 
 def test_unchanged_follows_the_graph(repository):

@@ -24,7 +24,7 @@ def workspace(small_workspace, monkeypatch):
 def test_a_fresh_clone(workspace, capsys):
     assert cli.main(["status", "tokenize"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "never run    datasets, tokenize" in lines
+    assert "never run    sources, datasets, tokenize" in lines
     assert lines[-1] == "cost         unknown for datasets, tokenize"
     assert not (workspace / "mlflow.db").exists()
 

@@ -1,0 +1,31 @@
+"""Stage ``sources``: whether data of one's own have been touched; the first of all, and runs every time.
+
+It looks at names, sizes and times only. Where nothing was touched its output stays, and so does all else.
+"""
+
+from components import params, paths
+from components.atomic import write_text
+from components.entry import run_stage
+from components.params import check_params
+from components.sources.fingerprint import changed_sources, fingerprint
+from components.tracking import StageRun
+
+SECTIONS = (params.Download,)
+
+
+def main(_: StageRun, download: params.Download) -> None:
+    """Write ``data/sources.json`` if it would change.
+
+    Raises:
+        InputError: a section of params.yaml is wrong, or two do not fit: said before hours of work.
+    """
+    check_params()
+    changed = changed_sources(download)
+    for key in changed:
+        print(f"{key}: new, or touched since it was last looked at", flush=True)
+    if changed or not paths.DATA_SOURCES.is_file():
+        write_text(paths.DATA_SOURCES, fingerprint(download))
+
+
+if __name__ == "__main__":
+    run_stage("sources", SECTIONS, main, is_recorded=False)

@@ -1,0 +1,113 @@
+"""Data of one's own that change between two runs of the real stages, on each way in."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from workspaces import REPOSITORY, Workspace
+
+from components.params import overlay
+from pipelines.graph import read_plan
+from pipelines.status.staleness import stage_states
+
+TARGETS = ("lmdb@val", "tokenize")
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The project with a table of 30 uncompressed pictures beside it, brought up to date by ``dvc repro``."""
+    root = tmp_path / "project"
+    hidden = shutil.ignore_patterns("__pycache__")
+    for name in ("components", "pipelines", "presets"):
+        shutil.copytree(REPOSITORY / name, root / name, ignore=hidden)
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(REPOSITORY / name, root)
+    (root / "datasets" / "archives").mkdir(parents=True)
+    own = tmp_path / "own"
+    own.mkdir()
+    rows = ["image,caption,split"]
+    for number in range(30):
+        draw(own / f"{number}.bmp", number)
+        split = "val" if number < 5 else "train"
+        rows.append(f"{number}.bmp,a picture of number {number} and some other words,{split}")
+    (own / "mine.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    monkeypatch.chdir(root)
+    overlay(None, ["download.source=folders", "download.folders.captions.mine=../own/mine.csv",
+                   "caption.dataset=mine", "select.by=val_loss", "tokenize.vocab_size=60"])  # fmt: skip
+    workspace = Workspace(root, "", PYTHONPATH=str(root), PREFECT_API_URL="")
+    subprocess.run(["git", "init", "-q", "."], check=True)
+    workspace.dvc("init", "-q")
+    done = repro(workspace)
+    assert "Running stage 'lmdb@val'" in done
+    return workspace
+
+
+def draw(path: Path, value: int) -> None:
+    """All of them have the same size in bytes."""
+    Image.fromarray(np.full((20, 30, 3), value, np.uint8)).save(path)
+
+
+def repro(workspace: Workspace) -> str:
+    done = workspace.dvc("repro", *TARGETS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def ran(output: str) -> set[str]:
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+def stored_values() -> list[int]:
+    """The colour of each image in the store of the validation split, in a process of its own."""
+    code = (
+        "import json; from pathlib import Path; from components.data.image import decode\n"
+        "from components.data.store import CaptionStore\n"
+        "store = CaptionStore(Path('data/lmdb/val.lmdb'))\n"
+        "print(json.dumps([int(decode(record.image)[0, 0, 0]) for record in store]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_an_image_of_equal_size_a_caption_and_a_mere_touch(workspace: Workspace) -> None:
+    own, runs = workspace.root.parent / "own", len(workspace.runs())
+    assert sorted(stored_values()) == [0, 1, 2, 3, 4]
+    assert ran(repro(workspace)) == {"sources"}
+    assert read_plan(TARGETS).pending == ()
+    assert len(workspace.runs()) == runs  # no record of a run that did nothing
+
+    status = (own / "3.bmp").stat()
+    draw(own / "3.bmp", 200)
+    os.utime(own / "3.bmp", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert set(read_plan(TARGETS).pending) == {"sources", "datasets", *TARGETS}
+    assert next(state.is_stale for state in stage_states(TARGETS) if state.stage.name == "sources")
+    assert ran(repro(workspace)) == {"sources", "datasets", "lmdb@val"}
+    assert sorted(stored_values()) == [0, 1, 2, 4, 200]
+    assert read_plan(TARGETS).pending == ()
+
+    table = own / "mine.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("number 9 ", "number 8 "), encoding="utf-8")
+    assert "tokenize" in ran(repro(workspace))
+
+    (own / "4.bmp").touch()
+    assert ran(repro(workspace)) == {"sources", "datasets"}
+    assert read_plan(TARGETS).pending == ()
+
+
+def test_virtex_run_and_status_notice_it_too(workspace: Workspace) -> None:
+    draw(workspace.root.parent / "own" / "3.bmp", 200)
+    status = workspace.start_module("pipelines.cli", "status", *TARGETS)
+    assert "sources: data download.folders.captions.mine" in status.communicate(timeout=120)[0]
+    returncode, output = workspace.run("--targets", *TARGETS)
+    assert returncode == 0, output
+    assert "To do: sources, datasets" in output
+    assert sorted(stored_values()) == [0, 1, 2, 4, 200]
+    assert "Nothing to do" in workspace.run("--targets", *TARGETS)[1]
