@@ -72,7 +72,10 @@ ROOMS = {  # room: the other rooms it may import
     "components.export": {"components.models", "components.zoo"},
     "components.tracking": set(),
     "components.params": {"components.errors", "components.atomic"},
-    "pipelines": {"components.tracking"},  # one MLflow store for stages and flows
+    "pipelines": {
+        "components.sources.fingerprint",  # both look whether data were touched
+        "components.tracking",  # one MLflow store for stages and flows
+    },
 }
 
 
