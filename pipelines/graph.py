@@ -4,10 +4,11 @@ DVC's private interfaces are used in this module, in pipelines.status.staleness 
 pipelines.cluster.lock_entries only.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from components.errors import InputError
@@ -15,6 +16,7 @@ from components.params import Download, read_section
 from components.sources.fingerprint import changed_sources
 from pipelines.stage_meta import NO_META, StageMeta, read_meta
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 SOURCES = "sources"  # looks at data of one's own; see components/stages/sources.py
 
 
@@ -44,35 +46,55 @@ class Plan:
     """Stages in an order that respects the graph, and those that DVC finds unchanged.
 
     A stage counts as unchanged only if everything above it is unchanged too.
+
+    Attributes:
+        not_run: why a stage is not run, by name: the run lacks its data. One that is unchanged too has the
+            empty results that ``dvc repro`` leaves.
     """
 
     stages: tuple[Stage, ...]
     unchanged: frozenset[str]
+    not_run: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pending(self) -> tuple[str, ...]:
         """Names of the stages that something has to be done for."""
-        return tuple(stage.name for stage in self.stages if stage.name not in self.unchanged)
+        done = {*self.unchanged, *self.not_run}
+        return tuple(stage.name for stage in self.stages if stage.name not in done)
 
     def makes(self, path: Path) -> bool:
         """Whether ``path``, relative to the repository root, is an output of one of the stages."""
         return any(str(path) in stage.outs for stage in self.stages)
 
 
-def read_plan(targets: Sequence[str] = (), allow_missing: bool = False) -> Plan:
+def read_plan(
+    targets: Sequence[str] = (), allow_missing: bool = False, reasons: Mapping[str, str] = _NONE
+) -> Plan:
     """Plan the working directory's stages.
 
     Args:
         targets: names of stages (``lmdb@train``, or ``lmdb`` for every item) to plan with all that they
             need; none plans every stage.
         allow_missing: outputs that are not here, those of runs on other machines, are no change.
+        reasons: why stages are not to be run, by their names without the item.
 
     Raises:
         InputError: no DVC repository, a dvc.yaml that DVC refuses, an unknown target.
     """
     with _planned(targets) as (repo, graph, nodes):
         stages = tuple(_stage(node, graph, Path.cwd()) for node in nodes)
-        return Plan(stages, _unchanged(repo, graph, nodes, allow_missing))
+        not_run = {name: why for name in map(_address, nodes) if (why := reasons.get(base_name(name)))}
+        return Plan(stages, _unchanged(repo, graph, nodes, allow_missing, not_run), not_run)
+
+
+def base_name(stage: str) -> str:
+    """The name of a stage without its item: ``voc07`` of ``voc07@random``."""
+    return stage.partition("@")[0]
+
+
+def _address(node: Any) -> str:
+    address: str = node.addressing
+    return address
 
 
 @contextmanager
@@ -161,7 +183,10 @@ def _relative(output: Any, root: Path) -> str:
     return str(Path(output.fs_path).relative_to(root.resolve()))
 
 
-def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any], allow_missing: bool) -> frozenset[str]:
+def _unchanged(
+    repo: Any, graph: Any, nodes: Sequence[Any], allow_missing: bool, not_run: Collection[str]
+) -> frozenset[str]:
+    """Names of the unchanged stages. One that is not run is no change for those below it."""
     from dvc.lock import LockError
 
     found: set[str] = set()
@@ -173,7 +198,7 @@ def _unchanged(repo: Any, graph: Any, nodes: Sequence[Any], allow_missing: bool)
                 is_on_record = all(out.hash_info for out in node.outs)  # DVC does not ask for it
                 if node.always_changed and _is_as_before(node):
                     node.always_changed = False
-                if above <= found and is_on_record and not node.changed(allow_missing, upstream):
+                if above <= {*found, *not_run} and is_on_record and not node.changed(allow_missing, upstream):
                     found.add(node.addressing)
     except LockError:  # another DVC command is at work: let each stage ask for itself
         return frozenset()

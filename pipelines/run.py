@@ -34,11 +34,11 @@ from pipelines.preparation import prepare, prepared_plan
 from pipelines.publishing import flow_run_page, publish
 from pipelines.record import PipelineRecord, open_record
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
-from pipelines.stage import Outcome
+from pipelines.stage import NOT_RUN, Outcome
 from pipelines.stopping import Stop, stop_on_signals, stop_when
 from pipelines.workspace import run_lock
 
-_STATE_NAMES = {"unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
+_STATE_NAMES = {NOT_RUN: "NotRun", "unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
 
 
 # Threads, since stages are processes; the runner holds the number of stages at a time.
@@ -54,9 +54,16 @@ def _flow_run_name() -> str:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
-def stage_task(stage: Stage, runner: Runner, unchanged: bool, may_fail: Sequence[Stage]) -> State[Any]:
-    """One DVC stage. An unchanged one costs no process; ``may_fail`` are stages above it."""
+def stage_task(
+    stage: Stage, runner: Runner, unchanged: bool, may_fail: Sequence[Stage], not_run: str | None = None
+) -> State[Any]:
+    """One DVC stage. An unchanged one costs no process; ``may_fail`` are stages above it.
+
+    ``not_run`` is why it is not to be run; its results are not there then.
+    """
     logger = get_run_logger()
+    if not_run and not unchanged:
+        return Completed(name=_STATE_NAMES[NOT_RUN], message=runner.leave_out(stage, not_run).message)
     absent = [above for above in may_fail if not runner.has_results(above)]
     if absent:
         logger.warning("%s goes on without %s", stage.name, ", ".join(above.name for above in absent))
@@ -113,8 +120,8 @@ def virtex(
         mark_crashed(root)
         for notice in notices:
             logger.info(notice)
-        unchanged = frozenset() if force else plan.unchanged
-        idle = all(stage.name in unchanged for stage in plan.stages)
+        unchanged = plan.unchanged & plan.not_run.keys() if force else plan.unchanged
+        idle = all(stage.name in unchanged or stage.name in plan.not_run for stage in plan.stages)
         settings = {"targets": targets, "preset": preset, "set": set, "force": force}
         record = PipelineRecord(root, None, None) if idle else open_record(root, run_name(preset), settings)
         variables = {PARENT_RUN_VARIABLE: record.run_id or ""}  # empty: stages make no parent of their own
@@ -176,7 +183,13 @@ def _submit_and_wait(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> N
             for upper in above
         ]
         futures[stage.name] = named.submit(
-            stage, runner, stage.name in unchanged, may_fail, wait_for=waits, return_state=False
+            stage,
+            runner,
+            stage.name in unchanged,
+            may_fail,
+            plan.not_run.get(stage.name),
+            wait_for=waits,
+            return_state=False,
         )
     unfinished = set(futures.values())
     while unfinished:  # a thread that waits without end may sleep through its signals

@@ -20,7 +20,8 @@ from pipelines.stopping import Stop
 from pipelines.workspace import STAGE_VARIABLE, remember_group
 
 Log = Callable[[str], None]
-GOOD_STATES = ("unchanged", "restored", "ran")
+NOT_RUN = "not run"
+GOOD_STATES = ("unchanged", "restored", "ran", NOT_RUN)
 
 _RESOURCES_SECONDS = 0.1  # between two looks at what others hold
 
@@ -31,8 +32,8 @@ class Outcome:
 
     Attributes:
         stage: its name.
-        state: ``ran``, ``restored`` (from DVC's cache), ``unchanged``, ``failed``, ``stopped`` or
-            ``not started``.
+        state: ``ran``, ``restored`` (from DVC's cache), ``unchanged``, ``not run`` (for want of data),
+            ``failed``, ``stopped`` or ``not started``.
         seconds: wall-clock time of its attempts, without the waiting before and between them.
         message: why it failed or was stopped, in the stage's own words.
     """
@@ -54,13 +55,21 @@ class Outcomes:
         self.outcomes: dict[str, Outcome] = {}
 
     def has_results(self, stage: Stage) -> bool:
-        """Whether the stage has come to a good end in this run."""
-        return stage.name in self.outcomes and self.outcomes[stage.name].state in GOOD_STATES
+        """Whether the stage has come to a good end in this run, and left results."""
+        state = self.outcomes[stage.name].state if stage.name in self.outcomes else None
+        return state in GOOD_STATES and state != NOT_RUN
 
     def skip(self, stage: Stage) -> Outcome:
         """Note that a stage needs nothing."""
-        self.outcomes[stage.name] = Outcome(stage.name, "unchanged")
-        return self.outcomes[stage.name]
+        return self._note(Outcome(stage.name, "unchanged"))
+
+    def leave_out(self, stage: Stage, reason: str) -> Outcome:
+        """Note that a stage is not run, and why; its outputs are not there."""
+        return self._note(Outcome(stage.name, NOT_RUN, message=reason))
+
+    def _note(self, outcome: Outcome) -> Outcome:
+        self.outcomes[outcome.stage] = outcome
+        return outcome
 
 
 class StageRunner(Outcomes):
@@ -173,7 +182,8 @@ class StageRunner(Outcomes):
             yield
         finally:
             for stage in absent:
-                self._put_back(stage, log)
+                if stage.name not in self.outcomes or self.outcomes[stage.name].state != NOT_RUN:
+                    self._put_back(stage, log)
 
     def _put_back(self, stage: Stage, log: Log) -> None:
         """Check out the outputs on record, which DVC removed before the run, and drop unrecorded ones."""

@@ -8,10 +8,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.atomic import writing
+from components.benchmarks.empty_picture import draw_nothing
 from components.benchmarks.tables import write_csv
 from components.benchmarks.voc07_svm import ClassResult, mean_ap_percent
 
 BAR_INCHES = 0.3
+
+
+TABLE_COLUMNS = ("class", "ap", "cost", "positives", "test_positives", "test_images")
+CURVE_COLUMNS = ("class", "recall", "precision")
 
 
 def summary(results: Sequence[ClassResult]) -> dict[str, Any]:
@@ -27,12 +32,11 @@ def summary(results: Sequence[ClassResult]) -> dict[str, Any]:
 
 def write_ap_table(path: Path, results: Sequence[ClassResult]) -> None:
     """``class,ap,cost,positives,test_positives,test_images``, AP in percent, a row a class."""
-    header = ("class", "ap", "cost", "positives", "test_positives", "test_images")
     rows = (
         (r.name, f"{100.0 * r.ap:.4f}", r.cost, r.num_positives, r.num_test_positives, r.num_test_images)
         for r in results
     )
-    write_csv(path, header, rows)
+    write_csv(path, TABLE_COLUMNS, rows)
 
 
 def write_curves(path: Path, results: Sequence[ClassResult]) -> None:
@@ -42,7 +46,14 @@ def write_curves(path: Path, results: Sequence[ClassResult]) -> None:
         for result in results
         for recall, precision in zip(result.recall, result.precision, strict=True)
     )
-    write_csv(path, ("class", "recall", "precision"), rows)
+    write_csv(path, CURVE_COLUMNS, rows)
+
+
+def write_nothing(folder: Path, title: str, reason: str) -> None:
+    """The same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
+    write_csv(folder / "ap.csv", TABLE_COLUMNS, ())
+    write_csv(folder / "precision_recall.csv", CURVE_COLUMNS, ())
+    draw_nothing(folder / "ap.png", title, reason)
 
 
 def draw_aps(path: Path, results: Sequence[ClassResult], title: str) -> None:

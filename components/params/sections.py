@@ -110,6 +110,19 @@ class Download(Section):
             return self.drawn_world.voc_trainval_images > 0 and self.drawn_world.voc_test_images > 0
         return "voc2007" in self.published or self.folders.voc2007 is not None
 
+    def has(self, dataset: str) -> bool:
+        """Whether the run has the images of a benchmark: voc2007, voc2012, imagenet, inaturalist or lvis."""
+        if self.source != "drawn_world":
+            return dataset in self.published or getattr(self.folders, dataset) is not None
+        world = self.drawn_world
+        drawn = {
+            "voc2007": world.voc_trainval_images + world.voc_test_images,
+            "imagenet": world.imagenet_train_images + world.imagenet_val_images,
+            "inaturalist": world.inaturalist_train_images + world.inaturalist_val_images,
+            "lvis": world.train_images,
+        }
+        return drawn.get(dataset, 0) > 0
+
     @model_validator(mode="after")
     def _has_captions(self) -> "Download":
         if not self.captioned_datasets:

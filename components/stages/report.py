@@ -20,6 +20,7 @@ from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
 from components.benchmarks.report.table import headline_figures, markdown
 from components.entry import run_stage
 from components.export.model_card import registry_card
+from components.params.availability import reasons_not_run
 from components.params.reading import section_name
 from components.tracking import Contender, StageRun
 from components.tracking.flow_run import preset_in_force
@@ -34,7 +35,8 @@ NAMES = ("report.md", "report.json", "report.png", "report.html")
 def main(run: StageRun, *sections: params.Section) -> None:
     """Write NAMES from whatever results there are; ``sections`` are all of params.yaml."""
     given: dict[str, Any] = {section_name(type(section)): section for section in sections}
-    data = gather(configured_setup(**{name: given[name] for name in SETUP_SECTIONS}), given["benchmarks"])
+    setup = configured_setup(**{name: given[name] for name in SETUP_SECTIONS})
+    data = gather(setup, given["benchmarks"], reasons_not_run(given))
     protocol = read_protocol(data.published)
     details, gallery = gather_details(data.backbones), gather_gallery(data.captioning)
     report = report_json(data, protocol, details, gallery, _circumstances(run.run_id is not None))

@@ -2,7 +2,13 @@
 
 from components import params, paths
 from components.benchmarks.voc07_protocol import Voc07Benchmark
-from components.benchmarks.voc07_results import draw_aps, summary, write_ap_table, write_curves
+from components.benchmarks.voc07_results import (
+    draw_aps,
+    summary,
+    write_ap_table,
+    write_curves,
+    write_nothing,
+)
 from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.manifest import read_manifest
@@ -10,14 +16,17 @@ from components.tracking import StageRun, used_splits
 
 CONTEXTS = {"trainval": "training", "test": "test"}  # of VOC2007's splits
 SECTIONS = (params.Voc07,)
+NAMES = ("ap.csv", "precision_recall.csv", "ap.png")
 
 
 def main(run: StageRun, voc07: params.Voc07) -> None:
-    """Benchmark the backbone ``run.item``."""
+    """Benchmark the backbone ``run.item``; empty results if this run has no VOC2007."""
     assert run.item is not None
-    benchmark = Voc07Benchmark(voc07)
     entry = read_manifest(paths.dataset_part("voc2007")).voc2007
-    assert entry is not None  # the benchmark has read it
+    if entry is None:
+        _write_nothing(run)
+        return
+    benchmark = Voc07Benchmark(voc07)
     run.uses(*used_splits("VOC2007", entry, CONTEXTS))
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
     measured = benchmark.measure(backbone)
@@ -27,7 +36,7 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
     write_curves(run.output_dir / "precision_recall.csv", results)
     title = f"VOC07 linear SVMs on {metadata['architecture']}, {run.item}"
     draw_aps(run.output_dir / "ap.png", results, title)
-    for name in ("ap.csv", "precision_recall.csv", "ap.png"):
+    for name in NAMES:
         run.artifact(run.output_dir / name)
     run.metrics(
         {
@@ -39,6 +48,16 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
         }
     )
     print(f"VOC07 mAP of {run.item}: {figures['mAP']:.2f} %", flush=True)
+
+
+def _write_nothing(run: StageRun) -> None:
+    """Empty results, and the run goes on."""
+    reason = "this run has no `voc2007` data"
+    write_nothing(run.output_dir, "VOC07 linear SVMs", reason)
+    for name in NAMES:
+        run.artifact(run.output_dir / name)
+    run.metrics({"not_run": reason})
+    print(f"VOC07 is not run: {reason}", flush=True)
 
 
 if __name__ == "__main__":

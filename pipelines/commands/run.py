@@ -25,6 +25,7 @@ from pipelines.outcomes import (
 from pipelines.prefect_server import server_watched
 from pipelines.runners import check_cluster, cluster_address
 from pipelines.servers import use_workspace_server
+from pipelines.stage import NOT_RUN
 from pipelines.stopping import Stop, stop_on_signals
 from pipelines.temporary_server import start_temporary_server
 from pipelines.workspace import run_lock
@@ -78,15 +79,20 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
             raise KeyboardInterrupt
         print(*notices, sep="\n", end="\n" if notices else "", flush=True)
         if not plan.pending and not options.force:
-            write_states(root, dict.fromkeys((stage.name for stage in plan.stages), "unchanged"))
+            states = dict.fromkeys((stage.name for stage in plan.stages), "unchanged")
+            states |= dict.fromkeys(plan.not_run.keys() - plan.unchanged, NOT_RUN)
+            write_states(root, states)
             _print_results(plan, options)
-            print(f"Nothing to do: all {len(plan.stages)} stages are unchanged.")
+            number = sum(state != NOT_RUN for state in states.values())
+            which = "all" if number == len(states) else "the other"
+            print(f"Nothing to do: {which} {number} stages are unchanged.")
             _print_commands(options)
             return 0
         if options.cluster:
             check_cluster(options.cluster, root)
         use_workspace_server(root)
-        to_do = [stage.name for stage in plan.stages if options.force or stage.name in plan.pending]
+        forced = [stage.name for stage in plan.stages if stage.name not in plan.not_run]
+        to_do = forced if options.force else plan.pending
         print(f"To do: {', '.join(to_do)}.", flush=True)
         with prepared(plan):
             return _run_flow(plan, targets, options, stop)

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from components.params import Download, read_section
 from components.sources.fingerprint import changed_sources
 from components.tracking.names import flatten
-from pipelines.graph import SOURCES, Stage, planned_stages
+from pipelines.graph import SOURCES, Stage, base_name, planned_stages
 
 _CODE_FOLDER = "components"
 _CODE_SUFFIX = ".py"
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,26 @@ class StageState:
         reasons: its own; none where it is up to date, or stale only through others.
         after: the stale stages that it waits for directly.
         is_in_cache: stale, but DVC has its outputs for what it would be run with.
+        not_run: why it is not run, and never stale; empty if it is.
     """
 
     stage: Stage
     reasons: tuple[Reason, ...] = ()
     after: tuple[str, ...] = ()
     is_in_cache: bool = False
+    not_run: str = ""
 
     @property
     def is_stale(self) -> bool:
         return bool(self.reasons or self.after)
 
 
-def stage_states(targets: Sequence[str] = ()) -> list[StageState]:
+def stage_states(targets: Sequence[str] = (), not_run: Mapping[str, str] = _NONE) -> list[StageState]:
     """The states of the targets' stages and all that they need, in an order that respects the graph.
+
+    Args:
+        targets: names of stages; none means all.
+        not_run: why stages are not run, by their names without the item.
 
     Raises:
         InputError: as ``pipelines.graph.read_plan``.
@@ -62,12 +70,21 @@ def stage_states(targets: Sequence[str] = ()) -> list[StageState]:
         files = _Files()
         reasons = {stage.name: tuple(_reasons(node, files)) for stage, node in pairs}
         stale: set[str] = set()
+        left_out: dict[str, str] = {}
         for stage, _ in pairs:
-            if reasons[stage.name] or stale.intersection(stage.upstream):
+            why = not_run.get(base_name(stage.name))
+            if why and not (reasons[stage.name] and _has_results(stage)):
+                left_out[stage.name] = why
+            elif why:
+                reasons[stage.name] = (Reason("data", (f"{why}: its earlier results go",)),)
+                stale.add(stage.name)
+            elif reasons[stage.name] or stale.intersection(stage.upstream):
                 stale.add(stage.name)
         cached = _in_cache(pairs, stale, files)
         return [
-            StageState(
+            StageState(stage, not_run=left_out[stage.name])
+            if stage.name in left_out
+            else StageState(
                 stage,
                 reasons[stage.name],
                 tuple(name for name in stage.upstream if name in stale),
@@ -75,6 +92,10 @@ def stage_states(targets: Sequence[str] = ()) -> list[StageState]:
             )
             for stage, _ in pairs
         ]
+
+
+def _has_results(stage: Stage) -> bool:
+    return any(Path(out).exists() for out in stage.outs)
 
 
 class _Files:
@@ -187,7 +208,7 @@ def _restored(
     """What the cache has for the stage: path to hash and notes; None if nothing, or if nobody can tell."""
     from dvc.exceptions import DvcException
 
-    if node.always_changed:
+    if node.always_changed or not node.deps:
         return None  # DVC keeps no runs of it
     try:
         for dep in node.deps:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.params import check_params, matching_presets
+from components.params.availability import reasons_not_run
 from pipelines.graph import SOURCES
 from pipelines.outcomes import last_run_time, read_states
 from pipelines.status.costs import Cost, CostsUnknown, cost_query
@@ -62,11 +63,12 @@ def read_status(root: Path, targets: Sequence[str] = ()) -> Status:
     Raises:
         InputError: parameters that do not fit, an unknown target, no DVC repository.
     """
-    values = {name: section.model_dump() for name, section in check_params().items()}
+    sections = check_params()
+    values = {name: section.model_dump() for name, section in sections.items()}
     costs: Mapping[str, Cost] = {}
     unknown = None
     with cost_query() as query:
-        stages = tuple(stage_states(targets))
+        stages = tuple(stage_states(targets, reasons_not_run(sections)))
         presets = tuple(matching_presets())
         if any(state.is_stale and not state.is_in_cache for state in stages):
             try:
@@ -99,6 +101,7 @@ def as_json(status: Status) -> dict[str, Any]:
                 "reasons": {reason.kind: list(reason.what) for reason in state.reasons},
                 "after": list(state.after),
                 "in_cache": state.is_in_cache,
+                "not_run": state.not_run or None,
                 "seconds": round(status.costs[name].seconds, 1) if name in status.costs else None,
                 "seconds_comparable": name in comparable and name in status.costs,
                 "last_run": (status.last_run or {}).get(name),

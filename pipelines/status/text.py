@@ -22,11 +22,17 @@ def as_lines(status: Status, width: int) -> list[str]:
     if status.at_work:
         lines.append(_line("at work", status.at_work, width))
     stale = status.stale
-    lines.append(_line("up to date", [f"{len(status.stages) - len(stale)} of {len(status.stages)}"], width))
+    lines.append(_line("up to date", [_up_to_date(status)], width))
     if stale:
         lines += _stale_lines(stale, width)
         lines.append(_line("cost", _cost(status), width, separator="; "))
     return lines
+
+
+def _up_to_date(status: Status) -> str:
+    not_run = sum(bool(state.not_run) for state in status.stages)
+    text = f"{len(status.stages) - len(status.stale) - not_run} of {len(status.stages)}"
+    return f"{text}; {not_run} not run, since there are no data for them" if not_run else text
 
 
 def all_lines(status: Status) -> list[str]:
@@ -71,6 +77,8 @@ def _why(state: StageState) -> tuple[str, ...]:
 
 
 def _standing(state: StageState, status: Status) -> str:
+    if state.not_run:
+        return f"not run: {state.not_run}"
     if not state.is_stale:
         return "up to date"
     parts = [*_why(state), *([f"after {', '.join(state.after)}"] if state.after else [])]

@@ -97,6 +97,25 @@ def test_a_stage_that_dvc_always_runs_is_unchanged_while_the_data_are(repository
     assert state.reasons == (Reason("data", ("download.folders.captions.mine",)),)
 
 
+def test_a_stage_without_data_is_not_run_and_no_change_for_others(repository):
+    from dvc.repo import Repo
+
+    with Repo(str(repository)) as repo:
+        repo.reproduce(["part@a"])
+    reasons = {"part": "no data"}
+    plan = read_plan(reasons=reasons)
+    assert plan.not_run == {"part@a": "no data", "part@b": "no data"}
+    assert plan.unchanged == {"first", "part@a"}  # which has the empty results that dvc repro leaves
+    assert set(plan.pending) == {"last", "alone"}
+    states = {state.stage.name: state for state in stage_states(not_run=reasons)}
+    assert states["part@b"].not_run == "no data"
+    assert not states["part@b"].is_stale
+    (repository / "source.txt").write_text("two")
+    assert read_plan(reasons=reasons).unchanged == set()
+    states = {state.stage.name: state for state in stage_states(not_run=reasons)}
+    assert states["first"].is_stale
+
+
 def test_unchanged_follows_the_graph(repository):
     from dvc.repo import Repo
 

@@ -14,6 +14,7 @@ PLAN = Plan((Stage("one", (), ()), Stage("two", ("one",), ())), frozenset())
     [
         ({"one": "unchanged", "two": "ran"}, False, "completed"),
         ({"one": "ran", "two": "restored"}, True, "completed"),
+        ({"one": "not run", "two": "ran"}, False, "completed"),
         ({"one": "failed"}, False, "failed"),
         ({"one": "failed", "two": "stopped"}, True, "failed"),
         ({"one": "ran", "two": "stopped"}, True, "cancelled"),

@@ -70,6 +70,29 @@ def test_waiting_is_no_work(repository):
     assert outcome.seconds <= time.monotonic() - started - 30 - waited - 1
 
 
+def test_a_report_without_a_benchmark_that_is_not_run(repository):
+    """Its earlier results are gone, and stay away, since they are of other data."""
+    (repository / "dvc.yaml").write_text(BENCHMARK_AND_REPORT)
+    (repository / "stage.sh").write_text("echo 1 > outputs/benchmark/figure.txt")
+    (repository / "outputs" / "benchmark").mkdir(parents=True)
+    benchmark, report = read_plan().stages
+    runner = StageRunner(repository, {}, False, Stop(), max_parallel=1)
+    assert runner.run(benchmark, print).state == "ran"
+    assert runner.run(report, print).state == "ran"
+    assert (repository / "report.txt").read_text() == "figure.txt\n"
+
+    (repository / "outputs" / "benchmark" / "figure.txt").unlink()  # as prepare does
+    plan = read_plan(reasons={"benchmark": "no data"})
+    assert plan.pending == ("report",)
+    runner = StageRunner(repository, {}, False, Stop(), max_parallel=1)
+    assert runner.leave_out(benchmark, "no data").state == "not run"
+    assert not runner.has_results(benchmark)
+    assert runner.run(report, print, [benchmark]).state == "ran"
+    assert (repository / "report.txt").read_text() == ""
+    assert not (repository / "outputs" / "benchmark" / "figure.txt").exists()
+    assert read_plan(reasons={"benchmark": "no data"}).pending == ()
+
+
 def test_first_failure_leaves_nothing_behind(repository):
     outcome, _ = run(repository, "echo half > out.txt; echo half > folder/a; echo the disk is gone; exit 2")
     assert outcome.state == "failed"

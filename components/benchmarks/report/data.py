@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from components import params, paths
@@ -141,16 +142,22 @@ class ReportData:
         return [name for name, ours, theirs in self.compared() if ours != theirs]
 
 
-def gather(setup: Setup, benchmarks: params.Benchmarks) -> ReportData:
-    """Read the results that are there; ``setup`` is what params.yaml knows of this run.
+def gather(
+    setup: Setup, benchmarks: params.Benchmarks, not_run: Mapping[str, str] = MappingProxyType({})
+) -> ReportData:
+    """Read the results that are there.
 
-    The numbers of images in it are taken from the results.
+    Args:
+        setup: what params.yaml knows of this run; the numbers of images in it are taken from the results.
+        benchmarks: whose results are asked for.
+        not_run: why benchmarks are not run, by name; ``virtex run`` starts no process for them.
     """
     missing: list[str] = []
+    of_voc07 = [] if "voc07" in not_run else missing
     backbones = benchmarks.backbones
     pretraining = read_metrics(paths.stage_dir("pretrain"), missing)
     captioning = read_metrics(paths.stage_dir("caption"), missing)
-    voc07 = read_metrics(paths.stage_dir("voc07", backbones[0]), missing)
+    voc07 = read_metrics(paths.stage_dir("voc07", backbones[0]), of_voc07)
     setup = replace(
         setup, captioned_images=pretraining.get("images"), voc07_test_images=voc07.get("num_test")
     )
@@ -159,18 +166,22 @@ def gather(setup: Setup, benchmarks: params.Benchmarks) -> ReportData:
         setup=setup,
         published=published,
         backbones=tuple(dict.fromkeys((*backbones, *benchmarks.detection_backbones))),
-        results=[_result(benchmark, published, benchmarks) for benchmark in BENCHMARKS],
+        results=[
+            _result(benchmark, published, benchmarks, not_run.get(benchmark.name)) for benchmark in BENCHMARKS
+        ],
         pretraining=pretraining,
         choice=read_metrics(paths.stage_dir("select"), missing),
         captioning=captioning,
         train_loss=_read_curve(paths.stage_dir("pretrain") / "train.csv", missing),
         val_loss=_read_curve(paths.stage_dir("pretrain") / "val.csv", missing),
-        class_aps={name: _read_class_aps(paths.stage_dir("voc07", name), missing) for name in backbones},
+        class_aps={name: _read_class_aps(paths.stage_dir("voc07", name), of_voc07) for name in backbones},
         missing=missing,
     )
 
 
-def _result(benchmark: Benchmark, published: PublishedModel, asked: params.Benchmarks) -> Result:
+def _result(
+    benchmark: Benchmark, published: PublishedModel, asked: params.Benchmarks, not_run: str | None
+) -> Result:
     figures: dict[str, float] = {}
     problems: dict[str, str] = {}
     num_classes = None
@@ -183,7 +194,7 @@ def _result(benchmark: Benchmark, published: PublishedModel, asked: params.Bench
             figures[backbone] = value
             num_classes = metrics.get("num_classes", num_classes)
         elif not (folder / "metrics.json").exists():
-            problems[backbone] = "not run"
+            problems[backbone] = f"not run: {not_run}" if not_run else "not run"
         elif reason := _reason_not_run(metrics, benchmark.metric):
             problems[backbone] = f"not run: {reason}"
         else:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def make_report(
     *others: str,
     objective: params.Objective | None = None,
     detection_backbones: tuple[str, ...] = ("virtex", "random"),
+    download: params.Download | None = None,
 ) -> tuple[str, dict[str, Any], dict[str, float]]:
     sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS]
     changed: dict[type, params.Section] = {
@@ -63,6 +65,8 @@ def make_report(
     }
     if objective is not None:
         changed[params.Objective] = objective
+    if download is not None:
+        changed[params.Download] = download
     stage.main(run, *(changed.get(type(section), section) for section in sections))
     text = (run.output_dir / "report.md").read_text(encoding="utf-8")
     with Image.open(run.output_dir / "report.png") as picture:
@@ -170,6 +174,26 @@ def test_nothing_has_run(run: StageRun) -> None:
     assert "is not known" in text
     assert "- outputs/voc07/random/ap.csv is missing" in text
     assert all(not result["figures"] for result in report["results"])
+
+
+def test_without_voc2007_both_ways_in_report_the_same(run: StageRun) -> None:
+    """`virtex run` starts no process for the benchmark, under `dvc repro` it writes an empty result."""
+    write_results()
+    for backbone in ("virtex", "random"):
+        shutil.rmtree(paths.stage_dir("voc07", backbone))
+    section = params.read_section(params.Download, REPOSITORY / paths.PARAMS)
+    nothing = {"voc_trainval_images": 0, "voc_test_images": 0}
+    world = section.drawn_world.model_copy(update=nothing)
+    without = section.model_copy(update={"drawn_world": world})
+    by_virtex, *_ = make_report(run, download=without)
+    flat = " ".join(by_virtex.split())
+    assert "of VirTex and Random: not run: this run has no `voc2007` data" in flat
+    assert str(paths.stage_dir("voc07")) not in flat
+    for backbone in ("virtex", "random"):
+        folder = paths.stage_dir("voc07", backbone)
+        write_json(folder / "metrics.json", {"not_run": "this run has no `voc2007` data"})
+        (folder / "ap.csv").write_text("class,ap,cost,positives,test_positives,test_images\n")
+    assert make_report(run, download=without)[0] == by_virtex
 
 
 def test_one_backbone_is_missing(run: StageRun) -> None:

@@ -40,6 +40,19 @@ def use_voc(root: Path) -> None:
     baseline.main(stage_run("baseline", "random"), section, RESNET18)
 
 
+@pytest.mark.usefixtures("folder")
+def test_without_voc2007_it_says_so_and_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}))
+    run = stage_run("voc07", "random")
+    voc07.main(run, SECTION)
+    reason = "this run has no `voc2007` data"
+    assert json.loads((run.output_dir / "metrics.json").read_text()) == {"not_run": reason}
+    assert (run.output_dir / "ap.csv").read_text().startswith("class,ap,")
+    assert (run.output_dir / "precision_recall.csv").read_text() == "class,recall,precision\n"
+    assert Image.open(run.output_dir / "ap.png").size[0] > 100
+    assert capsys.readouterr().out == f"VOC07 is not run: {reason}\n"
+
+
 @pytest.mark.integration
 def test_writes_figures_tables_and_picture(voc: Path) -> None:
     use_voc(voc)
