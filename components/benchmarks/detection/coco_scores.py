@@ -50,11 +50,15 @@ class FederatedEval(COCOeval):
 
     An image is scored on the categories that are known to be there or known to be absent from it. In
     the images where a category is not annotated exhaustively, its unmatched detections count as
-    nothing. There are no crowds. At most 300 detections an image, over all categories.
+    nothing. There are no crowds. At most 300 detections an image, over all categories. As in lvis-api, what
+    has no area is not there: masks of detectors are empty at times.
     """
 
     def _prepare(self) -> None:
         super()._prepare()
+        for held in (self._gts, self._dts):
+            for key, things in held.items():
+                held[key] = [thing for thing in things if thing["area"] > 0]
         self._incomplete: set[tuple[Any, Any]] = set()
         checked: dict[Any, set[Any]] = defaultdict(set)
         for image in self.cocoGt.loadImgs(self.params.imgIds):

@@ -228,3 +228,12 @@ def test_an_object_may_have_the_id_0(squares: DetectionSplit) -> None:
         ]
         split = replace(squares, annotations={**squares.annotations, "annotations": annotations})
         assert coco_scores(split, perfect(squares))["mask"]["AP"] == pytest.approx(100)
+
+
+def test_an_empty_mask_counts_in_coco_and_not_in_lvis(small_masks_in_larger_boxes: Any) -> None:
+    """As in pycocotools and lvis-api."""
+    split, (image,) = small_masks_in_larger_boxes
+    assert image.masks is not None
+    found = [replace(image, masks=[*image.masks[:2], rectangle(0, 0, 0, 0)])]
+    assert lvis_scores(as_lvis(split), found)["mask"]["AP"] == pytest.approx(100)
+    assert coco_scores(split, found)["mask"]["AP"] == pytest.approx(200 / 3)
