@@ -3,7 +3,7 @@
 Whatever form the data had, it ends here, below data/datasets and so tracked by DVC. Keys of a line:
 ``id``; ``path``, relative to the dataset's root; ``captions``; and for an image inside an archive
 ``member``: its name there, offset and size in bytes. ``fetched`` says that the path is relative to the
-index's own folder instead, where the images that came from URLs lie in one archive.
+index's own folder instead, where the images that came from URLs, or from inside tables, lie in an archive.
 """
 
 import json

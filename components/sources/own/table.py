@@ -103,9 +103,8 @@ class TableReader:
                 printable(url), where, None, url=url, fault=fault and f"{shown(url)}: not a URL ({fault})"
             ), ("url", url)
         if "://" in written[:20]:
-            raise InputError(
-                f"{where}: {shown(written)}: of URLs only http and https are fetched; download it first"
-            )
+            fault = f"{shown(written)}: of URLs only http and https are fetched; download it first"
+            return OwnImage(printable(written), where, None, fault=fault), ("url", written)
         path, key, identity = files.find(written)
         if identity is None:
             named = str(path) if len(str(path)) <= 200 else f"{str(path)[:197]}..."
