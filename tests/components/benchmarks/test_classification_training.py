@@ -215,6 +215,28 @@ def test_a_probe_ends_when_all_heads_diverge(images: ClassifiedImages) -> None:
         run(images, settings)
 
 
+@pytest.mark.parametrize("settings", [PROBE, FINE], ids=["probe", "finetune"])
+def test_training_at_fp16_goes_on_after_an_overflow_at_its_first_step(
+    images: ClassifiedImages, settings: params.Classification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole loop, with torch's scaler for CPUs; what it skips costs one step and nothing else."""
+    monkeypatch.setattr(
+        "components.benchmarks.classification_training.check_precision", lambda *_, **__: None
+    )
+    monkeypatch.setattr("components.training.loop.check_precision", lambda *_: None)
+    monkeypatch.setattr(torch, "empty_like", lambda like, **options: torch.full_like(like, 1e30, **options))
+    monkeypatch.setattr(
+        "components.training.state.grad_scaler",
+        lambda device, _precision: torch.amp.GradScaler(device.type, init_scale=2.0**127),
+    )
+    longer = settings.model_copy(update={"precision": "fp16", "epochs": 80})
+    objective, state = run(images, longer)
+    assert state.scaler.get_scale() < 2.0**127  # it has overflown
+    assert "grad_norm" not in state.history.train[0]
+    assert all(torch.isfinite(value).all() for value in objective.parameters())
+    assert state.history.val[-1]["loss"] < 0.8 * state.history.val[0]["loss"]
+
+
 def test_infinite_losses_name_the_key(images: ClassifiedImages) -> None:
     with pytest.raises(InputError, match=r"not finite\. Lower a_benchmark\.learning_rate"):
         run(images, FINE.model_copy(update={"learning_rate": 1e30, "epochs": 9}))
