@@ -94,3 +94,14 @@ def test_resizing_before_the_store_changes_little(tmp_path: Path, photographs: l
     assert np.mean(differences) < 0.12
     assert (full[0]["image"] - small[1]["image"]).abs().mean() > 0.5
     assert full[0]["targets"] == small[0]["targets"]
+
+
+def test_reported_pictures(shared_dir: Path) -> None:
+    folder = shared_dir / "reports" / "images"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/reports")
+    found = {path.name: decode(path.read_bytes()) for path in folder.iterdir() if path.suffix}
+    assert found["exif6.jpg"].shape == (64, 48, 3)
+    assert (found["float01.tif"] == 204).all()  # 0.8 of white
+    assert (found["gray_maxval1023.pgm"] == 200).all()  # 802 of 1,023
+    assert EvalTransform(256, 224)(found["thin_1x5000.png"]).shape == (3, 224, 224)
