@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from components import machine
-from components.bench.photographs import draw_photographs
+from components.bench.drawn import draw_photographs
 from components.bench.plain_loader import MAX_LENGTH, PlainDataset, plain_loader
 from components.bench.timing import Comparison, Work, in_turn
 from components.data.batch import Batch

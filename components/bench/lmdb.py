@@ -13,7 +13,7 @@ import lmdb
 import msgpack
 
 from components.bench.data import BUILD_OPTIONS
-from components.bench.photographs import draw_photographs
+from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, in_turn
 from components.data.build import build_store
 from components.freed_memory import keep_freed_memory

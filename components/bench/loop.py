@@ -14,9 +14,8 @@ import torch
 
 from components import machine
 from components.bench import data, train
-from components.bench.device import wait
-from components.bench.gpu_idle import IdleWatch
-from components.bench.photographs import draw_photographs
+from components.bench.device import IdleWatch, wait
+from components.bench.drawn import draw_photographs
 from components.bench.plain_loader import PlainDataset, plain_loader
 from components.bench.step import Size as StepSize
 from components.bench.step import Step, all_steps, plain_batch

@@ -3,17 +3,23 @@
 The recipe is float32 on a CPU; on a GPU it is the paper's mixed precision, fp16 with gradient scaling.
 """
 
+import multiprocessing
+import resource
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from components import params
+from components import machine, params
 from components.models.backbones import TorchvisionBackbone
 from components.models.special_ids import PAD_ID
 from components.models.textual_head import TransformerTextualHead
@@ -175,3 +181,47 @@ def _update(
 def channels_last(batch: Batch) -> Batch:
     """The batch with its images in the layout that our step wants."""
     return {**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)}
+
+
+STEPS = 2  # timed, after one that is not
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Images a second on the clock; bytes at the peak, beyond what the process has before the model."""
+
+    images_per_second: float
+    peak_bytes: int
+
+
+def step_cost(size: Size, precision: str) -> StepCost:
+    """Measure in a process of its own, whose peak no earlier measurement has raised."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measure, size, precision, torch.get_num_threads()).result()
+
+
+def _measure(size: Size, precision: str, num_threads: int) -> StepCost:
+    torch.set_num_threads(num_threads)
+    device = torch.device(machine.device_name())
+    before = psutil.Process().memory_info().rss
+    step = our_step(build(size, device), device, precision)
+    batch = channels_last(drawn_batch(size, device))
+    step(batch).item()
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        loss = step(batch)
+    loss.item()  # waits for a GPU
+    seconds = time.perf_counter() - start
+    on_gpu = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else _peak_memory() - before
+    return StepCost(STEPS * size.batch / seconds, peak)
+
+
+def _peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says on Linux may be the parent's
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,8 @@
-"""Two ways to do the same work, timed in turn."""
+"""Two ways to do the same work, timed in turn.
+
+torch.utils.benchmark times one statement after the other and on the clock alone: sides would not share what
+the machine does meanwhile, and the processor time of loader workers would be lost.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

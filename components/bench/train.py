@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from components import machine
-from components.bench.device import wait
-from components.bench.matrix_rate import matrix_rate
+from components.bench.device import matrix_rate, wait
 from components.bench.step import (
     COMPILED,
     Batch,

@@ -41,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure_curves(quick: bool, folder: Path) -> None:
-    from components.bench import curve, curves
+    from components.bench import curves
 
     machine = hardware()
     print(f"{CURVES}: costs as they grow\n{_described(machine)}", flush=True)
     panels = []
     for panel in curves.run(curves.QUICK if quick else curves.FULL):
-        print(curve.as_table([panel]), flush=True)
+        print(curves.as_table([panel]), flush=True)
         panels.append(panel)
         content = {"bench": CURVES, "quick": quick, "machine": machine, "panels": list(map(asdict, panels))}
         write_json(folder / f"{CURVES}.json", content)  # anew after each: the whole takes minutes
-        curve.draw(folder / f"{CURVES}.png", panels)
+        curves.draw(folder / f"{CURVES}.png", panels)
     print(f"All points: {folder / CURVES}.json, drawn in {CURVES}.png beside it\n", flush=True)
 
 

@@ -1,10 +1,8 @@
 import pytest
 
 from components.bench import curves
-from components.bench.captions import draw_captions
-from components.bench.curve import Line, Panel, as_table, draw
-from components.bench.step_cost import StepCost, step_cost
-from components.text.normalise import normalise
+from components.bench.curves import Line, Panel, as_table, draw
+from components.bench.step import StepCost, step_cost
 
 
 def test_quick_run_measures_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,10 +28,3 @@ def test_a_row_has_all_points_and_a_picture_is_drawn(tmp_path) -> None:
     assert as_table([panel]).endswith("| loading, small | crop | images/s | 8: 1.23e+03; 16: 0.25 |")
     draw(tmp_path / "curves.png", [panel] * 4)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_captions_are_normalised_and_the_same_every_time() -> None:
-    captions = list(draw_captions(100))
-    assert captions == list(draw_captions(100))
-    assert len(set(captions)) == 100
-    assert all(normalise(caption) == caption for caption in captions)

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from components.bench.data import AUGMENTATION, QUICK, run
-from components.bench.photographs import cloud
+from components.bench.drawn import cloud
 from components.bench.plain_loader import plain_transform
 from components.data.transforms import TrainTransform
 from components.normalisation import normalised

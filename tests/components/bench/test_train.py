@@ -1,6 +1,6 @@
 import torch
 
-from components.bench.matrix_rate import matrix_rate
+from components.bench.device import matrix_rate
 from components.bench.step import build, channels_last, drawn_batch, our_step, plain_step
 from components.bench.train import QUICK, count_flops, run
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from components.bench.gpu_idle import IdleWatch, Interval, uncovered
+from components.bench.device import IdleWatch, Interval, uncovered
 
 
 @pytest.mark.parametrize(
