@@ -13,6 +13,7 @@ from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_TEMPORARY
 from components.params import Section, read_section
 from components.params.reading import section_name
 from components.signals import handle_ending
+from components.stage_lock import stage_lock
 from components.tracking import StageRun, stage_run
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ def run_stage(
             from components.training.launching import launch  # torch is not for every stage
 
             module = f"components.stages.{stage}"
-            sys.exit(launch(module, sys.argv[1:], machine.num_processes(), machine.max_restarts()))
+            with stage_lock(stage, item):
+                sys.exit(launch(module, sys.argv[1:], machine.num_processes(), machine.max_restarts()))
         with (
+            stage_lock(stage, item),
             _others(in_several_processes) as processes,
             _run(stage, item, record if is_recorded else None) as run,
         ):
