@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
+from components.redaction import redacted
 
 EXIT_BROKEN_PIPE = 1
 _OF_PLACES = (  # what the system answers about a place that a user chose
@@ -57,5 +58,5 @@ def _reader_is_gone() -> bool:
 
 
 def _failed(message: str) -> int:
-    print(f"virtex: error: {message}", file=sys.stderr)
+    print(f"virtex: error: {redacted(message)}", file=sys.stderr)
     return EXIT_INPUT_ERROR

@@ -12,6 +12,7 @@ from components import machine, paths
 from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_TEMPORARY, InputError, TemporaryError
 from components.params import Section, read_section
 from components.params.reading import section_name
+from components.redaction import redacted
 from components.signals import handle_ending
 from components.stage_lock import stage_lock
 from components.tracking import StageRun, stage_run
@@ -118,5 +119,5 @@ def _fail(stage: str, message: str, code: int) -> NoReturn:
             sys.exit(code)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(_HELD_BACK_SECONDS)
-    print(f"{stage}: error: {message}", file=sys.stderr, flush=True)
+    print(f"{stage}: error: {redacted(message)}", file=sys.stderr, flush=True)
     sys.exit(code)

@@ -7,6 +7,8 @@ projects' ``fileConfig`` disables every logger that exists. A warning of ours is
 import logging
 import sys
 
+from components.redaction import redacted
+
 LEVEL = logging.WARNING
 
 
@@ -29,6 +31,7 @@ class OwnLogger(logging.Logger):
         """Print it and pass it on."""
         if not self.filter(record):
             return
+        record.msg, record.args = redacted(record.getMessage()), None
         if record.levelno >= LEVEL:
             _print(record)
         logger: logging.Logger | None = self

@@ -35,7 +35,7 @@ def redacted_values(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: redacted_values(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted_values(inner) for inner in value]
+        return type(value)(map(redacted_values, value))
     return value
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from components.logs import own_logger
 from components.paths import REPORT_DIR
+from components.redaction import redacted_values
 from components.tracking.names import numbers
 from pipelines.outcomes import Row
 
@@ -75,7 +76,7 @@ def notify(content: Mapping[str, Any]) -> bool:
     if not url:
         return False
     try:
-        _post(url, content)
+        _post(url, redacted_values(content))
     except Exception as error:  # says nothing of the address, which may hold a secret
         _logger.warning("%s was not told that the run ended (%s)", WEBHOOK_VARIABLE, type(error).__name__)
         return False

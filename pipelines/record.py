@@ -92,8 +92,8 @@ class PipelineRecord:
         self._record.text(json.dumps(list(table), indent=2) + "\n", "stages.json")
         self._record.hand_up_datasets(str(row["run_id"]) for row in table if row["run_id"])
         for name in (str(PARAMS), "dvc.lock"):
-            if (self._root / name).is_file():
-                self._record.artifact(self._root / name)
+            if (self._root / name).is_file():  # as text, which the record frees from secrets
+                self._record.text((self._root / name).read_text(encoding="utf-8"), name)
         if report_dir:
             self._record.artifact(report_dir, "report")
             self._record.log(_headline(report_dir / "metrics.json"))

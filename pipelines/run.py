@@ -15,6 +15,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from components.redaction import redacted
 from components.tracking.flow_run import run_name
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.aftermath import clear_up_after, mark_crashed
@@ -68,11 +69,12 @@ def stage_task(
     if absent:
         logger.warning("%s goes on without %s", stage.name, ", ".join(above.name for above in absent))
     outcome = runner.skip(stage) if unchanged else runner.run(stage, logger.info, absent)
+    words = redacted(outcome.message)
     if outcome.state == "failed":
-        logger.error("%s failed:\n%s", stage.name, outcome.message)
-        return Failed(message=outcome.message.splitlines()[0])
+        logger.error("%s failed:\n%s", stage.name, words)
+        return Failed(message=words.splitlines()[0])
     if outcome.state in ("stopped", "not started"):
-        return Cancelled(message=outcome.message)
+        return Cancelled(message=words)
     return Completed(name=_STATE_NAMES[outcome.state], message=f"{outcome.state}, {outcome.seconds:.1f} s")
 
 
@@ -119,7 +121,7 @@ def virtex(
             plan, notices = prepare(root, targets or (), preset, set or (), allow_missing=bool(cluster))
         mark_crashed(root)
         for notice in notices:
-            logger.info(notice)
+            logger.info(redacted(notice))
         unchanged = plan.unchanged & plan.not_run.keys() if force else plan.unchanged
         idle = all(stage.name in unchanged or stage.name in plan.not_run for stage in plan.stages)
         settings = {"targets": targets, "preset": preset, "set": set, "force": force}
@@ -139,7 +141,7 @@ def virtex(
             write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
             is_reported = has_report(plan, outcomes)
             record.close(table, end, root / REPORT.parent if is_reported else None)
-    errors = {o.stage: o.message for o in outcomes.values() if o.state == "failed"}
+    errors = {o.stage: redacted(o.message) for o in outcomes.values() if o.state == "failed"}
     if not idle:
         figures = results(root) if is_reported else {}
         links = {"MLflow": record.page, "Prefect": flow_run_page()}
@@ -164,7 +166,7 @@ def _run_stages(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> None:
     with prefect_says_it_once():
         _submit_and_wait(plan, runner, unchanged)
     not_started = [stage.name for stage in plan.stages if stage.name not in runner.outcomes]
-    failed = [o.message.splitlines()[0] for o in runner.outcomes.values() if o.state == "failed"]
+    failed = [redacted(o.message).splitlines()[0] for o in runner.outcomes.values() if o.state == "failed"]
     if not_started and failed:
         get_run_logger().warning(
             "%d stages not started (%s): %s", len(not_started), ", ".join(not_started), "; ".join(failed)

@@ -15,6 +15,7 @@ from typing import Any
 from components.atomic import write_json
 from components.errors import InputError
 from components.machine import LOOPBACK, port_is_free
+from components.redaction import redacted
 from components.tracking.processes import is_alive, process_mark
 from components.tracking.store import ARTIFACTS_DIR, open_store, tracking_uri
 from pipelines.child import stop_group
@@ -101,10 +102,9 @@ def _pid(mark: str) -> int:
 
 
 def mlflow_command(port: int) -> list[str]:
-    """Command line of a small MLflow server on the workspace's store."""
+    """Command line of a small MLflow server; ``MLFLOW_BACKEND_STORE_URI`` names its store."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", tracking_uri()),
         *("--artifacts-destination", str(ARTIFACTS_DIR.absolute())),
         *("--host", LOOPBACK, "--port", str(port), "--workers", "1"),
     ]
@@ -112,7 +112,17 @@ def mlflow_command(port: int) -> list[str]:
 
 def prefect_command(port: int) -> list[str]:
     """Command line of a Prefect server on the workspace's database."""
-    return [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
+    return [
+        *(sys.executable, "-m", "uvicorn", "--factory", "pipelines.guarded_prefect:create_app"),
+        *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning"),
+    ]
+
+
+def prefect_variables(address: str) -> dict[str, str]:
+    """What lets the server at ``address`` answer its own pages only, by either name of this machine."""
+    port = address.rpartition(":")[2]
+    origins = ",".join(f"http://{name}:{port}" for name in (LOOPBACK, "localhost"))
+    return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins, "PREFECT__SERVER_FINAL": "1"}
 
 
 @contextmanager
@@ -128,20 +138,22 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[Pages]:
     _end_leftovers(root)
     try:
         if tracking_uri().startswith("http"):
-            pages.addresses["MLflow"] = tracking_uri()
+            pages.addresses["MLflow"] = redacted(tracking_uri())
         else:
             open_store()  # under its lock: a server and a run that both create or mend it would break it
             pages.addresses["MLflow"] = address = _address(mlflow_port, "mlflow", pages.notices)
-            variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            # Not in the command line, which everybody on this machine can read: it may hold a password.
+            store = {"MLFLOW_BACKEND_STORE_URI": tracking_uri()}
+            variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **store}
             command = mlflow_command(int(address.rpartition(":")[2]))
             pages._servers.append(Server(root, "MLflow", command, variables, f"{address}/health"))
         if api:
-            pages.addresses["Prefect"] = api.removesuffix("/api")
+            pages.addresses["Prefect"] = redacted(api).removesuffix("/api")
         else:
             pages.addresses["Prefect"] = address = _address(prefect_port, "prefect", pages.notices)
             own_api = f"{address}/api"
             command = prefect_command(int(address.rpartition(":")[2]))
-            variables = {"PREFECT_UI_API_URL": own_api}
+            variables = prefect_variables(address) | {"PREFECT_UI_API_URL": own_api}
             pages._servers.append(Server(root, "Prefect", command, variables, f"{own_api}/health"))
         for server in pages._servers:
             server.wait_until_up()

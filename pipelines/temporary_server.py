@@ -13,13 +13,13 @@ from pathlib import Path
 
 from components.machine import LOOPBACK, positive
 from pipelines.prefect_server import ADDRESS_VARIABLE, require_server
-from pipelines.servers import Server
+from pipelines.servers import Server, prefect_variables
 from pipelines.workspace import remember_servers
 
 PATIENCE_VARIABLE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"  # Prefect's, for the same thing
 _OURS_VARIABLE = "VIRTEX_TEMPORARY_SERVER"  # whose page nobody can open once the command has ended
 # As Prefect starts its own: no pages, and of its services only those that keep what a flow does.
-_VARIABLES = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+_VARIABLES = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
 
 
 def start_temporary_server(root: Path) -> Callable[[Callable[[], bool]], None]:
@@ -40,7 +40,8 @@ def start_temporary_server(root: Path) -> Callable[[Callable[[], bool]], None]:
     patience = positive(PATIENCE_VARIABLE) or 180
     port = _free_port()
     address = f"http://{LOOPBACK}:{port}/api"
-    server = Server(root, "temporary-Prefect", temporary_command(port), _VARIABLES, f"{address}/health")
+    variables = _VARIABLES | prefect_variables(address.removesuffix("/api"))
+    server = Server(root, "temporary-Prefect", temporary_command(port), variables, f"{address}/health")
     atexit.register(
         server.ask_to_end
     )  # before Prefect registers what it does at the end: the last comes first
@@ -58,7 +59,7 @@ def has_lasting_server() -> bool:
 def temporary_command(port: int) -> list[str]:
     """Its command line."""
     return [
-        *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
+        *(sys.executable, "-m", "uvicorn", "--factory", "pipelines.guarded_prefect:create_app"),
         *("--host", LOOPBACK, "--port", str(port), "--log-level", "error", "--lifespan", "on"),
     ]
 

@@ -14,7 +14,7 @@ from components.export.backbone import load_backbone
 from components.export.formats import FORMATS, Format
 from components.models.backbones import TorchvisionBackbone
 from components.params.reading import nearest
-from components.zoo.files import without_secrets
+from components.redaction import redacted
 from components.zoo.resnets import find_resnet
 from components.zoo.weights import open_weights
 
@@ -48,7 +48,7 @@ def _from_checkpoint(source: str) -> tuple[nn.Module, dict[str, str]]:
     return cnn, {
         "architecture": found.architecture,
         "feature_size": str(size),
-        "weights": without_secrets(source),
+        "weights": redacted(source),
     }
 
 

@@ -14,10 +14,11 @@ from components.objectives.build import ModelConfig
 from components.objectives.saved import Preparation, save_captioner
 from components.params import list_presets
 from components.published import BENCHMARKS, REMARKS, SOURCE
+from components.redaction import redacted
 from components.text.tokenizer import CaptionTokenizer
 from components.zoo.captioners import Alike, build_captioner, is_captioner
 from components.zoo.catalogue import ZOO, zoo_model
-from components.zoo.files import cache_dir, without_secrets
+from components.zoo.files import cache_dir
 from components.zoo.resnets import find_resnet
 from components.zoo.weights import open_weights
 
@@ -70,7 +71,7 @@ def _import(options: argparse.Namespace) -> None:
     preparation = _preparation(options.tokenizer, source, captioner[1] if captioner else None)
 
     path = paths.backbone_path(name)
-    export_backbone(found.build(), path, found.architecture, name, {"weights": without_secrets(source)})
+    export_backbone(found.build(), path, found.architecture, name, {"weights": redacted(source)})
     print(f"{path}: {found.architecture}; every benchmark measures it after")
     print(f"  virtex run --set 'benchmarks.backbones=[{params.PRETRAINED}, random, {name}]'")
     if captioner:

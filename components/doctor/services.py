@@ -13,6 +13,7 @@ from typing import Any
 from components import machine
 from components.doctor.finding import Finding, Sections, attention, broken, fine
 from components.errors import InputError
+from components.redaction import redacted
 from components.tracking.database import ADVICE, database_fault
 from components.tracking.store import public_uri, tracking_uri
 
@@ -126,13 +127,15 @@ def prefect(_: Sections) -> Iterator[Finding]:
 def _server(name: str, shown: str, health: str, meaning: str) -> Finding:
     try:
         with urllib.request.urlopen(health, timeout=5):
-            return fine(name, f"{shown} answers")
+            return fine(name, redacted(f"{shown} answers"))
     except urllib.error.HTTPError as error:
         reason = f"{error.code} {error.reason}"
     except OSError as error:
         reason = str(getattr(error, "reason", error))
     variable = {"MLflow": "MLFLOW_TRACKING_URI", "Prefect": "PREFECT_API_URL"}[name]
-    return attention(name, f"{shown} does not answer ({reason}): {meaning}", f"start it, or unset {variable}")
+    return attention(
+        name, redacted(f"{shown} does not answer ({reason}): {meaning}"), f"start it, or unset {variable}"
+    )
 
 
 def ports(_: Sections) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from torch import nn
 from components import params
 from components.errors import InputError
 from components.models.backbones import TorchvisionBackbone
-from components.zoo.files import without_secrets
+from components.redaction import redacted
 from components.zoo.resnets import find_resnet
 from components.zoo.weights import open_weights
 
@@ -66,5 +66,5 @@ def make_baseline(source: str, seed: int, backbone: params.Backbone) -> SourcedB
     if source == IMAGENET:
         return imagenet_backbone(backbone)
     found = find_resnet(open_weights(source, (RANDOM, IMAGENET)), source)
-    details = {"weights": without_secrets(source), "prefix": found.prefix}
+    details = {"weights": redacted(source), "prefix": found.prefix}
     return SourcedBackbone(found.build(), found.architecture, details)

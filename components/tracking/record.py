@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.logs import own_logger
 from components.paths import PARAMS
+from components.redaction import redacted, redacted_values
 from components.tracking.datasets import UsedDataset, hand_up_datasets, log_datasets
 from components.tracking.metric_sender import MetricSender, first_line, is_refused, warn_refused
 from components.tracking.names import flatten, mlflow_name, mlflow_names
@@ -30,7 +31,7 @@ _LONGEST_VALUE = 5000  # characters, of a tag or a parameter
 def create_run(store: Store, tags: Mapping[str, str], parent_run_id: str | None = None) -> str:
     """A new run below ``parent_run_id``; returns its id, or raises whatever MLflow raises."""
     names = mlflow_names(tags)
-    tags = {names[key]: value[:_LONGEST_VALUE] for key, value in tags.items()}
+    tags = {names[key]: redacted(value)[:_LONGEST_VALUE] for key, value in tags.items()}
     if parent_run_id:
         tags["mlflow.parentRunId"] = parent_run_id
     run = store.client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
@@ -44,7 +45,7 @@ def log_params(store: Store, run_id: str, sections: Mapping[str, Any]) -> None:
     """
     from mlflow.entities import Param
 
-    values = dict(flatten(sections))
+    values = dict(flatten(redacted_values(sections)))
     names = mlflow_names(values)
     params = [Param(names[key], str(value)[:_LONGEST_VALUE]) for key, value in values.items()]
     refused: dict[str, str] = {}
@@ -108,7 +109,7 @@ class Record:
 
     def tag(self, key: str, value: Any) -> None:
         with self._guarded(f"tag {key}"):
-            self._client.set_tag(self.run_id, mlflow_name(key), str(value)[:_LONGEST_VALUE])
+            self._client.set_tag(self.run_id, mlflow_name(key), redacted(str(value))[:_LONGEST_VALUE])
 
     def describe(self, title: str, artifact: str, text: str = "") -> None:
         """Let the run's description be a link to one of its artifacts, and Markdown below it.
@@ -128,7 +129,7 @@ class Record:
 
     def text(self, text: str, name: str) -> None:
         with self._guarded(name):
-            self._client.log_text(self.run_id, text, name)
+            self._client.log_text(self.run_id, redacted(text), name)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         with self._guarded(str(path)):

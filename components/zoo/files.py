@@ -6,7 +6,7 @@ import re
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import torch
 from tqdm import tqdm
@@ -27,15 +27,6 @@ def cache_dir() -> Path:
 def is_url(source: str) -> bool:
     """Whether ``source`` is to be downloaded."""
     return source.startswith(("http://", "https://"))
-
-
-def without_secrets(source: str) -> str:
-    """``source`` as a file that goes to other people may name it: a URL without user, password and query."""
-    place, mark, checksum = source.partition(CHECKSUM)
-    if is_url(place):
-        parts = urlsplit(place)
-        place = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return f"{place}{mark}{checksum}"
 
 
 def local_file(source: str) -> Path:

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from components.errors import EXIT_INTERRUPTED
+from components.redaction import redacted
 from pipelines.commands import EXIT_FAILED
 
 
@@ -14,5 +15,5 @@ def exit_status(state: Any) -> int:
     if state.is_cancelled():
         print(f"virtex: {state.message}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print(f"virtex: error: {state.message}", file=sys.stderr)
+    print(f"virtex: error: {redacted(state.message or '')}", file=sys.stderr)
     return EXIT_FAILED

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.arguments import positive
 from components.errors import InputError
-from components.redaction import redacted_values
+from components.redaction import redacted, redacted_values
 from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED
 from pipelines.commands.ablate import run_family
@@ -77,7 +77,7 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
         plan, notices = prepare(root, targets, options.preset, options.overrides, bool(options.cluster))
         if stop.is_set():
             raise KeyboardInterrupt
-        print(*notices, sep="\n", end="\n" if notices else "", flush=True)
+        print(*map(redacted, notices), sep="\n", end="\n" if notices else "", flush=True)
         if not plan.pending and not options.force:
             states = dict.fromkeys((stage.name for stage in plan.stages), "unchanged")
             states |= dict.fromkeys(plan.not_run.keys() - plan.unchanged, NOT_RUN)

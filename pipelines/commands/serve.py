@@ -10,6 +10,7 @@ from typing import Any
 
 from components.arguments import positive
 from components.machine import PAGE_PORTS
+from components.redaction import redacted
 from components.signals import handle_ending
 from pipelines.commands import EXIT_FAILED
 from pipelines.commands.ui import interrupt_once, print_addresses
@@ -55,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _say_how(name: str) -> None:
-    server = os.environ["PREFECT_API_URL"]
+    server = redacted(os.environ["PREFECT_API_URL"])
     print(
         f"Waiting for runs of the deployment virtex/{name}; Ctrl-C stops this. Ask for one on Prefect's "
         f"page, or with\n  PREFECT_API_URL={server} prefect deployment run virtex/{name} --param preset=NAME",

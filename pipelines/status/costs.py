@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.redaction import redacted, redacted_values
 from components.tracking.names import flatten, mlflow_name
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.stage_run import STAGE_TAG
@@ -98,7 +99,7 @@ def chosen_costs(runs: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -
         runs: as ``finished_runs`` gives them.
         values: sections of the parameters in force, by name.
     """
-    params = {mlflow_name(key): str(value) for key, value in flatten(values)}
+    params = {mlflow_name(key): str(value) for key, value in flatten(redacted_values(values))}
     found: dict[str, tuple[tuple[bool, bool, float], Cost]] = {}
     for run in runs:
         stage, seconds = run["stage"], run["seconds"]
@@ -154,7 +155,7 @@ def main() -> None:
     try:
         print(json.dumps({"runs": finished_runs()}))
     except Exception as error:  # whatever MLflow raises when its store is away, old or broken
-        reason = (str(error).splitlines() or [""])[0][:200]
+        reason = redacted((str(error).splitlines() or [""])[0])[:200]
         print(json.dumps({"error": f"{type(error).__name__}: {reason}"}))
 
 

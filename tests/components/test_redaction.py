@@ -32,4 +32,4 @@ def test_secrets_of_the_environment_are_known_by_value(monkeypatch):
 
 def test_values_in_lists_and_mappings():
     given = {"a": ["http://u:p@h/x?y", 3], "b": {"c": None, "d": ("http://u@h",)}}
-    assert redacted_values(given) == {"a": ["http://h/x", 3], "b": {"c": None, "d": ["http://h"]}}
+    assert redacted_values(given) == {"a": ["http://h/x", 3], "b": {"c": None, "d": ("http://h",)}}

@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 
 from components.errors import InputError, TemporaryError
+from components.redaction import redacted
 from components.sources.fetch.remote import look_at
 from components.sources.fetch.session import MirrorError, Patience
 from components.sources.fetch.transfer import PIECE_BYTES, ChangedError, Transfer, state_path
@@ -71,8 +72,8 @@ def fetch_file(
             _fetch_from(url, wanted, part, session, connections, patience, piece_bytes)
             checked = _checked(wanted, part)
         except MirrorError as error:
-            refusals.append(f"  {url}: {error}")
-            print(f"{wanted.name}: {url}: {error}", flush=True)
+            refusals.append(redacted(f"  {url}: {error}"))
+            print(redacted(f"{wanted.name}: {url}: {error}"), flush=True)
             continue
         os.replace(part, path)
         state_path(part).unlink(missing_ok=True)
