@@ -36,7 +36,9 @@ def _names_files(path: Path) -> bool:
 
 
 def find_parquet(listing: Listing) -> list[Path]:
-    """The Parquet files, sorted."""
+    """The Parquet files, sorted, of a folder without image files; beside those they are others' business."""
+    if any(is_image(name) for _, names in listing for name in names):
+        return []
     return sorted(
         folder / name for folder, names in listing for name in names if name.lower().endswith(".parquet")
     )

@@ -12,6 +12,8 @@ from components.sources.tally import Tally
 
 LONG_BYTES = 4192  # of a caption; SentencePiece's own limit, and more than any caption should have
 
+BESIDE_ANOTHER = "images that cannot be decoded beside one of the same name"
+
 
 @dataclass(slots=True)
 class OwnImage:

@@ -14,17 +14,21 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from components.errors import InputError
-from components.image_files import has_companion, is_companion, is_image, printable
+from components.image_files import UNDECODABLE, folded, has_companion, is_companion, is_image, printable
 from components.sources.archives.extract import members_of
 from components.sources.captioned import ArchiveMember
 from components.sources.layout import shown
 from components.sources.own.imagefolder import Listing
 from components.sources.own.named_files import Identity, identity_of
-from components.sources.own.sample import OwnImage, OwnImages, OwnSettings
+from components.sources.own.sample import BESIDE_ANOTHER, OwnImage, OwnImages, OwnSettings
 from components.sources.own.splits import split_of_shard
 from components.sources.tally import Tally
 
 _ZEROS_BYTES = 2**20  # read at a time behind an archive's end
+
+
+class _TwiceError(Exception):
+    """A sample has two files of one kind."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,24 @@ class _Sample:
     image: ArchiveMember | None = None
     txt: bytes | None = None
     json: bytes | None = None
+
+    def take_image(self, image: ArchiveMember) -> ArchiveMember | None:
+        """Keep the image, of two the one that can be decoded, and return the other."""
+        if self.image is None:
+            self.image = image
+            return None
+        undecodable = [one.name.lower().endswith(UNDECODABLE) for one in (self.image, image)]
+        if undecodable[0] == undecodable[1]:
+            raise _TwiceError
+        given_up = self.image if undecodable[0] else image
+        self.image = image if undecodable[0] else self.image
+        return given_up
+
+    def take_text(self, kind: str, text: bytes) -> None:
+        """Keep the bytes of a ``txt`` or ``json`` file."""
+        if getattr(self, kind) is not None:
+            raise _TwiceError
+        setattr(self, kind, text)
 
 
 def find_shards(path: Path, listing: Listing) -> list[Path]:
@@ -98,15 +120,26 @@ def _read_shard(tar: tarfile.TarFile, shard: Path, tally: Tally) -> dict[str, _S
                 tally.leave_out("files that are neither images nor texts", place)
                 continue
             sample = samples.setdefault(name.with_suffix("").as_posix(), _Sample())
-            if getattr(sample, kind) is not None:
-                raise InputError(f"{shard}: {member.name}: the key {name.stem!r} has a second {kind}")
-            value = (
-                ArchiveMember(member.name, member.offset_data, member.size)
-                if kind == "image"
-                else source.read()
-            )
-            setattr(sample, kind, value)
+            try:
+                if kind != "image":
+                    sample.take_text(kind, source.read())
+                elif other := sample.take_image(ArchiveMember(member.name, member.offset_data, member.size)):
+                    tally.leave_out(BESIDE_ANOTHER, f"{shard}: {other.name}")
+            except _TwiceError:
+                raise InputError(
+                    f"{shard}: {member.name}: the key {name.stem!r} has a second {kind}"
+                ) from None
+    _pair_loosely(samples)
     return samples
+
+
+def _pair_loosely(samples: dict[str, _Sample]) -> None:
+    """Give texts without an image to images whose names differ in case or normal form alone."""
+    alone = {folded(key): key for key, sample in samples.items() if sample.image is None}
+    for key, sample in samples.items():
+        if sample.image is not None and sample.txt is None and sample.json is None and folded(key) in alone:
+            other = samples[alone.pop(folded(key))]
+            sample.txt, sample.json, other.txt, other.json = other.txt, other.json, None, None
 
 
 def _require_end(tar: tarfile.TarFile, shard: Path) -> None:
@@ -132,6 +165,8 @@ def _add(
     for key, sample in samples.items():
         where = f"{shard}: {key}"
         if sample.image is None:
+            if sample.txt is None and sample.json is None:
+                continue  # given to the image of nearly the same name
             tally.leave_out("texts without an image", where)
             continue
         image = OwnImage(

@@ -11,7 +11,7 @@ from components.image_files import UNDECODABLE, folded, is_image, is_utf8, print
 from components.sources.layout import read_text
 from components.sources.own.imagefolder import Listing
 from components.sources.own.named_files import identity_of
-from components.sources.own.sample import OwnImage, OwnImages
+from components.sources.own.sample import BESIDE_ANOTHER, OwnImage, OwnImages
 from components.sources.own.splits import split_of_folder
 from components.sources.tally import Tally
 
@@ -56,7 +56,7 @@ def _pair(folder: Path, pictures: list[str], texts: list[str], tally: Tally) -> 
             if owner == name or identity_of(folder / owner) == identity_of(folder / name):
                 pairs[name] = text
             elif name.lower().endswith(UNDECODABLE):
-                tally.leave_out("images that cannot be decoded beside one of the same name", folder / name)
+                tally.leave_out(BESIDE_ANOTHER, folder / name)
                 del pairs[name]
             else:
                 raise InputError(

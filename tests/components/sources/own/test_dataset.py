@@ -297,6 +297,31 @@ def test_shards_of_every_sort(tmp_path: Path) -> None:
     )
 
 
+def test_names_in_shards_may_differ_in_case_and_normal_form(tmp_path: Path) -> None:
+    nfc, nfd = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
+    files = {
+        "A.JPG": b"a", "a.txt": b"one", f"{nfc}.jpg": b"e", f"{nfd}.json": b'{"caption": "two"}',
+        "b.HEIC": b"x", "b.jpg": b"b", "b.txt": b"three", "c.jpg": b"c", "c.heic": b"x", "c.txt": b"four",
+        "B.txt": b"nobody's",
+    }  # fmt: skip
+    found = read(write_tar(tmp_path / "shards" / "a.tar", files))
+    whole = contents(found.splits["train"] + found.splits["val"])
+    assert whole == {
+        "mine/a/A": (b"a", ("one",)), f"mine/a/{nfc}": (b"e", ("two",)), "mine/a/b": (b"b", ("three",)),
+        "mine/a/c": (b"c", ("four",)),
+    }  # fmt: skip
+    assert "left out 2 images that cannot be decoded beside one of the same name" in found.summary
+    assert "1 texts without an image (such as" in found.summary
+
+
+def test_tables_of_other_things_beside_images_are_left_alone() -> None:
+    folder = fill(Path("photos"), {"a.txt": "one", "b.txt": "two", "metadata.csv": "camera,lens\n1,2\n"})
+    pd.DataFrame({"x": [1]}).to_parquet(folder / "embeddings.parquet")
+    found = read(folder)
+    assert sum(map(len, found.splits.values())) == 2
+    assert "2 files that are neither images nor texts (such as photos/embeddings.parquet)" in found.summary
+
+
 def test_every_cut_of_a_shard_is_seen_or_costs_nothing(tmp_path: Path) -> None:
     files = {f"{number}.{kind}": b"x" * 700 for number in range(4) for kind in ("jpg", "txt")}
     shard = write_tar(tmp_path / "shards" / "a.tar", files)
