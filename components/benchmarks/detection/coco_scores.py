@@ -71,7 +71,16 @@ class FederatedEval(COCOeval):
             if category_id not in checked[image_id]:
                 del self._dts[image_id, category_id]
 
+    def _has_any(self, pair: tuple[Any, Any]) -> bool:
+        """Few of LVIS's 24 million pairs of image and category; COCOeval would fill its tables for all."""
+        return pair in self._gts or pair in self._dts
+
+    def computeIoU(self, imgId: Any, catId: Any) -> Any:
+        return super().computeIoU(imgId, catId) if self._has_any((imgId, catId)) else ()
+
     def evaluateImg(self, imgId: Any, catId: Any, aRng: Any, maxDet: int) -> Any:
+        if not self._has_any((imgId, catId)):
+            return None
         result = super().evaluateImg(imgId, catId, aRng, maxDet)
         if result is not None and (imgId, catId) in self._incomplete:
             result["dtIgnore"] = np.logical_or(result["dtIgnore"], result["dtMatches"] == 0)
