@@ -132,6 +132,12 @@ def share_cache(owner: Path, workspace: Path) -> None:
         settings["cache"]["dir"] = folder
 
 
+def cache_folder(root: Path) -> Path:
+    """Where the DVC repository there keeps its outputs."""
+    with _repository(root) as repo:
+        return Path(repo.cache.local_cache_dir)
+
+
 def default_remote(root: Path) -> str | None:
     """Name of the remote that ``dvc push`` uses there."""
     with _repository(root) as repo:

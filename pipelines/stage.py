@@ -15,6 +15,7 @@ from components.redaction import redacted
 from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Stage, check_out
 from pipelines.output import StageOutput
+from pipelines.output_check import repair_outputs
 from pipelines.resources import Held, held
 from pipelines.stopping import Stop
 from pipelines.workspace import STAGE_VARIABLE, remember_group
@@ -128,7 +129,7 @@ class StageRunner(Outcomes):
         Prefect's own retries would not wake up when the run is stopped.
         """
         for number in range(1, stage.meta.retries + 2):
-            state, message, may_pass = self._attempt(stage, log, worked)
+            state, message, may_pass = self._checked_attempt(stage, log, worked)
             if state in ("failed", "stopped"):
                 self._put_back(stage, log)
             if state != "failed" or not may_pass or number > stage.meta.retries:
@@ -138,6 +139,21 @@ class StageRunner(Outcomes):
             if self._stop.wait(delay):
                 return "stopped", f"{stage.name}: stopped before another attempt; before that: {message}"
         return state, message
+
+    def _checked_attempt(self, stage: Stage, log: Log, worked: list[float]) -> tuple[str, str, bool]:
+        """As ``_attempt``; once more if what DVC has put there comes from damaged files of its cache."""
+        state, message, may_pass = self._attempt(stage, log, worked)
+        for is_last in (False, True):
+            damage = repair_outputs(self._root, stage.name) if state in ("ran", "restored") else []
+            for line in damage:
+                log(line)
+            if not damage:
+                break
+            if is_last:
+                return "failed", f"{stage.name}: {damage[0]}; and again: check the disk", False
+            log(f"{stage.name} runs again")
+            state, message, may_pass = self._attempt(stage, log, worked)
+        return state, message, may_pass
 
     def _attempt(self, stage: Stage, log: Log, worked: list[float]) -> tuple[str, str, bool]:
         """State, message, and whether a failure may pass."""

@@ -12,6 +12,7 @@ FILES = sorted([*REPOSITORY.glob("components/**/*.py"), *REPOSITORY.glob("pipeli
 LEAVES = {
     "components.arguments",
     "components.endings",
+    "components.dvc_cache",
     "components.errors",
     "components.atomic",
     "components.freed_memory",

@@ -4,10 +4,14 @@ import argparse
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 from components import paths
 from components.commands import run_command
 from components.doctor.examination import examine, shown, summary
+from components.dvc_cache import all_objects, damaged_objects, set_aside
 from components.errors import InputError
 
 EXIT_BROKEN = 1
@@ -18,6 +22,8 @@ def main() -> int:
     options = build_parser().parse_args()
     if not paths.PARAMS.is_file():
         raise InputError(f"no {paths.PARAMS} here: run it in the repository's root folder")
+    if options.cache:
+        return _check_cache()
     width = shutil.get_terminal_size((110, 24)).columns
     findings = []
     for finding in examine():
@@ -31,9 +37,33 @@ def main() -> int:
     return EXIT_BROKEN if any(finding.state == "broken" for finding in findings) else 0
 
 
+def _check_cache() -> int:
+    """Read all of DVC's cache; what is damaged is moved out of DVC's sight."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise InputError(f"DVC does not say where its cache is: {done.stderr.strip()}")
+    cache = Path(done.stdout.strip())
+    names = all_objects(cache)
+    print(f"reading {len(names):,} files of {cache}", flush=True)
+    damaged = list(damaged_objects(cache, names))
+    for name in damaged:
+        print(f"damaged: {name}, moved to {set_aside(cache, name)}")
+    if damaged:
+        many = f"{len(damaged)} of {len(names):,} are damaged"
+        print(f"{many}: DVC takes them for missing, and the next run makes them again")
+        return EXIT_BROKEN
+    print("none is damaged")
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
     """What the command line may say."""
     parser = argparse.ArgumentParser(prog="virtex doctor", description="Check this machine.")
+    parser.add_argument(
+        "--cache", action="store_true", help="only read all of DVC's cache and move aside what is damaged"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     return parser
 
