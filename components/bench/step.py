@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from components import machine, params
+from components.core.caption_tokens import PAD_ID
 from components.models.backbones import TorchvisionBackbone
-from components.models.special_ids import PAD_ID
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.bicaptioning import BicaptioningObjective
 from components.training.compiling import compiled

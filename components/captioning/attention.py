@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from components.captioning.captioner import Caption
-from components.models.special_ids import EOS_ID
+from components.core.caption_tokens import EOS_ID
 from components.text.tokenizer import CaptionTokenizer
 
 WORD_START = "▁"  # SentencePiece's sign for the space before a word

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from components.core.caption_tokens import EOS_ID
 from components.data.transforms import EvalTransform
 from components.errors import InputError
 from components.models.cross_attention import cross_attention
-from components.models.decoding import DecodedCaptions, beam_search
-from components.models.nucleus import nucleus_sample
-from components.models.special_ids import EOS_ID
+from components.models.decoding import DecodedCaptions, beam_search, nucleus_sample
 from components.objectives.captioning import CaptioningObjective
 from components.text.tokenizer import CaptionTokenizer
 

@@ -10,11 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.captioning.captioner import Captioner
+from components.core.caption_tokens import MASK_ID
 from components.data.batch import TargetSample
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import Pixels
 from components.normalisation import unnormalised
-from components.text.tokenizer import MASK_ID, CaptionTokenizer
+from components.text.tokenizer import CaptionTokenizer
 
 BEAM_SIZE = 5  # as the paper decodes
 TRAINING_SAMPLES = 12

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
-PAD_ID = 0  # a test holds it equal to the tokenizer's
+from components.core.caption_tokens import PAD_ID
 
 Targets = dict[str, list[int] | int]  # by batch key: ids, or how many there are
 Batch = dict[str, Any]  # by key: `image`, `image_id`, and tensors of the targets

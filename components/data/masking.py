@@ -4,11 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from components.data.batch import PAD_ID
-
-# Tests hold these equal to the tokenizer's.
-MASK_ID = 3
-NUM_SPECIAL = 4  # padding, [SOS], [EOS] and [MASK] are the first ids
+from components.core.caption_tokens import MASK_ID, PAD_ID, SPECIAL_IDS
 
 CHOSEN_PERCENT = 15
 MASKED, RANDOM = 0.85, 0.10  # of the chosen tokens; the rest stay as they are
@@ -33,5 +29,5 @@ def mask_tokens(
         if num_chosen == 1 or fate < MASKED:
             shown[position], labels[position] = MASK_ID, tokens[position]
         elif fate < MASKED + RANDOM:
-            shown[position] = int(rng.integers(NUM_SPECIAL, vocab_size))
+            shown[position] = int(rng.integers(len(SPECIAL_IDS), vocab_size))
     return shown, labels

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.models.special_ids import SOS_ID
+from components.core.caption_tokens import SOS_ID
 from components.models.textual_head import TransformerTextualHead
 
 

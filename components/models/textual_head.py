@@ -1,4 +1,4 @@
-"""The transformer that reads a feature map and predicts caption tokens (paper, section 3.1)."""
+"""Textual heads: the transformer that predicts caption tokens (paper, section 3.1), and a linear layer."""
 
 import copy
 from typing import Literal
@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from components.core.caption_tokens import PAD_ID
 from components.errors import InputError
-from components.models.embedding import WordAndPositionEmbedding
+from components.models.decoder_layer import DecoderLayer
 
 
 class TransformerTextualHead(nn.Module):
@@ -65,7 +66,7 @@ class TransformerTextualHead(nn.Module):
 
         self.visual_projection = nn.Linear(feature_size, hidden_size)
         self.embedding = WordAndPositionEmbedding(vocab_size, hidden_size, max_caption_length, dropout)
-        layer = nn.TransformerDecoderLayer(
+        layer = DecoderLayer(
             hidden_size,
             num_heads,
             dim_feedforward=ffn_size,
@@ -109,6 +110,43 @@ class TransformerTextualHead(nn.Module):
         """A head with a transformer of its own, a copy of this one's, that shares all other modules."""
         shared = (self.visual_projection, self.embedding, self.output)
         return copy.deepcopy(self, {id(module): module for module in shared})
+
+
+class WordAndPositionEmbedding(nn.Module):
+    """Sum of word and position embedding, layer-normalised, dropped out, zero at padding.
+
+    Shape:
+        tokens ``(batch, length)`` int64 -> ``(batch, length, hidden_size)``
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int, max_length: int, dropout: float) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocab_size, hidden_size, padding_idx=PAD_ID)
+        self.positions = nn.Embedding(max_length, hidden_size)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=1e-8)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, first_position: int = 0) -> Tensor:
+        """Embed ``tokens``, whose first column stands at position ``first_position`` of the caption."""
+        positions = torch.arange(first_position, first_position + tokens.shape[1], device=tokens.device)
+        embedded = self.dropout(self.layer_norm(self.words(tokens) + self.positions(positions)))
+        return embedded * (tokens != PAD_ID).unsqueeze(-1)
+
+
+class LinearTextualHead(nn.Module):
+    """One linear layer on globally average-pooled features.
+
+    Shape:
+        feature map ``(batch, feature_size, height, width)`` -> logits ``(batch, vocab_size)``
+    """
+
+    def __init__(self, feature_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(feature_size, vocab_size)
+
+    def forward(self, visual_features: Tensor) -> Tensor:
+        """Logits of all labels; see the class for shapes."""
+        return self.output(visual_features.mean(dim=(2, 3)))
 
 
 def _draw_weights(module: nn.Module) -> None:

@@ -5,8 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.models.backbones import TorchvisionBackbone
-from components.models.linear_head import LinearTextualHead
-from components.models.textual_head import TransformerTextualHead
+from components.models.textual_head import LinearTextualHead, TransformerTextualHead
 from components.objectives.bicaptioning import BicaptioningObjective
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.interface import Objective

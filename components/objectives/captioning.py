@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from components.models.decoding import DecodedCaptions, beam_search
-from components.models.nucleus import nucleus_sample
+from components.models.decoding import DecodedCaptions, beam_search, nucleus_sample
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.interface import Objective, ObjectiveOutput
 from components.objectives.losses import Targets, token_cross_entropies

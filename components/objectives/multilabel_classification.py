@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from components.models.linear_head import LinearTextualHead
+from components.models.textual_head import LinearTextualHead
 from components.objectives.interface import Objective, ObjectiveOutput
 from components.objectives.losses import label_cross_entropy
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from components.models.linear_head import LinearTextualHead
-from components.models.special_ids import SPECIAL_IDS
+from components.core.caption_tokens import SPECIAL_IDS
+from components.models.textual_head import LinearTextualHead
 from components.objectives.interface import Objective, ObjectiveOutput
 from components.objectives.losses import label_cross_entropy
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.core.caption_tokens import UNK_ID
 from components.text.normalise import normalise
-from components.text.tokenizer import UNK_ID, CaptionTokenizer
+from components.text.tokenizer import CaptionTokenizer
 
 BOUNDARY_TOKENS = 2  # [SOS] and [EOS]
 

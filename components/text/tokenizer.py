@@ -9,15 +9,9 @@ from typing import Any
 import sentencepiece
 
 from components.atomic import writing
+from components.core.caption_tokens import EOS_ID, SOS_ID, SPECIAL_PIECES
 from components.errors import InputError
 from components.text.normalise import normalise
-
-UNK_ID = 0
-PAD_ID = UNK_ID  # the published models pad with <unk>
-SOS_ID = 1
-EOS_ID = 2
-MASK_ID = 3
-SPECIAL_PIECES = ("<unk>", "[SOS]", "[EOS]", "[MASK]")  # by id
 
 TRAINER_ARGUMENTS: dict[str, Any] = {
     "model_type": "bpe",

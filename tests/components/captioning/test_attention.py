@@ -2,7 +2,7 @@ import torch
 
 from components.captioning.attention import seen_words
 from components.captioning.captioner import Caption, Captioner
-from components.models.special_ids import EOS_ID
+from components.core.caption_tokens import EOS_ID
 
 
 def test_a_word_sees_the_mean_of_its_pieces(captioner: Captioner) -> None:

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from components.captioning.captioner import Captioner
+from components.core.caption_tokens import EOS_ID
 from components.errors import InputError
-from components.models.special_ids import EOS_ID
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from components.core.caption_tokens import EOS_ID
+from components.models.beam_kv_cache import BeamCache
 from components.models.cross_attention import cross_attention
-from components.models.key_value_cache import KeyValueCache
-from components.models.special_ids import EOS_ID
 from components.models.textual_head import TransformerTextualHead
 
 HeadMaker = Callable[..., TransformerTextualHead]
@@ -50,7 +50,7 @@ def test_attention_is_what_decoding_computes_with(
         return attend(query, key, value, attn_mask)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", recording)
-    cache = KeyValueCache(head, features)
+    cache = BeamCache(head, features)
     for previous in [torch.ones(BATCH, dtype=torch.int64), *tokens[:, :-1].T]:
         cache.step(previous.unsqueeze(1))
     last_layer = torch.stack(looked[1::2], dim=1)  # two layers

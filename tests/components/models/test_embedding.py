@@ -1,6 +1,6 @@
 import torch
 
-from components.models.embedding import WordAndPositionEmbedding
+from components.models.textual_head import WordAndPositionEmbedding
 
 
 def test_padding_is_zero_and_position_counts() -> None:

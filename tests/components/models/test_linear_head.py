@@ -1,6 +1,6 @@
 import torch
 
-from components.models.linear_head import LinearTextualHead
+from components.models.textual_head import LinearTextualHead
 
 
 def test_logits_are_linear_in_the_mean_feature() -> None:

@@ -3,9 +3,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from components.core.caption_tokens import EOS_ID, NEVER_GENERATED
 from components.errors import InputError
-from components.models.nucleus import draw_from_nucleus, nucleus_sample
-from components.models.special_ids import EOS_ID, NEVER_GENERATED
+from components.models.decoding import draw_from_nucleus, nucleus_sample
 from components.models.textual_head import TransformerTextualHead
 
 HeadMaker = Callable[..., TransformerTextualHead]

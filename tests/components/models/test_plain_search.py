@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 import torch
 
+from components.core.caption_tokens import EOS_ID, SOS_ID
 from components.models.backbones import TorchvisionBackbone
 from components.models.decoding import beam_search
-from components.models.special_ids import EOS_ID, SOS_ID
 from components.models.textual_head import TransformerTextualHead
 
 HeadMaker = Callable[..., TransformerTextualHead]

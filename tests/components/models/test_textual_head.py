@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from components.errors import InputError
-from components.models.textual_head import TransformerTextualHead
+from components.models.textual_head import LinearTextualHead, TransformerTextualHead, WordAndPositionEmbedding
 
 HeadMaker = Callable[..., TransformerTextualHead]
 FEATURES = torch.randn(2, 8, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -95,3 +95,37 @@ def test_twin_shares_all_but_the_transformer(make_head: HeadMaker) -> None:
 def test_impossible_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TransformerTextualHead(8, 30, 16, **arguments)
+
+
+def test_padding_is_zero_and_position_counts() -> None:
+    torch.manual_seed(0)
+    embedding = WordAndPositionEmbedding(10, 8, max_length=5, dropout=0.5).eval()
+    embedded = embedding(torch.tensor([[1, 4, 4, 0]]))
+    assert embedded.shape == (1, 4, 8)
+    assert embedded[0, 3].count_nonzero() == 0
+    assert not torch.allclose(embedded[0, 1], embedded[0, 2])
+
+
+def test_first_position_continues_a_caption() -> None:
+    torch.manual_seed(0)
+    embedding = WordAndPositionEmbedding(10, 8, max_length=5, dropout=0.0)
+    tokens = torch.tensor([[1, 4, 7, 9, 2]])
+    torch.testing.assert_close(embedding(tokens[:, 3:], first_position=3), embedding(tokens)[:, 3:])
+
+
+def test_padding_word_gets_no_gradient() -> None:
+    embedding = WordAndPositionEmbedding(10, 8, max_length=5, dropout=0.0)
+    (embedding(torch.tensor([[1, 4, 0]])) * torch.arange(8.0)).sum().backward()
+    gradient = embedding.words.weight.grad
+    assert gradient is not None
+    assert gradient[0].count_nonzero() == 0
+    assert gradient[4].count_nonzero() > 0
+
+
+def test_logits_are_linear_in_the_mean_feature() -> None:
+    torch.manual_seed(0)
+    head = LinearTextualHead(8, 5)
+    features = torch.randn(3, 8, 2, 4)
+    expected = features.mean(dim=(2, 3)) @ head.output.weight.T + head.output.bias
+    torch.testing.assert_close(head(features), expected)
+    assert list(head.state_dict()) == ["output.weight", "output.bias"]

@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 import sentencepiece
 
+from components.core.caption_tokens import EOS_ID, MASK_ID, PAD_ID, SOS_ID, UNK_ID
 from components.errors import InputError
 from components.text.normalise import normalise
-from components.text.tokenizer import (
-    EOS_ID,
-    MASK_ID,
-    PAD_ID,
-    SOS_ID,
-    UNK_ID,
-    CaptionTokenizer,
-    train_tokenizer,
-)
+from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 
 CAPTIONS = ["a red dog on a mat", "two dogs left of a red cat", "a cat on a mat"] * 5
 
