@@ -20,7 +20,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in WRITTEN.items()}
 UNWATCHED = [
     REPOSITORY / "components" / name
     for name in (
-        *("params", "tracking", "entry.py", "errors.py", "atomic.py", "freed_memory.py", "logs.py"),
+        *("core", "params", "tracking", "entry.py", "errors.py", "atomic.py", "freed_memory.py", "logs.py"),
         *("paths.py", "machine.py", "stable_safetensors.py", "signals.py", "redaction.py"),
         "benchmarks/classification_protocol.py",
     )
