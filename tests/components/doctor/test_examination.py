@@ -1,12 +1,12 @@
 """The whole examination."""
 
 from components.doctor import examination
-from components.doctor.examination import examine, shown, summary
-from components.doctor.finding import attention, broken, fine
+from components.doctor.examination import examine
+from components.doctor.finding import attention, broken, fine, shown, summary
 
 
 def a_check_that_fails(_):
-    raise RuntimeError("it fainted")
+    raise RuntimeError("no luck")
     yield
 
 
@@ -15,7 +15,7 @@ def test_a_check_that_fails_is_a_finding(monkeypatch):
     found = list(examine())
     assert [f.state for f in found] == ["fine", "broken", "fine"]
     assert found[1].name == "a check that fails"
-    assert "it fainted" in found[1].found
+    assert "no luck" in found[1].found
 
 
 def test_parameters_that_cannot_be_read_do_not_end_it(workspace, monkeypatch):

@@ -3,7 +3,7 @@
 import torch
 
 from components import params
-from components.doctor import needs
+from components.doctor import capacity, software
 from components.objectives.build import ModelConfig, build_objective
 
 PAPER = "coco/bicaptioning_R_50_L1_H2048"
@@ -18,12 +18,12 @@ def test_the_model_is_weighed_without_being_made(sections):
         vocab_size=active["tokenize"].vocab_size,
     )
     weights = {value.data_ptr(): value for value in build_objective(config).state_dict().values()}
-    assert needs.model_bytes(active) == sum(v.numel() * v.element_size() for v in weights.values())
+    assert capacity.model_bytes(active) == sum(v.numel() * v.element_size() for v in weights.values())
     assert torch.get_default_device().type == "cpu"
 
 
 def test_the_papers_run_needs_its_archives_and_checkpoints(sections):
-    needed = {what: num_bytes for _, num_bytes, what in needs.disk(sections(preset=PAPER))}
+    needed = {what: num_bytes for _, num_bytes, what in capacity.disk_needs(sections(preset=PAPER))}
     assert needed["coco's archives"] > 20e9
     assert needed["coco, unpacked"] > 20e9
     assert 4e9 < needed["resume checkpoints"] < 5e9  # 2.3 GB each, measured: params.yaml
@@ -32,21 +32,21 @@ def test_the_papers_run_needs_its_archives_and_checkpoints(sections):
 
 def test_archives_that_have_arrived_need_no_more_room(sections, workspace):
     active = sections(preset=PAPER)
-    before = {what: num_bytes for _, num_bytes, what in needs.disk(active)}
+    before = {what: num_bytes for _, num_bytes, what in capacity.disk_needs(active)}
     from components.sources.archives.published import PUBLISHED
 
     for archive in PUBLISHED["voc2007"].archives:
         path = workspace / "datasets" / "archives" / "voc2007" / archive.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    after = {what: num_bytes for _, num_bytes, what in needs.disk(active)}
+    after = {what: num_bytes for _, num_bytes, what in capacity.disk_needs(active)}
     assert set(before) - set(after) == {"voc2007's archives", "voc2007, unpacked"}
 
 
 def test_what_needs_a_gpu(sections):
-    assert needs.needs_gpu(sections()) == []
+    assert software.needs_gpu(sections()) == []
     overrides = ("pretrain.precision=fp16", "pretrain.sync_batch_norm=true")
-    assert needs.needs_gpu(sections(*overrides)) == [
+    assert software.needs_gpu(sections(*overrides)) == [
         "pretrain.sync_batch_norm: true",
         "pretrain.precision: fp16",
     ]
@@ -54,17 +54,17 @@ def test_what_needs_a_gpu(sections):
 
 def test_detectron2_is_needed_only_where_a_backbone_is_to_be_measured_with_it(sections):
     none = sections("coco_segmentation.engine=detectron2", "benchmarks.detection_backbones=[]")
-    assert needs.detectron2_sections(none) == []
-    assert needs.detectron2_sections(sections("benchmarks.detection_backbones=[virtex]")) == [
+    assert software.detectron2_sections(none) == []
+    assert software.detectron2_sections(sections("benchmarks.detection_backbones=[virtex]")) == [
         "coco_segmentation"
     ]
 
 
 def test_shared_memory_grows_with_workers_and_crops(sections, monkeypatch):
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "16")
-    assert needs.shared_memory_bytes(sections(preset=PAPER)) == 2 * 16 * 256 * 3 * 224**2 * 4
+    assert capacity.shared_memory_bytes(sections(preset=PAPER)) == 2 * 16 * 256 * 3 * 224**2 * 4
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
-    assert needs.shared_memory_bytes(sections()) == 2 * 256 * 3 * 224**2 * 4
+    assert capacity.shared_memory_bytes(sections()) == 2 * 256 * 3 * 224**2 * 4
 
 
 def test_named_folders(sections):
@@ -74,7 +74,7 @@ def test_named_folders(sections):
         "caption.dataset=mine",
     )
     active = sections(*overrides, "download.folders.voc2007=c")
-    found = {key: str(path) for key, path in needs.folders(active)}
+    found = {key: str(path) for key, path in capacity.named_folders(active)}
     assert found == {"download.folders.captions.mine": "a/b.csv", "download.folders.voc2007": "c"}
     assert isinstance(active["download"], params.Download)
-    assert list(needs.folders(sections(preset="demo"))) == []
+    assert list(capacity.named_folders(sections(preset="demo"))) == []
