@@ -14,6 +14,7 @@ LEAVES = {
     "components.arguments",
     "components.endings",
     "components.dvc_cache",
+    "components.dataset_titles",
     "components.errors",
     "components.atomic",
     "components.freed_memory",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import paths
+from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
 from components.params import PRETRAINED
 from components.published import BENCHMARKS, SOURCE
 from components.zoo.files import is_url
@@ -109,7 +110,7 @@ def registry_card(metadata: Mapping[str, str], name: str) -> str:
 
 def _pretraining(metadata: Mapping[str, str]) -> str:
     config: dict[str, Any] = json.loads(metadata.get("pretraining_config", "{}"))
-    manifest = _read(paths.DATASETS_MANIFEST)
+    manifest = read_titles()
     store, training = (
         _read(paths.stage_dir(*stage) / "metrics.json") for stage in (("lmdb", "train"), ("pretrain",))
     )
@@ -131,21 +132,22 @@ def _pretraining(metadata: Mapping[str, str]) -> str:
 
 
 def _data(manifest: Mapping[str, Any]) -> str | None:
-    if manifest.get("source") == "drawn_world":
+    if manifest.get("source") == DRAWN:
         return "the drawn world: synthetic scenes with captions, made by this project"
-    return ", ".join(manifest.get("captions", ())) or None
+    return ", ".join(dataset_title(name, manifest) for name in manifest.get("captions", ())) or None
 
 
 def _figures(name: str) -> str:
     """What the run's benchmarks measured for the backbone ``name``; said plainly where nothing was."""
-    rows = []
+    rows, manifest = [], read_titles()
     for benchmark in BENCHMARKS:
         if not benchmark.compares_backbones and name != PRETRAINED:
             continue
         item = name if benchmark.compares_backbones else None
         value = _read(paths.stage_dir(benchmark.name, item) / "metrics.json").get(benchmark.metric)
         if name and isinstance(value, int | float):
-            rows.append(f"| {benchmark.title} | {benchmark.metric_title} | {value:.1f} |")
+            title = benchmark.title + layout_note(benchmark.name, manifest)
+            rows.append(f"| {title} | {benchmark.metric_title} | {value:.1f} |")
     if not rows:
         return "None measured by the run that made it."
     header = ["| Benchmark | Metric | Percent |", "|---|---|---:|"]

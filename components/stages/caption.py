@@ -17,6 +17,7 @@ from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
 from components.data.image import Pixels, decode
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
+from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.errors import InputError
 from components.objectives.build import ModelConfig
@@ -59,7 +60,8 @@ def main(run: StageRun, caption: params.Caption) -> None:
     references = {record.image_id: record.captions for record in map(store.get, indices)}
     scores = score_captions(references, {entry.image_id: entry.caption for entry in written})
     captions = _scored(written, references, scores)
-    title = f"Captions of {caption.dataset}, by {config.objective.name} on {config.backbone.name}"
+    data = title_here(caption.dataset)
+    title = f"Captions of {data}, by {config.objective.name} on {config.backbone.name}"
     headlines = {name: scores.corpus[name] for name in HEADLINES if name in scores.corpus}
     page = captions_page(
         title,
@@ -81,7 +83,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
         }
     )
     figures = ", ".join(f"{name} {value:.1f}" for name, value in headlines.items())
-    print(f"{len(captions)} images of {caption.dataset}: {figures}", flush=True)
+    print(f"{len(captions)} images of {data}: {figures}", flush=True)
     for name, reason in scores.not_run.items():
         print(f"Without {name}: {reason}", flush=True)
 

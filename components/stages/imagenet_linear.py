@@ -27,6 +27,7 @@ from components.benchmarks.linear_probe import (
     shown_rate,
 )
 from components.data.transforms import EvalTransform
+from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.classified import ClassifiedImages
@@ -50,7 +51,8 @@ def main(run: StageRun, settings: params.ImagenetLinear) -> None:
         if current().is_first:
             _write_nothing(run)
         return
-    run.uses(*used_splits("ImageNet", manifest.imagenet, {"train": "training", "val": "validation"}))
+    contexts = {"train": "training", "val": "validation"}
+    run.uses(*used_splits(title_here("imagenet"), manifest.imagenet, contexts))
     root = manifest.root_of("imagenet")
     train, val = read_imagenet(root, "train"), read_imagenet(root, "val")
     if current().is_first:

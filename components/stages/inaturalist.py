@@ -13,6 +13,7 @@ from components.benchmarks.classification_training import (
     rank_classes,
 )
 from components.benchmarks.finetune import build_finetuning
+from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.errors import InputError
 from components.export.backbone import load_backbone
@@ -35,7 +36,8 @@ def main(run: StageRun, settings: params.Inaturalist) -> None:
         if current().is_first:
             _write_nothing(run)
         return
-    run.uses(*used_splits("iNaturalist", manifest.inaturalist, {"train": "training", "val": "validation"}))
+    contexts = {"train": "training", "val": "validation"}
+    run.uses(*used_splits(title_here("inaturalist"), manifest.inaturalist, contexts))
     train, val = _read_splits(manifest)
     if current().is_first:
         warn_of_other_classes(run.stage, settings, len(train.classes))

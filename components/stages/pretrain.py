@@ -23,6 +23,7 @@ from components.data.share import Share
 from components.data.store import CaptionStore
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
+from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.captioning import CaptioningObjective
@@ -162,7 +163,7 @@ def _datasets(
 
 def _used(dataset: TrainDataset | ValDataset, identity: Identity, context: str) -> UsedDataset:
     return UsedDataset(
-        name=f"{' + '.join(identity.datasets)} {dataset.store.path.stem}",
+        name=f"{' + '.join(map(title_here, identity.datasets))} {dataset.store.path.stem}",
         digest=identity.digest,
         context=context,
         source=dataset.store.path.as_posix(),

@@ -18,6 +18,7 @@ from components.benchmarks.report.picture import draw_report
 from components.benchmarks.report.protocol import read_protocol
 from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
 from components.benchmarks.report.table import headline_figures, markdown
+from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.model_card import registry_card
 from components.params.availability import reasons_not_run
@@ -72,9 +73,10 @@ def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None
     }
     card = registry_card(metadata, name)
     run.text(card, "model_card.md")
+    images = f"{sizes['test']} test images of {title_here('voc2007')}"
     contender = Contender(
         name=name,
-        about=f"Backbones pretrained on captions, compared by VOC07 mAP on {sizes['test']} test images.",
+        about=f"Backbones pretrained on captions, compared by VOC07 mAP on {images}.",
         run_id=exported,
         logged_as="backbone",
         score=score,

@@ -9,6 +9,7 @@ from components.benchmarks.voc07_results import (
     write_curves,
     write_nothing,
 )
+from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.manifest import read_manifest
@@ -27,7 +28,7 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
         _write_nothing(run)
         return
     benchmark = Voc07Benchmark(voc07)
-    run.uses(*used_splits("VOC2007", entry, CONTEXTS))
+    run.uses(*used_splits(title_here("voc2007"), entry, CONTEXTS))
     backbone, metadata = load_backbone(paths.backbone_path(run.item))
     measured = benchmark.measure(backbone)
     results = measured.results

@@ -14,7 +14,7 @@ from components.benchmarks.report.data import ReportData, Result
 from components.benchmarks.report.details import Details
 from components.benchmarks.report.gallery import Gallery
 from components.benchmarks.report.protocol import Protocol
-from components.benchmarks.report.table import comparability, headline, problem_lines
+from components.benchmarks.report.table import comparability, dataset_titles, headline, problem_lines
 from components.benchmarks.report.tasks import loss_parts
 from components.published import GROUPS, SOURCE
 
@@ -63,6 +63,7 @@ def report_json(
         "classes": {found.stage: asdict(found) for found in details.classes},
         "frequency": details.frequency,
         "datasets": details.datasets,
+        "dataset_titles": dataset_titles(data.manifest),
         "preset": around.preset,
         "environment": around.environment,
         "stages": around.stages,
@@ -76,7 +77,7 @@ def _result(order: int, result: Result, data: ReportData, protocol: Protocol) ->
     return {
         "order": order,
         "benchmark": benchmark.name,
-        "title": benchmark.title,
+        "title": data.title(benchmark),
         "row_title": benchmark.row_title,
         "group": benchmark.group,
         "metric": benchmark.metric,

@@ -8,6 +8,7 @@ from typing import Any
 
 from components import params, paths
 from components.benchmarks.report.files import figure_at, read_metrics, read_rows
+from components.dataset_titles import layout_note, read_titles
 from components.params import PRETRAINED
 from components.published import (
     BENCHMARKS,
@@ -92,6 +93,7 @@ class ReportData:
         val_loss: of pretraining.
         class_aps: VOC07 AP in percent by backbone and class.
         missing: what ought to be there and is not or cannot be read, for people.
+        manifest: of the datasets, for their titles; empty where there is none.
     """
 
     setup: Setup
@@ -105,6 +107,11 @@ class ReportData:
     val_loss: Curve | None = None
     class_aps: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    def title(self, benchmark: Benchmark) -> str:
+        """Of a benchmark, with what its data are where its name says something else."""
+        return benchmark.title + layout_note(benchmark.name, self.manifest)
 
     def result(self, key: str) -> Result:
         """The result of one benchmark by its key, such as ``voc07.mAP``."""
@@ -176,6 +183,7 @@ def gather(
         val_loss=_read_curve(paths.stage_dir("pretrain") / "val.csv", missing),
         class_aps={name: _read_class_aps(paths.stage_dir("voc07", name), of_voc07) for name in backbones},
         missing=missing,
+        manifest=read_titles(),
     )
 
 

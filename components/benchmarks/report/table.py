@@ -1,7 +1,7 @@
 """The report as Markdown for a terminal of 80 columns, and the words that its other forms share."""
 
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from components.benchmarks.report.comparable import (
 from components.benchmarks.report.data import PAIR, ReportData, Result
 from components.benchmarks.report.protocol import Protocol
 from components.benchmarks.report.tasks import loss_parts, taught_by
+from components.dataset_titles import DRAWN, LAYOUTS, dataset_title
 from components.params import PRETRAINED
 from components.published import GROUPS, IMAGENET_REMARK, REMARKS, SOURCE
 
@@ -39,6 +40,8 @@ SETUP_TITLES = {
 def markdown(data: ReportData, protocol: Protocol) -> str:
     """The whole report; no line is longer than WIDTH, unless many backbones need it."""
     parts = ["# What this run learned", wrap(headline(data))]
+    if about := data_line(data):
+        parts.append(wrap(about))
     for group, title in GROUPS.items():
         alike = {result.benchmark.key for result in comparable_results(data, protocol)}
         parts += [f"## {title}", results_table(data.of_group(group), data.backbones, alike)]
@@ -74,6 +77,22 @@ def headline(data: ReportData) -> str:
         f"The backbone pretrained on {taught_by(data.setup.objective)} {verdict} the random one on VOC07: "
         f"{ours:.1f} against {random:.1f} mAP ({voc07.difference:+.1f}).{captions}"
     )
+
+
+def dataset_titles(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """What the datasets of the run are, by their names."""
+    names = [*manifest.get("captions", {}), *(name for name in LAYOUTS if manifest.get(name))]
+    return {name: dataset_title(name, manifest) for name in names}
+
+
+def data_line(data: ReportData) -> str:
+    """That benchmarks go by the names of data that these are not; empty where they are those."""
+    if data.manifest.get("source") == DRAWN:
+        layouts = listed([LAYOUTS[name].title for name in dataset_titles(data.manifest) if name in LAYOUTS])
+        return f"All data are the drawn world: shapes drawn by this project, in the layouts of {layouts}."
+    titles = dataset_titles(data.manifest)
+    others = [title for name, title in titles.items() if name in LAYOUTS and title.endswith(" layout)")]
+    return f"Not the published data, but others in their layout: {listed(others)}." if others else ""
 
 
 def comparability(data: ReportData, protocol: Protocol) -> str:
@@ -238,7 +257,7 @@ def problem_lines(data: ReportData) -> list[str]:
                 metrics = reasons.setdefault(problem, {})
                 metrics.setdefault(result.benchmark.metric_title, []).append(backbone_title(backbone))
         for reason, metrics in reasons.items():
-            what = results[0].benchmark.title
+            what = data.title(results[0].benchmark)
             if len(metrics) < len(results):
                 what += f" ({', '.join(metrics)})"
             backbones = list(dict.fromkeys(name for names in metrics.values() for name in names))

@@ -83,3 +83,9 @@ def test_nothing_is_made_up(metadata):
     paths.stage_dir("voc07", "virtex").mkdir(parents=True)
     (paths.stage_dir("voc07", "virtex") / "metrics.json").write_text(json.dumps({"mAP": "high"}))
     assert "None measured" in model_card(metadata, "x")
+
+
+def test_drawn_shapes_are_called_so(virtex):
+    write_json(paths.DATASETS_MANIFEST, {"source": "drawn_world", "captions": {"coco": {}}})
+    write_json(paths.stage_dir("voc07", "virtex") / "metrics.json", {"mAP": 26.71})
+    assert ("VOC07 linear SVMs, drawn world (VOC2007 layout)", "mAP", "26.7") in rows(model_card(virtex, "x"))

@@ -300,3 +300,19 @@ def test_a_baseline_for_detection_alone(run: StageRun) -> None:
     assert ["cone", "40.0", "44.0", "-4.0"] in rows_of(text)
     header = next(row for row in rows_of(text) if row[0] == "Class")
     assert header == ["Class", "VirTex", "Random", "Gain"]
+
+
+def test_drawn_shapes_are_called_so(run: StageRun) -> None:
+    write_results()
+    layouts = {"images": {"val": 20}, "root": "data/datasets/x"}
+    names = {"captions": {"coco": layouts}, "imagenet": layouts, "voc2007": layouts}
+    write_json(paths.DATASETS_MANIFEST, {"source": "drawn_world", **names})
+    text, report, _ = make_report(run)
+    line = (
+        "All data are the drawn world: shapes drawn by this project, in the layouts of "
+        "COCO, VOC2007 and ImageNet."
+    )
+    assert line in " ".join(text.split())
+    assert line in (run.output_dir / "report.html").read_text()
+    assert report["results"][0]["title"] == "VOC07 linear SVMs, drawn world (VOC2007 layout)"
+    assert report["dataset_titles"]["imagenet"] == "drawn world (ImageNet layout)"

@@ -1,0 +1,84 @@
+"""What each dataset of a run is, for people: drawn shapes and own data never pass for published data."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from components import paths
+
+DRAWN = "drawn_world"  # value of download.source
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A published dataset, and how many images one of its splits has: other data in its layout have not."""
+
+    title: str
+    split: str
+    images: int
+
+
+LAYOUTS = {  # by their names in params.yaml and in the manifest
+    "coco": Layout("COCO", "train", 118_287),
+    "lvis": Layout("LVIS", "val", 19_809),
+    "voc2007": Layout("VOC2007", "test", 4_952),
+    "voc2012": Layout("VOC2012", "trainval", 11_540),
+    "imagenet": Layout("ImageNet", "val", 50_000),
+    "inaturalist": Layout("iNaturalist 2018", "val", 24_426),
+}
+BENCHMARK_DATA = {  # the dataset of each benchmark
+    "voc07": "voc2007",
+    "imagenet_linear": "imagenet",
+    "coco_segmentation": "coco",
+    "lvis_segmentation": "lvis",
+    "voc_detection": "voc2007",
+    "inaturalist": "inaturalist",
+    "caption": "coco",
+}
+
+
+def dataset_title(name: str, manifest: Mapping[str, Any]) -> str:
+    """``ImageNet``; of the drawn world ``drawn world (ImageNet layout)``; of one's own its name and layout.
+
+    Args:
+        name: of the dataset in ``manifest``, captioned ones among them.
+        manifest: of the datasets stage; empty where there is none, and then the name has to do.
+    """
+    layout = LAYOUTS.get(name)
+    if manifest.get("source") == DRAWN:
+        return f"drawn world ({layout.title} layout)" if layout else f"drawn world ({name})"
+    captioned = name in manifest.get("captions", ())
+    entry = manifest["captions"][name] if captioned else manifest.get(name)
+    if layout is None or not entry:
+        return name if captioned or layout is None else layout.title
+    if entry.get("images", {}).get(layout.split) == layout.images:
+        return layout.title
+    return name if captioned else f"{PurePath(entry['root']).name} ({layout.title} layout)"
+
+
+def read_titles(path: Path = paths.DATASETS_MANIFEST) -> Mapping[str, Any]:
+    """The manifest as far as titles need it; empty where it is missing or broken.
+
+    Stages that only name their data need no dependency on it: other data are other inputs of theirs too.
+    """
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def title_here(name: str) -> str:
+    """Of a dataset of the run in the working directory."""
+    return dataset_title(name, read_titles())
+
+
+def layout_note(benchmark: str, manifest: Mapping[str, Any]) -> str:
+    """What a benchmark's data are, after a comma, where its own name says something else; else empty."""
+    name = BENCHMARK_DATA.get(benchmark)
+    if name is None or not manifest:
+        return ""
+    title = dataset_title(name, manifest)
+    return "" if title == LAYOUTS[name].title or title == name else f", {title}"
