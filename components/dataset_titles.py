@@ -58,11 +58,21 @@ def dataset_title(name: str, manifest: Mapping[str, Any]) -> str:
     return name if captioned else f"{PurePath(entry['root']).name} ({layout.title} layout)"
 
 
-def read_titles(path: Path = paths.DATASETS_MANIFEST) -> Mapping[str, Any]:
-    """The manifest as far as titles need it; empty where it is missing or broken.
+def read_titles(folder: Path = paths.DATASETS_DIR) -> Mapping[str, Any]:
+    """The manifest as far as titles need it: of all, else what its parts say; empty where there is none.
 
     Stages that only name their data need no dependency on it: other data are other inputs of theirs too.
     """
+    name = paths.DATASETS_MANIFEST.name
+    if whole := _read(folder / name):
+        return whole
+    found: dict[str, Any] = {}
+    for part in sorted(folder.glob(f"**/{name}")):
+        found |= {key: value for key, value in _read(part).items() if value}
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -68,3 +68,9 @@ def test_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert title_here("coco") == "drawn world (COCO layout)"
     paths.DATASETS_MANIFEST.write_text("{")
     assert title_here("coco") == "COCO"
+    paths.DATASETS_MANIFEST.unlink()  # of a run whose stages restored their own part alone
+    for part, manifest in (("captions", OWN | {"imagenet": None}), ("imagenet", OWN | {"captions": {}})):
+        paths.dataset_part(part).parent.mkdir()
+        paths.dataset_part(part).write_text(json.dumps(manifest))
+    assert title_here("imagenet") == "imagenette2-160 (ImageNet layout)"
+    assert title_here("coco") == "coco"
