@@ -24,6 +24,7 @@ LEAVES = {
     "components.paths",
     "components.machine",
     "components.normalisation",
+    "components.pace",
     "components.params",
     "components.proxies",
     "components.published",

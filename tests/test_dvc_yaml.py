@@ -22,7 +22,7 @@ UNWATCHED = [
     for name in (
         *("core", "params", "tracking", "entry.py", "errors.py", "atomic.py", "freed_memory.py", "logs.py"),
         "dataset_titles.py",  # names of data in titles and in MLflow, no figure
-        *("paths.py", "machine.py", "stable_safetensors.py", "signals.py", "redaction.py"),
+        *("paths.py", "machine.py", "stable_safetensors.py", "signals.py", "redaction.py", "pace.py"),
         "benchmarks/classification_protocol.py",
     )
 ]

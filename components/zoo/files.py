@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import urllib.request
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,10 +13,14 @@ from tqdm import tqdm
 
 from components.atomic import writing
 from components.errors import InputError
+from components.pace import Pace, begun_within
 
 CHECKSUM = "#sha256="  # after a path or URL, followed by 64 hexadecimal digits
 TIMEOUT_SECONDS = 60
+BEGIN_SECONDS = 180  # until an answer begins, redirects included
 CHUNK_BYTES = 1 << 20
+LARGEST_BYTES = 4 * 10**9  # of weights, with the state of an optimizer
+_BEGINNING_BYTES = 512
 
 
 def cache_dir() -> Path:
@@ -49,6 +53,10 @@ def local_file(source: str) -> Path:
             return path
     if not path.is_file():
         raise InputError(f"{place}: no such file; expected weights at this path, or an http(s) URL")
+    with open(path, "rb") as file:
+        _require_weights(
+            place, file.read(_BEGINNING_BYTES), f" (remove {path} to fetch it anew)" * is_url(place)
+        )
     if checksum:
         with open(path, "rb") as file:
             _check(place, path, hashlib.file_digest(file, "sha256").hexdigest(), checksum)
@@ -62,20 +70,30 @@ def cached_path(url: str) -> Path:
 
 
 def _download(url: str, path: Path, checksum: str) -> None:
-    digest = hashlib.sha256()
+    digest, pace, received = hashlib.sha256(), Pace(LARGEST_BYTES), 0
     try:
         with (
-            urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer,
+            begun_within(BEGIN_SECONDS, lambda: _answer(url)) as answer,
             writing(path) as temporary,
             open(temporary, "wb") as file,
             tqdm(total=answer.length, unit="B", unit_scale=True, desc=path.name, mininterval=1) as progress,
         ):
-            while chunk := answer.read(CHUNK_BYTES):
+            promised = answer.length  # read1 does not count it down in every Python
+            if promised and promised > LARGEST_BYTES:
+                raise InputError(f"{url}: has {promised:,} bytes; weights have {LARGEST_BYTES:,} at most")
+            while received != promised and (chunk := answer.read1(CHUNK_BYTES)):
+                if not received:
+                    _require_weights(url, chunk)
+                pace.came(len(chunk))
                 file.write(chunk)
                 digest.update(chunk)
                 progress.update(len(chunk))
-            if answer.length:  # bytes that were promised and did not come
-                raise InputError(f"{url}: the connection ended {answer.length:,} bytes early; try again")
+                received += len(chunk)
+            if promised is not None and received < promised:
+                early = promised - received
+                raise InputError(f"{url}: the connection ended {early:,} bytes early; try again")
+            if not received:
+                _require_weights(url, b"")
             _check(url, path, digest.hexdigest(), checksum)
     except (OSError, HTTPException, ValueError) as error:
         if isinstance(error, InputError):
@@ -83,6 +101,36 @@ def _download(url: str, path: Path, checksum: str) -> None:
         raise InputError(
             f"{url}: cannot be fetched ({error}); fetch it by hand and give the path of the file"
         ) from error
+
+
+def _answer(url: str) -> HTTPResponse:
+    answer: HTTPResponse = urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS)
+    return answer
+
+
+def _require_weights(source: str, beginning: bytes, advice: str = "") -> None:
+    """Refuse what is often saved under the name of weights, before it is read, or fetched to its end.
+
+    Raises:
+        InputError: says what it is instead.
+    """
+    text = beginning[:_BEGINNING_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    what = None
+    if text.startswith(b"version https://git-lfs"):
+        what = "a pointer of Git LFS and not the file itself: `git lfs pull` fetches that"
+    elif text.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head")):
+        what = "a web page and not the file itself: open its address in a browser and save the file there"
+    elif not beginning:
+        what = "empty"
+    elif not _begins_like_weights(beginning):
+        what = "no file of weights: neither torch.save's nor a safetensors file begins like that"
+    if what:
+        raise InputError(f"{source}: is {what}{advice}")
+
+
+def _begins_like_weights(beginning: bytes) -> bool:
+    """Like a zip archive or a pickle, torch.save's new and old forms, or like a safetensors file."""
+    return beginning.startswith((b"PK\x03\x04", b"\x80")) or beginning[8:9] == b"{"
 
 
 def _check(source: str, path: Path, found: str, expected: str) -> None:

@@ -23,8 +23,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     ``weights_only=True``: a file that wants anything else is refused.
 
     Raises:
-        InputError: if the file cannot be read, or holds something else.
+        InputError: if the file cannot be read, or holds something else, or values that are not finite.
     """
+    tensors = _tensors(path)
+    bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise InputError(
+            f"{path}: {len(bad)} of {len(tensors)} tensors hold values that are NaN or infinite, such as "
+            f"{', '.join(bad[:3])}: what was saved had diverged, or the file is damaged"
+        )
+    return tensors
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         try:
             tensors = load_file(path)

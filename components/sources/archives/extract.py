@@ -2,7 +2,8 @@
 
 Only folders and plain files come out, with plain permissions, below the target and each once. A link
 inside a tar archive becomes a copy when it names a file that came before it; symbolic links, devices,
-absolute paths, ``..`` and more bytes than were allowed stop the unpacking.
+absolute paths, ``..``, names that no disk takes, a file and a folder of one name, headers that would fill the
+memory and more bytes than were allowed stop the unpacking.
 """
 
 import lzma
@@ -22,7 +23,36 @@ _COPY_BYTES = 2**20
 # zlib's and lzma's own errors are neither zipfile's, nor tarfile's, nor the system's.
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, lzma.LZMAError)
 
+# Records that tarfile reads as a whole: longer names, and keys and values for the next member or for all.
+_RECORDS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
+_LARGEST_RECORD = 2**20  # bytes
+_LARGEST_DIRECTORY = 2**27  # bytes, of a zip archive; COCO's 118,287 images have about 12 MB
+_ZIP_TAIL_BYTES = 2**16 + 200  # a comment of the largest size, and the records before it
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, on Linux
+_SHOWN = 100  # characters of a name, in a message
+
 Advance = Callable[[int], None]
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header, which may not make tarfile read more into memory than a name needs."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        """As tarfile has it.
+
+        Raises:
+            tarfile.ReadError: it announces a record of names that is too large, or a file with holes.
+        """
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _RECORDS and not 0 <= header.size <= _LARGEST_RECORD:
+            raise tarfile.ReadError(f"a header record of {header.size:,} bytes")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a file with holes")
+        return header
 
 
 class _Budget:
@@ -62,7 +92,7 @@ def extract(
         if _begins_like_zip(archive):
             _extract_zip(archive, target, budget, advance)
             return
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=_Header) as tar:
             _extract_tar(archive, tar, target, budget, advance, inner)
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -77,6 +107,7 @@ def _begins_like_zip(archive: Path) -> bool:
 
 
 def _extract_zip(archive: Path, target: Path, budget: _Budget, advance: Advance) -> None:
+    _require_small_directory(archive)
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
             kind = stat.S_IFMT(member.external_attr >> 16)
@@ -85,11 +116,33 @@ def _extract_zip(archive: Path, target: Path, budget: _Budget, advance: Advance)
                 raise InputError(f"{archive}: the member {member.filename!r} is {what}; refused")
             path = _inside(archive, target, member.filename)
             if member.is_dir():
-                path.mkdir(parents=True, exist_ok=True)
+                _make_folder(archive, path)
                 continue
             budget.spend(member.file_size)
             with file.open(member) as source:
                 _write(archive, source, path, advance)
+
+
+def _require_small_directory(archive: Path) -> None:
+    """A zip archive's directory is read as a whole; where it is, its last record says.
+
+    Raises:
+        InputError: it is too large.
+    """
+    with archive.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        end = file.tell()
+        file.seek(max(0, end - _ZIP_TAIL_BYTES))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 20:
+        return  # zipfile says what is wrong with it
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    wide = tail.rfind(b"PK\x06\x06", 0, at)
+    if size == 0xFFFFFFFF and wide >= 0:
+        size = int.from_bytes(tail[wide + 40 : wide + 48], "little")
+    if min(size, end) > _LARGEST_DIRECTORY:
+        raise InputError(f"{archive}: its directory alone has {size:,} bytes; refused")
 
 
 def _extract_tar(
@@ -98,13 +151,13 @@ def _extract_tar(
     for member, source in members_of(tar):
         path = _inside(archive, target, member.name)
         if member.isdir():
-            path.mkdir(parents=True, exist_ok=True)
+            _make_folder(archive, path)
         elif member.islnk():
             _copy_link(archive, member, path, _inside(archive, target, member.linkname), budget, advance)
         elif source is None:
             raise InputError(f"{archive}: the member {member.name!r} is a link or a device; refused")
         elif inner:
-            with tarfile.open(fileobj=source) as nested:
+            with tarfile.open(fileobj=source, tarinfo=_Header) as nested:
                 _extract_tar(archive, nested, path.with_suffix(""), budget, advance, inner=False)
         else:
             budget.spend(member.size)
@@ -125,7 +178,7 @@ def _copy_link(
 
 
 def _write(archive: Path, source: IO[bytes], path: Path, advance: Advance) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(archive, path.parent)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     except FileExistsError:
@@ -135,12 +188,28 @@ def _write(archive: Path, source: IO[bytes], path: Path, advance: Advance) -> No
         advance(file.tell())
 
 
+def _make_folder(archive: Path, path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        taken = next(place.name for place in (path, *path.parents) if place.is_file())
+        raise InputError(f"{archive}: holds a file and a folder of one name ({taken!r}); refused") from None
+
+
 def _inside(archive: Path, target: Path, name: str) -> Path:
     """The place of a member; nothing that is unpacked is a link, so the names alone decide."""
     written = PurePosixPath(name)
+    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
     if not name or "\0" in name or written.is_absolute() or ".." in written.parts:
-        raise InputError(f"{archive}: the member {name!r} leads out of its folder; refused")
-    return target / written
+        raise InputError(f"{archive}: the member {shown!r} leads out of its folder; refused")
+    path = target / written
+    longest = max((len(os.fsencode(part)) for part in written.parts), default=0)
+    if longest > _LONGEST_NAME or len(os.fsencode(path.absolute())) > _LONGEST_PATH:
+        raise InputError(
+            f"{archive}: the member {shown!r} has a longer name than files may have "
+            f"({_LONGEST_NAME} bytes, {_LONGEST_PATH} with its folders); refused"
+        )
+    return path
 
 
 def members_of(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:

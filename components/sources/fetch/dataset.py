@@ -38,7 +38,11 @@ def fetch_dataset(
     incoming, target = paths.INCOMING_DIR / dataset, paths.ARCHIVES_DIR / dataset
     wanted = {
         archive.name: Wanted(
-            archive.name, with_mirrors(archive.urls, archive.name, mirrors), archive.size, archive.md5
+            archive.name,
+            with_mirrors(archive.urls, archive.name, mirrors),
+            archive.size,
+            archive.md5,
+            archive.size or archive.unpacked_bytes,
         )
         for archive in published.archives
     }

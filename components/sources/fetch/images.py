@@ -10,14 +10,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
+from components.pace import PaceError
 from components.sources.fetch.remote import require_file
-from components.sources.fetch.session import MirrorError, Patience, open_session, reason_of
+from components.sources.fetch.session import MirrorError, Patience, ask, chunks, open_session, reason_of
 from components.sources.progress import Progress
 
 CONNECTIONS_TO_A_SERVER = 4
 LARGEST_BYTES = 100 * 10**6  # of one image
-_PATIENCE = Patience(connect_seconds=10, read_seconds=20, attempts=3, longest_seconds=30)
+_PATIENCE = Patience(connect_seconds=10, read_seconds=20, attempts=3, longest_seconds=30, window_seconds=20)
 
 
 def fetched_path(folder: Path, url: str) -> Path:
@@ -89,7 +91,7 @@ def _fetch(
                 content = _content(session, url, patience)
             except MirrorError as error:
                 return str(error)
-            except requests.RequestException as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError, PaceError) as error:
                 reason = reason_of(error)
                 continue
             except ValueError as error:  # a redirect to what is no URL
@@ -103,13 +105,12 @@ def _fetch(
 
 
 def _content(session: requests.Session, url: str, patience: Patience) -> bytes:
-    with session.get(url, stream=True, timeout=patience.timeout) as response:
+    with ask(session, url, patience) as response:
         require_file(response)
-        content = bytearray()
-        for chunk in response.iter_content(2**16):
-            content += chunk
-            if len(content) > LARGEST_BYTES:
-                raise MirrorError(f"more than {LARGEST_BYTES:,} bytes; is it an image?")
+        try:
+            content = b"".join(chunks(response, patience, LARGEST_BYTES))
+        except PaceError as error:
+            raise MirrorError(f"{error}; is it an image?") from None
     if not content:
         raise MirrorError("an empty file")
-    return bytes(content)
+    return content

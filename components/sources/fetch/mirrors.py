@@ -29,12 +29,14 @@ class Wanted:
         urls: where it may be, the preferred place first.
         size: bytes, or None where unknown.
         md5: in hexadecimal, or None where unknown.
+        most_bytes: a larger one is another file; None is no bound.
     """
 
     name: str
     urls: tuple[str, ...]
     size: int | None = None
     md5: str | None = None
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,10 @@ def _fetch_from(
         remote = look_at(session, url, patience)
         if wanted.size is not None and remote.size not in (None, wanted.size):
             raise MirrorError(f"has a file of {remote.size:,} bytes, expected {wanted.size:,}")
+        if remote.size and wanted.most_bytes is not None and remote.size > wanted.most_bytes:
+            raise MirrorError(f"has a file of {remote.size:,} bytes, expected {wanted.most_bytes:,} at most")
         remote = replace(remote, size=remote.size or wanted.size)
-        transfer = Transfer(session, remote, part, connections, patience, piece_bytes)
+        transfer = Transfer(session, remote, part, connections, patience, piece_bytes, wanted.most_bytes)
         if transfer.done_bytes:
             print(f"{wanted.name}: going on after {shown_bytes(transfer.done_bytes)}", flush=True)
         try:

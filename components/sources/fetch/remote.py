@@ -6,7 +6,8 @@ from email.utils import parsedate_to_datetime
 
 import requests
 
-from components.sources.fetch.session import MirrorError, Patience, reason_of
+from components.pace import PaceError
+from components.sources.fetch.session import MirrorError, Patience, ask, reason_of
 
 # RFC 9110, section 8.8.2.2: a date may stand for several versions of a file unless it is well past.
 _STRONG_DATE_SECONDS = 60
@@ -35,14 +36,12 @@ def look_at(session: requests.Session, url: str, patience: Patience) -> Remote:
         MirrorError: no answer, a refusal, or an answer that is a web page or compressed on the way.
     """
     try:
-        with session.get(
-            url, headers={"Range": "bytes=0-0"}, stream=True, timeout=patience.timeout
-        ) as response:
+        with ask(session, url, patience, headers={"Range": "bytes=0-0"}) as response:
             require_file(response)
             if response.status_code == 200:
                 return Remote(url, _length(response), None)
             start, end, size = content_range(response)
-    except requests.RequestException as error:
+    except (requests.RequestException, PaceError) as error:
         raise MirrorError(reason_of(error)) from None
     if (start, end) != (0, 0):
         raise MirrorError(f"was asked for the first byte, answered with bytes {start} to {end}")

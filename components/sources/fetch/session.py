@@ -1,15 +1,19 @@
 """HTTP as this project speaks it: patient with servers, silent about the user."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from components.pace import WINDOW_SECONDS, Pace, begun_within
+
 TOKEN_VARIABLE = "VIRTEX_DOWNLOAD_TOKEN"
+_CHUNK_BYTES = 256 * 2**10
 _BUSY = (429, 500, 502, 503, 504)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -24,6 +28,7 @@ class Patience:
         attempts: tries in a row that bring next to nothing before a mirror is given up.
         backoff_seconds: before the second try; doubled from try to try, up to ``longest_seconds``.
         longest_seconds: the longest wait, also where a server asks for more with ``Retry-After``.
+        window_seconds: an answer that is below the slowest pace for so long is given up.
     """
 
     connect_seconds: float = 15.0
@@ -31,11 +36,17 @@ class Patience:
     attempts: int = 6
     backoff_seconds: float = 1.0
     longest_seconds: int = 120
+    window_seconds: float = WINDOW_SECONDS
 
     @property
     def timeout(self) -> tuple[float, float]:
         """As requests takes it."""
         return self.connect_seconds, self.read_seconds
+
+    @property
+    def begin_seconds(self) -> float:
+        """The longest that a request may take until its answer begins, with all its tries."""
+        return self.attempts * (self.connect_seconds + self.read_seconds + self.longest_seconds)
 
     def wait_seconds(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""
@@ -97,6 +108,30 @@ def open_session(patience: Patience, token_urls: Collection[str] = (), connectio
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=retry))
     return session
+
+
+def ask(session: requests.Session, url: str, patience: Patience, **options: Any) -> requests.Response:
+    """The answer once it has begun; its body is still to come.
+
+    Raises:
+        PaceError: it does not begin. Else whatever requests raises.
+    """
+    return begun_within(
+        patience.begin_seconds,
+        lambda: session.get(url, stream=True, timeout=patience.timeout, **options),
+    )
+
+
+def chunks(response: requests.Response, patience: Patience, most_bytes: int | None = None) -> Iterator[bytes]:
+    """The body as it comes in: after a cut, or a silence, all that came before it has been handed on.
+
+    Raises:
+        PaceError: it is longer than ``most_bytes``, or too slow.
+    """
+    pace = Pace(most_bytes, patience.window_seconds)
+    while chunk := response.raw.read1(_CHUNK_BYTES):
+        pace.came(len(chunk))
+        yield chunk
 
 
 def reason_of(error: Exception) -> str:

@@ -19,14 +19,14 @@ import requests
 import urllib3
 
 from components.atomic import write_json
+from components.pace import PaceError
 from components.sources.fetch.remote import Remote, content_range, require_file
-from components.sources.fetch.session import MirrorError, Patience, reason_of
+from components.sources.fetch.session import MirrorError, Patience, ask, chunks, reason_of
 
 PIECE_BYTES = 16 * 2**20
-_CHUNK_BYTES = 256 * 2**10
 _WORTH_BYTES = 64 * 2**10  # a try that brings at least this much counts as a success
 
-_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError)
+_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, PaceError)
 
 Advance = Callable[[int], None]
 
@@ -45,6 +45,7 @@ class Transfer:
         connections: at a time.
         patience: of every connection.
         piece_bytes: length of a range.
+        most_bytes: of a file whose size the server does not say; None is no bound.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Transfer:
         connections: int,
         patience: Patience,
         piece_bytes: int = PIECE_BYTES,
+        most_bytes: int | None = None,
     ) -> None:
         self._session = session
+        self._most_bytes = most_bytes
         self._remote = remote
         self._part = part
         self._state_path = state_path(part)
@@ -175,9 +178,7 @@ class Transfer:
     def _range(self, start: int, end: int) -> Iterator[bytes]:
         assert self._remote.validator is not None
         headers = {"Range": f"bytes={start}-{end}", "If-Range": self._remote.validator}
-        with self._session.get(
-            self._remote.url, headers=headers, stream=True, timeout=self._patience.timeout
-        ) as response:
+        with ask(self._session, self._remote.url, self._patience, headers=headers) as response:
             if response.status_code in (200, 412, 416):  # 200: another version, so the whole of it
                 raise ChangedError("the file changed while it was fetched")
             require_file(response)
@@ -185,7 +186,7 @@ class Transfer:
             if answered != (start, end, self._remote.size):
                 raise MirrorError(f"was asked for bytes {start} to {end}, answered with {answered}")
             left = end - start + 1
-            for chunk in _chunks(response):
+            for chunk in chunks(response, self._patience):
                 if len(chunk) > left:
                     raise MirrorError(f"sends more than the bytes {start} to {end}")
                 left -= len(chunk)
@@ -214,19 +215,15 @@ class Transfer:
 
     def _whole(self) -> Iterator[bytes]:
         received = 0
-        with self._session.get(self._remote.url, stream=True, timeout=self._patience.timeout) as response:
+        with ask(self._session, self._remote.url, self._patience) as response:
             require_file(response)
-            for chunk in _chunks(response):
+            for chunk in chunks(response, self._patience):
+                if self._most_bytes is not None and received + len(chunk) > self._most_bytes:
+                    raise MirrorError(f"sends more than the {self._most_bytes:,} bytes expected")
                 received += len(chunk)
                 if self._remote.size is not None and received > self._remote.size:
                     raise MirrorError(f"sends more than the {self._remote.size:,} bytes it named")
                 yield chunk
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """The body as it comes in: after a cut, or a silence, all that came before it has been handed on."""
-    while chunk := response.raw.read1(_CHUNK_BYTES):
-        yield chunk
 
 
 def state_path(part: Path) -> Path:

@@ -1,12 +1,19 @@
+import contextlib
 import hashlib
+import threading
+import time
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from components.errors import InputError
+from components.pace import Pace
 from components.redaction import redacted
+from components.zoo import files
 from components.zoo.files import cache_dir, local_file
 
-CONTENT = bytes(range(256)) * 20
+CONTENT = b"\x80\x02" + bytes(range(256)) * 20
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -27,8 +34,8 @@ def test_a_url_is_fetched_once(file_server, url):
 
 def test_another_url_of_the_same_name_is_another_file(file_server, url):
     (file_server.folder / "b").mkdir()
-    (file_server.folder / "b" / "weights.pth").write_bytes(b"other")
-    assert local_file(f"{file_server.url}/b/weights.pth").read_bytes() == b"other"
+    (file_server.folder / "b" / "weights.pth").write_bytes(b"\x80other")
+    assert local_file(f"{file_server.url}/b/weights.pth").read_bytes() == b"\x80other"
     assert local_file(url).read_bytes() == CONTENT
 
 
@@ -76,3 +83,101 @@ def test_paths(tmp_path):
         local_file(f"{path}#sha256={'a' * 64}")
     with pytest.raises(InputError, match="64 hexadecimal digits"):
         local_file(f"{path}#sha256=abc")
+
+
+class Body(BaseHTTPRequestHandler):
+    """Sends what ``pieces`` gives, without saying how much it is."""
+
+    pieces = staticmethod(lambda: iter(()))
+    headers_slowly = False
+    sent = 0
+
+    def do_GET(self):
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+            while self.headers_slowly:
+                self.wfile.write(b"X")
+                time.sleep(0.05)
+            self.wfile.write(b"\r\n")
+            for piece in self.pieces():
+                self.wfile.write(piece)
+                type(self).sent += len(piece)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def body():
+    handler = type("Handler", (Body,), {})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        httpd.daemon_threads = True
+        threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+        handler.url = f"http://127.0.0.1:{httpd.server_address[1]}/weights.pth"
+        yield handler
+        httpd.shutdown()
+
+
+def endless(piece, seconds=0.0):
+    def pieces():
+        while True:
+            time.sleep(seconds)
+            yield piece
+
+    return staticmethod(pieces)
+
+
+def test_an_endless_body_ends_at_the_bound(body, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST_BYTES", 10**7)
+    body.pieces = endless(b"\x80" * 10**5)
+    with pytest.raises(InputError, match="sends more than 10,000,000 bytes"):
+        local_file(body.url)
+    assert list(cache_dir().iterdir()) == []
+
+
+def test_an_endless_body_of_something_else_ends_at_once(body):
+    body.pieces = endless(bytes(10**5))
+    with pytest.raises(InputError, match="no file of weights"):
+        local_file(body.url)
+    assert body.sent < 10**8
+
+
+def test_a_body_that_is_too_slow(body, monkeypatch):
+    monkeypatch.setattr(files, "Pace", partial(Pace, window_seconds=0.2))
+    body.pieces = endless(b"\x80", 0.01)
+    with pytest.raises(InputError, match="too slow"):
+        local_file(body.url)
+
+
+def test_headers_that_never_end(body, monkeypatch):
+    monkeypatch.setattr(files, "BEGIN_SECONDS", 0.5)
+    body.headers_slowly = True
+    with pytest.raises(InputError, match="no answer within 0 seconds"):
+        local_file(body.url)
+
+
+def test_a_file_that_says_it_is_too_large(file_server, url, monkeypatch):
+    monkeypatch.setattr(files, "LARGEST_BYTES", 10)
+    with pytest.raises(InputError, match="weights have 10 at most"):
+        local_file(url)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!DOCTYPE html><html>", "a web page and not the file"),
+        (b"\xef\xbb\xbf\n <html>", "a web page and not the file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "pointer of Git LFS"),
+        (b"", "is empty"),
+        (b'{"message": "Not Found"}', "no file of weights"),
+    ],
+)
+def test_what_is_saved_as_weights_and_is_none(file_server, tmp_path, content, said):
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        local_file(str(path))
+    (file_server.folder / "model.pth").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        local_file(f"{file_server.url}/model.pth")
+    assert not any(cache_dir().glob("*-model.pth"))

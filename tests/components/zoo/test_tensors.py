@@ -89,3 +89,10 @@ def test_other_contents(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(InputError, match=message):
         read_tensors(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    torch.save(STATE | {"c.weight": torch.tensor([1.0, value]), "steps": torch.tensor(3)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"1 of 4 tensors hold values that are NaN or infinite.*c\.weight"):
+        read_tensors(tmp_path / "x.pth")

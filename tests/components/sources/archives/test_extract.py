@@ -3,6 +3,7 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -173,3 +174,80 @@ def test_a_truncated_archive(tmp_path: Path, share: float) -> None:
         archive.write_bytes(data[: int(len(data) * share)])
         with pytest.raises(InputError, match="damaged"):
             extract(archive, tmp_path / f"{archive.name}.out", ROOM)
+
+
+def packed_tar(path: Path, *members: tuple[str, bytes | None]) -> Path:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE if content is None else tarfile.REGTYPE
+            info.size = len(content or b"")
+            tar.addfile(info, io.BytesIO(content or b""))
+    return path
+
+
+def packed_zip(path: Path, *members: tuple[str, bytes | None]) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members:
+            file.writestr(name if content is not None else f"{name}/", content or b"")
+    return path
+
+
+@pytest.mark.parametrize("pack", [packed_tar, packed_zip])
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("a", b"x"), ("a", None)],
+        [("a", None), ("a", b"x")],
+        [("a", b"x"), ("a/b", b"y")],
+        [("a", b"x"), ("a/b/c", b"y")],
+        [("a", b"x"), ("a/b/c", None)],
+    ],
+)
+def test_a_file_and_a_folder_of_one_name(tmp_path, pack, members):
+    with pytest.raises(InputError, match=r"of one name \('a'\)|holds 'a' twice"):
+        extract(pack(tmp_path / "archive", *members), tmp_path / "out", 10**6)
+
+
+@pytest.mark.parametrize("pack", [packed_tar, packed_zip])
+@pytest.mark.parametrize("name", ["n" * 256, "\u00e9" * 128, "f/" * 2100 + "x", "d" * 300 + "/x"])
+def test_names_that_no_disk_takes(tmp_path, pack, name):
+    with pytest.raises(InputError, match="longer name than files may have") as caught:
+        extract(pack(tmp_path / "archive", (name, b"x")), tmp_path / "out", 10**6)
+    assert len(str(caught.value)) < 500
+
+
+def test_the_longest_name_that_a_disk_takes(tmp_path):
+    extract(packed_tar(tmp_path / "archive", ("n" * 255, b"x")), tmp_path / "out", 10**6)
+    assert (tmp_path / "out" / ("n" * 255)).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X"]
+)
+def test_a_header_record_of_800_mb_is_not_read(tmp_path, kind):
+    """The file has a hole in place of the record: whoever reads it takes 800 MB of memory."""
+    size = 800 * 10**6
+    info = tarfile.TarInfo("record")
+    info.type, info.size = kind, size
+    archive = tmp_path / "archive.tar"
+    with archive.open("wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(size + 10_240)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="a header record of 800,000,000 bytes"):
+        extract(archive, tmp_path / "out", 10**9)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**7
+
+
+def test_a_zip_directory_that_fills_the_memory_is_not_read(tmp_path):
+    archive, size = tmp_path / "archive.zip", 800 * 10**6
+    end = b"PK\x05\x06" + bytes(4) + (1).to_bytes(2, "little") * 2
+    with archive.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(size)
+        file.write(end + (size - 4).to_bytes(4, "little") + (4).to_bytes(4, "little") + bytes(2))
+    with pytest.raises(InputError, match="its directory alone has"):
+        extract(archive, tmp_path / "out", 10**9)

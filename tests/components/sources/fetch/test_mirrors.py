@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -318,3 +320,65 @@ def test_the_token_goes_to_the_hosts_the_user_named_and_to_nobody_else(
     session = open_session(HURRIED, token_urls=[server.url])
     fetch_file(wanted(elsewhere), tmp_path / "again", session, patience=HURRIED)
     assert {token for _, _, token in server.requests} == {None}
+
+
+def drip(handler: Handler) -> bool:
+    """A byte now and then, as of a file that is served whole."""
+    asked = handler.headers.get("Range")
+    if asked == "bytes=0-0":
+        return False
+    start, end = handler.span(handler.server.owner.files[handler.path])  # type: ignore[attr-defined]
+    handler.send_response(206 if asked else 200)
+    if start is not None:
+        handler.send_header("Content-Range", f"bytes {start}-{end}/{len(DATA)}")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.02)
+    return True
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_sends_a_byte_now_and_then_is_left(
+    tmp_path: Path, server: Server, ranges: bool
+) -> None:
+    server.files[f"/{NAME}"] = Served(DATA, ranges=ranges, faults=[drip])
+    impatient = replace(HURRIED, window_seconds=0.3)
+    with pytest.raises(InputError, match="too slow"):
+        fetch(tmp_path, wanted(server.url), impatient)
+
+
+def test_headers_that_never_end_are_not_awaited(tmp_path: Path, server: Server) -> None:
+    def headers(handler: Handler) -> bool:
+        with contextlib.suppress(OSError):
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                handler.wfile.write(b"X")
+                time.sleep(0.02)
+        return True
+
+    server.files[f"/{NAME}"] = Served(DATA, faults=[headers])
+    impatient = Patience(0.2, 0.2, attempts=1, backoff_seconds=0.01, longest_seconds=0)
+    with pytest.raises(InputError, match="no answer within"):
+        fetch(tmp_path, wanted(server.url), impatient)
+
+
+def test_a_file_that_is_far_too_large_is_not_fetched(tmp_path: Path, server: Server) -> None:
+    """By its size where the server says one, else once too much has come."""
+    server.files[f"/{NAME}"] = Served(DATA)
+    file = replace(wanted(server.url, size=None), most_bytes=1000)
+    with pytest.raises(InputError, match="expected 1,000 at most"):
+        fetch(tmp_path, file)
+    server.files[f"/{NAME}"].faults = [unsized]
+    with pytest.raises(InputError, match="sends more than the 1,000 bytes expected"):
+        fetch(tmp_path, file)
+
+
+def unsized(handler: Handler) -> bool:
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    handler.wfile.write(DATA)
+    handler.close_connection = True
+    return True
