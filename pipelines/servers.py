@@ -113,7 +113,7 @@ def mlflow_command(port: int) -> list[str]:
 def prefect_command(port: int) -> list[str]:
     """Command line of a Prefect server on the workspace's database."""
     return [
-        *(sys.executable, "-m", "uvicorn", "--factory", "pipelines.guarded_prefect:create_app"),
+        *(sys.executable, "-m", "uvicorn", "--factory", "pipelines.prefect_database:create_app"),
         *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning"),
     ]
 

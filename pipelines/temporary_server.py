@@ -59,7 +59,7 @@ def has_lasting_server() -> bool:
 def temporary_command(port: int) -> list[str]:
     """Its command line."""
     return [
-        *(sys.executable, "-m", "uvicorn", "--factory", "pipelines.guarded_prefect:create_app"),
+        *(sys.executable, "-m", "uvicorn", "--factory", "pipelines.prefect_database:create_app"),
         *("--host", LOOPBACK, "--port", str(port), "--log-level", "error", "--lifespan", "on"),
     ]
 
