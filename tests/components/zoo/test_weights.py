@@ -21,8 +21,8 @@ def test_a_published_model_comes_from_its_address(
         open_weights(f"{name}#sha256={'0' * 64}")
 
 
-def test_a_page_that_was_fetched_in_place_of_weights_says_how_to_be_rid_of_it(file_server) -> None:
-    (file_server.folder / "x.pth").write_bytes(b"<html>gone</html>")
+def test_a_damaged_file_that_was_fetched_says_how_to_be_rid_of_it(file_server) -> None:
+    (file_server.folder / "x.pth").write_bytes(b"\x80\x02gone")
     with pytest.raises(InputError, match=r"-x\.pth: not a file of plain weights.*remove the file"):
         open_weights(f"{file_server.url}/x.pth")
 
