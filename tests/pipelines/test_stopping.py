@@ -1,12 +1,15 @@
 """Signals and cancellations as one flag."""
 
+import json
 import os
 import signal
 import threading
+import time
 
 import pytest
 
 from components.signals import ENDING
+from components.tracking.processes import is_alive
 from pipelines.stopping import Stop, stop_on_signals, stop_when
 
 
@@ -67,3 +70,22 @@ def test_asked_until_true_and_errors_do_not_count():
     stop = Stop()
     with stop_when(asked, stop, every_seconds=0.01):
         assert stop.wait(5)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_run_leaves_nothing_behind(tmp_path, new_workspace, number):
+    """A closed terminal, and Ctrl-backslash, end a run as SIGTERM does."""
+    text = "stages:\n  last:\n    cmd: python stage.py last source.txt\n    deps: [source.txt]\n"
+    with new_workspace(tmp_path, text + "    outs: [outputs/last/out.txt]\n") as workspace:
+        process = workspace.start_and_wait_for_sleep(PREFECT_API_URL="")
+        marks = json.loads(workspace.text(".virtex/servers.json"))
+        os.kill(process.pid, number)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 130, output
+        assert workspace.stage_processes() == []
+        assert [run.info.status for run in workspace.runs()] == ["KILLED", "KILLED"]
+        limit = time.monotonic() + 60
+        while any(map(is_alive, marks)):
+            assert time.monotonic() < limit
+            time.sleep(0.1)
