@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from components import paths
+from components.core import paths
 
 DRAWN = "drawn_world"  # value of download.source
 

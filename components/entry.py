@@ -8,13 +8,19 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from components import machine, paths
-from components.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_TEMPORARY, InputError, TemporaryError
+from components.core import machine, paths
+from components.core.errors import (
+    EXIT_INPUT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_TEMPORARY,
+    InputError,
+    TemporaryError,
+)
+from components.core.redaction import redacted
+from components.core.signals import handle_ending
+from components.core.stage_lock import stage_lock
 from components.params import Section, read_section
 from components.params.reading import section_name
-from components.redaction import redacted
-from components.signals import handle_ending
-from components.stage_lock import stage_lock
 from components.tracking import StageRun, stage_run
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from components.errors import InputError
-from components.logs import own_logger
+from components.core.errors import InputError
+from components.core.logs import own_logger
 from components.tracking.store import open_store
 from pipelines.graph import check_out
 from pipelines.notifications import message, notify

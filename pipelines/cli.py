@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.endings import ended
-from components.errors import InputError
-from components.paths import PARAMS
+from components.core.endings import ended
+from components.core.errors import InputError
+from components.core.paths import PARAMS
 from pipelines.commands import COMMANDS
 from pipelines.commands.children import CHILD_COMMANDS, become
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.atomic import write_json
+from components.core.files import write_json
+from components.core.paths import OUTPUTS_DIR
 from components.params.families import PRESETS, Family
-from components.paths import OUTPUTS_DIR
 from pipelines.row import ReadyRow, RowOutcome
 
 

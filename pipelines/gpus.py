@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from components.machine import positive
+from components.core.machine import positive
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _DEVICE = "VIRTEX_DEVICE"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.params import Download, read_section
 from components.sources.fingerprint import changed_sources
 from pipelines.stage_meta import NO_META, StageMeta, read_meta

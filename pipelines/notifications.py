@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.logs import own_logger
-from components.paths import REPORT_DIR
-from components.redaction import redacted_values
+from components.core.logs import own_logger
+from components.core.paths import REPORT_DIR
+from components.core.redaction import redacted_values
 from components.tracking.names import numbers
 from pipelines.outcomes import Row
 

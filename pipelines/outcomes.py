@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from components.atomic import write_json
-from components.paths import MLFLOW_RUN_FILE, REPORT_DIR
+from components.core.files import write_json
+from components.core.paths import MLFLOW_RUN_FILE, REPORT_DIR
 from pipelines.graph import Plan, Stage
 from pipelines.stage import GOOD_STATES as GOOD_STATES
 from pipelines.stage import Outcome

@@ -5,8 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-from components.dvc_cache import damaged_objects, object_path, set_aside, with_members
-from components.errors import InputError
+from components.core.dvc_cache import damaged_objects, object_path, set_aside, with_members
+from components.core.errors import InputError
 from components.params.reading import load_yaml
 from pipelines.graph import cache_folder
 

@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from components.atomic import write_text, writing
+from components.core.files import write_text, writing
 
 DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _SCHEME = "sqlite+aiosqlite:///"

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
-from components.errors import EXIT_INTERRUPTED, InputError
-from components.redaction import redacted
-from components.signals import ENDING
+from components.core.errors import EXIT_INTERRUPTED, InputError
+from components.core.redaction import redacted
+from components.core.signals import ENDING
 from pipelines.stopping import Stop
 from pipelines.workspace import forget_holder
 

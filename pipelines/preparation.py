@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 
-from components.machine import num_cpus, positive
+from components.core.machine import num_cpus, positive
 from components.params import check_params, overlay
 from components.params.availability import reasons_not_run
 from pipelines.aftermath import clear_up

@@ -6,7 +6,7 @@ from prefect import runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.utilities.urls import url_for
 
-from components.redaction import redacted
+from components.core.redaction import redacted
 from pipelines.outcomes import REPORT, Row, as_markdown, page_line
 from pipelines.temporary_server import has_lasting_server
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.core.paths import PARAMS
 from components.params import overlay
 from components.params.families import Family, FamilyRow
 from components.params.reading import load_yaml
-from components.paths import PARAMS
 from components.tracking.names import flatten
 from pipelines.graph import Plan
 from pipelines.preparation import prepare

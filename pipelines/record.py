@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.logs import own_logger
-from components.paths import PARAMS, stage_dir
+from components.core.logs import own_logger
+from components.core.paths import PARAMS, stage_dir
 from components.tracking.flow_run import PRESET_TAG, all_params, create_flow_run, preset_in_force
 from components.tracking.names import numbers
 from components.tracking.store import PARENT_RUN_VARIABLE, open_store, run_page

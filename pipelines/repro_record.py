@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.paths import MLFLOW_RUN_FILE
+from components.core.paths import MLFLOW_RUN_FILE
 from components.tracking.processes import is_alive
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines.gpus import gpu_slots, variables_for, visible_gpus
 from pipelines.stage_meta import StageMeta
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.machine import num_cpus
+from components.core.machine import num_cpus
 from components.params.families import FamilyRow
 from components.tracking.flow_run import RUN_NAME_VARIABLE
 from pipelines.child import ChildEnd, run_child

@@ -15,7 +15,7 @@ from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from components.redaction import redacted
+from components.core.redaction import redacted
 from components.tracking.flow_run import run_name
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.aftermath import clear_up_after, mark_crashed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines.graph import Plan, Stage, default_remote
 from pipelines.preparation import stages_at_a_time
 from pipelines.stage import Log, Outcome, StageRunner

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.atomic import write_json
-from components.errors import InputError
-from components.machine import LOOPBACK, port_is_free
-from components.redaction import redacted
+from components.core.errors import InputError
+from components.core.files import write_json
+from components.core.machine import LOOPBACK, port_is_free
+from components.core.redaction import redacted
 from components.tracking.processes import is_alive, process_mark
 from components.tracking.store import ARTIFACTS_DIR, open_store, tracking_uri
 from pipelines.child import stop_group

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.errors import EXIT_INPUT_ERROR, InputError
-from components.redaction import redacted
+from components.core.errors import EXIT_INPUT_ERROR, InputError
+from components.core.redaction import redacted
 from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Stage, check_out
 from pipelines.output import StageOutput

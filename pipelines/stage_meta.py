@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.params.reading import nearest
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}

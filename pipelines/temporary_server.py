@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from components.machine import LOOPBACK, positive
+from components.core.machine import LOOPBACK, positive
 from pipelines.prefect_server import ADDRESS_VARIABLE, require_server
 from pipelines.servers import Server, prefect_variables
 from pipelines.workspace import remember_servers

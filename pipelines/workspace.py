@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 import psutil
 
-from components.atomic import write_json, write_text
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.files import write_json, write_text
 from components.tracking.processes import is_alive, process_mark
 from pipelines.child import group_processes, stop_group
 

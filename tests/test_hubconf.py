@@ -16,7 +16,7 @@ import torchvision
 from torch import nn
 
 from components.export.torchvision import export_torchvision
-from components.zoo.catalogue import ZOO
+from components.export.zoo.catalogue import ZOO
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Hides every installed package but torch, torchvision and what these require, and our own.

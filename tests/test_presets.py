@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from components.core.published import CAPTIONED_IMAGES, LABELLED_IMAGES, MODELS, PublishedModel, Setup
 from components.params import check_params, list_presets, matching_presets, overlay
 from components.params.presets import FREE_MAPPINGS, PRESETS_DIR, read_preset
 from components.params.reading import load_yaml
-from components.published import CAPTIONED_IMAGES, LABELLED_IMAGES, MODELS, PublishedModel, Setup
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRESETS = list_presets(REPOSITORY / PRESETS_DIR)

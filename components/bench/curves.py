@@ -14,16 +14,16 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components import machine
-from components.atomic import writing
 from components.bench import data, step, train
 from components.bench.drawn import draw_captions, draw_photographs
 from components.bench.step import step_cost
 from components.bench.timing import Times, in_turn
+from components.core import machine
+from components.core.files import writing
+from components.core.freed_memory import keep_freed_memory
 from components.data.build import build_store
-from components.freed_memory import keep_freed_memory
 from components.params import Augmentation
-from components.sources.captioned import CaptionedImage
+from components.sources.readers.captioned import CaptionedImage
 from components.text.tokenizer import train_tokenizer
 
 COLUMNS = 3

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from components import machine
 from components.bench.drawn import draw_photographs
 from components.bench.plain_loader import MAX_LENGTH, PlainDataset, plain_loader
 from components.bench.timing import Comparison, Work, in_turn
+from components.core import machine
 from components.data.batch import Batch
 from components.data.build import build_store
 from components.data.dataset import TrainDataset
@@ -22,7 +22,7 @@ from components.data.store import CaptionStore
 from components.data.targets import make_targets
 from components.data.transforms import TrainTransform
 from components.params import Augmentation
-from components.sources.captioned import CaptionedImage
+from components.sources.readers.captioned import CaptionedImage
 from components.text.normalise import normalise
 from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 from components.training.batches import to_device

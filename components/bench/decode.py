@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from components import machine
 from components.bench.device import wait
 from components.bench.timing import Comparison, in_turn
+from components.core import machine
 from components.core.caption_tokens import EOS_ID, NEVER_GENERATED, SOS_ID
 from components.models.decoding import DecodedCaptions, beam_search, next_log_probs
 from components.models.textual_head import TransformerTextualHead

@@ -15,9 +15,9 @@ import msgpack
 from components.bench.data import BUILD_OPTIONS
 from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, in_turn
+from components.core.freed_memory import keep_freed_memory
 from components.data.build import build_store
-from components.freed_memory import keep_freed_memory
-from components.sources.captioned import CaptionedImage
+from components.sources.readers.captioned import CaptionedImage
 
 TARGET = 2.0
 _MAP_BYTES = 2**40

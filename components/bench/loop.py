@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from components import machine
 from components.bench import data, train
 from components.bench.device import IdleWatch, wait
 from components.bench.drawn import draw_photographs
@@ -20,6 +19,7 @@ from components.bench.plain_loader import PlainDataset, plain_loader
 from components.bench.step import Size as StepSize
 from components.bench.step import Step, all_steps, plain_batch
 from components.bench.timing import Comparison, Times, turns
+from components.core import machine
 from components.training.batches import to_device
 
 TARGET = 2.0

@@ -17,7 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from components.bench.timing import Comparison, Spread, in_turn
-from components.errors import InputError
+from components.core.errors import InputError
 
 CODE = ("components", "pipelines", "presets")
 NEEDED_EMPTY = (

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from components.core.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.data.store import CaptionStore
-from components.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.params import Augmentation
 from components.text.tokenizer import CaptionTokenizer
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from components import machine, params
+from components import params
+from components.core import machine
 from components.core.caption_tokens import PAD_ID
 from components.models.backbones import TorchvisionBackbone
 from components.models.textual_head import TransformerTextualHead

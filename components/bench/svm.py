@@ -9,10 +9,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
-from components import machine
 from components.bench.timing import Clock, Comparison, in_turn
-from components.benchmarks.precision_recall import average_precision
-from components.benchmarks.voc07_svm import Split, SvmProtocol, evaluate_classes, mean_ap_percent
+from components.benchmarks.voc07.precision_recall import average_precision
+from components.benchmarks.voc07.svm import Split, SvmProtocol, evaluate_classes, mean_ap_percent
+from components.core import machine
 
 TARGET = 5.0
 

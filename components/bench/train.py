@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from components import machine
 from components.bench.device import matrix_rate, wait
 from components.bench.step import (
     COMPILED,
@@ -21,6 +20,7 @@ from components.bench.step import (
     precision_of,
 )
 from components.bench.timing import Comparison, in_turn
+from components.core import machine
 
 TARGET = 2.0
 FULL = Size(batch=16)

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.atomic import writing
+from components.core.files import writing
 
 INCHES = (4.2, 1.2)
 

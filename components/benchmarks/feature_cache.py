@@ -21,16 +21,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from components import normalisation, paths
-from components.atomic import writing
 from components.benchmarks import features
 from components.benchmarks.features import Features, extract_features
+from components.core import normalisation, paths
+from components.core.errors import InputError
+from components.core.files import writing
+from components.core.logs import own_logger
+from components.core.tensor_files import require_sound, save_stable
 from components.data import any_format, dataset, image, transforms
 from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
-from components.errors import InputError
-from components.logs import own_logger
-from components.stable_safetensors import require_sound, save_stable
 
 FOLDER = paths.SCRATCH_DIR / "features"
 MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a ResNet-50 take 0.4 GB

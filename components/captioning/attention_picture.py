@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.atomic import writing
 from components.captioning.attention import SeenWord
 from components.captioning.captioner import Caption
-from components.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from components.core.files import writing
+from components.core.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 MOST_COLUMNS = 6
 MOST_OPAQUE = 0.8

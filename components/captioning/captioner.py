@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from components.core.caption_tokens import EOS_ID
+from components.core.errors import InputError
 from components.data.transforms import EvalTransform
-from components.errors import InputError
 from components.models.cross_attention import cross_attention
 from components.models.decoding import DecodedCaptions, beam_search, nucleus_sample
 from components.objectives.captioning import CaptioningObjective

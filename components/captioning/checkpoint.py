@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 
 from components.captioning.captioner import Captioner
+from components.core.errors import InputError
 from components.data.transforms import EvalTransform
-from components.errors import InputError
+from components.export.zoo.captioners import Alike, build_captioner
+from components.export.zoo.files import CHECKSUM, local_file
+from components.export.zoo.weights import open_weights
 from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.interface import Objective
 from components.objectives.saved import load_captioner, load_preparation
 from components.text.tokenizer import CaptionTokenizer
-from components.zoo.captioners import Alike, build_captioner
-from components.zoo.files import CHECKSUM, local_file
-from components.zoo.weights import open_weights
 
 # The authors' code captions at this scale, resized without antialiasing (their DEFAULT_IMAGE_TRANSFORM).
 PUBLISHED_TRANSFORM = EvalTransform(image_size=256, crop_size=224, antialias=False)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from components.core.errors import InputError
+from components.core.image_files import SUFFIXES, is_image, walk
 from components.data.image import DecodeError, decode
 from components.data.transforms import EvalTransform
-from components.errors import InputError
-from components.image_files import SUFFIXES, is_image, walk
 
 
 @dataclass(frozen=True, slots=True)

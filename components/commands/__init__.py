@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from components.endings import ended
-from components.garbage import collect_rarely
+from components.core.endings import ended
+from components.core.garbage import collect_rarely
 
 collect_rarely()
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Run ``main`` as the process of a command and exit with its status (components.endings)."""
+    """Run ``main`` as the process of a command and exit with its status (components.core.endings)."""
     sys.exit(ended(main))

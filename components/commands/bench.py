@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.arguments import folder, positive
-from components.atomic import write_json
 from components.bench.result import as_json, as_table, hardware
 from components.commands import run_command
+from components.core.arguments import folder, positive
+from components.core.files import write_json
 
 BENCHES = {
     "data": "store to normalised batch",

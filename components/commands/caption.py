@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from components import machine, paths
-from components.arguments import folder, positive
 from components.captioning.caption_files import CaptionedFile, Writer, caption_files
 from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.captioning.photographs import find_photographs
 from components.commands import run_command
-from components.errors import InputError
+from components.core import machine, paths
+from components.core.arguments import folder, positive
+from components.core.errors import InputError
 
 EXIT_SKIPPED = 1
 BEAM_SIZE, TOP_P = 5, 0.9  # of the paper's public code

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from components import paths
 from components.commands import run_command
+from components.core import paths
+from components.core.dvc_cache import all_objects, damaged_objects, set_aside
+from components.core.errors import InputError
 from components.doctor.examination import examine
 from components.doctor.finding import shown, summary
-from components.dvc_cache import all_objects, damaged_objects, set_aside
-from components.errors import InputError
 
 EXIT_BROKEN = 1
 

@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from components import params, paths
-from components.arguments import writable
+from components import params
 from components.commands import run_command
-from components.errors import InputError
+from components.core import paths
+from components.core.arguments import writable
+from components.core.errors import InputError
+from components.core.redaction import redacted
 from components.export.backbone import load_backbone
 from components.export.formats import FORMATS, Format
+from components.export.zoo.resnets import find_resnet
+from components.export.zoo.weights import open_weights
 from components.models.backbones import TorchvisionBackbone
 from components.params.reading import nearest
-from components.redaction import redacted
-from components.zoo.resnets import find_resnet
-from components.zoo.weights import open_weights
 
 
 def main() -> int:

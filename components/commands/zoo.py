@@ -5,22 +5,23 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from components import params, paths
+from components import params
 from components.captioning.checkpoint import PUBLISHED_TRANSFORM
 from components.commands import run_command
-from components.errors import InputError
+from components.core import paths
+from components.core.errors import InputError
+from components.core.published import BENCHMARKS, REMARKS, SOURCE
+from components.core.redaction import redacted
 from components.export.backbone import export_backbone
+from components.export.zoo.captioners import Alike, build_captioner, is_captioner
+from components.export.zoo.catalogue import ZOO, zoo_model
+from components.export.zoo.files import cache_dir
+from components.export.zoo.resnets import find_resnet
+from components.export.zoo.weights import open_weights
 from components.objectives.build import ModelConfig
 from components.objectives.saved import Preparation, save_captioner
 from components.params import list_presets
-from components.published import BENCHMARKS, REMARKS, SOURCE
-from components.redaction import redacted
 from components.text.tokenizer import CaptionTokenizer
-from components.zoo.captioners import Alike, build_captioner, is_captioner
-from components.zoo.catalogue import ZOO, zoo_model
-from components.zoo.files import cache_dir
-from components.zoo.resnets import find_resnet
-from components.zoo.weights import open_weights
 
 COLUMNS = ("voc07.mAP", "imagenet_linear.top1")
 

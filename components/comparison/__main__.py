@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from components.atomic import write_json, write_text
 from components.comparison.picture import draw_comparison
 from components.comparison.rows import read_comparison
 from components.comparison.table import comparison_csv, comparison_json, markdown
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.files import write_json, write_text
 
 
 def main(request: Path, folder: Path) -> None:

@@ -9,8 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.atomic import writing
-from components.benchmarks.report.picture import (
+from components.comparison.rows import Comparison
+from components.comparison.table import COLUMN_TITLES, comparability
+from components.core.files import writing
+from components.core.published import BENCHMARKS
+from components.report.picture import (
     DOTS_PER_INCH,
     INCHES_WIDE,
     INK,
@@ -23,10 +26,7 @@ from components.benchmarks.report.picture import (
     STYLE,
     VIRTEX,
 )
-from components.benchmarks.report.table import backbone_title
-from components.comparison.rows import Comparison
-from components.comparison.table import COLUMN_TITLES, comparability
-from components.published import BENCHMARKS
+from components.report.table import backbone_title
 
 LEFT_OUT = ("imagenet_linear.best_top1",)  # like its neighbour, and there is little room
 NARROW_FROM = 6  # panels: then a gain stands below its figure, and titles are smaller

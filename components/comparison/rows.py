@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from components import params
-from components.benchmarks.report.comparable import PRETRAINING_SECTIONS, parameter_differences
-from components.benchmarks.report.data import PAIR, ReportData, Result, gather
-from components.benchmarks.report.protocol import read_protocol
-from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
+from components.core.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 from components.params import PRETRAINED
 from components.params.presets import PRESETS_DIR
-from components.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
+from components.report.comparable import PRETRAINING_SECTIONS, parameter_differences
+from components.report.data import PAIR, ReportData, Result, gather
+from components.report.protocol import read_protocol
+from components.report.setup import SETUP_SECTIONS, configured_setup
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
 GOOD_STATES = ("ran", "restored", "unchanged")

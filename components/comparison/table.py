@@ -4,7 +4,9 @@ import csv
 import io
 from typing import Any
 
-from components.benchmarks.report.table import (
+from components.comparison.rows import ComparedRow, Comparison
+from components.core.published import BENCHMARKS, REMARKS, SOURCE
+from components.report.table import (
     ABSENT,
     SETUP_TITLES,
     backbone_title,
@@ -14,8 +16,6 @@ from components.benchmarks.report.table import (
     within,
     wrap,
 )
-from components.comparison.rows import ComparedRow, Comparison
-from components.published import BENCHMARKS, REMARKS, SOURCE
 
 # Short titles, since a table of a family has many columns.
 COLUMN_TITLES = {

@@ -21,7 +21,8 @@ import cv2
 import lmdb
 from tqdm import tqdm
 
-from components.atomic import writing
+from components.core.errors import InputError
+from components.core.files import writing
 from components.data.image import DecodeError, decode, encode_jpeg, encode_ppm, resize_short_side, verify
 from components.data.record import (
     INDEX_KEY,
@@ -33,8 +34,7 @@ from components.data.record import (
     pack_metadata,
     pack_record,
 )
-from components.errors import InputError
-from components.sources.captioned import CaptionedImage
+from components.sources.readers.captioned import CaptionedImage
 
 _INITIAL_MAP_BYTES = 16 * 2**20
 _COMMIT_BYTES = 8 * 2**20  # by size, not by time, so that equal inputs give equal files

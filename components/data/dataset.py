@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
+from components.core.errors import InputError
 from components.data.batch import ImageSample, TargetSample
 from components.data.image import DecodeError, Pixels, decode
 from components.data.random_streams import VALIDATION_STREAM, generator
@@ -14,7 +15,6 @@ from components.data.store import CaptionStore
 from components.data.targets import MakeTargets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.data.visits import Visits
-from components.errors import InputError
 
 
 class TrainDataset(Dataset[TargetSample]):

@@ -5,7 +5,7 @@ Pixels are uint8 RGB arrays of shape (height, width, 3), which need not be writa
 Pictures are turned upright as their EXIF orientation says, for everything that is trained, measured or
 shown. So does the paper's code, by OpenCV, for COCO, VOC2007 and iNaturalist, and so does detectron2
 (detection_utils.read_image), whose check of sizes shows that the boxes of COCO, LVIS and VOC fit. There
-are two exceptions. ImageNet is read as stored (components.sources.imagenet): torchvision, with which
+are two exceptions. ImageNet is read as stored (components.sources.readers.imagenet): torchvision, with which
 the paper and the published supervised weights read it, does not turn. And tools for boxes of one's own
 follow either custom: the size that an annotation states tells which
 (components.benchmarks.detection.samples).

@@ -8,10 +8,10 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from components.core.errors import InputError
 from components.data.batch import Batch, ImageBatch, collate_images, collate_targets
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.data.share import WHOLE, Share
-from components.errors import InputError
 
 _Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")

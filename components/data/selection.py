@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from components.core.errors import InputError
 from components.data.random_streams import SUBSET_CAPTIONS_STREAM, SUBSET_IMAGES_STREAM, generator
 from components.data.store import CaptionStore
 from components.data.targets import LABEL_TASKS
-from components.errors import InputError
 from components.params import Subset
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from components.errors import InputError
+from components.core.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lmdb
 
+from components.core.errors import InputError
 from components.data.record import (
     INDEX_KEY,
     META_KEY,
@@ -19,7 +20,6 @@ from components.data.record import (
     unpack_metadata,
     unpack_record,
 )
-from components.errors import InputError
 
 
 class CaptionStore:

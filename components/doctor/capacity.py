@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psutil
 
-from components import machine, params, paths
+from components import params
+from components.core import machine, paths
+from components.core.errors import InputError
 from components.doctor.finding import Finding, Sections, attention, broken, fine, section_of
-from components.errors import InputError
-from components.sources.archives.disk import existing_folder
-from components.sources.fetch import dataset
+from components.sources.download.archives.disk import existing_folder
+from components.sources.download.fetch import dataset
 from components.sources.progress import shown_bytes
 
 Need = tuple[Path, int, str]  # folder, bytes, what

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from components import params
+from components.core.errors import InputError
 from components.doctor import capacity, services, software
 from components.doctor.finding import Check, Finding, Sections, broken, fine
-from components.errors import InputError
 
 CHECKS: tuple[Check, ...] = (
     software.python,

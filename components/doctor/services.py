@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components import machine
+from components.core import machine
+from components.core.errors import InputError
+from components.core.redaction import redacted
 from components.doctor.finding import Finding, Sections, attention, broken, fine
-from components.errors import InputError
-from components.redaction import redacted
 from components.tracking.database import ADVICE, database_fault
 from components.tracking.store import public_uri, tracking_uri
 

@@ -13,9 +13,10 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from components import machine, params
+from components import params
+from components.core import machine
+from components.core.errors import InputError
 from components.doctor.finding import Finding, Sections, attention, broken, fine, section_of
-from components.errors import InputError
 from components.sources.progress import shown_bytes
 
 DISTRIBUTION = "virtex-pipeline"
@@ -186,7 +187,7 @@ def _gpu(torch: Any, number: int) -> Finding:
 
 
 def java(_: Sections) -> Iterator[Finding]:
-    from components.benchmarks.java_metrics import NotRun, find_java, java_version
+    from components.benchmarks.captioning.java_metrics import NotRun, find_java, java_version
 
     try:
         program = find_java()
@@ -196,7 +197,7 @@ def java(_: Sections) -> Iterator[Finding]:
 
 
 def spice(_: Sections) -> Iterator[Finding]:
-    from components.benchmarks.java_metrics import NotRun, spice_java
+    from components.benchmarks.captioning.java_metrics import NotRun, spice_java
 
     try:
         spice_java()

@@ -15,10 +15,10 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from components.atomic import writing
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.files import writing
+from components.core.tensor_files import DIGEST, require_sound, save_stable
 from components.models.backbones import TorchvisionBackbone, backbone_names
-from components.stable_safetensors import DIGEST, require_sound, save_stable
 
 FORMAT = "virtex-backbone"
 VERSION = "1"

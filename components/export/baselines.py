@@ -7,11 +7,11 @@ import torchvision
 from torch import nn
 
 from components import params
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.redaction import redacted
+from components.export.zoo.resnets import find_resnet
+from components.export.zoo.weights import open_weights
 from components.models.backbones import TorchvisionBackbone
-from components.redaction import redacted
-from components.zoo.resnets import find_resnet
-from components.zoo.weights import open_weights
 
 RANDOM = "random"
 IMAGENET = "imagenet"

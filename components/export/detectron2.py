@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from components.atomic import writing
+from components.core.files import writing
 from components.export.backbone import TRUNK, trunk_state
 
 AUTHOR = "virtex-pipeline"

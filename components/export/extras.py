@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 
 
 def library(name: str, use: str) -> Any:

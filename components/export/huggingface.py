@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.atomic import write_text, writing
+from components.core.files import write_text, writing
 from components.export.backbone import example_images, hold_features, trunk_state
 from components.export.extras import library
 from components.export.model_card import model_card

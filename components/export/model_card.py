@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components import paths
+from components.core import paths
+from components.core.published import BENCHMARKS, SOURCE
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
+from components.export.zoo.files import is_url
 from components.params import PRETRAINED
-from components.published import BENCHMARKS, SOURCE
-from components.zoo.files import is_url
 
 CARD = """---
 library_name: timm

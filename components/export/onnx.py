@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from components.atomic import writing
+from components.core.files import writing
 from components.export.backbone import TRUNK, example_images
 from components.export.extras import library
 

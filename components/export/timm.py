@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from components.atomic import writing
+from components.core.files import writing
+from components.core.tensor_files import save_stable
 from components.export.backbone import example_images, hold_features, trunk_state
 from components.export.extras import library
-from components.stable_safetensors import save_stable
 
 
 def export_timm(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from components.atomic import writing
+from components.core.files import writing
 from components.export.backbone import example_images, hold_features, pooled_features, trunk_state
 
 CLASSIFIER = ["fc.weight", "fc.bias"]  # all that the file lacks

@@ -5,7 +5,7 @@ import difflib
 import torchvision
 from torch import Tensor, nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 
 
 def backbone_names() -> list[str]:

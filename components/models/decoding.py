@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from components.core.caption_tokens import EOS_ID, NEVER_GENERATED, SOS_ID
-from components.errors import InputError
+from components.core.errors import InputError
 from components.models.beam_kv_cache import BeamCache
 from components.models.textual_head import TransformerTextualHead
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from components.core.caption_tokens import PAD_ID
-from components.errors import InputError
+from components.core.errors import InputError
 from components.models.decoder_layer import DecoderLayer
 
 

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from components.atomic import writing
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.files import writing
+from components.core.tensor_files import require_sound, save_stable
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.interface import Objective
-from components.stable_safetensors import require_sound, save_stable
 
 FORMAT = "virtex-captioner"
 VERSION = "1"

@@ -7,9 +7,9 @@ family as that of the paper; `paper_base` is the preset on which the paper's fig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.published import BEST_MODEL, MODELS, PublishedModel, Setup
 from components.params.reading import nearest
-from components.published import BEST_MODEL, MODELS, PublishedModel, Setup
 
 _ALL_CAPTIONS = "subset.captions_per_image=null"
 PRESETS = "presets"  # a family of whatever presets one names

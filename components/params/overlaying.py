@@ -12,8 +12,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from components.atomic import write_text
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.files import write_text
 from components.params.presets import PRESETS_DIR, goes_deeper, preset_chain, read_preset
 from components.params.reading import check_tree, load_yaml, nearest, plain
 from components.params.sections import DEFAULT_PATH

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.params.reading import load_yaml, nearest
 from components.params.sections import DEFAULT_PATH
 

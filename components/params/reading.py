@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from components import paths
-from components.errors import InputError
+from components.core import paths
+from components.core.errors import InputError
 from components.params.base import Section
 from components.params.sections import (
     DEFAULT_PATH,

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components import machine, paths
-from components.errors import InputError
+from components.core import machine, paths
+from components.core.errors import InputError
 
 MEMORY = paths.SCRATCH_DIR / "contents.sqlite"
 _SETTLED_SECONDS = 3.0  # FAT, the coarsest, counts in steps of 2 s

@@ -16,11 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components import params, paths
-from components.atomic import write_text
+from components import params
+from components.core import paths
+from components.core.files import write_text
 from components.sources.contents import stamp
 from components.sources.manifest import Manifest, resolved_path
-from components.sources.own.index import index_path, read_index
+from components.sources.readers.own.index import index_path, read_index
 
 NAMED_IMAGES = paths.OUTPUTS_DIR / "datasets" / "named_images.json"
 _MADE_HERE = (paths.DATASETS_DIR.parent, paths.OUTPUTS_DIR, Path("mlartifacts"))  # change with every run

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.errors import InputError
-from components.sources import coco, imagenet, inaturalist, lvis, voc
-from components.sources.classified import ClassifiedImages
+from components.core.errors import InputError
 from components.sources.contents import listing_sha256, named_listing_sha256
 from components.sources.manifest import (
     CaptionedEntry,
@@ -19,9 +17,11 @@ from components.sources.manifest import (
     source_name,
     stored_path,
 )
-from components.sources.own.dataset import OwnDataset, is_own, read_own
-from components.sources.own.fetched import LeftOut
-from components.sources.own.sample import OwnSettings
+from components.sources.readers import coco, imagenet, inaturalist, lvis, voc
+from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.own.dataset import OwnDataset, is_own, read_own
+from components.sources.readers.own.fetched import LeftOut
+from components.sources.readers.own.sample import OwnSettings
 from components.sources.tally import Tally
 
 EntryT = TypeVar("EntryT", bound=DatasetEntry)
@@ -32,7 +32,7 @@ Figures = dict[str, Any]
 class DatasetFolders:
     """Roots of datasets in their published layouts; see the reader of each for what it expects.
 
-    Captions may come in other forms too: see components.sources.own.dataset.
+    Captions may come in other forms too: see components.sources.readers.own.dataset.
 
     LVIS has no images of its own: they are taken from its root when ``train2017/`` lies there, else from
     the first captioned dataset that has one.

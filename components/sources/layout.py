@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 
 NUM_NAMED = 3  # absent files named in an error; the rest are counted
 

@@ -12,14 +12,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from components import machine, paths
-from components.atomic import write_text
-from components.errors import InputError
-from components.sources import coco
-from components.sources.archives.unpacked import require_unpacked
-from components.sources.captioned import CaptionedImage
-from components.sources.object_labels import ObjectLabels, read_object_labels
-from components.sources.own.index import read_index
+from components.core import machine, paths
+from components.core.errors import InputError
+from components.core.files import write_text
+from components.sources.download.archives.unpacked import require_unpacked
+from components.sources.readers import coco
+from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.object_labels import ObjectLabels, read_object_labels
+from components.sources.readers.own.index import read_index
 
 CHANGED_ADVICE = "run the datasets stage again: `virtex run datasets --force` or `dvc repro -f datasets`"
 
@@ -82,7 +82,7 @@ class Manifest(BaseModel):
 
         Raises:
             InputError: no such dataset, its annotations changed since the datasets stage, or
-                :func:`components.sources.coco.read_captions` finds a fault.
+                :func:`components.sources.readers.coco.read_captions` finds a fault.
         """
         if dataset is not None and dataset not in self.captions:
             known = ", ".join(self.captions)

@@ -13,8 +13,8 @@ A dataset that is drawn lies in its part's folder beside the manifest.
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from components.atomic import write_text
-from components.paths import dataset_part
+from components.core.files import write_text
+from components.core.paths import dataset_part
 from components.sources.manifest import CaptionedEntry, Manifest, read_manifest, write_manifest
 
 OF_BENCHMARKS = ("voc2007", "voc2012", "imagenet", "inaturalist", "lvis")

@@ -1,6 +1,6 @@
 """What a reader leaves out, or reads in a way that people should know of: how often, and an example."""
 
-from components.image_files import printable
+from components.core.image_files import printable
 
 
 class Tally:

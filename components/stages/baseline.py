@@ -1,6 +1,7 @@
 """Stage ``baseline``: a backbone to compare the pretrained one with, in the same format."""
 
-from components import params, paths
+from components import params
+from components.core import paths
 from components.entry import run_stage
 from components.export.backbone import export_backbone
 from components.export.baselines import make_baseline

@@ -7,22 +7,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components import machine, params, paths
-from components.atomic import write_json, write_text, writing
-from components.benchmarks.caption_metrics import CaptionScores, score_captions
-from components.benchmarks.captioning import WrittenCaption, caption_images, images_of_dataset
-from components.benchmarks.captions_page import CaptionedPicture, captions_page, choose_examples
+from components import params
+from components.benchmarks.captioning.benchmark import WrittenCaption, caption_images, images_of_dataset
+from components.benchmarks.captioning.metrics import CaptionScores, score_captions
 from components.captioning.captioner import Captioner
 from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
+from components.core import machine, paths
+from components.core.errors import InputError
+from components.core.files import write_json, write_text, writing
 from components.data.image import Pixels, decode
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
 from components.dataset_titles import title_here
 from components.entry import run_stage
-from components.errors import InputError
 from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import load_captioner, load_preparation
+from components.report.captions_page import CaptionedPicture, captions_page, choose_examples
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
 

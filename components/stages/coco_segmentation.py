@@ -1,12 +1,13 @@
 """Stage ``coco_segmentation``: Mask R-CNN fine-tuned from one backbone on COCO's objects."""
 
-from components import params, paths
+from components import params
 from components.benchmarks.detection.data import DetectionSplit, read_coco
 from components.benchmarks.detection.recorded import run_recorded
 from components.benchmarks.detection.task import COCO_SEGMENTATION
+from components.core import paths
 from components.entry import run_stage
-from components.sources import coco
 from components.sources.manifest import read_manifest
+from components.sources.readers import coco
 from components.tracking import StageRun
 
 SECTIONS = (params.CocoSegmentation,)

@@ -7,19 +7,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from components import machine, params, paths
-from components.atomic import write_text, writing
+from components import params
+from components.core import machine, paths
+from components.core.files import write_text, writing
 from components.entry import run_stage
-from components.sources.archives.counts import require_counts
-from components.sources.archives.published import PUBLISHED
-from components.sources.archives.unpacked import unpack_dataset
+from components.sources.download.archives.counts import require_counts
+from components.sources.download.archives.published import PUBLISHED
+from components.sources.download.archives.unpacked import unpack_dataset
 from components.sources.drawn_world import draw_world
 from components.sources.fingerprint import write_named
 from components.sources.folders import DatasetFolders, OwnReading, verify_folders
 from components.sources.manifest import stored_path
-from components.sources.own.fetched import LeftOut, forget_fetched
-from components.sources.own.sample import OwnSettings
 from components.sources.parts import write_parts
+from components.sources.readers.own.fetched import LeftOut, forget_fetched
+from components.sources.readers.own.sample import OwnSettings
 from components.tracking import StageRun
 
 SECTIONS = (params.Download, params.Lmdb, params.CocoSegmentation)

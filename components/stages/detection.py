@@ -1,9 +1,10 @@
 """Stage ``detection``: which backbones the three detection benchmarks are to measure, maybe none."""
 
-from components import params, paths
-from components.atomic import write_json
+from components import params
+from components.core import paths
+from components.core.files import write_json
+from components.core.published import DETECTION_STAGES
 from components.entry import run_stage
-from components.published import DETECTION_STAGES
 from components.tracking import StageRun
 
 SECTIONS = (params.Benchmarks,)

@@ -2,8 +2,8 @@
 
 from components import params
 from components.entry import run_stage
-from components.sources.archives.published import PUBLISHED
-from components.sources.fetch.dataset import fetch_dataset
+from components.sources.download.archives.published import PUBLISHED
+from components.sources.download.fetch.dataset import fetch_dataset
 from components.tracking import StageRun
 
 SECTIONS = (params.Download,)

@@ -1,10 +1,11 @@
 """Stage ``export``: the pretrained backbone alone, without the textual head."""
 
-from components import params, paths
+from components import params
+from components.core import paths
+from components.core.tensor_files import tensors_sha256
 from components.entry import run_stage
 from components.export.backbone import example_images, export_backbone, load_backbone
 from components.objectives.saved import load_captioner
-from components.stable_safetensors import tensors_sha256
 from components.tracking import StageRun
 
 SECTIONS = ()

@@ -5,18 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from components import params, paths
-from components.benchmarks.classification_files import NAMES, Outcome, write_nothing, write_outcome
-from components.benchmarks.classification_protocol import warn_of_other_classes
-from components.benchmarks.classification_training import (
-    Machine,
-    cosine,
-    fit,
-    rank_classes,
-)
-from components.benchmarks.feature_cache import cached_features
-from components.benchmarks.features import Features
-from components.benchmarks.linear_probe import (
+from components import params
+from components.benchmarks.classification.files import NAMES, Outcome, write_nothing, write_outcome
+from components.benchmarks.classification.linear_probe import (
     build_probe,
     diverged_rates,
     feature_batches,
@@ -26,13 +17,23 @@ from components.benchmarks.linear_probe import (
     probe_summary,
     shown_rate,
 )
+from components.benchmarks.classification.protocol import warn_of_other_classes
+from components.benchmarks.classification.training import (
+    Machine,
+    cosine,
+    fit,
+    rank_classes,
+)
+from components.benchmarks.feature_cache import cached_features
+from components.benchmarks.features import Features
+from components.core import paths
 from components.data.transforms import EvalTransform
 from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.backbone import load_backbone
-from components.sources.classified import ClassifiedImages
-from components.sources.imagenet import read_imagenet
 from components.sources.manifest import read_manifest, sha256
+from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.imagenet import read_imagenet
 from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 

@@ -1,25 +1,26 @@
 """Stage ``inaturalist``: one backbone, fine-tuned end to end on iNaturalist 2018."""
 
-from components import params, paths
-from components.benchmarks.class_frequency import accuracy_by_frequency, frequency_groups
-from components.benchmarks.classification_files import NAMES, Outcome, write_nothing, write_outcome
-from components.benchmarks.classification_protocol import warn_of_other_classes
-from components.benchmarks.classification_results import Head, accuracy
-from components.benchmarks.classification_training import (
+from components import params
+from components.benchmarks.classification.class_frequency import accuracy_by_frequency, frequency_groups
+from components.benchmarks.classification.files import NAMES, Outcome, write_nothing, write_outcome
+from components.benchmarks.classification.finetune import build_finetuning
+from components.benchmarks.classification.protocol import warn_of_other_classes
+from components.benchmarks.classification.results import Head, accuracy
+from components.benchmarks.classification.training import (
     Machine,
     fit,
     labelled_batches,
     multistep,
     rank_classes,
 )
-from components.benchmarks.finetune import build_finetuning
+from components.core import paths
+from components.core.errors import InputError
 from components.dataset_titles import title_here
 from components.entry import run_stage
-from components.errors import InputError
 from components.export.backbone import load_backbone
-from components.sources.classified import ClassifiedImages
-from components.sources.inaturalist import read_inaturalist
 from components.sources.manifest import Manifest, read_manifest, sha256
+from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.inaturalist import read_inaturalist
 from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 

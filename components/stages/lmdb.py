@@ -4,11 +4,12 @@ import csv
 import io
 import time
 
-from components import machine, params, paths
-from components.atomic import write_text
+from components import params
+from components.core import machine, paths
+from components.core.files import write_text
+from components.core.freed_memory import keep_freed_memory
 from components.data.build import SkippedImage, build_store
 from components.entry import run_stage
-from components.freed_memory import keep_freed_memory
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
 

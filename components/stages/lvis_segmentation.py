@@ -1,9 +1,10 @@
 """Stage ``lvis_segmentation``: Mask R-CNN fine-tuned from one backbone on LVIS v1."""
 
-from components import params, paths
+from components import params
 from components.benchmarks.detection.data import DetectionSplit, read_lvis
 from components.benchmarks.detection.recorded import run_recorded
 from components.benchmarks.detection.task import LVIS_SEGMENTATION
+from components.core import paths
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.profiler import profile
 
-from components import machine, params, paths
+from components import params
 from components.captioning.captioner import Captioner
 from components.captioning.samples import picture_of_captions, picture_of_samples
+from components.core import machine, paths
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.identity import Identity, identify

@@ -5,24 +5,25 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from components import machine, params, paths
-from components.atomic import write_json, write_text
-from components.benchmarks.report.comparable import warn
-from components.benchmarks.report.contents import Circumstances, report_json
-from components.benchmarks.report.data import gather
-from components.benchmarks.report.details import gather_details
-from components.benchmarks.report.files import read_json
-from components.benchmarks.report.gallery import gather_gallery
-from components.benchmarks.report.page import page
-from components.benchmarks.report.picture import draw_report
-from components.benchmarks.report.protocol import read_protocol
-from components.benchmarks.report.setup import SETUP_SECTIONS, configured_setup
-from components.benchmarks.report.table import headline_figures, markdown
+from components import params
+from components.core import machine, paths
+from components.core.files import write_json, write_text
 from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.model_card import registry_card
 from components.params.availability import reasons_not_run
 from components.params.reading import section_name
+from components.report.comparable import warn
+from components.report.contents import Circumstances, report_json
+from components.report.data import gather
+from components.report.details import gather_details
+from components.report.files import read_json
+from components.report.gallery import gather_gallery
+from components.report.page import page
+from components.report.picture import draw_report
+from components.report.protocol import read_protocol
+from components.report.setup import SETUP_SECTIONS, configured_setup
+from components.report.table import headline_figures, markdown
 from components.tracking import Contender, StageRun
 from components.tracking.flow_run import preset_in_force
 from components.tracking.provenance import provenance

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from components import params, paths
-from components.benchmarks.checkpoint_choice import (
+from components import params
+from components.benchmarks.voc07.checkpoint_choice import (
     Candidate,
     choose,
     criterion,
@@ -15,8 +15,9 @@ from components.benchmarks.checkpoint_choice import (
     read_candidates,
     write_table,
 )
-from components.benchmarks.voc07_protocol import Voc07Benchmark
-from components.benchmarks.voc07_svm import ClassResult, mean_ap_percent
+from components.benchmarks.voc07.protocol import Voc07Benchmark
+from components.benchmarks.voc07.svm import ClassResult, mean_ap_percent
+from components.core import paths
 from components.entry import run_stage
 from components.export.backbone import export_backbone, load_backbone
 from components.objectives.saved import copy_captioner, load_captioner

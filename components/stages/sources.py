@@ -3,8 +3,9 @@
 It looks at names, sizes and times only. Where nothing was touched its output stays, and so does all else.
 """
 
-from components import params, paths
-from components.atomic import write_text
+from components import params
+from components.core import paths
+from components.core.files import write_text
 from components.entry import run_stage
 from components.params import check_params
 from components.sources.fingerprint import changed_sources, fingerprint

@@ -1,7 +1,8 @@
 """Stage 2, ``tokenize``: train the captions' vocabulary and report what it does to them."""
 
-from components import params, paths
-from components.atomic import write_text
+from components import params
+from components.core import paths
+from components.core.files import write_text
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.text.normalise import normalise

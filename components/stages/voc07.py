@@ -1,14 +1,15 @@
 """Stage ``voc07``: linear SVMs on the frozen features of one backbone."""
 
-from components import params, paths
-from components.benchmarks.voc07_protocol import Voc07Benchmark
-from components.benchmarks.voc07_results import (
+from components import params
+from components.benchmarks.voc07.protocol import Voc07Benchmark
+from components.benchmarks.voc07.results import (
     draw_aps,
     summary,
     write_ap_table,
     write_curves,
     write_nothing,
 )
+from components.core import paths
 from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.backbone import load_backbone

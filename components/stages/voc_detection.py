@@ -1,9 +1,10 @@
 """Stage ``voc_detection``: Faster R-CNN C4 fine-tuned from one backbone on VOC."""
 
-from components import params, paths
+from components import params
 from components.benchmarks.detection.data import DetectionSplit, read_voc
 from components.benchmarks.detection.recorded import run_recorded
 from components.benchmarks.detection.task import VOC_DETECTION
+from components.core import paths
 from components.entry import run_stage
 from components.sources.parts import read_voc_parts
 from components.tracking import StageRun

@@ -8,9 +8,9 @@ from typing import Any
 
 import sentencepiece
 
-from components.atomic import writing
 from components.core.caption_tokens import EOS_ID, SOS_ID, SPECIAL_PIECES
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.files import writing
 from components.text.normalise import normalise
 
 TRAINER_ARGUMENTS: dict[str, Any] = {

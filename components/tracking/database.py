@@ -12,9 +12,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from components.atomic import writing
-from components.errors import InputError
-from components.logs import own_logger
+from components.core.errors import InputError
+from components.core.files import writing
+from components.core.logs import own_logger
 
 _logger = own_logger(__name__)
 

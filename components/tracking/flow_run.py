@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components import paths
+from components.core import paths
 from components.params import matching_presets
 from components.params.reading import load_yaml
 from components.tracking.dead_runs import close_dead_runs

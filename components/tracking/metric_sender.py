@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from components.logs import own_logger
+from components.core.logs import own_logger
 from components.tracking.names import mlflow_names
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from components.logs import own_logger
+from components.core.logs import own_logger
 
 _logger = own_logger(__name__)
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.logs import own_logger
-from components.paths import PARAMS
-from components.redaction import redacted, redacted_values
+from components.core.logs import own_logger
+from components.core.paths import PARAMS
+from components.core.redaction import redacted, redacted_values
 from components.tracking.datasets import UsedDataset, hand_up_datasets, log_datasets
 from components.tracking.metric_sender import MetricSender, first_line, is_refused, warn_refused
 from components.tracking.names import flatten, mlflow_name, mlflow_names

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import atomic, paths
-from components.logs import own_logger
+from components.core import files as atomic
+from components.core import paths
+from components.core.logs import own_logger
 from components.tracking.datasets import UsedDataset
 from components.tracking.names import numbers
 from components.tracking.registry import Contender

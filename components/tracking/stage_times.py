@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.logs import own_logger
-from components.paths import MLFLOW_RUN_FILE
+from components.core.logs import own_logger
+from components.core.paths import MLFLOW_RUN_FILE
 from components.tracking.store import Store, open_store, run_page
 
 if TYPE_CHECKING:

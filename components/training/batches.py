@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components.normalisation import normalised
+from components.core.normalisation import normalised
 
 Batch = Mapping[str, Any]
 TrainBatches = Callable[[int], Iterator[Batch]]  # from iterations already done to the batches that follow

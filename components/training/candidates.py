@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from components.atomic import writing
+from components.core.files import writing
 from components.training.history import History
 
 

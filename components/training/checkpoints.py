@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from components.atomic import writing
-from components.errors import InputError
-from components.logs import own_logger
+from components.core.errors import InputError
+from components.core.files import writing
+from components.core.logs import own_logger
 
 FORMAT = "virtex-resume"
 VERSION = 2

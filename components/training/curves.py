@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.atomic import writing
+from components.core.files import writing
 from components.training.history import History, Row
 
 

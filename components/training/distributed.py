@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from components import machine
-from components.errors import InputError
+from components.core import machine
+from components.core.errors import InputError
 from components.training.parent import end_with_parent
 
 # Processes that are started again must not find the addresses of those that died, which they do in the

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.training.checkpoints import CheckpointFolder
 
 

@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from components.atomic import write_text
+from components.core.files import write_text
 
 Row = dict[str, float]
 

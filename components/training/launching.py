@@ -10,8 +10,8 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from components import machine
-from components.errors import EXIT_INTERRUPTED
+from components.core import machine
+from components.core.errors import EXIT_INTERRUPTED
 from components.training.distributed import OWN_STORE_VARIABLE
 
 # Time to finish an iteration and write a checkpoint of some gigabytes before torch kills.

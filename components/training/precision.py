@@ -2,7 +2,7 @@
 
 import torch
 
-from components.errors import InputError
+from components.core.errors import InputError
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

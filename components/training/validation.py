@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.objectives.interface import Objective
 from components.training.batches import Batch, to_device
 from components.training.distributed import ALONE, Processes

@@ -10,9 +10,9 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
-from components.atomic import write_text
-from components.errors import InputError
-from components.paths import OUTPUTS_DIR, PARAMS
+from components.core.errors import InputError
+from components.core.files import write_text
+from components.core.paths import OUTPUTS_DIR, PARAMS
 from pipelines.cluster.commit import require_commit
 from pipelines.cluster.job import END_OF_LINES, Job, JobEnd
 from pipelines.cluster.lock_entries import put_entries, read_entries

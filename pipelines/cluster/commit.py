@@ -4,8 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from components.errors import InputError
-from components.paths import PARAMS
+from components.core.errors import InputError
+from components.core.paths import PARAMS
 
 CARRIED = frozenset({str(PARAMS), "dvc.lock"})  # the flow sends them to the workers, changed or not
 _CODE = (

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from components.paths import ARCHIVES_DIR, DATASETS_DIR
+from components.core.paths import ARCHIVES_DIR, DATASETS_DIR
 from pipelines.graph import Stage
 
 FETCHED_BYTES = 10_000_000  # larger outputs stay in the remote until somebody asks: `dvc pull`

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines.child import run_child
 from pipelines.graph import default_remote
 from pipelines.output import StageOutput

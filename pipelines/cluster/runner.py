@@ -11,8 +11,8 @@ from pathlib import Path
 
 from distributed import Future, KilledWorker
 
-from components.errors import InputError
-from components.paths import PARAMS
+from components.core.errors import InputError
+from components.core.paths import PARAMS
 from pipelines.cluster.commit import commit_of
 from pipelines.cluster.inputs import inputs_of, outdated_outputs, small_outputs, sources_of
 from pipelines.cluster.job import END_OF_LINES, Job, JobEnd

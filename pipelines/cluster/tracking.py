@@ -5,7 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.tracking.store import public_uri, tracking_uri
 
 _VARIABLE = "MLFLOW_TRACKING_URI"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from distributed import Worker
 
-from components.errors import InputError
-from components.machine import num_cpus
-from components.signals import ENDING
+from components.core.errors import InputError
+from components.core.machine import num_cpus
+from components.core.signals import ENDING
 from pipelines.cluster.clone import Clone
 from pipelines.cluster.commit import commit_of
 from pipelines.cluster.placement import CPU, GPU, MEMORY

@@ -6,7 +6,7 @@ from typing import Any
 
 from distributed import Client, Worker
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines.cluster.clone import Clone
 from pipelines.cluster.job import Job, JobEnd
 

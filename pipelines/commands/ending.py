@@ -3,8 +3,8 @@
 import sys
 from typing import Any
 
-from components.errors import EXIT_INTERRUPTED
-from components.redaction import redacted
+from components.core.errors import EXIT_INTERRUPTED
+from components.core.redaction import redacted
 from pipelines.commands import EXIT_FAILED
 
 

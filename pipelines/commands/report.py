@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines.outcomes import REPORT, REPORT_PAGE, report_text
 
 

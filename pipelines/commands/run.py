@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.arguments import positive
-from components.errors import InputError
-from components.redaction import redacted, redacted_values
+from components.core.arguments import positive
+from components.core.errors import InputError
+from components.core.redaction import redacted, redacted_values
 from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED
 from pipelines.commands.ablate import run_family

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.redaction import redacted, redacted_values
+from components.core.redaction import redacted, redacted_values
 from components.tracking.names import flatten, mlflow_name
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.stage_run import STAGE_TAG

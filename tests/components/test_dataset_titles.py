@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from components import paths
+from components.core import paths
+from components.core.published import BENCHMARKS, CLASSES
 from components.dataset_titles import BENCHMARK_DATA, LAYOUTS, dataset_title, layout_note, title_here
-from components.published import BENCHMARKS, CLASSES
-from components.sources.archives.published import PUBLISHED
+from components.sources.download.archives.published import PUBLISHED
 
 
 def entry(root: str, **images: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 STAGE = """
 import errno
 from components.entry import run_stage
-from components.errors import InputError
+from components.core.errors import InputError
 from components.params import Baseline
 
 def main(run, baseline):

@@ -13,11 +13,11 @@ from dvc.cli.parser import get_main_parser
 from guide_text import PAGES, REPOSITORY, Command, commands
 from ruamel.yaml import YAML
 
+from components.core.paths import backbone_path
+from components.export.zoo.catalogue import zoo_model
 from components.params import overlay
 from components.params.families import chosen_family
 from components.params.presets import PRESETS_DIR
-from components.paths import backbone_path
-from components.zoo.catalogue import zoo_model
 from pipelines import cli
 from pipelines.commands.children import CHILD_COMMANDS
 

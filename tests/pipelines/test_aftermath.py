@@ -51,7 +51,7 @@ def test_a_run_that_ended_well_leaves_nothing_to_do(workspace):
 
 
 def test_outputs_that_cannot_be_put_back(workspace, monkeypatch):
-    from components.errors import InputError
+    from components.core.errors import InputError
 
     def refuse(stages):
         raise InputError("the cache lacks it")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.params import overlay
 from pipelines.graph import check_out, read_plan
 from pipelines.status.staleness import Reason, stage_states

@@ -86,7 +86,7 @@ def test_damage_is_not_restored(repository, path, how):
 
 
 def test_the_doctor_reads_all_of_it(repository):
-    from components import paths
+    from components.core import paths
 
     paths.PARAMS.touch()
     command = [sys.executable, "-m", "components.commands.doctor", "--cache"]

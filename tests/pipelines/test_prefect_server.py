@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines import prefect_server
 from pipelines.prefect_server import require_server
 

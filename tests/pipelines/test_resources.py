@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines import gpus
 from pipelines.gpus import visible_gpus
 from pipelines.resources import held

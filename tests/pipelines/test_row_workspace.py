@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from components.errors import InputError
-from components.zoo.files import CHECKSUM
+from components.core.errors import InputError
+from components.export.zoo.files import CHECKSUM
 from pipelines import row_workspace
 from pipelines.row_workspace import (
     bring_up_to_date,

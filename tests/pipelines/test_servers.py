@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.tracking.processes import is_alive, process_mark
 from pipelines import servers
 from pipelines.child import group_processes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines.stage_meta import NO_META, StageMeta, read_meta
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from components.signals import ENDING
+from components.core.signals import ENDING
 from components.tracking.processes import is_alive
 from pipelines.stopping import Stop, stop_on_signals, stop_when
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.tracking.processes import is_alive
 from pipelines import temporary_server
 from pipelines.workspace import STATE_DIR

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from pipelines.workspace import STAGE_VARIABLE, STATE_DIR, end_leftovers, remember_group, run_lock
 
 HOLD = """

@@ -23,7 +23,7 @@ from components.benchmarks.detection.results import (
 from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
 from components.benchmarks.empty_picture import draw_nothing
-from components.errors import InputError
+from components.core.errors import InputError
 from components.training.checkpoints import configuration_key
 from components.training.distributed import ALONE, Processes
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import InputError
-from components.sources import coco, lvis, voc
+from components.core.errors import InputError
+from components.sources.readers import coco, lvis, voc
 
 
 @dataclass(frozen=True, slots=True)

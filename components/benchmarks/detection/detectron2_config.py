@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from components import params
-from components.errors import InputError
+from components.core.errors import InputError
 
 INSTALL = (
     "python -m pip install --no-build-isolation "

@@ -18,10 +18,10 @@ from components.benchmarks.detection.detectron2_config import build_config, requ
 from components.benchmarks.detection.detectron2_parts import register_heads, trainer_class
 from components.benchmarks.detection.run_state import Log, LossRows, not_finite
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
+from components.core.errors import InputError
 from components.data.share import Share
-from components.errors import InputError
 from components.export.detectron2 import detectron2_name
-from components.sources.objects import encode_mask
+from components.sources.readers.objects import encode_mask
 from components.training.distributed import Processes
 
 RES5 = "roi_heads."  # where C4 models have the last stage

@@ -6,10 +6,11 @@ from typing import Any, Protocol
 
 import torch
 
-from components import machine, params, paths
+from components import params
 from components.benchmarks.detection.benchmark import run_benchmark, write_files, write_nothing
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.task import BackboneWeights, DetectionTask
+from components.core import machine, paths
 from components.export.backbone import load_backbone
 from components.training.distributed import current
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pycocotools import mask as run_lengths
 
-from components.atomic import writing
 from components.benchmarks.detection.data import DetectionImage, DetectionSplit
 from components.benchmarks.detection.detections import Detections
 from components.benchmarks.detection.samples import read_pixels
+from components.core.files import writing
 
 COLUMNS = 4
 PICTURE_INCHES = 3.2

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.training.checkpoints import Checkpoint, CheckpointFolder
 from components.training.distributed import Processes
 

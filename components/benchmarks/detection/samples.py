@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from components.benchmarks.detection.data import DetectionImage, DetectionObject
 from components.benchmarks.detection.repeat_factors import epoch_order
+from components.core.errors import InputError
 from components.data.image import DecodeError, Pixels, decode
-from components.errors import InputError
-from components.sources.objects import encode_mask
+from components.sources.readers.objects import encode_mask
 
 
 class Target(TypedDict, total=False):

@@ -26,8 +26,8 @@ from components.benchmarks.detection.torchvision_models import (
     set_image_sizes,
 )
 from components.benchmarks.detection.training import DetectorSchedule, train_detector
+from components.core.errors import InputError
 from components.data.share import Share
-from components.errors import InputError
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from components.atomic import writing
+from components.core.files import writing
 from components.params import DrawnWorld
 from components.sources.drawn_world import coco, inaturalist, lvis, voc
 from components.sources.drawn_world.compose import SceneStyle

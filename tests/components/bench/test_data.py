@@ -4,8 +4,8 @@ import torch
 from components.bench.data import AUGMENTATION, QUICK, run
 from components.bench.drawn import cloud
 from components.bench.plain_loader import plain_transform
+from components.core.normalisation import normalised
 from components.data.transforms import TrainTransform
-from components.normalisation import normalised
 
 
 def test_both_sides_see_pictures_of_the_same_kind() -> None:

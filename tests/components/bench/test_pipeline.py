@@ -4,7 +4,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.bench.pipeline import QUICK, SERVERS, _run, hollow_repository, run
-from components.errors import InputError
+from components.core.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from components.bench.svm import QUICK, Size, drawn_split, grid_of_linear_svcs, run
-from components.benchmarks.voc07_svm import Split, SvmProtocol
+from components.benchmarks.voc07.svm import Split, SvmProtocol
 
 
 def test_both_sides_reach_the_same_map() -> None:

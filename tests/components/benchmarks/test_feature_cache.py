@@ -10,9 +10,9 @@ from torch import nn
 from components.benchmarks import feature_cache
 from components.benchmarks.feature_cache import backbone_digest, cached_features, images_digest
 from components.benchmarks.features import Features, extract_features
+from components.core.errors import InputError
 from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
-from components.errors import InputError
 
 
 class Extractions:

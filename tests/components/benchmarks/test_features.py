@@ -8,9 +8,9 @@ from PIL import Image
 from torch import nn
 
 from components.benchmarks.features import extract_features, l2_normalised
+from components.core.errors import InputError
 from components.data.dataset import ImageDataset
 from components.data.transforms import EvalTransform
-from components.errors import InputError
 
 
 def backbone() -> nn.Module:

@@ -3,7 +3,7 @@ import torch
 
 from components.captioning.captioner import Captioner
 from components.core.caption_tokens import EOS_ID
-from components.errors import InputError
+from components.core.errors import InputError
 
 
 @pytest.fixture

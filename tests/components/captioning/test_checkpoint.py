@@ -7,7 +7,7 @@ import torch
 
 from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
-from components.errors import InputError
+from components.core.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preparation, copy_captioner, save_captioner
 from components.text.tokenizer import train_tokenizer

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from components.captioning.photographs import find_photographs, read_photographs
+from components.core.errors import InputError
+from components.core.image_files import SUFFIXES
 from components.data.transforms import EvalTransform
-from components.errors import InputError
-from components.image_files import SUFFIXES
 
 
 def test_folders_are_searched_in_order_and_hidden_files_passed_over(photographs: Path) -> None:

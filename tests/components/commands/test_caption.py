@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from components import paths
 from components.commands import caption
-from components.errors import InputError
+from components.core import paths
+from components.core.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preparation, save_captioner
 from components.text.tokenizer import train_tokenizer

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from components import paths
+from components.core import paths
 from components.export.backbone import export_backbone
 from components.export.formats import FORMATS
 

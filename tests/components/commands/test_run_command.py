@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from components.commands import run_command
-from components.errors import InputError
+from components.core.errors import InputError
 
 
 def bad_input() -> int:

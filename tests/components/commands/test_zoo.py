@@ -8,7 +8,8 @@ import pytest
 import torch
 import torchvision
 
-from components import params, paths
+from components import params
+from components.core import paths
 from components.export.backbone import load_backbone, pooled_features
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preparation, load_captioner, load_preparation

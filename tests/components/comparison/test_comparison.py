@@ -10,8 +10,8 @@ import pytest
 
 from components.comparison.__main__ import main
 from components.comparison.table import COLUMN_TITLES
+from components.core.published import BENCHMARKS
 from components.params import overlay
-from components.published import BENCHMARKS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 GOOD = dict.fromkeys(("pretrain", "caption", "voc07@virtex", "voc07@random"), "ran")

@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
+from components.core.errors import InputError
 from components.data.classified import ClassifiedDataset, ClassifiedTrainDataset, collate_labelled
 from components.data.loader import in_order_loader, visit_loader
 from components.data.transforms import EvalTransform, TrainTransform
-from components.errors import InputError
 from components.params import Augmentation
-from components.sources.classified import ClassifiedImages
-from components.sources.imagenet import read_imagenet
+from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.imagenet import read_imagenet
 
 
 @pytest.fixture

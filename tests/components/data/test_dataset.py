@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from components.core.errors import InputError
 from components.data.batch import TargetSample
 from components.data.build import build_store
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
@@ -14,7 +15,6 @@ from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
 from components.data.transforms import EvalTransform, TrainTransform
-from components.errors import InputError
 from components.params import Subset
 
 MakeTrainDataset = Callable[..., TrainDataset]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from components.core.errors import InputError
 from components.data.batch import Batch
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.data.loader import image_loader, train_loader, val_loader
@@ -12,7 +13,6 @@ from components.data.share import Share
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
-from components.errors import InputError
 from components.params import Subset
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.core.normalisation import normalised
 from components.data.build import build_store
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import decode
@@ -15,8 +16,7 @@ from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
 from components.data.transforms import EvalTransform, TrainTransform
-from components.normalisation import normalised
-from components.sources.captioned import CaptionedImage
+from components.sources.readers.captioned import CaptionedImage
 
 
 class Words:

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.core.errors import InputError
 from components.data.build import build_store
 from components.data.selection import num_labels, select
 from components.data.store import CaptionStore
-from components.errors import InputError
 from components.params import Subset
 
 LABELS = "multilabel_classification"

@@ -7,11 +7,11 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from components.core.errors import InputError
 from components.data import record
 from components.data.build import build_store
 from components.data.record import Metadata
 from components.data.store import CaptionStore
-from components.errors import InputError
 
 METADATA = Metadata(count=1, captions=1, image_bytes=1, skipped=0, short_side=None, jpeg_quality=95)
 

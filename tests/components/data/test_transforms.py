@@ -5,12 +5,12 @@ import torch
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
+from components.core.errors import InputError
+from components.core.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.data import image as image_module
 from components.data import transforms
 from components.data.image import Pixels, resize
 from components.data.transforms import EvalTransform, TrainTransform, sample_crop, swap_sides
-from components.errors import InputError
-from components.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 SCALE, RATIO = (0.2, 1.0), (0.75, 4 / 3)
 

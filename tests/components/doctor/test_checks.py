@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from components import machine
+from components.core import machine
+from components.core.errors import InputError
 from components.doctor import capacity, services, software
-from components.errors import InputError
 
 FP16 = ("pretrain.precision=fp16",)
 

@@ -33,7 +33,7 @@ def test_the_papers_run_needs_its_archives_and_checkpoints(sections):
 def test_archives_that_have_arrived_need_no_more_room(sections, workspace):
     active = sections(preset=PAPER)
     before = {what: num_bytes for _, num_bytes, what in capacity.disk_needs(active)}
-    from components.sources.archives.published import PUBLISHED
+    from components.sources.download.archives.published import PUBLISHED
 
     for archive in PUBLISHED["voc2007"].archives:
         path = workspace / "datasets" / "archives" / "voc2007" / archive.name

@@ -6,7 +6,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.export.backbone import example_images, export_backbone, load_backbone, pooled_features
 
 

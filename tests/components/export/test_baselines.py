@@ -6,7 +6,7 @@ import torch
 import torchvision
 
 from components import params
-from components.errors import InputError
+from components.core.errors import InputError
 from components.export.backbone import export_backbone, load_backbone
 from components.export.baselines import make_baseline
 

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from components import params, paths
-from components.atomic import write_json
+from components import params
+from components.core import paths
+from components.core.files import write_json
 from components.export.model_card import model_card
 from components.objectives.build import ModelConfig
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.export.backbone import pooled_features
 from components.export.timm import export_timm
 

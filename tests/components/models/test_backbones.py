@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.models.backbones import TorchvisionBackbone, backbone_names
 
 

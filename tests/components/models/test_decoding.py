@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from components.core.caption_tokens import EOS_ID, NEVER_GENERATED
-from components.errors import InputError
+from components.core.errors import InputError
 from components.models.backbones import TorchvisionBackbone
 from components.models.beam_kv_cache import BeamCache
 from components.models.decoding import (

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from components.core.caption_tokens import EOS_ID, NEVER_GENERATED
-from components.errors import InputError
+from components.core.errors import InputError
 from components.models.decoding import draw_from_nucleus, nucleus_sample
 from components.models.textual_head import TransformerTextualHead
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.models.textual_head import LinearTextualHead, TransformerTextualHead, WordAndPositionEmbedding
 
 HeadMaker = Callable[..., TransformerTextualHead]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.params import check_params, overlay
 

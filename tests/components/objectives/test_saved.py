@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import (

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from components import paths
+from components.core import paths
 from components.params import check_params
 from components.params.availability import reasons_not_run
 from components.params.reading import check_tree

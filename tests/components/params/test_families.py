@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
+from components.core.published import BEST_MODEL, TRANSFORMER_OBJECTIVES
 from components.params import check_params, overlay
 from components.params.families import FAMILIES, chosen_family
-from components.published import BEST_MODEL, TRANSFORMER_OBJECTIVES
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROWS = [(family, row) for family in FAMILIES.values() for row in family.rows]

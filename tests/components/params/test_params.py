@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.params import (
     Augmentation,
     Pretrain,

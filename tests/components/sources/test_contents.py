@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.sources import contents
 from components.sources.contents import content_digests, listing_sha256
 

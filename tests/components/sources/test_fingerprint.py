@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from components import params, paths
+from components import params
+from components.core import paths
 from components.params import read_section
 from components.sources.fingerprint import NAMED_IMAGES, changed_sources, fingerprint, write_named
 from components.sources.folders import DatasetFolders, OwnReading, verify_folders
-from components.sources.own.sample import OwnSettings
+from components.sources.readers.own.sample import OwnSettings
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

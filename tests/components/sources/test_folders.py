@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.sources.folders import DatasetFolders, verify_folders
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.sources.folders import DatasetFolders, verify_folders
 from components.sources.manifest import Manifest, read_manifest, write_manifest
 

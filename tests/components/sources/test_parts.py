@@ -9,8 +9,8 @@ import pytest
 
 from components.sources.folders import DatasetFolders, OwnReading, verify_folders
 from components.sources.manifest import read_manifest
-from components.sources.own.sample import OwnSettings
 from components.sources.parts import read_voc_parts, write_parts
+from components.sources.readers.own.sample import OwnSettings
 
 DATA = Path("data/datasets")
 

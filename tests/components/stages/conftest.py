@@ -8,11 +8,12 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from components import params, paths
+from components import params
+from components.core import paths
 from components.data.build import build_store
-from components.sources.captioned import CaptionedImage
 from components.sources.manifest import DatasetEntry, Manifest
 from components.sources.parts import write_parts
+from components.sources.readers.captioned import CaptionedImage
 from components.stages import pretrain
 from components.text.tokenizer import train_tokenizer
 

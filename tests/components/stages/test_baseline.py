@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from components import params, paths
+from components import params
+from components.core import paths
 from components.export.backbone import load_backbone
 from components.models.backbones import TorchvisionBackbone
 from components.stages import baseline

@@ -7,16 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from components import params, paths
-from components.benchmarks.caption_metrics import METRICS
-from components.benchmarks.captioning import caption_images
-from components.benchmarks.java_metrics import Metric, NotRun, Result
+from components import params
+from components.benchmarks.captioning.benchmark import caption_images
+from components.benchmarks.captioning.java_metrics import Metric, NotRun, Result
+from components.benchmarks.captioning.metrics import METRICS
 from components.captioning.captioner import Captioner
+from components.core import paths
+from components.core.errors import InputError
 from components.data.build import build_store
-from components.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preparation, save_captioner
-from components.sources.captioned import CaptionedImage
+from components.sources.readers.captioned import CaptionedImage
 from components.stages import caption as stage
 from components.text.tokenizer import train_tokenizer
 from components.tracking import StageRun
@@ -58,7 +59,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
     """A store of seven images of ``world``, one of ``other``, a tokenizer, an untrained model; no METEOR."""
     monkeypatch.chdir(tmp_path)
     metrics = METRICS | {("METEOR",): absent, ("SPICE",): absent}
-    monkeypatch.setattr("components.benchmarks.caption_metrics.METRICS", metrics)
+    monkeypatch.setattr("components.benchmarks.captioning.metrics.METRICS", metrics)
     monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
     images = []
@@ -122,7 +123,7 @@ def test_every_metric_that_ran_is_shown(
         return lambda references, _: ([value], [[value] * len(references)])
 
     metrics = {("CIDEr-D",): fixed(0.94), ("SPICE",): fixed(0.185), ("METEOR",): fixed(0.2)}
-    monkeypatch.setattr("components.benchmarks.caption_metrics.METRICS", metrics)
+    monkeypatch.setattr("components.benchmarks.captioning.metrics.METRICS", metrics)
     stage.main(run, SECTION)
     assert "7 images of world: CIDEr-D 94.0, SPICE 18.5, METEOR 20.0\n" in capsys.readouterr().out
     assert "<dt>SPICE</dt><dd>18.5</dd>" in (run.output_dir / "index.html").read_text(encoding="utf-8")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import params, paths
-from components.benchmarks.classification_files import NAMES
+from components import params
+from components.benchmarks.classification.files import NAMES
+from components.core import paths
 from components.sources.manifest import DatasetEntry, Manifest, sha256
 from components.sources.parts import write_parts
 from components.stages import baseline, imagenet_linear, inaturalist

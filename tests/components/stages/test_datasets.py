@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from components import params, paths
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.data.store import CaptionStore
-from components.errors import InputError
 from components.params import read_section
-from components.sources.archives.published import PUBLISHED
-from components.sources.coco import read_captions
+from components.sources.download.archives.published import PUBLISHED
 from components.sources.manifest import read_manifest
+from components.sources.readers.coco import read_captions
 from components.stages import datasets, lmdb
 from components.tracking import StageRun
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components import params, paths
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.data.image import encode_jpeg
-from components.errors import InputError
 from components.params import read_section
 from components.sources.manifest import read_manifest
 from components.stages import coco_segmentation, datasets

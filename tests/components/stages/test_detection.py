@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from components import params, paths
-from components.errors import InputError
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.params import DrawnWorld, Section, read_section
 from components.sources.drawn_world.world import draw_world
 from components.sources.manifest import CaptionedEntry, DatasetEntry, LvisEntry, Manifest

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from components import params, paths
-from components.published import DETECTION_STAGES
+from components import params
+from components.core import paths
+from components.core.published import DETECTION_STAGES
 from components.stages import detection as stage
 from components.tracking import StageRun
 

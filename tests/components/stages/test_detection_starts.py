@@ -8,13 +8,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from components import params, paths
+from components import params
 from components.benchmarks.detection import recorded
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detectron2_engine import load_backbone as place_backbone
 from components.benchmarks.detection.task import BackboneWeights
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
-from components.errors import InputError
+from components.core import paths
+from components.core.errors import InputError
 from components.export.backbone import export_backbone
 from components.export.baselines import make_baseline
 from components.params import Section, read_section

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from components import params, paths
-from components.errors import InputError
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.params.reading import check_section, read_section
-from components.sources.archives.published import PUBLISHED, Archive
+from components.sources.download.archives.published import PUBLISHED, Archive
 from components.sources.manifest import read_manifest
 from components.stages import datasets, download
 from components.tracking import StageRun

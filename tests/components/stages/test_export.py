@@ -7,8 +7,9 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from components import params, paths
-from components.errors import InputError
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.export.backbone import load_backbone
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import save_captioner

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import params, paths
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.data.store import CaptionStore
-from components.errors import InputError
-from components.sources.captioned import CaptionedImage
-from components.sources.object_labels import ObjectLabels
+from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.object_labels import ObjectLabels
 from components.stages import lmdb as stage
 from components.tracking.stage_run import StageRun
 

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from components import params, paths
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.data.build import build_store
 from components.data.identity import identify
-from components.errors import InputError
 from components.objectives.saved import Preparation, load_captioner, load_preparation
-from components.sources.captioned import CaptionedImage
+from components.sources.readers.captioned import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
 from components.tracking.stage_run import StageRun

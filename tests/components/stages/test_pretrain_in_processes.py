@@ -11,7 +11,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from components import params, paths
+from components import params
+from components.core import paths
 from components.stages import pretrain
 from components.tracking.stage_run import StageRun
 

@@ -7,7 +7,8 @@ import pytest
 from matplotlib.figure import FigureBase
 from PIL import Image
 
-from components import params, paths
+from components import params
+from components.core import paths
 from components.stages import report as stage
 from components.tracking import StageRun
 

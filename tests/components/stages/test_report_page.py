@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import params, paths
-from components.benchmarks.report.page import FORMS, value_at
+from components import params
+from components.core import paths
 from components.data.build import build_store
-from components.sources.captioned import CaptionedImage
+from components.report.page import FORMS, value_at
+from components.sources.readers.captioned import CaptionedImage
 from components.stages import report as stage
 from components.tracking import StageRun
 

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from components import params, paths
-from components.errors import InputError
+from components import params
+from components.core import paths
+from components.core.errors import InputError
+from components.core.tensor_files import tensors_sha256
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preparation, load_captioner, load_preparation, save_captioner
-from components.stable_safetensors import tensors_sha256
 from components.stages import export, select, voc07
 from components.tracking import StageRun
 

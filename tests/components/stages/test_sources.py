@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from components import paths
+from components.core import paths
 from components.params import overlay
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from components import params, paths
-from components.errors import InputError
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.sources.folders import DatasetFolders, verify_folders
 from components.sources.parts import write_parts
 from components.stages import tokenize

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import params, paths
-from components.errors import InputError
+from components import params
+from components.core import paths
+from components.core.errors import InputError
 from components.sources.manifest import DatasetEntry, Manifest
 from components.sources.parts import write_parts
-from components.sources.voc import read_voc07
+from components.sources.readers.voc import read_voc07
 from components.stages import baseline, voc07
 from components.tracking import StageRun
 

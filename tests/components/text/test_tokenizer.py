@@ -9,7 +9,7 @@ import pytest
 import sentencepiece
 
 from components.core.caption_tokens import EOS_ID, MASK_ID, PAD_ID, SOS_ID, UNK_ID
-from components.errors import InputError
+from components.core.errors import InputError
 from components.text.normalise import normalise
 from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 

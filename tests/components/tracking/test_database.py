@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.tracking.database import database_fault
 from components.tracking.store import open_store
 
@@ -103,7 +103,7 @@ def test_what_holds_runs_is_never_replaced(workspace: Path) -> None:
     script = "from components.tracking.store import open_store\nopen_store()"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert "components.errors.InputError: " in done.stderr
+    assert "components.core.errors.InputError: " in done.stderr
     assert "MLflow cannot bring it to the format of its version (" in done.stderr
     assert "move it and mlartifacts aside" in done.stderr
     with sqlite3.connect("mlflow.db") as connection:

@@ -95,7 +95,7 @@ def test_a_run_that_cannot_note_its_id_is_ended(workspace, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space")
 
-    monkeypatch.setattr("components.atomic.write_json", full)
+    monkeypatch.setattr("components.core.files.write_json", full)
     with pytest.raises(OSError, match="No space"), stage_run("tokenize", None, {}):
         pass
     store = open_store()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from components.normalisation import normalised
+from components.core.normalisation import normalised
 from components.training.batches import to_device
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.training.checkpoints import CheckpointFolder, configuration_key
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.models.backbones import TorchvisionBackbone
 from components.training import compiling
 from components.training.compiling import compiled

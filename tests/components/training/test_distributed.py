@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.training.distributed import ALONE, Processes, current, joined, with_sync_batch_norm
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.training.validation import validate
 
 

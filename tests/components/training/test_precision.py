@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from components import params
-from components.benchmarks.classification import ClassificationObjective, ParallelLinearHeads
-from components.benchmarks.classification_training import classification_optimizer
+from components.benchmarks.classification.heads import ClassificationObjective, ParallelLinearHeads
+from components.benchmarks.classification.training import classification_optimizer
 from components.training.optimizer import build_optimizer
 from components.training.precision import grad_scaler
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.errors import InputError
+from components.core.errors import InputError
 from components.objectives.interface import Objective, ObjectiveOutput
 from components.training.validation import validate
 

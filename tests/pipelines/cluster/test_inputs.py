@@ -25,7 +25,7 @@ FIRST = stage("first", outs=["data/out", "outputs/first/metrics.json"])
     ],
 )
 def test_a_part_of_an_output_and_a_folder_of_outputs(dep, inputs):
-    assert inputs_of(stage("second", deps=[dep, "components/errors.py"]), [FIRST]) == inputs
+    assert inputs_of(stage("second", deps=[dep, "components/core/errors.py"]), [FIRST]) == inputs
 
 
 def test_the_real_stages(monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
-from components.errors import InputError  # noqa: E402
+from components.core.errors import InputError  # noqa: E402
 from pipelines.cluster import clone as clone_module  # noqa: E402
 from pipelines.cluster import runner as runner_module  # noqa: E402
 from pipelines.cluster import worker as worker_module  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from components.benchmarks.detection.run_state import LossRows
-from components.errors import InputError
+from components.core.errors import InputError
 
 LOSSES = [{"loss_box": float(number), "loss_mask": 2.0 * number} for number in range(1, 8)]
 

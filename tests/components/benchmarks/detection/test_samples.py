@@ -8,7 +8,7 @@ from PIL import Image
 
 from components.benchmarks.detection.data import DetectionImage
 from components.benchmarks.detection.samples import read_pixels
-from components.errors import InputError
+from components.core.errors import InputError
 
 
 def photograph(path: Path, height: int, width: int, orientation: int) -> Path:

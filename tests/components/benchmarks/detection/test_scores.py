@@ -13,7 +13,7 @@ from components.benchmarks.detection.coco_scores import FIGURES, coco_scores, lv
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detections import Detections, as_coco_results
 from components.benchmarks.detection.voc_scores import voc_scores
-from components.sources.objects import encode_mask
+from components.sources.readers.objects import encode_mask
 
 SIDE = 64  # pixels
 

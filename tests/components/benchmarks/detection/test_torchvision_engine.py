@@ -23,7 +23,7 @@ from components.benchmarks.detection.task import (
 )
 from components.benchmarks.detection.torchvision_engine import fit_and_detect
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
-from components.errors import InputError
+from components.core.errors import InputError
 from components.training.distributed import ALONE
 
 TASKS = (COCO_SEGMENTATION, VOC_DETECTION)

@@ -12,17 +12,17 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from components.sources.coco import read_captions, read_instances
 from components.sources.drawn_world import draw_world
 from components.sources.drawn_world.drawing import Drawing, studio
 from components.sources.drawn_world.geometry import box_of
 from components.sources.drawn_world.shapes import SHAPE_NAMES
 from components.sources.drawn_world.species import SPECIES
 from components.sources.drawn_world.world import CAPTIONED
-from components.sources.imagenet import read_imagenet
-from components.sources.inaturalist import read_inaturalist
-from components.sources.lvis import read_lvis
-from components.sources.voc import read_voc07
+from components.sources.readers.coco import read_captions, read_instances
+from components.sources.readers.imagenet import read_imagenet
+from components.sources.readers.inaturalist import read_inaturalist
+from components.sources.readers.lvis import read_lvis
+from components.sources.readers.voc import read_voc07
 
 from .conftest import make_settings, recompose
 

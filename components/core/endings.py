@@ -1,0 +1,62 @@
+"""How the process of any `virtex` command ends: with a status, and tracebacks for our own defects alone."""
+
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Callable
+
+from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
+from components.core.redaction import redacted
+
+EXIT_BROKEN_PIPE = 1
+_OF_PLACES = (  # what the system answers about a place that a user chose
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY),
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Run a command; its status, or 2 (bad input, a place that cannot be used), or 130 (stopped).
+
+    A reader that went away, such as ``| head``, ends it with 1 and without a word. File names of bytes that
+    are no UTF-8 are printed with ``\\udcXX`` in their place, which in JSON is their escape.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
+    except InputError as error:
+        return _failed(str(error))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
+            return EXIT_BROKEN_PIPE
+        if error.errno in _FULL:
+            where = f" while writing {error.filename}" if error.filename else ""
+            return _failed(f"the disk is full{where}; free some space")
+        if error.errno in _OF_PLACES and error.filename:
+            return _failed(f"{os.fsdecode(error.filename)}: {error.strerror}; name another place")
+        raise
+
+
+def _reader_is_gone() -> bool:
+    """Whether it was standard output's pipe that broke, and not a connection to a server."""
+    watched = select.poll()
+    try:
+        watched.register(sys.stdout.fileno(), 0)  # what is wrong with it is reported always
+    except io.UnsupportedOperation:  # no file
+        return False
+    return any(events & select.POLLERR for _, events in watched.poll(0))
+
+
+def _failed(message: str) -> int:
+    print(f"virtex: error: {redacted(message)}", file=sys.stderr)
+    return EXIT_INPUT_ERROR

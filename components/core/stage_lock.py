@@ -1,0 +1,108 @@
+"""One process a stage: a lock on it, held by the stage itself as long as it lives.
+
+Whoever kills DVC alone leaves its stage at work. The next one of the same name would train beside it in the
+same scratch folder, until one deletes the other's checkpoints. So it stops what no DVC waits for any more,
+and waits for what somebody does.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import psutil
+
+from components.core import machine, paths
+from components.tracking.processes import is_alive, process_mark
+
+FOLDER = paths.SCRATCH_DIR / "locks"
+_HELD_VARIABLE = "VIRTEX_STAGE_LOCKED"  # for the processes that the holder starts
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 130.0  # to write a checkpoint of some gigabytes; launchers give 120
+_DVC_NAMES = ("dvc", "pipelines.patient_dvc")
+
+
+@contextlib.contextmanager
+def stage_lock(stage: str, item: str | None) -> Iterator[None]:
+    """Hold the lock of a stage; of several processes together the first one does.
+
+    Waits for another holder, and says so. One whose DVC is gone is stopped first, as by Ctrl-C.
+    """
+    if os.environ.get(_HELD_VARIABLE) or not machine.is_first_process():
+        yield
+        return
+    name = f"{stage}@{item}" if item else stage
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / f"{name}.lock", "a+", encoding="utf-8") as file:
+        _take(file, name)
+        file.truncate(0)
+        file.write(json.dumps({"process": process_mark(os.getpid()), "dvc": _dvc()}))
+        file.flush()
+        os.environ[_HELD_VARIABLE] = name
+        try:
+            yield
+        finally:
+            del os.environ[_HELD_VARIABLE]
+            file.truncate(0)
+
+
+def _take(file: TextIO, name: str) -> None:
+    said = None
+    while not _is_free(file):
+        process, dvc = _holder(file)
+        number = process.partition(" ")[0] or "(unknown)"
+        if dvc and is_alive(process) and not is_alive(dvc):
+            _say(f"{name}: stopping process {number}, which a DVC that is gone has left behind")
+            _stop(int(number))
+        elif process != said:
+            _say(f"{name}: waiting for process {number}, which runs the same stage")
+            said = process
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_free(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(file: TextIO) -> tuple[str, str]:
+    """Marks of the process that holds the lock, and of its DVC; empty where unknown or none."""
+    try:
+        note = json.loads(Path(file.name).read_text(encoding="utf-8"))
+        return f"{note['process']}", f"{note['dvc']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has the lock and not yet written
+        return "", ""
+
+
+def _dvc() -> str:
+    """Mark of the DVC that started this process; empty if none did."""
+    for process in psutil.Process().parents():
+        with contextlib.suppress(psutil.Error):
+            if any(Path(part).name in _DVC_NAMES for part in process.cmdline()[:3]):
+                return process_mark(process.pid)
+    return ""
+
+
+def _stop(pid: int) -> None:
+    """Ask it to end, with the time that it needs; then end it with all that it has started."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        family = process.children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        _, alive = psutil.wait_procs([process], timeout=_GRACE_SECONDS)
+        for left in [*alive, *(family if alive else [])]:
+            with contextlib.suppress(psutil.Error):
+                left.kill()
+        psutil.wait_procs(alive, timeout=_POLL_SECONDS)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

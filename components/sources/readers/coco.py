@@ -1,0 +1,131 @@
+"""The COCO 2017 layout: ``annotations/{kind}_{split}2017.json`` beside ``{split}2017/``.
+
+Any captioned dataset in this layout is read here, such as Flickr8k brought into it.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.core.errors import InputError
+from components.sources.layout import (
+    file_name,
+    is_known,
+    read_annotations,
+    require_folder,
+    require_images,
+    shown,
+    unique_ids,
+    without_halves,
+)
+from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.objects import mend_objects
+
+SPLITS = ("train", "val")
+
+Told = Callable[[str, object], None]
+
+
+def _nobody(reason: str, example: object) -> None:
+    pass
+
+
+def annotation_path(root: Path, kind: str, split: str) -> Path:
+    """Path of an annotation file; ``kind`` is ``captions`` or ``instances``."""
+    return root / "annotations" / f"{kind}_{split}2017.json"
+
+
+def images_dir(root: Path, split: str) -> Path:
+    """Folder of a split's images."""
+    return root / f"{split}2017"
+
+
+def read_captions(
+    root: Path, split: str, dataset: str, leave_out: Told = _nobody, note: Told = _nobody
+) -> list[CaptionedImage]:
+    """Images with their captions, by ascending image id; captions in the order of the file.
+
+    Blank captions are dropped, then images without captions; half a character is taken out of a caption.
+
+    Args:
+        root: the dataset's folder.
+        split: ``train`` or ``val``.
+        dataset: the name that begins every ``image_id``.
+        leave_out: called with the reason and an example of each caption and image that is dropped.
+        note: the same of each caption that is changed.
+
+    Raises:
+        InputError: a folder or file is missing, the JSON is broken or inconsistent, listed images
+            are absent, or no image has a caption.
+    """
+    path = annotation_path(root, "captions", split)
+    require_folder(root, "a dataset in COCO layout (annotations/, train2017/, val2017/)")
+    parsed = read_annotations(path, ("images", "annotations"))
+    images = unique_ids(path, parsed["images"], "images")
+    folder = require_folder(images_dir(root, split), f"the images that {path} lists")
+    captions = _captions_by_image(path, parsed["annotations"], images, leave_out, note)
+    names = {key: file_name(path, images[key]) for key in images}
+    require_images(folder, names.values(), path)
+    if not captions:
+        raise InputError(f"{path}: no image has a caption; is it a captions file?")
+    for key, name in names.items():
+        if key not in captions:
+            leave_out("images without a caption", folder / name)
+    return [
+        CaptionedImage(f"{dataset}/{key}", dataset, folder / names[key], tuple(captions[key]))
+        for key in sorted(captions)
+    ]
+
+
+def _captions_by_image(
+    path: Path,
+    annotations: list[dict[str, Any]],
+    images: dict[Any, dict[str, Any]],
+    leave_out: Told,
+    note: Told,
+) -> dict[Any, list[str]]:
+    captions: dict[Any, list[str]] = defaultdict(list)
+    for annotation in annotations:
+        key, caption = annotation.get("image_id"), annotation.get("caption")
+        if not isinstance(caption, str):
+            raise InputError(f"{path}: an annotation has no `caption` text: {shown(annotation)}")
+        if not is_known(key, images):
+            raise InputError(f"{path}: a caption names the image id {key!r}, which `images` lacks")
+        whole = without_halves(caption)
+        if whole != caption:
+            note("captions of which half a character is taken away", f"{path}: image {key}")
+        if whole.strip():
+            captions[key].append(whole)
+        else:
+            leave_out("blank captions", f"{path}: image {key}")
+    return captions
+
+
+def read_instances(root: Path, split: str, is_told: bool = True) -> dict[str, Any]:
+    """``instances_{split}2017.json``, parsed, checked and mended, with all its keys.
+
+    Args:
+        root: the dataset's folder.
+        split: ``train`` or ``val``.
+        is_told: whether to print what was done to objects.
+
+    Raises:
+        InputError: as :func:`components.sources.readers.objects.mend_objects`, or listed images are absent.
+    """
+    path = annotation_path(root, "instances", split)
+    parsed = read_annotations(path, ("images", "annotations", "categories"))
+    notes = mend_objects(path, parsed)
+    if is_told:
+        notes.tell()
+    folder = require_folder(images_dir(root, split), f"the images that {path} lists")
+    require_images(folder, (file_name(path, image) for image in parsed["images"]), path)
+    return parsed
+
+
+def count_objects(parsed: dict[str, Any]) -> dict[str, int]:
+    """Number of objects by category name, crowd regions included, or by id where it has no name."""
+    counts = Counter(annotation["category_id"] for annotation in parsed["annotations"])
+    return {
+        str(category.get("name", category["id"])): counts[category["id"]] for category in parsed["categories"]
+    }

@@ -1,0 +1,66 @@
+"""A split of own data as every later stage reads it: ``<split>.jsonl``, an image with its captions a line.
+
+Whatever form the data had, it ends here, below data/datasets and so tracked by DVC. Keys of a line:
+``id``; ``path``, relative to the dataset's root; ``captions``; and for an image inside an archive
+``member``: its name there, offset and size in bytes. ``fetched`` says that the path is relative to the
+index's own folder instead, where the images that came from URLs, or from inside tables, lie in an archive.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from components.core.errors import InputError
+from components.core.files import write_text
+from components.sources.readers.captioned import ArchiveMember, CaptionedImage
+
+
+def index_path(folder: Path, split: str) -> Path:
+    """Path of a split's index."""
+    return folder / f"{split}.jsonl"
+
+
+def write_index(folder: Path, split: str, root: Path, images: Iterable[CaptionedImage]) -> None:
+    """Write it, atomically; images below ``folder`` count as fetched."""
+    lines = [json.dumps(_line(folder, root, image), ensure_ascii=False) + "\n" for image in images]
+    write_text(index_path(folder, split), "".join(lines))
+
+
+def _line(folder: Path, root: Path, image: CaptionedImage) -> dict[str, object]:
+    fetched = image.path.is_relative_to(folder)
+    base = folder if fetched else root
+    path = image.path.relative_to(base) if image.path.is_relative_to(base) else image.path.absolute()
+    line: dict[str, object] = {"id": image.image_id.partition("/")[2], "path": path.as_posix()}
+    if fetched:
+        line["fetched"] = True
+    if image.member is not None:
+        line["member"] = [image.member.name, image.member.offset, image.member.size]
+    return {**line, "captions": list(image.captions)}
+
+
+def read_index(folder: Path, split: str, root: Path, dataset: str) -> list[CaptionedImage]:
+    """Images in the order of the index.
+
+    Raises:
+        InputError: it is missing or broken.
+    """
+    path = index_path(folder, split)
+    images = []
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                fields = json.loads(line)
+                base = folder if fields.get("fetched") else root
+                member = fields.get("member")
+                images.append(
+                    CaptionedImage(
+                        image_id=f"{dataset}/{fields['id']}",
+                        dataset=dataset,
+                        path=base / fields["path"],
+                        captions=tuple(fields["captions"]),
+                        member=None if member is None else ArchiveMember(*member),
+                    )
+                )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: missing or broken ({error}); run `dvc repro -f datasets`") from None
+    return images
