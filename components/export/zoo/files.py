@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from components.core.errors import InputError
 from components.core.files import writing
-from components.pace import Pace, begun_within
+from components.core.pace import Pace, begun_within
 
 CHECKSUM = "#sha256="  # after a path or URL, followed by 64 hexadecimal digits
 TIMEOUT_SECONDS = 60

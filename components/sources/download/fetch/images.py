@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from components.pace import PaceError
+from components.core.pace import PaceError
 from components.sources.download.fetch.remote import require_file
 from components.sources.download.fetch.session import (
     MirrorError,

@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import requests
 
-from components.pace import PaceError
+from components.core.pace import PaceError
 from components.sources.download.fetch.session import MirrorError, Patience, ask, reason_of
 
 # RFC 9110, section 8.8.2.2: a date may stand for several versions of a file unless it is well past.

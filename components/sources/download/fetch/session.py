@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from components.pace import WINDOW_SECONDS, Pace, begun_within
+from components.core.pace import WINDOW_SECONDS, Pace, begun_within
 
 TOKEN_VARIABLE = "VIRTEX_DOWNLOAD_TOKEN"
 _CHUNK_BYTES = 256 * 2**10

@@ -19,7 +19,7 @@ import requests
 import urllib3
 
 from components.core.files import write_json
-from components.pace import PaceError
+from components.core.pace import PaceError
 from components.sources.download.fetch.remote import Remote, content_range, require_file
 from components.sources.download.fetch.session import MirrorError, Patience, ask, chunks, reason_of
 

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from components.core.errors import InputError
+from components.core.pace import Pace
 from components.core.redaction import redacted
 from components.export.zoo import files
 from components.export.zoo.files import cache_dir, local_file
-from components.pace import Pace
 
 CONTENT = b"\x80\x02" + bytes(range(256)) * 20
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from components import pace
-from components.pace import Pace, PaceError, begun_within
+from components.core import pace
+from components.core.pace import Pace, PaceError, begun_within
 
 
 @pytest.fixture
