@@ -60,9 +60,9 @@ def run_stage(
             with stage_lock(stage, item):
                 sys.exit(launch(module, sys.argv[1:], machine.num_processes(), machine.max_restarts()))
         with (
-            stage_lock(stage, item),
+            stage_lock(stage, item) as waited,
             _others(in_several_processes) as processes,
-            _run(stage, item, record if is_recorded else None) as run,
+            _run(stage, item, record if is_recorded else None, waited) as run,
         ):
             if processes:
                 processes.wait()  # for the first one's record, so that all meet their mistakes together
@@ -89,10 +89,12 @@ def _others(in_several_processes: bool) -> "AbstractContextManager[Processes | N
     return joined()
 
 
-def _run(stage: str, item: str | None, record: dict[str, Any] | None) -> AbstractContextManager[StageRun]:
+def _run(
+    stage: str, item: str | None, record: dict[str, Any] | None, waited: float
+) -> AbstractContextManager[StageRun]:
     """The record of the stage; processes but the first have none, and write nothing."""
     if record is not None and machine.is_first_process():
-        return stage_run(stage, item, record)
+        return stage_run(stage, item, record, waited)
     return nullcontext(StageRun(stage, item, paths.stage_dir(stage, item), record=None))
 
 

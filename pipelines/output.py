@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from components.core.redaction import redacted
+from components.core.stage_lock import WAITED
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NOISE = (
@@ -27,7 +28,6 @@ _STATES = (
 _EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (-?\d+)$")
 _KILLED = re.compile(r"killed by signal: Killed|exitcode\s*: -9\b|oom-kill", re.IGNORECASE)
 _KEPT_LINES = 400
-WAITED = "virtex: seconds without DVC's lock: "  # begins a line of pipelines.patient_dvc
 _WITH_BATCHES = (  # stages whose section has a batch_size, which is what takes the most memory
     *("pretrain", "voc07", "imagenet_linear", "inaturalist", "caption"),
     *("coco_segmentation", "lvis_segmentation", "voc_detection"),
@@ -83,7 +83,7 @@ class StageOutput:
     Attributes:
         state: ``ran``, ``restored`` (from DVC's cache), ``unchanged``, or None before DVC said so.
         exit_status: of the stage's command once it has failed, else None; negative is a signal.
-        waited_seconds: how long DVC waited for its lock.
+        waited_seconds: how long DVC and the stage waited for their locks.
     """
 
     def __init__(self, stage: str) -> None:

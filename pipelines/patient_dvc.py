@@ -3,18 +3,16 @@
 DVC looks every half second, which adds up where many short stages run side by side.
 """
 
-import contextlib
 import sys
 import time
 
 import dvc.lock
 from dvc.cli import main
 
-from pipelines.output import WAITED
+from components.core.stage_lock import say_waited
 
 dvc.lock.DEFAULT_TIMEOUT = 0.3  # seconds, six looks of a command that does not wait for ever
 
-_WORTH_TELLING_SECONDS = 0.1
 _lock = dvc.lock.Lock.lock
 _waits: list[float] = []
 
@@ -32,6 +30,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     finally:
-        if sum(_waits) >= _WORTH_TELLING_SECONDS:
-            with contextlib.suppress(OSError):
-                print(f"{WAITED}{sum(_waits):.3f}", flush=True)
+        say_waited(sum(_waits))

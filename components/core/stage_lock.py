@@ -26,33 +26,45 @@ _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 130.0  # to write a checkpoint of some gigabytes; launchers give 120
 _DVC_NAMES = ("dvc", "pipelines.patient_dvc")
 
+WAITED = "virtex: seconds of waiting for a lock: "  # begins a line, for whoever counts the work
+_WORTH_SAYING_SECONDS = 0.1
+
 
 @contextlib.contextmanager
-def stage_lock(stage: str, item: str | None) -> Iterator[None]:
+def stage_lock(stage: str, item: str | None) -> Iterator[float]:
     """Hold the lock of a stage; of several processes together the first one does.
 
-    Waits for another holder, and says so. One whose DVC is gone is stopped first, as by Ctrl-C.
+    Waits for another holder, and says so. One whose DVC is gone is stopped first, as by Ctrl-C. Yields the
+    seconds of that, which are no work of the stage; a line with them is for the process that started it.
     """
     if os.environ.get(_HELD_VARIABLE) or not machine.is_first_process():
-        yield
+        yield 0.0
         return
     name = f"{stage}@{item}" if item else stage
     FOLDER.mkdir(parents=True, exist_ok=True)
     with open(FOLDER / f"{name}.lock", "a+", encoding="utf-8") as file:
-        _take(file, name)
+        waited = _take(file, name)
+        say_waited(waited)
         file.truncate(0)
         file.write(json.dumps({"process": process_mark(os.getpid()), "dvc": _dvc()}))
         file.flush()
         os.environ[_HELD_VARIABLE] = name
         try:
-            yield
+            yield waited
         finally:
             del os.environ[_HELD_VARIABLE]
             file.truncate(0)
 
 
-def _take(file: TextIO, name: str) -> None:
-    said = None
+def say_waited(seconds: float) -> None:
+    """Print the line that StageOutput counts, unless it is hardly any time."""
+    if seconds >= _WORTH_SAYING_SECONDS:
+        with contextlib.suppress(OSError):
+            _say(f"{WAITED}{seconds:.3f}")
+
+
+def _take(file: TextIO, name: str) -> float:
+    said, started = None, time.monotonic()
     while not _is_free(file):
         process, dvc = _holder(file)
         number = process.partition(" ")[0] or "(unknown)"
@@ -63,6 +75,7 @@ def _take(file: TextIO, name: str) -> None:
             _say(f"{name}: waiting for process {number}, which runs the same stage")
             said = process
         time.sleep(_POLL_SECONDS)
+    return time.monotonic() - started
 
 
 def _is_free(file: TextIO) -> bool:

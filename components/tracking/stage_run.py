@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _logger = own_logger(__name__)
 
 STAGE_TAG = "dvc.stage"
+WAITED_TAG = "virtex.waited_seconds"  # of the process, for a lock, before it opened its run
 
 
 class StageRun:
@@ -114,17 +115,20 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, item: str | None, params: Mapping[str, Any]) -> Iterator[StageRun]:
+def stage_run(
+    stage: str, item: str | None, params: Mapping[str, Any], waited_seconds: float = 0.0
+) -> Iterator[StageRun]:
     """Open the run of a stage, below ``VIRTEX_PARENT_RUN_ID`` if that is set, and end it with its status.
 
     Args:
         stage: name as in dvc.yaml, without the item.
         item: of a matrix stage.
         params: the stage's sections by name (mappings or pydantic models), logged as ``section.key``.
+        waited_seconds: of this process before the stage could start, which are no work.
     """
     output_dir = paths.stage_dir(stage, item)
     output_dir.mkdir(parents=True, exist_ok=True)
-    record = _open_record(stage, item, output_dir)
+    record = _open_record(stage, item, output_dir, waited_seconds)
     status = "FINISHED"
     try:
         _write_run_file(output_dir, record)
@@ -145,7 +149,7 @@ def stage_run(stage: str, item: str | None, params: Mapping[str, Any]) -> Iterat
             record.close(status)
 
 
-def _open_record(stage: str, item: str | None, output_dir: Path) -> Record | None:
+def _open_record(stage: str, item: str | None, output_dir: Path, waited_seconds: float) -> Record | None:
     prepare_environment()
     address = f"{stage}@{item}" if item else stage
     try:
@@ -164,6 +168,8 @@ def _open_record(stage: str, item: str | None, output_dir: Path) -> Record | Non
         tags |= launch_tags()
         if item:
             tags["item"] = item
+        if waited_seconds:
+            tags[WAITED_TAG] = f"{waited_seconds:.3f}"
         run_id = reopened or create_run(store, tags, parent or of_repro)
         return Record(store, run_id, output_dir, parent_to_end=of_repro)
     except Exception as error:

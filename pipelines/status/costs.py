@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.redaction import redacted, redacted_values
 from components.tracking.names import flatten, mlflow_name
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
-from components.tracking.stage_run import STAGE_TAG
+from components.tracking.stage_run import STAGE_TAG, WAITED_TAG
 from components.tracking.store import experiment_name, prepare_environment, tracking_uri
 
 if TYPE_CHECKING:
@@ -140,11 +140,16 @@ def finished_runs() -> list[dict[str, Any]]:
 
 
 def _seconds(run: Run) -> float:
-    """From the start of the process where that is known: its imports take seconds too."""
+    """From the start of the process where that is known, since its imports take seconds too.
+
+    Its waiting for another process of the same stage is no work.
+    """
     started = run.info.start_time / 1000
     _, _, mark = run.data.tags.get(PROCESS_TAG, "").partition(" ")
-    if mark.isdecimal() and started - 600 < float(mark) < started:
-        started = float(mark)
+    if mark.isdecimal():
+        ready = float(mark) + float(run.data.tags.get(WAITED_TAG, 0.0))
+        if started - 600 < ready < started:
+            started = ready
     return run.info.end_time / 1000 - started
 
 

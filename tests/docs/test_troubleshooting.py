@@ -21,15 +21,20 @@ FOREIGN = ("ERROR: ",)  # in DVC's words
 SHORTEST = 20  # characters of our own words by which a message is known
 
 
-def replayed() -> list[tuple[tuple[str, ...], str]]:
-    """Commands that end before any stage starts, with the message that follows on the page."""
+def replayed() -> list[tuple[dict[str, str], tuple[str, ...], str]]:
+    """Variables and commands that end before any stage starts, with the message that follows on the page."""
     return [
-        (command, answer)
+        (variables_of(body), command, answer)
         for (language, body), (_, answer) in itertools.pairwise(BLOCKS)
         if language == "sh" and answer.startswith(PLAIN)
         for command in typed(body)
         if command[1] not in CHILD_COMMANDS
     ]
+
+
+def variables_of(body: str) -> dict[str, str]:
+    """What a block's command has before its name, ``NAME=VALUE``."""
+    return dict(word.split("=", 1) for word in body.split(" virtex ")[0].split() if "=" in word)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +48,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("command", "message"), replayed(), ids=lambda value: " ".join(value)[:60])
+@pytest.mark.parametrize(
+    ("variables", "command", "message"), replayed(), ids=lambda value: " ".join(value)[:60]
+)
 def test_command_gives_this_message(
+    variables: dict[str, str],
     command: tuple[str, ...],
     message: str,
     workspace: Path,
@@ -52,18 +60,21 @@ def test_command_gives_this_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(workspace)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
 
-    def started(_: Path) -> None:
+    def started(*_: object) -> None:
         pytest.fail("it was not refused")
 
-    monkeypatch.setattr("pipelines.commands.run.use_workspace_server", started)
+    monkeypatch.setattr("pipelines.temporary_server.Server", started)
+    monkeypatch.setattr("pipelines.commands.run.server_watched", started)
     assert cli.main(command[1:]) == 2
     assert capsys.readouterr().err.split() == message.split()
 
 
 def messages() -> list[str]:
     """Other answers in our own words."""
-    seen = {answer for _, answer in replayed()}
+    seen = {answer for _, _, answer in replayed()}
     return [body for language, body in BLOCKS if language == "text" and body not in seen]
 
 

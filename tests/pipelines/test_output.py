@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipelines.output import WAITED, LineSplitter, StageOutput
+from components.core.stage_lock import WAITED
+from pipelines.output import LineSplitter, StageOutput
 
 
 def lines_of(chunks, times=None):
@@ -101,10 +102,11 @@ def test_other_ends(status, signal):
     assert message.startswith(f"lmdb@train: killed by signal {signal} (" if signal else "Running stage")
 
 
-def test_waiting_for_the_lock_is_noted_and_hidden():
+def test_waiting_for_locks_is_noted_and_hidden():
     output = StageOutput("a")
     assert not output.feed(f"{WAITED}1.5")
-    assert output.waited_seconds == 1.5
+    assert not output.feed(f"{WAITED}2.25")  # DVC's lock, and the stage's own
+    assert output.waited_seconds == 3.75
 
 
 def test_secrets_are_not_kept():

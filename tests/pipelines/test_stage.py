@@ -6,6 +6,7 @@ import time
 import pytest
 import zc.lockfile
 
+from components.core.stage_lock import WAITED
 from pipelines.graph import read_plan
 from pipelines.stage import StageRunner
 from pipelines.stopping import Stop
@@ -68,6 +69,13 @@ def test_waiting_is_no_work(repository):
     outcome = runner.run(stage, print)
     assert outcome.state == "ran"
     assert outcome.seconds <= time.monotonic() - started - 30 - waited - 1
+
+
+def test_waiting_for_another_process_of_the_same_stage_is_no_work(repository):
+    """The stage says how long it waited; here that is longer than it can have run."""
+    outcome, lines = run(repository, f"echo '{WAITED}1000.0'; touch out.txt")
+    assert (outcome.state, outcome.seconds) == ("ran", 0.0)
+    assert not any(WAITED in line for line in lines)
 
 
 def test_a_report_without_a_benchmark_that_is_not_run(repository):

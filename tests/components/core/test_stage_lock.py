@@ -10,6 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components.core.stage_lock import WAITED
+from pipelines.output import StageOutput
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 STAGE = """
 import sys, time
@@ -59,7 +62,11 @@ def test_the_second_waits_and_says_so():
     assert second.stdout.readline() == f"train: waiting for process {first.pid}, which runs the same stage\n"
     Path("finish").touch()
     assert first.wait(60) == 0
-    assert second.stdout.read() == "at work\n"
+    waited, at_work = second.stdout.read().splitlines()
+    assert at_work == "at work"
+    output = StageOutput("train")
+    assert not output.feed(waited)
+    assert output.waited_seconds > 0
     assert second.wait(60) == 0
 
 
@@ -74,6 +81,7 @@ def test_a_stage_that_a_killed_dvc_left_behind_is_stopped():
     second = start(by_dvc=True)
     line = f"train: stopping process {orphan}, which a DVC that is gone has left behind\n"
     assert second.stdout.readline() == line
+    assert second.stdout.readline().startswith(WAITED)
     assert second.stdout.readline() == "at work\n"
     assert not psutil.pid_exists(orphan)
     Path("finish").touch()

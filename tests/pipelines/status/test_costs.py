@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
-from components.tracking.stage_run import STAGE_TAG
+from components.tracking.stage_run import STAGE_TAG, WAITED_TAG
 from pipelines.status import costs
 from pipelines.status.costs import Cost, CostsUnknown, chosen_costs, cost_query, finished_runs
 
@@ -67,6 +67,9 @@ def test_time_counts_from_the_start_of_the_process(monkeypatch):
     monkeypatch.setattr("mlflow.MlflowClient", lambda uri: client)
     expected = {"stage": "voc07@virtex", "host": HOST, "seconds": 65.0, "params": {"voc07.folds": "3"}}
     assert finished_runs() == [expected]
+    tags |= {PROCESS_TAG: f"7 {ended - 5000}", WAITED_TAG: "4935.5"}  # for another one of the same stage
+    assert finished_runs() == [expected | {"seconds": 64.5}]
+    del tags[WAITED_TAG]
     tags[PROCESS_TAG] = f"7 {ended + 5}"  # another process with the same number
     assert finished_runs() == [expected | {"seconds": 60.0}]
 
