@@ -54,7 +54,7 @@ def run_stage(
         values = [read_section(section) for section in sections]
         record: dict[str, Any] = {section_name(type(value)): value.model_dump() for value in values}
         if in_several_processes and not machine.is_launched() and machine.num_processes() > 1:
-            from components.training.launching import launch  # torch is not for every stage
+            from components.training.distributed import launch  # torch is not for every stage
 
             module = f"components.stages.{stage}"
             with stage_lock(stage, item):

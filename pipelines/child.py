@@ -16,7 +16,7 @@ import psutil
 from pipelines.output import LineSplitter
 
 # DVC ignores SIGINT and waits for its command; killed by SIGTERM alone it leaves the command behind. A
-# launcher of several processes gives them 120 seconds to write a checkpoint (components.training.launching).
+# launcher of several processes gives them 120 seconds for a checkpoint (components.training.distributed).
 STOP_SEQUENCE: tuple[tuple[signal.Signals, float], ...] = (
     (signal.SIGINT, 130.0),
     (signal.SIGTERM, 10.0),

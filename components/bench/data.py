@@ -25,7 +25,7 @@ from components.params import Augmentation
 from components.sources.readers.captioned import CaptionedImage
 from components.text.normalise import normalise
 from components.text.tokenizer import CaptionTokenizer, train_tokenizer
-from components.training.batches import to_device
+from components.training.validation import to_device
 
 TARGET = 3.0
 AS_FILES = "the files' bytes"

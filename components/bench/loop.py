@@ -20,7 +20,7 @@ from components.bench.step import Size as StepSize
 from components.bench.step import Step, all_steps, plain_batch
 from components.bench.timing import Comparison, Times, turns
 from components.core import machine
-from components.training.batches import to_device
+from components.training.validation import to_device
 
 TARGET = 2.0
 

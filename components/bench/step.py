@@ -25,9 +25,8 @@ from components.core.caption_tokens import PAD_ID
 from components.models.backbones import TorchvisionBackbone
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.bicaptioning import BicaptioningObjective
-from components.training.compiling import compiled
-from components.training.optimizer import build_optimizer
-from components.training.precision import autocast, grad_scaler
+from components.training.optimizer import autocast, build_optimizer, grad_scaler
+from components.training.profiling import compiled
 
 OPTIMIZER = params.Optimizer(  # section 3.2
     backbone_lr=0.2,

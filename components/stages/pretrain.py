@@ -31,8 +31,7 @@ from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import Preparation, save_captioner
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun, UsedDataset
-from components.training.candidates import CandidateFolder
-from components.training.checkpoints import CheckpointFolder, configuration_key
+from components.training.checkpoints import CandidateFolder, CheckpointFolder, configuration_key
 from components.training.curves import draw_losses
 from components.training.distributed import current
 from components.training.inference import Logits, logits_inputs

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.core.files import writing
-from components.training.history import History, Row
+from components.training.state import History, Row
 
 
 def draw_losses(path: Path, history: History) -> None:

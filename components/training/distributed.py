@@ -1,11 +1,15 @@
-"""Several processes that train one model: which of them this is, and what they tell each other.
+"""Several processes that train one model: how they start, which of them this is, what they tell each other.
 
-``torchrun`` starts them (components.training.launching). Each holds the whole model, works on its share
+``torchrun`` or ``launch`` starts them. Each holds the whole model, works on its share
 of every iteration's images, and takes the mean of all gradients.
 """
 
+import ctypes
 import os
-from collections.abc import Iterator
+import signal
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,11 +19,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.nn.parallel import DistributedDataParallel
 
 from components.core import machine
-from components.core.errors import InputError
-from components.training.parent import end_with_parent
+from components.core.errors import EXIT_INTERRUPTED, InputError
 
 # Processes that are started again must not find the addresses of those that died, which they do in the
 # store that they share with torchrun by default (pytorch issue 135712).
@@ -170,3 +176,55 @@ def _part() -> None:
         work.wait(timedelta(seconds=_PARTING_SECONDS))
     except RuntimeError:  # somebody is gone already
         pass
+
+
+# Time to finish an iteration and write a checkpoint of some gigabytes before torch kills.
+_SHUTDOWN_SECONDS = "120"
+
+
+def launch(module: str, arguments: Sequence[str], num_processes: int, max_restarts: int) -> int:
+    """Run ``python -m module arguments`` in ``num_processes`` processes; returns the exit code for this one.
+
+    The code is 0, 130 after a signal, or else that of the process that failed first.
+
+    Args:
+        module: joins the others with ``components.training.distributed.joined``.
+        arguments: of every process.
+        num_processes: on this machine.
+        max_restarts: how often all are started again after one has died.
+    """
+    threads = max(1, machine.num_cpus() // num_processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SHUTDOWN_SECONDS)
+    os.environ[OWN_STORE_VARIABLE] = "1"
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=max_restarts,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-u", "-m", module, *arguments)
+    except SignalException:
+        return EXIT_INTERRUPTED
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            print(f"{module}: a process was killed by {name}", file=sys.stderr, flush=True)
+            return 1
+        return failure.exitcode
+    return 0
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_parent() -> None:
+    """Have the system send this process SIGTERM once its parent has died; on Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -11,22 +11,21 @@ from torch.nn.utils import clip_grad_norm_
 
 from components import params
 from components.objectives.interface import Objective
-from components.training.batches import TrainBatches, ValBatches, in_groups, to_device
-from components.training.candidates import CandidateFolder
-from components.training.checkpoints import CheckpointFolder
-from components.training.compiling import compiled
+from components.training.checkpoints import CandidateFolder, CheckpointFolder
 from components.training.distributed import ALONE, Processes, with_sync_batch_norm
-from components.training.divergence import DivergenceCheck
-from components.training.history import Row
-from components.training.optimizer import learning_rates
-from components.training.precision import autocast, check_precision
-from components.training.profiling import Keep, profiling
-from components.training.progress import Progress
-from components.training.random_state import seed_process, unchanged_random_state
-from components.training.state import TrainingState
+from components.training.metrics import DivergenceCheck, Progress, TokenMean
+from components.training.optimizer import autocast, check_precision, learning_rates
+from components.training.profiling import Keep, compiled, profiling
+from components.training.state import Row, TrainingState, seed_process, unchanged_random_state
 from components.training.stopping import Stopped, StopRequest
-from components.training.token_mean import TokenMean
-from components.training.validation import evaluating, validate
+from components.training.validation import (
+    TrainBatches,
+    ValBatches,
+    evaluating,
+    in_groups,
+    to_device,
+    validate,
+)
 
 Log = Callable[[dict[str, float], int], None]
 

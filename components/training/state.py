@@ -1,17 +1,22 @@
 """All that changes while training, together, so that it can be saved and continued exactly."""
 
-from typing import Any
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from components import params
+from components.core.files import write_text
 from components.objectives.interface import Objective
-from components.training.averages import Averages
 from components.training.distributed import ALONE, Processes
-from components.training.history import History
-from components.training.optimizer import build_optimizer
-from components.training.precision import grad_scaler
-from components.training.random_state import random_states, seed_process, set_random_state
+from components.training.optimizer import build_optimizer, grad_scaler
 from components.training.schedules import LearningRateSchedule, multiplier
 
 PARTS = (
@@ -101,3 +106,121 @@ class TrainingState:
             set_random_state(state["random"], self.device, self.processes.rank)
         else:
             seed_process(self.seed, self.processes.rank, self.iteration)
+
+
+class Averages:
+    """Means since the last reading; values that are not finite are left out of theirs.
+
+    The latter concerns gradient norms under fp16, where the gradient scaler skips such steps.
+    """
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sums: Tensor | None = None
+        self._counts: Tensor | None = None
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add one value a name, each a tensor of one element; the names must stay the same."""
+        stacked = torch.stack([value.detach().reshape(()).double() for value in values.values()])
+        finite = torch.isfinite(stacked)
+        stacked = torch.where(finite, stacked, 0.0)
+        if self._sums is None or self._counts is None:
+            self._names, self._sums, self._counts = list(values), stacked, finite.long()
+        elif self._names != list(values):
+            raise ValueError(f"averages of {self._names} cannot take {list(values)}")
+        else:
+            self._sums += stacked
+            self._counts += finite
+
+    def read(self) -> dict[str, float]:
+        """The means, names without a finite value left out; starts afresh."""
+        if self._sums is None or self._counts is None:
+            return {}
+        gathered = zip(self._names, self._sums.tolist(), self._counts.tolist(), strict=True)
+        means = {name: total / count for name, total, count in gathered if count}
+        self._names, self._sums, self._counts = [], None, None
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been gathered since the last reading."""
+        return {"names": self._names, "sums": self._sums, "counts": self._counts}
+
+    def load_state_dict(self, state_dict: dict[str, Any], device: torch.device) -> None:
+        """Go on from a saved state, on ``device``."""
+        self._names = list(state_dict["names"])
+        sums, counts = state_dict["sums"], state_dict["counts"]
+        self._sums = None if sums is None else sums.to(device)
+        self._counts = None if counts is None else counts.to(device)
+
+
+Row = dict[str, float]
+
+
+@dataclass(slots=True)
+class History:
+    """Rows of measurements; each has ``iteration``, the number of iterations done by then."""
+
+    train: list[Row] = field(default_factory=list)
+    val: list[Row] = field(default_factory=list)
+
+    def is_validated(self, iteration: int) -> bool:
+        """Whether there is a validation after ``iteration`` iterations."""
+        return any(row["iteration"] == iteration for row in self.val)
+
+    @property
+    def best_validation(self) -> Row | None:
+        """The validation with the lowest loss, the first of several; None without any."""
+        return min(self.val, key=lambda row: row["loss"], default=None)
+
+    def write_csv(self, folder: Path) -> list[Path]:
+        """Write ``train.csv`` and ``val.csv`` into ``folder``, atomically; returns their paths."""
+        return [_write_csv(folder / "train.csv", self.train), _write_csv(folder / "val.csv", self.val)]
+
+
+def _write_csv(path: Path, rows: list[Row]) -> Path:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+    return path
+
+
+class RandomState(TypedDict):
+    """States of the CPU generator and of that of the GPU trained on, empty on a CPU; uint8."""
+
+    cpu: Tensor
+    gpu: Tensor
+
+
+def random_states(device: torch.device, processes: Processes = ALONE) -> list[RandomState]:
+    """The present states of all processes, by rank."""
+    on_gpu = device.type == "cuda"
+    cpu = torch.get_rng_state()
+    gpu = torch.cuda.get_rng_state(device) if on_gpu else torch.empty(0, dtype=torch.uint8)
+    gpus = processes.gathered(gpu) if on_gpu else [gpu] * processes.count
+    return [{"cpu": one, "gpu": other} for one, other in zip(processes.gathered(cpu), gpus, strict=True)]
+
+
+def set_random_state(states: Sequence[RandomState], device: torch.device, rank: int = 0) -> None:
+    """Restore one process's state, out of those of all; a GPU that is new keeps its own."""
+    torch.set_rng_state(states[rank]["cpu"])
+    if device.type == "cuda" and len(states[rank]["gpu"]):
+        torch.cuda.set_rng_state(states[rank]["gpu"], device)
+
+
+def seed_process(seed: int, rank: int, iteration: int = 0) -> None:
+    """Give a process numbers of its own, for a run that begins after ``iteration`` iterations."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(rank, iteration))
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+@contextmanager
+def unchanged_random_state() -> Iterator[None]:
+    """Undo every draw made inside, so that it cannot shift what training draws.
+
+    A DataLoader, for one, draws its workers' seed from the global generator whenever it is started.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        yield

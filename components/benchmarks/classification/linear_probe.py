@@ -16,7 +16,7 @@ from components.benchmarks.features import Features
 from components.core.errors import InputError
 from components.data.share import WHOLE, Share
 from components.sources.readers.classified import ClassifiedImages
-from components.training.history import Row
+from components.training.state import Row
 
 
 def build_probe(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from components.benchmarks.tables import write_csv
 from components.sources.readers.classified import ClassifiedImages
-from components.training.history import History, Row
+from components.training.state import History, Row
 
 FIGURES = ("loss", "top1", "top5")
 CURVE_COLUMNS = ("epoch", "learning_rate", *FIGURES)

@@ -23,14 +23,13 @@ from components.data.loader import in_order_loader, visit_loader
 from components.data.share import WHOLE, Share
 from components.data.transforms import EvalTransform, TrainTransform
 from components.sources.readers.classified import ClassifiedImages
-from components.training.batches import Batch, ValBatches, to_device
 from components.training.checkpoints import CheckpointFolder, configuration_key
 from components.training.distributed import ALONE, Processes, current
-from components.training.divergence import Diverged
 from components.training.loop import Log, train
-from components.training.precision import autocast, check_precision
+from components.training.metrics import Diverged
+from components.training.optimizer import autocast, check_precision
 from components.training.state import TrainingState
-from components.training.validation import evaluating
+from components.training.validation import Batch, ValBatches, evaluating, to_device
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width / height, as torchvision's RandomResizedCrop
 NO_CLIPPING = 1e18  # these protocols do not clip gradients

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from components.benchmarks.detection.run_state import LossRows
-from components.training.progress import Progress
+from components.training.metrics import Progress
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from components.benchmarks.detection.samples import TrainSamples, Visits
 from components.benchmarks.detection.sampling import Draws
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes
-from components.training.progress import Progress
+from components.training.metrics import Progress
 from components.training.stopping import Stopped, StopRequest
 
 MOMENTUM = 0.9

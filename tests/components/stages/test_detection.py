@@ -41,7 +41,7 @@ STAGES: dict[str, tuple[Any, type[Section], set[str]]] = {
 WORKER = """
 import os, runpy, signal, sys
 from pathlib import Path
-from components.training.progress import Progress
+from components.training.metrics import Progress
 advance, mark = Progress.advance, Path("killed")
 def advance_and_die(self, num_images):
     advance(self, num_images)

@@ -25,7 +25,7 @@ OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 WORKER = """
 import os, runpy, signal, sys, time
 from pathlib import Path
-from components.training.progress import Progress
+from components.training.metrics import Progress
 advance, mark, number = Progress.advance, Path("signalled"), getattr(signal, sys.argv.pop())
 def advance_and_be_signalled(self, num_images):
     advance(self, num_images)

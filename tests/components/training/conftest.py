@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from components import params
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.bicaptioning import BicaptioningObjective
-from components.training.candidates import CandidateFolder
-from components.training.checkpoints import CheckpointFolder
+from components.training.checkpoints import CandidateFolder, CheckpointFolder
 from components.training.distributed import ALONE, Processes
 from components.training.loop import train
 from components.training.state import TrainingState

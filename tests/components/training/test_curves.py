@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from components.training.curves import draw_losses
-from components.training.history import History
+from components.training.state import History
 
 
 def test_draws_what_was_measured(tmp_path: Path) -> None:

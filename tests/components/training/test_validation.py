@@ -5,8 +5,24 @@ import torch
 from torch import Tensor, nn
 
 from components.core.errors import InputError
+from components.core.normalisation import normalised
 from components.objectives.interface import Objective, ObjectiveOutput
-from components.training.validation import validate
+from components.training.validation import to_device, validate
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_pixels_become_images_and_images_stay(memory_format: torch.memory_format) -> None:
+    pixels = torch.randint(
+        0, 256, (2, 6, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    moved = to_device({"image": pixels, "image_id": ["a", "b"]}, CPU, memory_format)
+    again = to_device(moved, CPU, memory_format)
+    assert set(moved) == {"image"}
+    assert moved["image"].is_contiguous(memory_format=memory_format)
+    assert torch.equal(moved["image"], normalised(pixels))
+    assert torch.equal(again["image"], moved["image"])
 
 
 class MeanObjective(Objective):

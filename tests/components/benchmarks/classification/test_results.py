@@ -18,8 +18,7 @@ from components.benchmarks.classification.results import (
     write_predictions,
 )
 from components.sources.readers.classified import ClassifiedImages
-from components.training.history import History
-from components.training.state import TrainingState
+from components.training.state import History, TrainingState
 
 HEADS = (Head("_lr0.3", 0.3), Head("_lr3", 3.0))
 

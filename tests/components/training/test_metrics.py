@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from components.training import progress
-from components.training.progress import Progress
+from components.training import metrics
+from components.training.metrics import Progress
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(metrics, "time", clock)
     return clock
 
 
