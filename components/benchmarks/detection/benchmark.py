@@ -1,41 +1,78 @@
-"""One detection benchmark from a backbone to its figures and files, with either engine."""
+"""The three detection benchmarks (paper, section 4.3; MoCo, arXiv 1911.05722, appendix A), start to figures.
 
-import hashlib
+Trained: a whole detector from a pretrained backbone, nothing frozen. Mask R-CNN with FPN on COCO train2017
+and on LVIS v1 train, whose rare categories are seen more often; Faster R-CNN C4 with a normalisation after
+res5 on VOC trainval. SGD with momentum 0.9, linear warm-up, the learning rate falls tenfold at milestones;
+afterwards the statistics of batch normalisation are renewed over training batches.
+
+Measured: AP of boxes and masks on COCO val2017 and LVIS v1 val (the latter also of rare, common and frequent
+categories), AP, AP50 and AP75 of boxes on VOC2007 test. Either engine trains and detects; what it finds is
+scored by the same code.
+"""
+
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from components import params
 from components.benchmarks.detection import detectron2_engine, torchvision_engine
-from components.benchmarks.detection.data import DetectionImage, DetectionSplit
-from components.benchmarks.detection.detections import Detections, from_json, to_json
-from components.benchmarks.detection.results import (
-    draw_detections,
-    write_class_aps,
-    write_empty_tables,
-    write_losses,
+from components.benchmarks.detection.coco_scores import coco_scores, lvis_scores
+from components.benchmarks.detection.data import (
+    COCO_SEGMENTATION,
+    LVIS_SEGMENTATION,
+    VOC_DETECTION,
+    BackboneWeights,
+    DetectionImage,
+    DetectionSplit,
+    DetectionTask,
 )
+from components.benchmarks.detection.detections import Detections, draw_detections, from_json, to_json
 from components.benchmarks.detection.run_state import Log
-from components.benchmarks.detection.task import BackboneWeights, DetectionTask
+from components.benchmarks.detection.voc_scores import voc_scores
 from components.benchmarks.empty_picture import draw_nothing
+from components.benchmarks.tables import write_csv
+from components.core import machine, paths
 from components.core.errors import InputError
+from components.export.backbone import load_backbone
 from components.training.checkpoints import configuration_key
-from components.training.distributed import ALONE, Processes
+from components.training.distributed import ALONE, Processes, current
 
-FILES = ("losses.csv", "ap.csv", "detections.png")
 ENGINES = {
     "torchvision": torchvision_engine.fit_and_detect,
     "detectron2": detectron2_engine.fit_and_detect,
 }
+# Percent by ``box`` and, with masks, ``mask``: figures by name, and ``classes``, AP by class.
+SCORES: Mapping[DetectionTask, Callable[[DetectionSplit, Sequence[Detections]], dict[str, Any]]] = {
+    COCO_SEGMENTATION: coco_scores,
+    LVIS_SEGMENTATION: lvis_scores,
+    VOC_DETECTION: voc_scores,
+}
+FILES = ("losses.csv", "ap.csv", "detections.png")
+
+
+class Run(Protocol):
+    """The record of a stage that is run for one backbone, ``item``."""
+
+    @property
+    def item(self) -> str | None: ...
+
+    @property
+    def output_dir(self) -> Path: ...
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None: ...
+
+    def artifact(self, path: Path) -> None: ...
+
+    def metrics(self, summary: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Measured:
     """What one backbone reached.
 
     Attributes:
@@ -53,7 +90,7 @@ class Outcome:
     seconds: float
 
     def figures(self) -> dict[str, Any]:
-        """What goes into metrics.json; figures that nothing is known for are left out."""
+        """Return what goes into metrics.json, without figures that nothing is known for."""
         scores = {
             kind: {name: value for name, value in group.items() if value is not None and name != "classes"}
             for kind, group in self.scores.items()
@@ -67,12 +104,61 @@ class Outcome:
         }
 
     def headline(self, task: DetectionTask) -> str:
-        """AP, AP50 and AP75 of the kind that the benchmark is known by."""
-        group = self.scores[task.headline]
+        """Return AP, AP50 and AP75 of the kind that the benchmark is known by, for people."""
+        kind = "mask" if task.with_masks else "box"
+        group = self.scores[kind]
         return ", ".join(
-            f"{task.headline} {name} {group[name]:.2f} %" if group[name] is not None else f"{name} unknown"
+            f"{kind} {name} {group[name]:.2f} %" if group[name] is not None else f"{name} unknown"
             for name in ("AP", "AP50", "AP75")
         )
+
+
+def run_recorded(
+    run: Run,
+    task: DetectionTask,
+    data: tuple[DetectionSplit, DetectionSplit] | str,
+    settings: params.Detection,
+) -> None:
+    """Benchmark the exported backbone ``run.item``, and write its figures and files.
+
+    Training continues from the newest checkpoint of the same configuration if there is one. Several processes
+    may do so together (components.training.distributed); the first one writes.
+
+    Args:
+        run: where figures, files and progress go.
+        task: which benchmark.
+        data: training and test images; or why this run has none, which makes its results empty.
+        settings: the benchmark's section of params.yaml.
+    """
+    assert run.item is not None
+    if isinstance(data, str):
+        _record_nothing(run, task, reason=data)
+        return
+    train, test = data
+    if task.with_masks and not (train.has_masks and test.has_masks):
+        lacking = "test" if train.has_masks else "training"
+        _record_nothing(run, task, reason=f"no object of the {lacking} images has a mask (`segmentation`)")
+        return
+    backbone, metadata = load_backbone(paths.backbone_path(run.item))
+    measured = run_benchmark(
+        task,
+        train,
+        test,
+        BackboneWeights(metadata["architecture"], backbone.state_dict()),
+        settings,
+        scratch_dir=paths.SCRATCH_DIR / task.name,
+        device=torch.device(machine.device_name()),
+        num_workers=machine.num_cpus(),
+        processes=current(),
+        log=run.log,
+    )
+    if measured is None:
+        return
+    title = f"{task.name} from {run.item}, {settings.engine}"
+    for path in write_files(measured, test, settings, run.output_dir, title):
+        run.artifact(path)
+    run.metrics(measured.figures())
+    print(f"{title}: {measured.headline(task)}", flush=True)
 
 
 def run_benchmark(
@@ -87,11 +173,12 @@ def run_benchmark(
     num_workers: int,
     processes: Processes = ALONE,
     log: Log,
-) -> Outcome | None:
+) -> Measured | None:
     """Fine-tune from ``backbone``, detect in the test images, score.
 
-    Checkpoints lie below ``scratch_dir`` under a key of the settings, the data and the weights; they go
-    once the figures are there. Several processes may call this together; the first one gets the outcome.
+    Checkpoints lie below ``scratch_dir`` under a key of the settings, the data and the weights; they are
+    removed once the figures are there. Several processes may call this together; the first one gets the
+    result, the others None.
 
     Raises:
         InputError: the sets have different classes, there is nothing to train on, or the engine is missing.
@@ -99,7 +186,10 @@ def run_benchmark(
     if train.classes != test.classes:
         raise InputError(f"{task.name}: training and test set name different classes")
     images = chosen_images(test, settings.max_test_images)
-    key = _key(task, train, backbone, settings)
+    scratch_dir = scratch_dir / configuration_key(
+        {"task": task.name, "settings": settings.model_dump(mode="json")},
+        {"backbone": backbone.digest(), "train": train.digest()},
+    )
     start = time.perf_counter()
     found, losses = ENGINES[settings.engine](
         task,
@@ -107,7 +197,7 @@ def run_benchmark(
         images,
         backbone,
         settings,
-        scratch_dir=scratch_dir / key,
+        scratch_dir=scratch_dir,
         device=device,
         num_workers=num_workers,
         processes=processes,
@@ -120,51 +210,46 @@ def run_benchmark(
     if parts:
         by_id = {image.image_id: image for part in parts for image in from_json(part)}
         found = [by_id[image.image_id] for image in images]
-    scores = task.scores(test, found)
-    shutil.rmtree(scratch_dir / key, ignore_errors=True)
-    return Outcome(scores, losses, images, found, seconds)
-
-
-def write_files(
-    outcome: Outcome, test: DetectionSplit, settings: params.Detection, folder: Path, title: str
-) -> list[Path]:
-    """The files FILES; returns their paths."""
-    paths = [folder / name for name in FILES]
-    write_losses(paths[0], outcome.losses)
-    write_class_aps(paths[1], outcome.scores)
-    shown = range(0, len(outcome.images), max(1, len(outcome.images) // settings.gallery_images))
-    chosen = list(shown)[: settings.gallery_images]
-    draw_detections(
-        paths[2], test, [outcome.images[i] for i in chosen], [outcome.found[i] for i in chosen], title
-    )
-    return paths
-
-
-def write_nothing(task: DetectionTask, folder: Path, reason: str) -> None:
-    """The same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
-    write_empty_tables(folder / FILES[0], folder / FILES[1], task.with_masks)
-    draw_nothing(folder / FILES[2], task.name, reason)
+    scores = SCORES[task](test, found)
+    shutil.rmtree(scratch_dir, ignore_errors=True)
+    return Measured(scores, losses, images, found, seconds)
 
 
 def chosen_images(split: DetectionSplit, count: int | None) -> list[DetectionImage]:
-    """All images, or ``count`` of them spread evenly over the split."""
+    """Return all images, or ``count`` of them spread evenly over the split."""
     if count is None or count >= len(split.images):
         return list(split.images)
     return [split.images[position * len(split.images) // count] for position in range(count)]
 
 
-def _key(
-    task: DetectionTask, train: DetectionSplit, backbone: BackboneWeights, settings: params.Detection
-) -> str:
-    return configuration_key(
-        {"task": task.name, "settings": settings.model_dump(mode="json")},
-        {"backbone": torchvision_engine.weights_digest(backbone), "train": _data_digest(train.images)},
+def write_files(
+    measured: Measured, test: DetectionSplit, settings: params.Detection, folder: Path, title: str
+) -> list[Path]:
+    """Write losses by iteration, AP by class, and the detections in some images; return the paths."""
+    losses, class_aps, picture = files = [folder / name for name in FILES]
+    columns = list(measured.losses[0])
+    write_csv(losses, columns, ([f"{row[name]:.6g}" for name in columns] for row in measured.losses))
+    by_kind = {kind: group["classes"].values() for kind, group in measured.scores.items()}
+    rows = zip(test.classes, *by_kind.values(), strict=True)
+    write_csv(
+        class_aps,
+        ["class", *by_kind],
+        ([name, *("" if ap is None else f"{ap:.4f}" for ap in aps)] for name, *aps in rows),
     )
+    shown = range(0, len(measured.images), max(1, len(measured.images) // settings.gallery_images))
+    chosen = shown[: settings.gallery_images]
+    images, found = [measured.images[i] for i in chosen], [measured.found[i] for i in chosen]
+    draw_detections(picture, images, found, test.classes, title)
+    return files
 
 
-def _data_digest(images: Sequence[DetectionImage]) -> str:
-    """SHA-256 over names, sizes on disk and objects of the training images."""
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(repr((image.image_id, image.path.stat().st_size, image.objects)).encode())
-    return digest.hexdigest()
+def _record_nothing(run: Run, task: DetectionTask, reason: str) -> None:
+    """Write tables without rows, and a picture that says why: DVC wants all outputs of a stage."""
+    if not current().is_first:
+        return
+    losses, class_aps, picture = (run.output_dir / name for name in FILES)
+    write_csv(losses, ["iteration", "loss"], ())
+    write_csv(class_aps, ["class", "box", *(["mask"] if task.with_masks else [])], ())
+    draw_nothing(picture, task.name, reason)
+    run.metrics({"not_run": reason})
+    print(f"{task.name} is not run: {reason}", flush=True)

@@ -1,12 +1,51 @@
-"""Images with objects as both detection engines take them, from COCO, LVIS or VOC annotations."""
+"""What both detection engines are given: a task, a backbone, and images with objects of COCO, LVIS or VOC."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from components.core.errors import InputError
 from components.sources.readers import coco, lvis, voc
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionTask:
+    """One of the three benchmarks.
+
+    Attributes:
+        name: of its stage.
+        with_masks: whether objects are segmented too, by Mask R-CNN with FPN, and the benchmark is known by
+            the AP of masks; else boxes alone are found, by Faster R-CNN C4.
+    """
+
+    name: str
+    with_masks: bool
+
+
+COCO_SEGMENTATION = DetectionTask("coco_segmentation", with_masks=True)
+LVIS_SEGMENTATION = DetectionTask("lvis_segmentation", with_masks=True)
+VOC_DETECTION = DetectionTask("voc_detection", with_masks=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneWeights:
+    """A backbone to start from: torchvision's name of the ResNet, and its weights without ``fc``."""
+
+    architecture: str
+    tensors: Mapping[str, Tensor]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of names and values, in hexadecimal."""
+        digest = hashlib.sha256(json.dumps([self.architecture, sorted(self.tensors)]).encode())
+        for name in sorted(self.tensors):
+            digest.update(np.ascontiguousarray(self.tensors[name].cpu().numpy()).tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +99,23 @@ class DetectionSplit:
         """Whether objects come with a segmentation."""
         return any(item.segmentation for image in self.images for item in image.objects)
 
+    def digest(self) -> str:
+        """Return the SHA-256 of names, sizes on disk and objects of the images, in hexadecimal."""
+        digest = hashlib.sha256()
+        for image in self.images:
+            digest.update(repr((image.image_id, image.path.stat().st_size, image.objects)).encode())
+        return digest.hexdigest()
+
 
 def read_coco(root: Path, split: str) -> DetectionSplit:
-    """COCO's objects of ``train`` or ``val``; raises InputError for missing or inconsistent files."""
-    parsed = coco.read_instances(root, split, is_told=False)  # the datasets stage has told
+    """Read COCO's objects of ``train`` or ``val``; raises InputError for missing or inconsistent files."""
+    parsed = coco.read_instances(root, split, is_told=False)  # the datasets stage has printed the notes
     folder = coco.images_dir(root, split)
     return _from_annotations(parsed, {image["id"]: folder / image["file_name"] for image in parsed["images"]})
 
 
 def read_lvis(root: Path, split: str, images_root: Path) -> DetectionSplit:
-    """LVIS v1's objects of ``train`` or ``val``, on COCO's images below ``images_root``."""
+    """Read LVIS v1's objects of ``train`` or ``val``, on COCO's images below ``images_root``."""
     path = lvis.annotation_path(root, split)
     parsed = lvis.read_lvis(root, split, images_root, is_told=False)
     return _from_annotations(
@@ -80,7 +126,7 @@ def read_lvis(root: Path, split: str, images_root: Path) -> DetectionSplit:
 def read_voc(
     roots: Mapping[int, Path], sets: Sequence[str], classes: Sequence[str] | None = None
 ) -> DetectionSplit:
-    """VOC's objects of some sets, one after the other.
+    """Read VOC's objects of some sets, one after the other.
 
     Args:
         roots: by year, the folder that contains ``VOC<year>/``.
@@ -105,7 +151,7 @@ def read_voc(
 
 
 def _voc_classes(root: Path, split: str) -> tuple[str, ...]:
-    """Of VOC2007, whose class lists name them; sorted."""
+    """Return the sorted classes of VOC2007, which its class lists name."""
     _, *class_lists = voc.list_paths(root, split)
     if not class_lists:
         raise InputError(f"{voc.image_sets_dir(root)}: no class lists; expected files like dog_{split}.txt")
@@ -113,7 +159,7 @@ def _voc_classes(root: Path, split: str) -> tuple[str, ...]:
 
 
 def _from_annotations(parsed: dict[str, Any], image_paths: dict[Any, Path]) -> DetectionSplit:
-    """Crowds stay in, marked; objects without extent are dropped, as in both engines' own readers."""
+    """Keep crowds, marked; drop objects without extent, as both engines' own readers do."""
     categories = sorted(parsed["categories"], key=lambda category: category["id"])
     labels = {category["id"]: label for label, category in enumerate(categories)}
     objects: dict[Any, list[DetectionObject]] = {image["id"]: [] for image in parsed["images"]}

@@ -1,25 +1,25 @@
 """Training and detection with torchvision's detectors, for machines without detectron2."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from components import params
-from components.benchmarks.detection.data import DetectionImage, DetectionSplit
-from components.benchmarks.detection.detections import Detections
+from components.benchmarks.detection.data import (
+    BackboneWeights,
+    DetectionImage,
+    DetectionSplit,
+    DetectionTask,
+)
+from components.benchmarks.detection.detections import Detections, detect
 from components.benchmarks.detection.normalisation import recompute_normalisation
-from components.benchmarks.detection.prediction import detect
 from components.benchmarks.detection.repeat_factors import repeat_factors
 from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.samples import TrainSamples, Visits
 from components.benchmarks.detection.sampling import draw_by_image
-from components.benchmarks.detection.task import BackboneWeights, DetectionTask
 from components.benchmarks.detection.torchvision_models import (
     faster_rcnn_c4,
     mask_rcnn_fpn,
@@ -110,14 +110,6 @@ def fit_and_detect(
         progress=processes.is_first,
     )
     return found, rows
-
-
-def weights_digest(backbone: BackboneWeights) -> str:
-    """SHA-256 of a backbone, for the key of a checkpoint folder."""
-    digest = hashlib.sha256(json.dumps([backbone.architecture, sorted(backbone.tensors)]).encode())
-    for name in sorted(backbone.tensors):
-        digest.update(np.ascontiguousarray(backbone.tensors[name].cpu().numpy()).tobytes())
-    return digest.hexdigest()
 
 
 def _detector(settings: params.Detection, backbone: BackboneWeights, num_classes: int) -> GeneralizedRCNN:

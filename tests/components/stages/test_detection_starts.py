@@ -9,10 +9,9 @@ import torchvision
 from torch import Tensor, nn
 
 from components import params
-from components.benchmarks.detection import recorded
-from components.benchmarks.detection.data import DetectionSplit
+from components.benchmarks.detection import benchmark
+from components.benchmarks.detection.data import BackboneWeights, DetectionSplit
 from components.benchmarks.detection.detectron2_engine import load_backbone as place_backbone
-from components.benchmarks.detection.task import BackboneWeights
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
 from components.core import paths
 from components.core.errors import InputError
@@ -90,7 +89,7 @@ def test_the_stage_starts_from_it(start: str, folder: Path, monkeypatch: pytest.
     ) -> None:
         given.append(backbone)
 
-    monkeypatch.setattr(recorded, "run_benchmark", take)
+    monkeypatch.setattr(benchmark, "run_benchmark", take)
     monkeypatch.setattr(voc_detection, "read_voc", lambda *_: DetectionSplit((), ("a", "b"), (1, 2)))
     section = shipped(params.VocDetection)
     voc_detection.main(stage_run("voc_detection", start), section)

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from components import params
-from components.benchmarks.detection.data import DetectionImage, DetectionObject, DetectionSplit
-from components.benchmarks.detection.task import DetectionTask
+from components.benchmarks.detection.data import (
+    DetectionImage,
+    DetectionObject,
+    DetectionSplit,
+    DetectionTask,
+)
 
 SIZE = 64  # pixels
 SETTINGS: dict[str, Any] = {

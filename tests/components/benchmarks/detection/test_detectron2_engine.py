@@ -13,19 +13,21 @@ from pycocotools import mask as run_lengths
 from torch import nn
 
 from components import params
-from components.benchmarks.detection.data import DetectionImage, DetectionObject, DetectionSplit
-from components.benchmarks.detection.detectron2_engine import (
-    fit_and_detect,
-    load_backbone,
-    mask_format,
-    record,
-)
-from components.benchmarks.detection.detectron2_parts import loss_parts
-from components.benchmarks.detection.task import (
+from components.benchmarks.detection.data import (
     COCO_SEGMENTATION,
     VOC_DETECTION,
     BackboneWeights,
+    DetectionImage,
+    DetectionObject,
+    DetectionSplit,
     DetectionTask,
+)
+from components.benchmarks.detection.detectron2_engine import (
+    fit_and_detect,
+    load_backbone,
+    loss_parts,
+    mask_format,
+    record,
 )
 from components.training.distributed import ALONE
 

@@ -13,14 +13,14 @@ import torchvision
 
 from components import params
 from components.benchmarks.detection.benchmark import chosen_images, run_benchmark, write_files
-from components.benchmarks.detection.data import DetectionSplit
-from components.benchmarks.detection.samples import TrainSamples
-from components.benchmarks.detection.task import (
+from components.benchmarks.detection.data import (
     COCO_SEGMENTATION,
     VOC_DETECTION,
     BackboneWeights,
+    DetectionSplit,
     DetectionTask,
 )
+from components.benchmarks.detection.samples import TrainSamples
 from components.benchmarks.detection.torchvision_engine import fit_and_detect
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
 from components.core.errors import InputError
@@ -113,7 +113,7 @@ def test_a_stopped_run_continues_to_the_same_losses(
 def test_a_benchmark_leaves_its_files_and_no_checkpoints(
     squares: DetectionSplit, backbone: BackboneWeights, settings: Settings, tmp_path: Path
 ) -> None:
-    outcome = run_benchmark(
+    measured = run_benchmark(
         COCO_SEGMENTATION,
         squares,
         squares,
@@ -124,12 +124,12 @@ def test_a_benchmark_leaves_its_files_and_no_checkpoints(
         num_workers=0,
         log=lambda *_: None,
     )
-    assert outcome is not None
-    files = write_files(outcome, squares, settings(COCO_SEGMENTATION), tmp_path, "a title")
+    assert measured is not None
+    files = write_files(measured, squares, settings(COCO_SEGMENTATION), tmp_path, "a title")
     assert all(path.stat().st_size for path in files)
     assert files[1].read_text().splitlines()[0] == "class,box,mask"
     assert not list(tmp_path.glob("scratch/*"))
-    assert outcome.figures()["images"] == 2
+    assert measured.figures()["images"] == 2
 
 
 def test_sets_of_different_classes_are_refused(

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from components.benchmarks.detection.sampling import Draws, _Sampler
-from components.benchmarks.detection.torchvision_parts import AlignedRegions
+from components.benchmarks.detection.torchvision_models import AlignedRegions
 from components.benchmarks.detection.training import _decayed_and_not
 
 
