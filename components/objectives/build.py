@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.models.backbones import TorchvisionBackbone
 from components.models.textual_head import LinearTextualHead, TransformerTextualHead
-from components.objectives.bicaptioning import BicaptioningObjective
-from components.objectives.captioning import CaptioningObjective
+from components.objectives.captioning import BicaptioningObjective, CaptioningObjective, MaskedLMObjective
+from components.objectives.classification import (
+    MultilabelClassificationObjective,
+    TokenClassificationObjective,
+)
 from components.objectives.interface import Objective
-from components.objectives.masked_lm import MaskedLMObjective
-from components.objectives.multilabel_classification import MultilabelClassificationObjective
-from components.objectives.token_classification import TokenClassificationObjective
 from components.params import Backbone, TextualHead
 from components.params import Objective as ObjectiveSection
 

@@ -2,10 +2,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from components.models.decoding import beam_search
+from components.models.backbones import TorchvisionBackbone
+from components.models.textual_head import TransformerTextualHead
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.captioning import CaptioningObjective
+from components.objectives.captioning import (
+    BicaptioningObjective,
+    CaptioningObjective,
+    MaskedLMObjective,
+    Targets,
+    token_cross_entropies,
+)
 
 ConfigMaker = Callable[..., ModelConfig]
 
@@ -40,19 +48,68 @@ def test_wider_padding_does_not_change_the_loss(captioner: CaptioningObjective) 
     assert captioner(batch(8)).loss.item() == pytest.approx(captioner(batch(4)).loss.item(), rel=1e-6)
 
 
-def test_captions_come_from_the_forward_head(captioner: CaptioningObjective) -> None:
-    images = batch(4)["image"]
-    found = captioner.caption(images, beam_size=3, max_steps=5)
-    with torch.no_grad():
-        expected = beam_search(captioner.textual, captioner.visual(images), beam_size=3, max_steps=5)
-    assert torch.equal(found.tokens, expected.tokens)
-    assert found.tokens.shape[0] == found.log_probs.shape[0] == 2
-    assert found.tokens.shape[1] <= 5
-
-
-def test_sampled_captions_follow_the_generator(captioner: CaptioningObjective) -> None:
-    images = batch(4)["image"]
-    first, again = (
-        captioner.sample_caption(images, generator=torch.Generator().manual_seed(3)) for _ in range(2)
+def test_one_step_keeps_the_heads_tied(make_config: ConfigMaker) -> None:
+    torch.manual_seed(0)
+    objective = build_objective(make_config("bicaptioning"))
+    assert isinstance(objective, BicaptioningObjective)
+    batch = {
+        "image": torch.randn(2, 3, 32, 32),
+        "caption_tokens": torch.tensor([[1, 9, 8, 2], [1, 9, 2, 0]]),
+        "noitpac_tokens": torch.tensor([[2, 8, 9, 1], [2, 9, 1, 0]]),
+        "caption_lengths": torch.tensor([4, 3]),
+    }
+    objective(batch).loss.backward()
+    torch.optim.SGD(objective.parameters(), lr=0.1).step()
+    state = objective.state_dict()
+    words = state["textual.embedding.words.weight"]
+    for name in (
+        "textual.output.weight",
+        "backward_textual.output.weight",
+        "backward_textual.embedding.words.weight",
+    ):
+        assert state[name].data_ptr() == words.data_ptr()
+    forward, backward = (
+        state[f"{head}.transformer.layers.0.self_attn.in_proj_weight"]
+        for head in ("textual", "backward_textual")
     )
-    assert torch.equal(first.tokens, again.tokens)
+    assert not torch.equal(forward, backward)
+
+
+def test_causal_heads_are_refused() -> None:
+    with pytest.raises(ValueError, match="causal=False"):
+        MaskedLMObjective(TorchvisionBackbone("resnet18"), TransformerTextualHead(512, 30, 16))
+
+
+def test_tokens_are_averaged_without_padding() -> None:
+    """The same means and gradients as over all logits with padding left out afterwards."""
+    torch.manual_seed(0)
+    output = torch.nn.Linear(6, 9, dtype=torch.float64)
+    decoded = [torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    tokens = [
+        torch.tensor([[3, 5, 0, 0, 0], [8, 1, 2, 4, 7]]),
+        torch.tensor([[1, 0, 0, 0, 0], [0, 6, 0, 2, 0]]),  # an unknown token has id 0 too
+    ]
+    tensors = [*decoded, *output.parameters()]
+    found = token_cross_entropies(output, decoded, [Targets.of(each) for each in tokens])
+    expected = [
+        F.cross_entropy(output(vectors).flatten(0, 1), each.flatten(), ignore_index=0)
+        for vectors, each in zip(decoded, tokens, strict=True)
+    ]
+    assert [num_tokens.item() for _, num_tokens in found] == [7, 3]
+    for (mean, _), other in zip(found, expected, strict=True):
+        torch.testing.assert_close(mean, other, rtol=1e-12, atol=0)
+    gradients = torch.autograd.grad(sum(mean for mean, _ in found), tensors)
+    for gradient, other in zip(gradients, torch.autograd.grad(sum(expected), tensors), strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_padding_alone_costs_nothing(dtype: torch.dtype) -> None:
+    output = torch.nn.Linear(6, 9, dtype=dtype)
+    decoded = torch.randn(1, 3, 6, dtype=dtype, requires_grad=True)
+    nothing = Targets.of(torch.zeros(1, 3, dtype=torch.int64))
+    [(loss, num_tokens)] = token_cross_entropies(output, [decoded], [nothing])
+    assert (loss.item(), num_tokens.item()) == (0.0, 0)
+    loss.backward()
+    assert decoded.grad is not None
+    assert decoded.grad.count_nonzero() == 0

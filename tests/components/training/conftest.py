@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from components import params
 from components.models.textual_head import TransformerTextualHead
-from components.objectives.bicaptioning import BicaptioningObjective
+from components.objectives.captioning import BicaptioningObjective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder
 from components.training.distributed import ALONE, Processes
 from components.training.loop import train
