@@ -16,7 +16,7 @@ from typing import Any
 from components.core.errors import InputError
 from components.core.files import write_json, write_text
 from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
-from components.params import PRETRAINED, Baseline, Download, read_section
+from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, read_section
 from components.params.reading import load_yaml
 from pipelines.graph import share_cache
 from pipelines.workspace import STATE_DIR
@@ -26,7 +26,6 @@ _COPIED = STATE_DIR / "copied.json"  # in a workspace: the files that came from 
 _OWN = {"dvc.lock"}  # of each workspace: what its outputs were made from
 _LARGEST_UNTRACKED = 2**20  # bytes; larger files that Git does not know are data, not code
 _PATH_SECTIONS = ("download", "baseline")  # of params.yaml, whose values may be paths
-_CHECKSUM = "#sha256="  # may follow the path of weights; a test holds it equal to components.export.zoo.files
 
 
 def workspace_dir(family: str, row: str | None = None) -> Path:
@@ -90,7 +89,7 @@ def _reached(value: Any, root: Path, workspace: Path) -> Any:
         return {key: _reached(item, root, workspace) for key, item in value.items()}
     if not isinstance(value, str):
         return value
-    path, mark, checksum = value.partition(_CHECKSUM)
+    path, mark, checksum = value.partition(CHECKSUM_MARK)
     if Path(path).is_absolute() or not (root / path).exists():
         return value
     place = Path(os.path.normpath(path))

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torch import nn
 
-from components.export.torchvision import export_torchvision
+from components.export.formats import export_torchvision
 from components.export.zoo.catalogue import ZOO
 
 REPOSITORY = Path(__file__).resolve().parent.parent

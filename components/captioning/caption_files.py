@@ -1,16 +1,20 @@
-"""Captions of image files, and pictures of where their words looked."""
+"""Image files that people name: found in folders, read, captioned, and where their words looked drawn."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from components.captioning.attention import seen_words
-from components.captioning.attention_picture import draw_attention
+from components.captioning.attention import draw_captions_attention
 from components.captioning.captioner import Caption, Captioner
-from components.captioning.photographs import read_photographs
+from components.core.errors import InputError
+from components.core.image_files import SUFFIXES, is_image, walk
+from components.data.image import DecodeError, decode
+from components.data.transforms import EvalTransform
 
 _LONGEST_STEM = 200  # bytes; a file system allows 255 for the name, with endings and numbers
 Writer = Callable[[Tensor], list[list[Caption]]]  # captions, best first, of each image of a batch
@@ -58,20 +62,14 @@ def caption_files(
         found = dict(zip(batch.readable, captions, strict=True))
         if pictures and batch.images is not None:
             first = [some[0] for some in captions]
-            _draw(captioner, batch.images, first, [pictures[path] for path in batch.readable])
+            draw_captions_attention(
+                captioner, batch.images, first, [pictures[path] for path in batch.readable]
+            )
         for path in batch.paths:
             if path in found:
                 yield CaptionedFile(path, found[path], attention=pictures.get(path))
             else:
                 yield CaptionedFile(path, [], batch.errors[path])
-
-
-def _draw(
-    captioner: Captioner, images: Tensor, captions: Sequence[Caption], pictures: Sequence[Path]
-) -> None:
-    maps = captioner.attention(images, captions)
-    for picture, image, caption, attention in zip(pictures, images, captions, maps, strict=True):
-        draw_attention(picture, image, caption, seen_words(caption, attention, captioner.tokenizer))
 
 
 def _pictures(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -90,3 +88,72 @@ def _pictures(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
         taken.add(name)
         pictures[file] = folder / f"{name}.png"
     return pictures
+
+
+@dataclass(frozen=True, slots=True)
+class PhotographBatch:
+    """Some files in order.
+
+    Attributes:
+        paths: all of them.
+        images: of those that are images, ``(images, 3, crop, crop)``; None where none is.
+        errors: why the others are not, by path.
+    """
+
+    paths: Sequence[Path]
+    images: Tensor | None
+    errors: dict[Path, str]
+
+    @property
+    def readable(self) -> list[Path]:
+        """The files that ``images`` come from."""
+        return [path for path in self.paths if path not in self.errors]
+
+
+def find_photographs(places: Sequence[Path]) -> list[Path]:
+    """The files that ``places`` name, and those of an image's extension below the folders among them.
+
+    In the order given, a folder's files by name; none twice. Hidden files and folders, and other companions,
+    are passed over, and links to folders followed.
+
+    Raises:
+        InputError: if a place does not exist, or a folder has no image.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        if place.is_dir():
+            below = _below(place)
+            if not below:
+                raise InputError(f"{place}: no image in this folder (looked for {', '.join(SUFFIXES)})")
+            found |= dict.fromkeys(below)
+        elif place.exists():
+            found[place] = None
+        else:
+            raise InputError(f"{place}: no such file or folder")
+    return list(found)
+
+
+def _below(folder: Path) -> list[Path]:
+    return [Path(parent, name) for parent, names in walk(folder) for name in names if is_image(name)]
+
+
+def read_photographs(
+    paths: Sequence[Path], transform: EvalTransform, *, batch_size: int, num_threads: int
+) -> Iterator[PhotographBatch]:
+    """Read all files, ``batch_size`` at a time; one that is no image is told apart and stops nothing."""
+    with ThreadPoolExecutor(num_threads) as pool:
+        for start in range(0, len(paths), batch_size):
+            some = paths[start : start + batch_size]
+            results = list(pool.map(lambda path: _read(path, transform), some))
+            images = [result for result in results if isinstance(result, Tensor)]
+            errors = {p: result for p, result in zip(some, results, strict=True) if isinstance(result, str)}
+            yield PhotographBatch(some, torch.stack(images) if images else None, errors)
+
+
+def _read(path: Path, transform: EvalTransform) -> Tensor | str:
+    try:
+        return transform(decode(path.read_bytes()))
+    except DecodeError as error:
+        return f"not an image that can be read ({error})"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"

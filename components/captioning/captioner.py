@@ -1,6 +1,5 @@
 """A pretrained model that writes captions: batches of images in, texts out."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor
 from components.core.caption_tokens import EOS_ID
 from components.core.errors import InputError
 from components.data.transforms import EvalTransform
-from components.models.cross_attention import cross_attention
 from components.models.decoding import DecodedCaptions, beam_search, nucleus_sample
 from components.objectives.captioning import CaptioningObjective
 from components.text.tokenizer import CaptionTokenizer
@@ -47,39 +45,39 @@ class Captioner:
     device: torch.device | str
 
     def search(self, images: Tensor, beam_size: int = 5, num_captions: int = 1) -> list[list[Caption]]:
-        """The likeliest captions of each image, best first, by beam search.
+        """Return the likeliest captions of each image, best first, by beam search.
 
         Args:
             images: ``(batch, 3, crop, crop)``, on any device.
-            beam_size: captions kept an image while searching.
-            num_captions: captions an image to return.
+            beam_size: captions kept per image while searching.
+            num_captions: captions per image to return.
 
         Raises:
             InputError: if the beam is narrower than ``num_captions`` or wider than the vocabulary.
         """
         if num_captions > beam_size:
-            raise InputError(f"{num_captions} captions an image need a beam of as many, not of {beam_size}")
-        features = self._features(images)
+            raise InputError(f"{num_captions} captions per image need a beam of as many, not of {beam_size}")
+        features = self.features(images)
         if num_captions == 1:
-            return self._texts(_one_an_image(beam_search(self.objective.textual, features, beam_size)))
+            return self._texts(_one_per_image(beam_search(self.objective.textual, features, beam_size)))
         tokens, log_probs = beam_search(self.objective.textual, features, beam_size, all_beams=True)
         return self._texts(DecodedCaptions(tokens[:, :num_captions], log_probs[:, :num_captions]))
 
     def sample(
         self, images: Tensor, nucleus: float, num_captions: int, generator: torch.Generator
     ) -> list[list[Caption]]:
-        """Random captions of each image, by nucleus sampling.
+        """Draw captions of each image, by nucleus sampling.
 
         Args:
             images: ``(batch, 3, crop, crop)``, on any device.
             nucleus: probability mass to draw from, in (0, 1].
-            num_captions: captions an image, drawn one independently of the other.
+            num_captions: captions per image, drawn independently.
             generator: source of the random numbers, on the captioner's device.
 
         Raises:
             InputError: if ``nucleus`` is out of range.
         """
-        features = self._features(images).repeat_interleave(num_captions, dim=0)
+        features = self.features(images).repeat_interleave(num_captions, dim=0)
         tokens, log_probs = nucleus_sample(self.objective.textual, features, nucleus, generator=generator)
         return self._texts(
             DecodedCaptions(
@@ -88,24 +86,12 @@ class Captioner:
         )
 
     @torch.no_grad()
-    def attention(self, images: Tensor, captions: Sequence[Caption]) -> list[Tensor]:
-        """Where the model looked for each token of one caption an image.
-
-        Returns:
-            A float32 tensor ``(tokens, height, width)`` an image, on the CPU; each map sums to 1.
-        """
-        length = max(len(caption.tokens) for caption in captions)
-        rows = [[*caption.tokens, *[EOS_ID] * (length - len(caption.tokens))] for caption in captions]
-        tokens = torch.tensor(rows, device=self.device)
-        maps = cross_attention(self.objective.textual, self._features(images), tokens).float().cpu()
-        return [row[: len(caption.tokens)] for row, caption in zip(maps, captions, strict=True)]
-
-    @torch.no_grad()
-    def _features(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
+        """Return feature maps ``(batch, feature_size, height, width)`` of images on any device."""
         return self.objective.visual(images.to(self.device, non_blocking=True))
 
     def _texts(self, decoded: DecodedCaptions) -> list[list[Caption]]:
-        """From tokens ``(batch, captions, length)``."""
+        """Turn tokens ``(batch, captions, length)`` into texts."""
         rows = zip(decoded.tokens.tolist(), decoded.log_probs.tolist(), strict=True)
         return [
             [self._caption(*one) for one in zip(tokens, log_probs, strict=True)] for tokens, log_probs in rows
@@ -116,5 +102,5 @@ class Captioner:
         return Caption(self.tokenizer.decode(tokens), log_probability, tuple(tokens[:end]))
 
 
-def _one_an_image(decoded: DecodedCaptions) -> DecodedCaptions:
+def _one_per_image(decoded: DecodedCaptions) -> DecodedCaptions:
     return DecodedCaptions(decoded.tokens.unsqueeze(1), decoded.log_probs.unsqueeze(1))

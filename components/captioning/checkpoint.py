@@ -8,12 +8,12 @@ from components.captioning.captioner import Captioner
 from components.core.errors import InputError
 from components.data.transforms import EvalTransform
 from components.export.zoo.captioners import Alike, build_captioner
-from components.export.zoo.files import CHECKSUM, local_file
-from components.export.zoo.weights import open_weights
+from components.export.zoo.weights import local_file, open_weights
 from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.interface import Objective
-from components.objectives.saved import load_captioner, load_preparation
+from components.objectives.saved import load_captioner, load_preprocessing
+from components.params import CHECKSUM_MARK
 from components.text.tokenizer import CaptionTokenizer
 
 # The authors' code captions at this scale, resized without antialiasing (their DEFAULT_IMAGE_TRANSFORM).
@@ -58,21 +58,21 @@ Parts = tuple[Objective, ModelConfig, CaptionTokenizer | None, EvalTransform]
 
 
 def _is_safetensors(source: str) -> bool:
-    return source.partition(CHECKSUM)[0].partition("?")[0].endswith(".safetensors")
+    return source.partition(CHECKSUM_MARK)[0].partition("?")[0].endswith(".safetensors")
 
 
 def _ours(path: Path, source: str) -> Parts:
     objective, config = load_captioner(path)
-    preparation = load_preparation(path)
-    if preparation is None:
+    preprocessing = load_preprocessing(path)
+    if preprocessing is None:
         return objective, config, None, PUBLISHED_TRANSFORM
-    transform = EvalTransform(preparation.scale, preparation.crop_size, preparation.antialias)
-    return objective, config, CaptionTokenizer(source, preparation.tokenizer_model), transform
+    transform = EvalTransform(preprocessing.scale, preprocessing.crop_size, preprocessing.antialias)
+    return objective, config, CaptionTokenizer(source, preprocessing.tokenizer_model), transform
 
 
 def _authors(source: str) -> Parts:
     """``captioning`` and ``masked_lm`` have equal tensors; who asks for captions means the former."""
-    place = source.partition(CHECKSUM)[0]
+    place = source.partition(CHECKSUM_MARK)[0]
     alike: Alike = "masked_lm" if "masked_lm" in Path(place).name else "captioning"
     objective, config = build_captioner(open_weights(source), source, alike)
     return objective, config, None, PUBLISHED_TRANSFORM

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from components.captioning.caption_files import CaptionedFile, Writer, caption_files
+from components.captioning.caption_files import CaptionedFile, Writer, caption_files, find_photographs
 from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
-from components.captioning.photographs import find_photographs
 from components.commands import run_command
 from components.core import machine, paths
 from components.core.arguments import folder, positive

@@ -15,11 +15,10 @@ from components.core.redaction import redacted
 from components.export.backbone import export_backbone
 from components.export.zoo.captioners import Alike, build_captioner, is_captioner
 from components.export.zoo.catalogue import ZOO, zoo_model
-from components.export.zoo.files import cache_dir
 from components.export.zoo.resnets import find_resnet
-from components.export.zoo.weights import open_weights
+from components.export.zoo.weights import cache_dir, open_weights
 from components.objectives.build import ModelConfig
-from components.objectives.saved import Preparation, save_captioner
+from components.objectives.saved import Preprocessing, save_captioner
 from components.params import list_presets
 from components.text.tokenizer import CaptionTokenizer
 
@@ -69,7 +68,7 @@ def _import(options: argparse.Namespace) -> None:
     tensors = open_weights(source)
     found = find_resnet(tensors, source)
     captioner = build_captioner(tensors, source, options.objective) if is_captioner(tensors) else None
-    preparation = _preparation(options.tokenizer, source, captioner[1] if captioner else None)
+    preprocessing = _preprocessing(options.tokenizer, source, captioner[1] if captioner else None)
 
     path = paths.backbone_path(name)
     export_backbone(found.build(), path, found.architecture, name, {"weights": redacted(source)})
@@ -77,7 +76,7 @@ def _import(options: argparse.Namespace) -> None:
     print(f"  virtex run --set 'benchmarks.backbones=[{params.PRETRAINED}, random, {name}]'")
     if captioner:
         path = paths.captioner_path(name)
-        save_captioner(path, *captioner, preparation)
+        save_captioner(path, *captioner, preprocessing)
         config = captioner[1]
         print(f"{path}: {config.objective.name}, {config.vocab_size:,} pieces or labels")
 
@@ -90,7 +89,7 @@ def _check_name(name: str) -> None:
         raise InputError(f"--name {name}: the pipeline makes a backbone of this name; choose another")
 
 
-def _preparation(tokenizer: Path | None, source: str, config: ModelConfig | None) -> Preparation | None:
+def _preprocessing(tokenizer: Path | None, source: str, config: ModelConfig | None) -> Preprocessing | None:
     if tokenizer is None:
         return None
     if config is None:
@@ -99,7 +98,7 @@ def _preparation(tokenizer: Path | None, source: str, config: ModelConfig | None
     if pieces != config.vocab_size:
         raise InputError(f"{tokenizer}: {pieces} pieces, but {source} was trained with {config.vocab_size}")
     seen = PUBLISHED_TRANSFORM
-    return Preparation(seen.crop_size, tokenizer.read_bytes(), seen.image_size, seen.antialias)
+    return Preprocessing(seen.crop_size, tokenizer.read_bytes(), seen.image_size, seen.antialias)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ from typing import Any
 from components.core import paths
 from components.core.published import BENCHMARKS, SOURCE
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
-from components.export.zoo.files import is_url
 from components.params import PRETRAINED
 
 CARD = """---
@@ -77,9 +76,8 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
     """
     name = metadata.get("source", "")
     weights = metadata.get("weights", "")
-    weights = (
-        weights if is_url(weights) else Path(weights).name
-    )  # folders of this machine tell nobody anything
+    if "://" not in weights:
+        weights = Path(weights).name  # folders of this machine tell nobody anything
     origin = f" Its weights: {weights}." if weights else ""
     return CARD.format(
         architecture=metadata["architecture"],

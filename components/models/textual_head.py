@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from components.core.caption_tokens import PAD_ID
 from components.core.errors import InputError
 from components.models.decoder_layer import DecoderLayer
+from components.params import paper_heads
 
 
 class TransformerTextualHead(nn.Module):
@@ -44,7 +45,7 @@ class TransformerTextualHead(nn.Module):
             vocab_size: number of token ids.
             hidden_size: width of the transformer.
             num_layers: decoder layers.
-            num_heads: attention heads; None for ``hidden_size / 64``.
+            num_heads: attention heads; None for the paper's number.
             ffn_size: width of the feed-forward block; None for ``4 * hidden_size``.
             norm: LayerNorm after ("post") or before ("pre") each block.
             dropout: probability, everywhere.
@@ -55,7 +56,7 @@ class TransformerTextualHead(nn.Module):
             InputError: if the heads do not divide the width, or ``norm`` is neither "post" nor "pre".
         """
         super().__init__()
-        num_heads = num_heads or max(1, hidden_size // 64)
+        num_heads = num_heads or paper_heads(hidden_size)
         ffn_size = ffn_size or 4 * hidden_size
         if hidden_size % num_heads:
             raise InputError(f"hidden_size {hidden_size} is not a multiple of attention_heads {num_heads}")

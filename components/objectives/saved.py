@@ -30,7 +30,7 @@ TOKENIZER = "tokenizer_model"  # no module of an objective has this name
 
 
 @dataclass(frozen=True, slots=True)
-class Preparation:
+class Preprocessing:
     """How images and captions were prepared for a model: what it needs besides its weights to caption.
 
     Attributes:
@@ -52,11 +52,11 @@ class Preparation:
 
 
 def save_captioner(
-    path: Path, objective: Objective, config: ModelConfig, preparation: Preparation | None = None
+    path: Path, objective: Objective, config: ModelConfig, preprocessing: Preprocessing | None = None
 ) -> None:
     """Write the model to ``path``, atomically; tensors keep their dtype, in standard memory layout.
 
-    Without ``preparation`` the file is whole for all uses but captioning images on its own.
+    Without ``preprocessing`` the file is whole for all uses but captioning images on its own.
     """
     names = _first_names(objective)
     tensors = {
@@ -65,9 +65,9 @@ def save_captioner(
         if names[name] == name
     }
     metadata = {"format": FORMAT, "version": VERSION, "config": config.model_dump_json()}
-    if preparation is not None:
-        tensors[TOKENIZER] = torch.frombuffer(bytearray(preparation.tokenizer_model), dtype=torch.uint8)
-        metadata |= _described(preparation)
+    if preprocessing is not None:
+        tensors[TOKENIZER] = torch.frombuffer(bytearray(preprocessing.tokenizer_model), dtype=torch.uint8)
+        metadata |= _described(preprocessing)
     with writing(path) as temporary:
         save_stable(tensors, metadata, temporary)
 
@@ -78,21 +78,21 @@ def copy_captioner(path: Path, target: Path, image_size: int | None, antialias: 
     Raises:
         InputError: if the file is missing, damaged or of another kind.
     """
-    preparation = load_preparation(path)
+    preprocessing = load_preprocessing(path)
     require_sound(path)  # or the copy would vouch for what is damaged
     with _opened(path) as file, writing(target) as temporary:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata())
-        if preparation is not None:
-            metadata |= _described(replace(preparation, image_size=image_size, antialias=antialias))
+        if preprocessing is not None:
+            metadata |= _described(replace(preprocessing, image_size=image_size, antialias=antialias))
         save_stable(tensors, metadata, temporary)
 
 
-def _described(preparation: Preparation) -> dict[str, str]:
+def _described(preprocessing: Preprocessing) -> dict[str, str]:
     """As it stands in a header."""
-    size = {} if preparation.image_size is None else {"image_size": str(preparation.image_size)}
-    antialias = str(preparation.antialias).lower()
-    return {"crop_size": str(preparation.crop_size), **size, "antialias": antialias}
+    size = {} if preprocessing.image_size is None else {"image_size": str(preprocessing.image_size)}
+    antialias = str(preprocessing.antialias).lower()
+    return {"crop_size": str(preprocessing.crop_size), **size, "antialias": antialias}
 
 
 def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Objective, ModelConfig]:
@@ -113,7 +113,7 @@ def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Obje
     return objective.to(device).eval(), config
 
 
-def load_preparation(path: Path) -> Preparation | None:
+def load_preprocessing(path: Path) -> Preprocessing | None:
     """What ``save_captioner`` was given besides the model; None if nothing.
 
     The file's digest is `load_captioner`'s to check.
@@ -131,7 +131,7 @@ def load_preparation(path: Path) -> Preparation | None:
     image_size = _pixels(path, metadata, "image_size") if "image_size" in metadata else None
     if image_size is not None and image_size < crop_size:
         raise InputError(f"{path}: image_size {image_size} in its header is less than crop_size {crop_size}")
-    return Preparation(crop_size, tokenizer_model, image_size, metadata.get("antialias", "true") == "true")
+    return Preprocessing(crop_size, tokenizer_model, image_size, metadata.get("antialias", "true") == "true")
 
 
 def _pixels(path: Path, metadata: dict[str, str], key: str) -> int:

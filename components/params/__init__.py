@@ -1,6 +1,6 @@
 """params.yaml, the whole configuration, as typed and checked sections."""
 
-from components.params.base import Section
+from components.params.base import CHECKSUM_MARK, Section, paper_heads
 from components.params.classification import Classification, ImagenetLinear, Inaturalist
 from components.params.detection import (
     CocoSegmentation,
@@ -36,6 +36,7 @@ from components.params.sections import (
 )
 
 __all__ = [
+    "CHECKSUM_MARK",
     "PRETRAINED",
     "SECTIONS",
     "Augmentation",
@@ -70,6 +71,7 @@ __all__ = [
     "list_presets",
     "matching_presets",
     "overlay",
+    "paper_heads",
     "read_preset",
     "read_section",
 ]

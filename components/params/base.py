@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+CHECKSUM_MARK = "#sha256="  # may follow the path or URL of weights, before 64 hexadecimal digits
 
 
 class Section(BaseModel):
@@ -38,3 +39,8 @@ def check_crop(image_size: int, crop_size: int) -> None:
     """Refuse a centre crop larger than the shorter side it is taken from."""
     if crop_size > image_size:
         raise ValueError(f"crop_size {crop_size} is larger than image_size {image_size}")
+
+
+def paper_heads(hidden_size: int) -> int:
+    """Return the paper's number of attention heads: one per 64 hidden units."""
+    return max(1, hidden_size // 64)

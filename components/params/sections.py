@@ -18,6 +18,7 @@ from components.params.base import (
     as_pair,
     check_crop,
     ordered_pair,
+    paper_heads,
 )
 from components.params.classification import ImagenetLinear, Inaturalist
 from components.params.detection import CocoSegmentation, LvisSegmentation, VocDetection
@@ -203,8 +204,8 @@ class TextualHead(Section):
 
     @property
     def num_heads(self) -> int:
-        """Attention heads; the paper's rule is one for every 64 hidden units."""
-        return self.attention_heads or max(1, self.hidden_size // 64)
+        """Attention heads; the paper's number unless one is given."""
+        return self.attention_heads or paper_heads(self.hidden_size)
 
     @property
     def ffn_size(self) -> int:

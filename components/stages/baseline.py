@@ -4,7 +4,7 @@ from components import params
 from components.core import paths
 from components.entry import run_stage
 from components.export.backbone import export_backbone
-from components.export.baselines import make_baseline
+from components.export.zoo.resnets import make_baseline
 from components.tracking import StageRun
 
 SECTIONS = (params.Baseline, params.Backbone)

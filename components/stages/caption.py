@@ -22,7 +22,7 @@ from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
-from components.objectives.saved import load_captioner, load_preparation
+from components.objectives.saved import load_captioner, load_preprocessing
 from components.report.captions_page import CaptionedPicture, captions_page, choose_examples
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
@@ -91,14 +91,14 @@ def main(run: StageRun, caption: params.Caption) -> None:
 
 def _captioner(objective: CaptioningObjective, caption: params.Caption) -> Captioner:
     """With the tokenizer and crop size of its own file; the tokenizer must be that of this run too."""
-    preparation = load_preparation(paths.CAPTIONER)
-    if preparation is None or preparation.tokenizer_model != paths.TOKENIZER_MODEL.read_bytes():
+    preprocessing = load_preprocessing(paths.CAPTIONER)
+    if preprocessing is None or preprocessing.tokenizer_model != paths.TOKENIZER_MODEL.read_bytes():
         raise InputError(
             f"{paths.CAPTIONER} was trained with another tokenizer than {paths.TOKENIZER_MODEL}; "
             "run the pretrain stage again"
         )
-    tokenizer = CaptionTokenizer(paths.CAPTIONER, preparation.tokenizer_model)
-    crop_size = preparation.crop_size
+    tokenizer = CaptionTokenizer(paths.CAPTIONER, preprocessing.tokenizer_model)
+    crop_size = preprocessing.crop_size
     transform = EvalTransform(caption.image_size or crop_size, crop_size, caption.antialias)
     return Captioner(objective, tokenizer, transform, machine.device_name())
 

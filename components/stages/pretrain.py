@@ -28,7 +28,7 @@ from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.captioning import CaptioningObjective
-from components.objectives.saved import Preparation, save_captioner
+from components.objectives.saved import Preprocessing, save_captioner
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun, UsedDataset
 from components.training.checkpoints import CandidateFolder, CheckpointFolder, configuration_key
@@ -99,13 +99,13 @@ def main(
 
     torch.manual_seed(pretrain.seed)
     model = build_objective(config)
-    preparation = Preparation(
+    preprocessing = Preprocessing(
         augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes(), antialias=augmentation.antialias
     )
     candidates = CandidateFolder(
         checkpoints.folder / "candidates",
         pretrain.keep_candidates,
-        lambda path: save_captioner(path, model, config, preparation),
+        lambda path: save_captioner(path, model, config, preprocessing),
     )
     run.uses(
         _used(train_dataset, identities[train_store.path], "training"),

@@ -8,7 +8,6 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.errors import InputError
-from components.export.zoo.files import CHECKSUM
 from pipelines import row_workspace
 from pipelines.row_workspace import (
     bring_up_to_date,
@@ -117,10 +116,6 @@ def test_paths_in_the_parameters_lead_to_the_users_files(root, workspace):
     for name in ("datasets/coco", "moco.pth"):
         assert os.path.samefile(workspace / name, root / name)
     assert reach_inputs(root, workspace) == overrides
-
-
-def test_a_checksum_is_marked_as_the_reader_of_weights_expects():
-    assert row_workspace._CHECKSUM == CHECKSUM
 
 
 def test_imported_backbones_are_there(root, workspace):

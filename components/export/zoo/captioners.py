@@ -11,7 +11,7 @@ from components.core.errors import InputError
 from components.export.zoo.resnets import find_resnet
 from components.objectives.build import TRANSFORMER_OBJECTIVES, ModelConfig, build_objective
 from components.objectives.interface import Objective
-from components.params import Backbone, TextualHead
+from components.params import Backbone, TextualHead, paper_heads
 from components.params import Objective as ObjectiveSection
 
 WORDS, POSITIONS = "textual.embedding.words.weight", "textual.embedding.positions.weight"
@@ -46,7 +46,7 @@ def build_captioner(
 def infer_config(tensors: Mapping[str, Tensor], source: str, alike: Alike | None = None) -> ModelConfig:
     """Tell the configuration of a VirTex model from the names and shapes of its tensors.
 
-    Attention heads leave no trace in them: the paper's hidden_size / 64 is taken.
+    Attention heads leave no trace in them: the paper's number is taken.
 
     Args:
         tensors: names and shapes as in VirTex's public code; a ``module.`` before them is ignored.
@@ -107,7 +107,7 @@ def _head(tensors: Mapping[str, Tensor], source: str) -> TextualHead:
     except KeyError as error:
         raise InputError(f"{source}: not a VirTex model: it has {WORDS} but not {error.args[0]}") from None
     layers = {match[1] for name in tensors if (match := re.match(rf"{LAYER}\.(\d+)\.", name))}
-    if hidden_size % max(1, hidden_size // 64):
+    if hidden_size % paper_heads(hidden_size):
         raise InputError(f"{source}: width {hidden_size} is not a multiple of 64, as VirTex's heads need")
     return TextualHead(
         hidden_size=hidden_size,

@@ -11,7 +11,7 @@ from PIL import Image
 from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preparation, save_captioner
+from components.objectives.saved import Preprocessing, save_captioner
 from components.text.tokenizer import train_tokenizer
 
 WORDS = ("red", "green", "blue", "grey", "pink", "black", "white")
@@ -57,7 +57,7 @@ def captioner_path(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Pat
     with torch.no_grad():
         for parameter in objective.get_submodule("textual").parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_captioner(path, objective, _config(), Preparation(64, tokenizer_path.read_bytes()))
+    save_captioner(path, objective, _config(), Preprocessing(64, tokenizer_path.read_bytes()))
     return path
 
 

@@ -57,16 +57,6 @@ def test_samples_belong_to_their_images(captioner: Captioner, images: torch.Tens
         assert {caption.tokens for caption in found} == {alone[0].tokens}
 
 
-def test_attention_has_a_map_for_each_token(captioner: Captioner, images: torch.Tensor) -> None:
-    captions = [found[0] for found in captioner.search(images)]
-    maps = captioner.attention(images, captions)
-    for image, caption, row in zip(images, captions, maps, strict=True):
-        assert row.shape == (len(caption.tokens), 2, 2)
-        torch.testing.assert_close(row.sum(dim=(1, 2)), torch.ones(len(row)))
-        (alone,) = captioner.attention(image.unsqueeze(0), [caption])
-        torch.testing.assert_close(row, alone, rtol=1e-4, atol=1e-5)
-
-
 def test_a_beam_too_narrow(captioner: Captioner, images: torch.Tensor) -> None:
-    with pytest.raises(InputError, match="6 captions an image need a beam of as many, not of 5"):
+    with pytest.raises(InputError, match="6 captions per image need a beam of as many, not of 5"):
         captioner.search(images, beam_size=5, num_captions=6)

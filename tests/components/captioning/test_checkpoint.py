@@ -9,7 +9,7 @@ from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.core.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preparation, copy_captioner, save_captioner
+from components.objectives.saved import Preprocessing, copy_captioner, save_captioner
 from components.text.tokenizer import train_tokenizer
 
 ConfigMaker = Callable[..., ModelConfig]
@@ -75,7 +75,7 @@ def test_a_model_that_writes_no_captions(
 ) -> None:
     objective = build_objective(make_config(name))
     ours, authors = tmp_path / "captioner.safetensors", tmp_path / f"{name}_R_18.pth"
-    save_captioner(ours, objective, make_config(name), Preparation(64, tokenizer_path.read_bytes()))
+    save_captioner(ours, objective, make_config(name), Preprocessing(64, tokenizer_path.read_bytes()))
     torch.save({"model": objective.state_dict()}, authors)
     for path in (ours, authors):
         with pytest.raises(InputError, match=f"a model of {name} writes no captions"):

@@ -12,7 +12,7 @@ from components.commands import caption
 from components.core import paths
 from components.core.errors import InputError
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preparation, save_captioner
+from components.objectives.saved import Preprocessing, save_captioner
 from components.text.tokenizer import train_tokenizer
 
 CONFIG = {
@@ -34,8 +34,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     train_tokenizer(["a red circle on the left", "two naïve green stars"], 40, tmp_path / "captions.model")
     config = ModelConfig.model_validate(CONFIG)
     torch.manual_seed(0)
-    preparation = Preparation(32, (tmp_path / "captions.model").read_bytes())
-    save_captioner(paths.CAPTIONER, build_objective(config), config, preparation)
+    preprocessing = Preprocessing(32, (tmp_path / "captions.model").read_bytes())
+    save_captioner(paths.CAPTIONER, build_objective(config), config, preprocessing)
     (tmp_path / "images").mkdir()
     for index, name in enumerate(("é.png", "z.png")):
         pixels = np.random.default_rng(index).integers(0, 255, (40, 50, 3), np.uint8)
@@ -89,7 +89,7 @@ def test_sampling_follows_the_seed(workspace: Path, monkeypatch: pytest.MonkeyPa
 def test_a_wide_choice_widens_the_beam(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     run(monkeypatch, "images/z.png", "--num-captions", "7")
     assert len(capsys.readouterr().out.splitlines()) == 8
-    with pytest.raises(InputError, match="7 captions an image need a beam of as many"):
+    with pytest.raises(InputError, match="7 captions per image need a beam of as many"):
         run(monkeypatch, "images/z.png", "--num-captions", "7", "--beam-size", "3")
 
 

@@ -13,7 +13,7 @@ from components.core import paths
 from components.export.backbone import load_backbone, pooled_features
 from components.models.decoding import beam_search
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preparation, load_captioner, load_preparation
+from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing
 from components.text.tokenizer import train_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -92,7 +92,7 @@ def test_an_imported_captioner_is_a_backbone_and_a_model(zoo, tmp_path):
     found, expected = (beam_search(m.textual, m.visual(images)).tokens for m in (loaded, model))
     assert torch.equal(found, expected)
     assert config.vocab_size == PIECES
-    assert load_preparation(paths.captioner_path("bicaptioning_R_18")) is None
+    assert load_preprocessing(paths.captioner_path("bicaptioning_R_18")) is None
 
 
 def test_a_tokenizer_makes_a_file_that_captions_alone(zoo, tmp_path):
@@ -103,9 +103,9 @@ def test_a_tokenizer_makes_a_file_that_captions_alone(zoo, tmp_path):
     assert (code, "--objective captioning" in err) == (2, True)
     options = ("--name", "mine", "--objective", "captioning", "--tokenizer", "t.model")
     assert zoo("import", "x.pth", *options)[0] == 0
-    preparation = load_preparation(paths.captioner_path("mine"))
+    preprocessing = load_preprocessing(paths.captioner_path("mine"))
     model = (tmp_path / "t.model").read_bytes()
-    assert preparation == Preparation(224, model, image_size=256, antialias=False)
+    assert preprocessing == Preprocessing(224, model, image_size=256, antialias=False)
 
 
 def test_a_torchvision_file_is_a_backbone_only(zoo, tmp_path):

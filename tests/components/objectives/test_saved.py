@@ -12,10 +12,10 @@ from components.models.decoding import beam_search
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import (
-    Preparation,
+    Preprocessing,
     copy_captioner,
     load_captioner,
-    load_preparation,
+    load_preprocessing,
     save_captioner,
 )
 
@@ -97,11 +97,11 @@ def test_every_objective_is_saved(name: str, tmp_path: Path, make_config: Config
 def test_what_captioning_needs_travels_in_the_file(tmp_path: Path, make_config: ConfigMaker) -> None:
     config = make_config("captioning")
     objective = build_objective(config)
-    preparation = Preparation(224, bytes(range(256)) * 3)
+    preprocessing = Preprocessing(224, bytes(range(256)) * 3)
     for name in ("model", "again"):
-        save_captioner(tmp_path / name, objective, config, preparation)
+        save_captioner(tmp_path / name, objective, config, preprocessing)
     assert (tmp_path / "model").read_bytes() == (tmp_path / "again").read_bytes()
-    assert load_preparation(tmp_path / "model") == preparation
+    assert load_preprocessing(tmp_path / "model") == preprocessing
     loaded, _ = load_captioner(tmp_path / "model")
     assert loaded.state_dict().keys() == objective.state_dict().keys()
 
@@ -109,32 +109,32 @@ def test_what_captioning_needs_travels_in_the_file(tmp_path: Path, make_config: 
 def test_a_file_from_before_captions_as_it_was_measured(tmp_path: Path, make_config: ConfigMaker) -> None:
     path = tmp_path / "captioner.safetensors"
     config = make_config("captioning")
-    save_captioner(path, build_objective(config), config, Preparation(224, b"model", 256, antialias=False))
-    assert load_preparation(path) == Preparation(224, b"model", 256, antialias=False)
+    save_captioner(path, build_objective(config), config, Preprocessing(224, b"model", 256, antialias=False))
+    assert load_preprocessing(path) == Preprocessing(224, b"model", 256, antialias=False)
     kept = {key: value for key, value in header(path).items() if key not in ("image_size", "antialias")}
     save_file(load_file(path), path, metadata=kept)
-    preparation = load_preparation(path)
-    assert preparation == Preparation(224, b"model")
-    assert preparation.scale == 224
+    preprocessing = load_preprocessing(path)
+    assert preprocessing == Preprocessing(224, b"model")
+    assert preprocessing.scale == 224
 
 
 def test_a_file_may_hold_the_model_alone(saved: Path) -> None:
-    assert load_preparation(saved) is None
+    assert load_preprocessing(saved) is None
 
 
 def test_a_preparation_is_checked(tmp_path: Path, make_config: ConfigMaker) -> None:
     path = tmp_path / "captioner.safetensors"
     config = make_config("captioning")
-    save_captioner(path, build_objective(config), config, Preparation(224, b"model"))
+    save_captioner(path, build_objective(config), config, Preprocessing(224, b"model"))
     save_file(load_file(path), path, metadata=header(path) | {"crop_size": "wide"})
     with pytest.raises(InputError, match="crop_size 'wide' in its header"):
-        load_preparation(path)
+        load_preprocessing(path)
     save_file(load_file(path), path, metadata=header(path) | {"crop_size": "224", "image_size": "32"})
     with pytest.raises(InputError, match="image_size 32 in its header is less than crop_size 224"):
-        load_preparation(path)
+        load_preprocessing(path)
     save_file(load_file(path), path, metadata=header(path) | {"format": "virtex-backbone"})
     with pytest.raises(InputError, match="expected a file of format 'virtex-captioner'"):
-        load_preparation(path)
+        load_preprocessing(path)
 
 
 def test_a_failed_write_leaves_the_old_file(

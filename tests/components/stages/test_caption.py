@@ -16,7 +16,7 @@ from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preparation, save_captioner
+from components.objectives.saved import Preprocessing, save_captioner
 from components.sources.readers.captioned import CaptionedImage
 from components.stages import caption as stage
 from components.text.tokenizer import train_tokenizer
@@ -46,8 +46,8 @@ def config(objective: str = "bicaptioning", vocab_size: int = VOCAB_SIZE) -> Mod
 
 def save_model(model: ModelConfig, tokenizer: bytes | None = None) -> None:
     torch.manual_seed(0)
-    preparation = Preparation(32, tokenizer or paths.TOKENIZER_MODEL.read_bytes())
-    save_captioner(paths.CAPTIONER, build_objective(model), model, preparation)
+    preprocessing = Preprocessing(32, tokenizer or paths.TOKENIZER_MODEL.read_bytes())
+    save_captioner(paths.CAPTIONER, build_objective(model), model, preprocessing)
 
 
 def absent(references: object, hypotheses: object) -> Result:

@@ -16,7 +16,7 @@ from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, m
 from components.core import paths
 from components.core.errors import InputError
 from components.export.backbone import export_backbone
-from components.export.baselines import make_baseline
+from components.export.zoo.resnets import make_baseline
 from components.params import Section, read_section
 from components.sources.manifest import DatasetEntry, Manifest
 from components.sources.parts import write_parts

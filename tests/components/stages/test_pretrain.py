@@ -18,7 +18,7 @@ from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
 from components.data.identity import identify
-from components.objectives.saved import Preparation, load_captioner, load_preparation
+from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing
 from components.sources.readers.captioned import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
@@ -82,7 +82,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[pa
     captioner, config = load_captioner(last)
     assert config.vocab_size == 30
     assert captioner.visual is not None
-    assert load_preparation(last) == Preparation(32, paths.TOKENIZER_MODEL.read_bytes())
+    assert load_preprocessing(last) == Preprocessing(32, paths.TOKENIZER_MODEL.read_bytes())
     assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
     val_rows = _rows("val.csv")
 

@@ -11,7 +11,7 @@ from components.core import paths
 from components.core.errors import InputError
 from components.core.tensor_files import tensors_sha256
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preparation, load_captioner, load_preparation, save_captioner
+from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing, save_captioner
 from components.stages import export, select, voc07
 from components.tracking import StageRun
 
@@ -92,12 +92,12 @@ def test_without_voc07_nothing_is_measured(candidates: dict[int, Path], by: str,
 
 
 def test_the_chosen_model_remembers_at_which_scale_it_captions(candidates: dict[int, Path]) -> None:
-    save_captioner(candidates[30], build_objective(CONFIG), CONFIG, Preparation(64, b"model"))
+    save_captioner(candidates[30], build_objective(CONFIG), CONFIG, Preprocessing(64, b"model"))
     section, files = params.Select(by="last", split="test"), []
     for size in (73, 73, None):
         select.main(RecordingRun("select"), section, VOC07, CAPTION.model_copy(update={"image_size": size}))
         files.append(paths.CAPTIONER.read_bytes())
-        assert load_preparation(paths.CAPTIONER) == Preparation(64, b"model", size, antialias=False)
+        assert load_preprocessing(paths.CAPTIONER) == Preprocessing(64, b"model", size, antialias=False)
         assert tensors_sha256(paths.CAPTIONER) == tensors_sha256(candidates[30])  # no benchmark is stale
     assert files[0] == files[1] != files[2]
 
