@@ -180,7 +180,6 @@ class Augmentation(Section):
 
     _pair = field_validator("crop_scale", "crop_ratio", mode="before")(as_pair)
     _share = field_validator("crop_scale")(area_share)
-
     _ordered = field_validator("crop_ratio")(ordered_pair)
 
 
