@@ -39,12 +39,12 @@ PREFIXES = ("visual.cnn.", "module.visual.cnn.", "")  # of a whole VirTex model,
 def resnet50(
     pretrained: bool = False, weights: str | None = None, progress: bool = True, **options: _Any
 ) -> nn.Module:
-    """ResNet-50 of the paper's best model: bicaptioning on COCO Captions, L1 H2048 (VOC07 88.7 mAP).
+    """Build ResNet-50 of the paper's best model: bicaptioning on COCO Captions, L1 H2048 (VOC07 88.7 mAP).
 
     Args:
         pretrained: load the weights at VIRTEX_WEIGHTS_URL if that is set, or else the authors'.
-        weights: a path or URL to load instead; ``#sha256=...`` after it is held against the file.
-        progress: show how the download goes.
+        weights: a path or URL to load instead; ``#sha256=...`` after it is compared with the file's.
+        progress: show the progress of the download.
         options: of ``torchvision.models.resnet50``.
     """
     return _resnet("resnet50", "bicaptioning_R_50_L1_H2048", pretrained, weights, progress, options)
@@ -53,21 +53,21 @@ def resnet50(
 def wide_resnet50_2(
     pretrained: bool = False, weights: str | None = None, progress: bool = True, **options: _Any
 ) -> nn.Module:
-    """ResNet-50 of double width (w2x): bicaptioning, L1 H1024 (VOC07 88.5 mAP). See `resnet50`."""
+    """Build ResNet-50 of double width (w2x): bicaptioning, L1 H1024 (VOC07 88.5 mAP). See `resnet50`."""
     return _resnet("wide_resnet50_2", "bicaptioning_R_50W2X_L1_H1024", pretrained, weights, progress, options)
 
 
 def resnet101(
     pretrained: bool = False, weights: str | None = None, progress: bool = True, **options: _Any
 ) -> nn.Module:
-    """ResNet-101: bicaptioning, L1 H1024 (VOC07 88.7 mAP). See `resnet50`."""
+    """Build ResNet-101 of bicaptioning, L1 H1024 (VOC07 88.7 mAP). See `resnet50`."""
     return _resnet("resnet101", "bicaptioning_R_101_L1_H1024", pretrained, weights, progress, options)
 
 
 def resnet34(
     pretrained: bool = False, weights: str | None = None, progress: bool = True, **options: _Any
 ) -> nn.Module:
-    """ResNet-34, for weights of your own: the authors have published none, nor a VOC07 mAP.
+    """Build ResNet-34, for your own weights: the authors have published none, nor a VOC07 mAP.
 
     See `resnet50`.
     """
@@ -77,7 +77,7 @@ def resnet34(
 def resnet18(
     pretrained: bool = False, weights: str | None = None, progress: bool = True, **options: _Any
 ) -> nn.Module:
-    """ResNet-18, the demo's, for weights of your own: the authors have published none, nor a VOC07 mAP.
+    """Build ResNet-18, the demo's, for your own weights: the authors have published none, nor a VOC07 mAP.
 
     See `resnet50`.
     """
@@ -156,7 +156,7 @@ def _read(path: pathlib.Path, source: str) -> dict[str, _Any]:
 
 
 def _trunk(state: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
-    """torchvision's names without the classifier, from a whole model or a backbone."""
+    """Return torchvision's names without the classifier, from a whole model or a backbone."""
     prefix = next((prefix for prefix in PREFIXES if f"{prefix}conv1.weight" in state), None)
     if prefix is None:
         raise RuntimeError(f"{source}: no ResNet in it; it has {', '.join(list(state)[:3])}")

@@ -50,7 +50,7 @@ def caption_files(
 
     Args:
         captioner: whose images they become.
-        files: of images; what is none gets an error in its place.
+        files: of images; any other gets an error in its place.
         write: a method of ``captioner`` with its options.
         batch_size: images captioned at once.
         num_threads: that read files.
@@ -73,9 +73,9 @@ def caption_files(
 
 
 def _pictures(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """A PNG in ``folder`` for each file, named after it; numbers tell files of one name apart.
+    """Name a PNG in ``folder`` after each file; numbers distinguish files of one name.
 
-    None takes the place of one of the files.
+    No picture replaces one of the files.
     """
     pictures: dict[Path, Path] = {}
     taken = {file.stem for file in files if file.resolve() == (folder / f"{file.stem}.png").resolve()}
@@ -106,15 +106,15 @@ class PhotographBatch:
 
     @property
     def readable(self) -> list[Path]:
-        """The files that ``images`` come from."""
+        """Files that ``images`` come from."""
         return [path for path in self.paths if path not in self.errors]
 
 
 def find_photographs(places: Sequence[Path]) -> list[Path]:
-    """The files that ``places`` name, and those of an image's extension below the folders among them.
+    """List the files that ``places`` name, and those with an image's extension below the folders among them.
 
-    In the order given, a folder's files by name; none twice. Hidden files and folders, and other companions,
-    are passed over, and links to folders followed.
+    They keep the order given, a folder's files that of their names; none appears twice. Hidden files and
+    folders, and other companions, are skipped, and links to folders followed.
 
     Raises:
         InputError: if a place does not exist, or a folder has no image.
@@ -140,7 +140,7 @@ def _below(folder: Path) -> list[Path]:
 def read_photographs(
     paths: Sequence[Path], transform: EvalTransform, *, batch_size: int, num_threads: int
 ) -> Iterator[PhotographBatch]:
-    """Read all files, ``batch_size`` at a time; one that is no image is told apart and stops nothing."""
+    """Read all files, ``batch_size`` at a time; one that is no image gets an error and stops nothing."""
     with ThreadPoolExecutor(num_threads) as pool:
         for start in range(0, len(paths), batch_size):
             some = paths[start : start + batch_size]

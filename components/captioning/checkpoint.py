@@ -44,7 +44,7 @@ def open_captioner(source: str, device: torch.device | str, tokenizer_path: Path
         tokenizer = CaptionTokenizer(tokenizer_path)
     if tokenizer is None:
         raise InputError(
-            f"{source}: holds no tokenizer; give the SentencePiece model it was trained with (--tokenizer)"
+            f"{source}: holds no tokenizer; pass the SentencePiece model it was trained with (--tokenizer)"
         )
     if tokenizer.vocab_size != config.vocab_size:
         raise InputError(
@@ -71,7 +71,7 @@ def _ours(path: Path, source: str) -> Parts:
 
 
 def _authors(source: str) -> Parts:
-    """``captioning`` and ``masked_lm`` have equal tensors; who asks for captions means the former."""
+    """Read an authors' file; of the two objectives with equal tensors, one captions: ``captioning``."""
     place = source.partition(CHECKSUM_MARK)[0]
     alike: Alike = "masked_lm" if "masked_lm" in Path(place).name else "captioning"
     objective, config = build_captioner(open_weights(source), source, alike)

@@ -1,4 +1,4 @@
-"""What pretraining sees and says, as pictures for its record: images with texts below them."""
+"""What pretraining sees and writes, as pictures for its record: images with texts below them."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ TEXT_LINES = 5
 
 
 def taught(sample: TargetSample, tokenizer: CaptionTokenizer, categories: Sequence[str] = ()) -> str:
-    """In words what a sample's targets teach: its caption, with [MASK] where pieces are hidden, or labels.
+    """Put into words what a sample teaches: its caption, with [MASK] where pieces are hidden, or its labels.
 
     Args:
         sample: of a `TrainDataset`.
@@ -48,7 +48,7 @@ def taught(sample: TargetSample, tokenizer: CaptionTokenizer, categories: Sequen
 def picture_of_samples(
     dataset: TrainDataset, tokenizer: CaptionTokenizer, num_samples: int = TRAINING_SAMPLES
 ) -> Pixels:
-    """The first visits of a training as the model gets them, each with what it teaches."""
+    """Draw the first samples of a training run as the model receives them, each with what it teaches."""
     samples = [dataset[visit] for visit in range(num_samples)]
     categories = dataset.store.metadata.categories
     texts = [taught(sample, tokenizer, categories) for sample in samples]
@@ -58,9 +58,9 @@ def picture_of_samples(
 def picture_of_captions(
     captioner: Captioner, dataset: ValDataset, num_images: int = CAPTIONED_IMAGES
 ) -> Pixels:
-    """Images spread over a validation set, with the captions that the model writes of them now.
+    """Draw images spread over a validation set, with the captions that the model writes of them now.
 
-    Below each, in brackets, is one that a person wrote. The model has to be in eval mode.
+    Below each, in brackets, is a reference caption. The model must be in eval mode.
     """
     positions = spread(len(dataset), num_images)
     samples = [dataset[position] for position in positions]
@@ -74,12 +74,12 @@ def picture_of_captions(
 
 
 def spread(length: int, number: int) -> range:
-    """At most ``number`` positions, evenly spread over ``length``."""
+    """Return at most ``number`` positions, evenly spread over ``length``."""
     return range(0, length, max(1, length // number))[:number]
 
 
 def draw_texts(pictures: Sequence[Pixels], texts: Sequence[str]) -> Pixels:
-    """One picture of all, with a text below each; pixels (height, width, 3)."""
+    """Draw one picture of all, with a text below each; return pixels ``(height, width, 3)``."""
     rows = max(1, -(-len(pictures) // COLUMNS))
     size = (COLUMNS * PANEL_INCHES, rows * 1.35 * PANEL_INCHES)
     figure = Figure(figsize=size, layout="constrained", dpi=100)

@@ -36,13 +36,13 @@ examples:
     virtex caption photo.jpg --checkpoint bicaptioning_R_50_L1_H2048.pth --tokenizer coco_10k.model
 
 Images are cut to the centre square the model was trained on. Files that are no image are skipped with
-a message. Exit status: 0 all captioned, 1 some skipped, 2 nothing could be done, 130 stopped.
+a message. Exit status: 0 all captioned, 1 some skipped, 2 bad input, 130 interrupted.
 VIRTEX_DEVICE chooses the device.
 """
 
 
 def main() -> int:
-    """Caption what the arguments name; returns 0, or 1 if a file was skipped."""
+    """Caption what the arguments name; return 0, or 1 if a file was skipped."""
     options = _options(sys.argv[1:])
     files = find_photographs(options.images)
     captioner = _captioner(options)
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="virtex caption",
         description=DESCRIPTION,
@@ -83,7 +83,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tokenizer", type=Path, help="SentencePiece model, if the checkpoint holds none")
     parser.add_argument("--json", action="store_true", help="print a JSON array")
-    parser.add_argument("--num-captions", type=positive, default=1, metavar="N", help="an image (default: 1)")
+    parser.add_argument(
+        "--num-captions", type=positive, default=1, metavar="N", help="per image (default: 1)"
+    )
     parser.add_argument(
         "--beam-size", type=positive, metavar="N", help=f"of beam search (default: {BEAM_SIZE})"
     )
@@ -101,7 +103,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = build_parser()
     options = parser.parse_args(arguments)
     if options.nucleus and options.beam_size is not None:
-        parser.error("--beam-size belongs to beam search, not to --nucleus")
+        parser.error("--beam-size applies to beam search, not to --nucleus")
     if not options.nucleus and (options.top_p is not None or options.seed is not None):
         parser.error("--top-p and --seed need --nucleus: beam search draws nothing at random")
     return options
@@ -129,7 +131,7 @@ def _writer(captioner: Captioner, options: argparse.Namespace) -> Writer:
 
 
 def _entry(result: CaptionedFile) -> dict[str, Any]:
-    """One element of the JSON array."""
+    """Return one element of the JSON array."""
     if result.error is not None:
         return {"image": str(result.path), "error": result.error}
     captions = [{"caption": c.text, "log_probability": c.log_probability} for c in result.captions]

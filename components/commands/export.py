@@ -54,7 +54,7 @@ def _from_checkpoint(source: str) -> tuple[nn.Module, dict[str, str]]:
 
 
 def _require_own(path: Path, chosen: Format) -> None:
-    """An export takes the place of an earlier one, and of nothing else of the user's."""
+    """Refuse to replace anything of the user's but an earlier export."""
     if path.is_dir():
         others = {entry.name for entry in path.iterdir()} - chosen.files
         if others or not chosen.files:
@@ -68,7 +68,7 @@ def _require_own(path: Path, chosen: Format) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="virtex export", description="A backbone in the format of another library."
     )

@@ -1,4 +1,4 @@
-"""``virtex zoo``: the published models, and weights of other people as files of ours."""
+"""``virtex zoo``: the published models, and other people's weights as files of this project."""
 
 import argparse
 import re
@@ -26,7 +26,7 @@ COLUMNS = ("voc07.mAP", "imagenet_linear.top1")
 
 
 def main() -> int:
-    """Run the subcommand that was asked for."""
+    """Run the subcommand."""
     options = build_parser().parse_args()
     options.action(options)
     return 0
@@ -61,7 +61,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    """What can be wrong is found out before anything is written."""
+    """Check everything, then write the backbone and, of a whole model, the captioner."""
     source: str = options.source
     name = options.name or re.sub(r"\W", "_", Path(re.split("[?#]", source)[0]).stem)
     _check_name(name)
@@ -102,7 +102,7 @@ def _preprocessing(tokenizer: Path | None, source: str, config: ModelConfig | No
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="virtex zoo", description="Published models, and other people's checkpoints."
     )
@@ -116,7 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="a checkpoint of VirTex, torchvision or MoCo, as files of ours to benchmark, caption and export",
         description=f"Downloads stay in {cache_dir()}. Nothing in a file is run: it is plain tensors.",
     )
-    imports.add_argument("source", help="a published model, a path, or a URL; #sha256=... after it is held")
+    imports.add_argument(
+        "source", help="a published model, a path, or a URL; #sha256=... after it is checked"
+    )
     imports.add_argument("--name", help="of the files; default: from the source's")
     imports.add_argument("--objective", choices=get_args(Alike), help="where the file cannot tell these two")
     imports.add_argument("--tokenizer", type=Path, help="SentencePiece model, for a file that captions alone")

@@ -29,7 +29,7 @@ EXAMPLE_SHAPE = (2, 3, 64, 64)
 def export_backbone(
     cnn: nn.Module, path: Path, architecture: str, source: str, details: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Write a torchvision ResNet without its classifier, and prove that the file gives it back.
+    """Write a torchvision ResNet without its classifier, and verify that the file restores it.
 
     Before the file takes its place it is loaded again, and its features of `example_images` must
     be those of ``cnn``.
@@ -91,12 +91,12 @@ def load_backbone(path: Path) -> tuple[nn.Module, dict[str, str]]:
             f"export it again (stage export or baseline). {error}"
         ) from error
     require_sound(path)
-    metadata.pop(DIGEST, None)  # of this file; who writes another one makes its own
+    metadata.pop(DIGEST, None)  # of this file; a writer of another one computes its own
     return backbone.requires_grad_(False).eval(), metadata
 
 
 def trunk_state(cnn: nn.Module) -> dict[str, Tensor]:
-    """The state dict without what is no convolution, batch normalisation or block: ``fc`` of any kind."""
+    """Return the state dict of convolutions, batch normalisations and blocks, without ``fc`` of any kind."""
     return {
         name: tensor.detach().contiguous()
         for name, tensor in cnn.state_dict().items()
@@ -105,7 +105,7 @@ def trunk_state(cnn: nn.Module) -> dict[str, Tensor]:
 
 
 def hold_features(path: Path, cnn: nn.Module, found: Tensor, tolerance: float = 1e-5) -> None:
-    """Hold what a written file gives for `example_images` against the network that was written.
+    """Compare a written file's features of `example_images` with those of the network that was written.
 
     Raises:
         RuntimeError: if they differ by more than ``tolerance`` of the largest feature.
@@ -117,7 +117,7 @@ def hold_features(path: Path, cnn: nn.Module, found: Tensor, tolerance: float = 
 
 
 def pooled_features(cnn: nn.Module, images: Tensor) -> Tensor:
-    """Global average pool over layer4, whatever ``avgpool`` and ``fc`` are.
+    """Return the global average pool over layer4, whatever ``avgpool`` and ``fc`` are.
 
     Shapes:
         images ``(batch, 3, height, width)`` -> ``(batch, feature_size)``.
@@ -128,13 +128,13 @@ def pooled_features(cnn: nn.Module, images: Tensor) -> Tensor:
 
 
 def example_images() -> Tensor:
-    """Two fixed images ``(2, 3, 64, 64)`` in the range of normalised pixels."""
+    """Return two fixed images ``(2, 3, 64, 64)`` in the range of normalised pixels."""
     numbers = torch.arange(torch.Size(EXAMPLE_SHAPE).numel(), dtype=torch.float64)
     return (2.0 * torch.sin(numbers * numbers * 1e-3)).float().reshape(EXAMPLE_SHAPE)
 
 
 def _empty_resnet(architecture: str) -> tuple[nn.Module, int]:
-    """The network without storage, pooling at its end and ``fc`` the identity; and its feature size."""
+    """Build the network without storage, ending with pooling; return it and its feature size."""
     with torch.device("meta"):
         backbone = TorchvisionBackbone(architecture)
     backbone.cnn.avgpool = nn.AdaptiveAvgPool2d((1, 1))

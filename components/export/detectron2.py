@@ -29,7 +29,8 @@ def export_detectron2(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -
 
     ``matching_heuristics`` is essential: without it detectron2 loads nothing into ``backbone.bottom_up``
     and only warns. The images are RGB, normalised as torchvision's, and the stride is in the 3x3
-    convolution (``MODEL.RESNETS.STRIDE_IN_1X1: False``). Arguments are those of `export_torchvision`.
+    convolution (``MODEL.RESNETS.STRIDE_IN_1X1: False``). Arguments are those of all
+    formats (`components.export.formats`).
 
     Raises:
         RuntimeError: if the file does not give back the same tensors.
@@ -40,11 +41,11 @@ def export_detectron2(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -
         loaded: dict[str, Tensor] = torch.load(temporary, weights_only=True)["model"]
         back = {torchvision_name(name): tensor for name, tensor in loaded.items()}
         if not _equal(back, trunk_state(cnn)):
-            raise RuntimeError(f"{path}: the names do not lead back to torchvision's")
+            raise RuntimeError(f"{path}: its names do not map back to torchvision's")
 
 
 def detectron2_name(name: str) -> str:
-    """``layer1.0.bn2.weight`` -> ``res2.0.conv2.norm.weight``."""
+    """Rename ``layer1.0.bn2.weight`` to ``res2.0.conv2.norm.weight``, and so on."""
     if name.partition(".")[0] not in TRUNK:
         raise ValueError(f"{name!r} is no name of a ResNet's trunk")
     for pattern, replacement in RENAMED:
@@ -53,7 +54,7 @@ def detectron2_name(name: str) -> str:
 
 
 def torchvision_name(name: str) -> str:
-    """The inverse of `detectron2_name`."""
+    """Invert `detectron2_name`."""
     name = re.sub(r"^stem\.conv1\.norm\.", "bn1.", name)
     name = re.sub(r"^stem\.conv1\.", "conv1.", name)
     name = re.sub(r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}.", name)

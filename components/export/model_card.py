@@ -68,7 +68,7 @@ NOT_STATED = "Not stated in the file that was exported."
 
 
 def model_card(metadata: Mapping[str, str], title: str) -> str:
-    """Markdown with the hub's header.
+    """Write Markdown with the hub's header.
 
     Args:
         metadata: of the backbone's file, as `load_backbone` gives it.
@@ -77,7 +77,7 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
     name = metadata.get("source", "")
     weights = metadata.get("weights", "")
     if "://" not in weights:
-        weights = Path(weights).name  # folders of this machine tell nobody anything
+        weights = Path(weights).name  # folders of this machine mean nothing elsewhere
     origin = f" Its weights: {weights}." if weights else ""
     return CARD.format(
         architecture=metadata["architecture"],
@@ -91,7 +91,7 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
 
 
 def registry_card(metadata: Mapping[str, str], name: str) -> str:
-    """Markdown for a version of the registered model ``name``; it is this run's pretrained backbone.
+    """Write Markdown for a version of the registered model ``name``; it is this run's pretrained backbone.
 
     Args:
         metadata: of the backbone's file: architecture, objective and pretraining_config.
@@ -136,7 +136,7 @@ def _data(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _figures(name: str) -> str:
-    """What the run's benchmarks measured for the backbone ``name``; said plainly where nothing was."""
+    """Tabulate what the run's benchmarks measured for the backbone ``name``, or say that nothing was."""
     rows, manifest = [], read_titles()
     for benchmark in BENCHMARKS:
         if not benchmark.compares_backbones and name != PRETRAINED:

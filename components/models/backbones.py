@@ -9,7 +9,7 @@ from components.core.errors import InputError
 
 
 def backbone_names() -> list[str]:
-    """Names of all ResNets (plain, wide, ResNeXt) of the installed torchvision."""
+    """Return the names of all ResNets (plain, wide, ResNeXt) of the installed torchvision."""
     return torchvision.models.list_models(
         module=torchvision.models, include=["resnet*", "wide_resnet*", "resnext*"]
     )
@@ -51,7 +51,7 @@ class TorchvisionBackbone(nn.Module):
         self.cnn.fc = nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
-        """Feature map of layer4; see the class for shapes."""
+        """Return the feature map of layer4; see the class for shapes."""
         cnn = self.cnn
         x = cnn.maxpool(cnn.relu(cnn.bn1(cnn.conv1(image))))  # (batch, 64, height / 4, width / 4)
         for layer in (cnn.layer1, cnn.layer2, cnn.layer3, cnn.layer4):

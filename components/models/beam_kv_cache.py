@@ -65,7 +65,7 @@ class BeamCache:
         return linear(x, self.head.output.weight, self.head.output.bias).contiguous()
 
     def select(self, beams: Tensor) -> None:
-        """Go on with these old beams of each image, by index: ``(batch, new_beams)`` int64."""
+        """Continue with these old beams of each image, by index: ``(batch, new_beams)`` int64."""
         self._past.select(beams)
 
 
@@ -98,7 +98,7 @@ class BeamPaths:
         self.mask = mask.scatter_(-1, self._paths, True).unsqueeze(1)
 
     def select(self, beams: Tensor) -> None:
-        """Go on with these old beams of each image: ``(batch, new_beams)`` int64."""
+        """Continue with these old beams of each image: ``(batch, new_beams)`` int64."""
         self._paths = self._paths.gather(1, beams.unsqueeze(-1).expand(-1, -1, self._paths.shape[-1]))
 
     def keep(self, layer: int, key: Tensor, value: Tensor) -> KeysValues:

@@ -113,5 +113,5 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _join_heads(attention: nn.MultiheadAttention, attended: Tensor) -> Tensor:
-    """``(batch, heads, beams, head_size)`` -> ``(batch, beams, hidden_size)``."""
+    """Project ``(batch, heads, beams, head_size)`` to ``(batch, beams, hidden_size)``."""
     return linear(attended.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias)

@@ -42,11 +42,11 @@ def beam_search(
     Args:
         head: a causal textual head.
         visual_features: ``(batch, feature_size, height, width)``.
-        beam_size: captions kept an image.
+        beam_size: captions kept per image.
         max_steps: tokens of the longest caption; None for as many as the head has positions.
         candidates_per_beam: continuations considered for each kept caption.
         forbidden_ids: tokens that are never generated.
-        all_beams: return every kept caption and not the best alone.
+        all_beams: return every kept caption, not the best alone.
 
     Raises:
         InputError: if the search is larger than the head's positions or vocabulary allow.
@@ -124,7 +124,7 @@ def nucleus_sample(
 
 
 def draw_from_nucleus(probs: Tensor, nucleus: float, generator: torch.Generator | None) -> Tensor:
-    """One index a row, drawn from the smallest set of likeliest ones with at least ``nucleus`` in sum.
+    """Draw one index per row from the smallest set of likeliest ones with at least ``nucleus`` in sum.
 
     Shape:
         probs ``(batch, vocab_size)``, rows sum to 1 -> ``(batch, 1)`` int64
@@ -136,7 +136,7 @@ def draw_from_nucleus(probs: Tensor, nucleus: float, generator: torch.Generator 
 
 
 def next_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, ...]) -> Tensor:
-    """Log probabilities of each next token under the rules of decoding.
+    """Return log probabilities of each next token under the rules of decoding.
 
     Forbidden tokens and the last one have minus infinity; after [EOS] only [EOS] is possible, with 0.
     The others keep the model's own value: nothing is normalised anew.
@@ -151,7 +151,7 @@ def next_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, ...])
 
 
 def _allowed_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, ...]) -> Tensor:
-    """``next_log_probs``, but for the rule of what comes after [EOS]."""
+    """Return ``next_log_probs`` without the rule of what comes after [EOS]."""
     log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
     for token in forbidden_ids:  # a fill each: indexing by a list would copy it to the device every step
         log_probs[..., token] = -torch.inf
@@ -159,7 +159,7 @@ def _allowed_log_probs(logits: Tensor, last: Tensor, forbidden_ids: tuple[int, .
 
 
 def _after_end(last: Tensor, gains: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
-    """The best continuations, with that rule: of a vocabulary's row only what was chosen is written again.
+    """Apply that rule to the best continuations alone, which is cheaper than to rows of the vocabulary.
 
     Shape:
         last ``(batch, beams)``, the others ``(batch, beams, candidates)``
@@ -171,7 +171,7 @@ def _after_end(last: Tensor, gains: Tensor, choices: Tensor) -> tuple[Tensor, Te
 
 
 def _take_beams(tokens: Tensor, beams: Tensor) -> Tensor:
-    """``(batch, beams, length)`` and indices ``(batch, new_beams)`` -> ``(batch, new_beams, length)``."""
+    """Gather ``(batch, beams, length)`` by ``(batch, new_beams)`` into ``(batch, new_beams, length)``."""
     return tokens.gather(1, beams.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 

@@ -83,11 +83,11 @@ class TransformerTextualHead(nn.Module):
         self.output.weight = self.embedding.words.weight
 
     def forward(self, visual_features: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
-        """Logits of the token that follows each token (or stands there, if not causal)."""
+        """Return logits of the token that follows each token (or stands there, if not causal)."""
         return self.output(self.decode(self.project(visual_features), caption_tokens, caption_lengths))
 
     def decode(self, memory: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
-        """What the output layer takes: a vector for each token, from ``memory`` as ``project`` returns it.
+        """Return the output layer's input: a vector per token, from ``memory`` as ``project`` returns it.
 
         Shape:
             memory ``(batch, height * width, hidden_size)`` -> ``(batch, length, hidden_size)``
@@ -104,11 +104,11 @@ class TransformerTextualHead(nn.Module):
         )
 
     def project(self, visual_features: Tensor) -> Tensor:
-        """``(batch, feature_size, height, width)`` -> ``(batch, height * width, hidden_size)``."""
+        """Project ``(batch, feature_size, height, width)`` to ``(batch, height * width, hidden_size)``."""
         return self.visual_projection(visual_features.flatten(2).transpose(1, 2))
 
     def twin(self) -> "TransformerTextualHead":
-        """A head with a transformer of its own, a copy of this one's, that shares all other modules."""
+        """Return a head with a copy of this one's transformer that shares all other modules."""
         shared = (self.visual_projection, self.embedding, self.output)
         return copy.deepcopy(self, {id(module): module for module in shared})
 
@@ -146,12 +146,12 @@ class LinearTextualHead(nn.Module):
         self.output = nn.Linear(feature_size, vocab_size)
 
     def forward(self, visual_features: Tensor) -> Tensor:
-        """Logits of all labels; see the class for shapes."""
+        """Return logits of all labels; see the class for shapes."""
         return self.output(visual_features.mean(dim=(2, 3)))
 
 
 def _draw_weights(module: nn.Module) -> None:
-    """Weights from N(0, 0.02), the padding word zero; biases keep torch's own start."""
+    """Draw weights from N(0, 0.02), the padding word zero; biases keep torch's own start."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.MultiheadAttention):

@@ -24,7 +24,7 @@ class CaptioningObjective(Objective):
         self.textual = textual
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Loss of a batch; its only part is ``captioning_forward``."""
+        """Return the loss of a batch; its only part is ``captioning_forward``."""
         tokens = batch["caption_tokens"]  # each predicts the next; the last column is a target only
         targets = Targets.of(tokens[:, 1:])
         memory = self.textual.project(self.visual(batch["image"]))
@@ -48,7 +48,7 @@ class BicaptioningObjective(CaptioningObjective):
         self.backward_textual = textual.twin()
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Loss of a batch, the sum of its parts ``captioning_forward`` and ``captioning_backward``.
+        """Return the loss of a batch, the sum of ``captioning_forward`` and ``captioning_backward``.
 
         ``num_tokens`` counts the forward direction. The other has as many, but for a truncated
         caption that ends with an unknown token: one more.
@@ -80,7 +80,7 @@ class MaskedLMObjective(Objective):
         self.textual = textual
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Loss of a batch; its only part is ``masked_lm``."""
+        """Return the loss of a batch; its only part is ``masked_lm``."""
         targets = Targets.of(batch["masked_labels"])
         memory = self.textual.project(self.visual(batch["image"]))
         decoded = self.textual.decode(memory, batch["masked_tokens"], batch["caption_lengths"])
@@ -101,9 +101,10 @@ class Targets(NamedTuple):
 
     @classmethod
     def of(cls, tokens: Tensor) -> "Targets":
-        """Those of ``tokens`` ``(batch, length)`` that are not padding.
+        """Select those of ``tokens`` ``(batch, length)`` that are not padding.
 
-        Their number must be known on the host: a GPU is waited for. Ask before a step's own work is queued.
+        Their number must be known on the host, which waits for the GPU: call this before the iteration's
+        own work is queued.
         """
         flat = tokens.flatten()
         rows = flat.nonzero().squeeze(1)  # padding is 0
@@ -113,7 +114,7 @@ class Targets(NamedTuple):
 def token_cross_entropies(
     output: nn.Module, decoded: Sequence[Tensor], targets: Sequence[Targets]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Mean over the targets of each of ``decoded``; zero without any.
+    """Return the mean over the targets of each of ``decoded``, zero without any, and their number.
 
     Only what has a target goes through the output layer, all of it in one product: logits of padding
     would cost as much as any others.

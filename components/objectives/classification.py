@@ -24,7 +24,7 @@ class TokenClassificationObjective(Objective):
         self.textual = textual
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Loss of a batch; its only part is ``classification``; ``num_tokens`` counts images."""
+        """Return the loss of a batch; its only part is ``classification``; ``num_tokens`` counts images."""
         logits = self.textual(self.visual(batch["image"]))
         loss, num_images = label_cross_entropy(logits, batch["caption_tokens"], SPECIAL_IDS)
         return ObjectiveOutput(loss, {"classification": loss.detach()}, num_images)
@@ -43,7 +43,7 @@ class MultilabelClassificationObjective(Objective):
         self.textual = textual
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Loss of a batch; its only part is ``classification``; ``num_tokens`` counts images."""
+        """Return the loss of a batch; its only part is ``classification``; ``num_tokens`` counts images."""
         logits = self.textual(self.visual(batch["image"]))
         loss, num_images = label_cross_entropy(logits, batch["labels"], (BACKGROUND_ID,))
         return ObjectiveOutput(loss, {"classification": loss.detach()}, num_images)
@@ -52,9 +52,9 @@ class MultilabelClassificationObjective(Objective):
 def label_cross_entropy(
     logits: Tensor, label_ids: Tensor, ignored_ids: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Soft-target cross entropy with 1/K on each of a row's K different labels.
+    """Return the soft-target cross entropy with 1/K on each of a row's K different labels, and its rows.
 
-    Mean over the rows that have a label; zero where none has.
+    It is the mean over the rows that have a label; zero where none has.
 
     Shape:
         logits ``(batch, num_labels)``, label_ids ``(batch, any)`` int64, repetitions allowed

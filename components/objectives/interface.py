@@ -1,4 +1,4 @@
-"""What training and validation know of a pretraining task."""
+"""What training and validation know of an objective."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -33,4 +33,4 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Loss of a batch."""
+        """Return the loss of a batch."""

@@ -1,4 +1,4 @@
-"""A pretrained model as one safetensors file that says how to build itself.
+"""A pretrained model as one safetensors file that states how to build it.
 
 The header's metadata: ``format`` "virtex-captioner", ``version`` "1", ``config`` (a ModelConfig as
 JSON), and where the model can caption from this file alone a tensor ``tokenizer_model``, ``crop_size``,
@@ -31,7 +31,7 @@ TOKENIZER = "tokenizer_model"  # no module of an objective has this name
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How images and captions were prepared for a model: what it needs besides its weights to caption.
+    """How images and captions were preprocessed for a model: what it needs besides its weights to caption.
 
     Attributes:
         crop_size: pixels, of the square images it was trained on.
@@ -89,7 +89,7 @@ def copy_captioner(path: Path, target: Path, image_size: int | None, antialias: 
 
 
 def _described(preprocessing: Preprocessing) -> dict[str, str]:
-    """As it stands in a header."""
+    """Return the header's entries."""
     size = {} if preprocessing.image_size is None else {"image_size": str(preprocessing.image_size)}
     antialias = str(preprocessing.antialias).lower()
     return {"crop_size": str(preprocessing.crop_size), **size, "antialias": antialias}
@@ -114,7 +114,7 @@ def load_captioner(path: Path, device: torch.device | str = "cpu") -> tuple[Obje
 
 
 def load_preprocessing(path: Path) -> Preprocessing | None:
-    """What ``save_captioner`` was given besides the model; None if nothing.
+    """Read what ``save_captioner`` was given besides the model; None if nothing.
 
     The file's digest is `load_captioner`'s to check.
 
@@ -186,7 +186,7 @@ def _fill(path: Path, objective: Objective, tensors: dict[str, Tensor]) -> None:
 
 
 def _first_names(objective: Objective) -> dict[str, str]:
-    """Each name of the state dict, with the first name of the same tensor."""
+    """Map each name of the state dict to the first name of the same tensor."""
     first: dict[int, str] = {}
     tensors = objective.state_dict(keep_vars=True)
     return {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}

@@ -26,7 +26,7 @@ def main(run: StageRun, baseline: params.Baseline, backbone: params.Backbone) ->
 
 
 def names() -> list[str]:
-    """What params.yaml gives a source."""
+    """Return the names that params.yaml gives a source."""
     return list(params.read_section(params.Baseline).sources)
 
 

@@ -90,7 +90,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
 
 
 def _captioner(objective: CaptioningObjective, caption: params.Caption) -> Captioner:
-    """With the tokenizer and crop size of its own file; the tokenizer must be that of this run too."""
+    """Build a captioner with its own file's tokenizer, which must be this run's, and crop size."""
     preprocessing = load_preprocessing(paths.CAPTIONER)
     if preprocessing is None or preprocessing.tokenizer_model != paths.TOKENIZER_MODEL.read_bytes():
         raise InputError(
@@ -137,14 +137,14 @@ def _examples(
 
 
 def _picture(store: CaptionStore, indices: Sequence[int], captions: Sequence[ScoredCaption]) -> Pixels:
-    """The same images in each run, whatever their scores, so that DVC's plots show two runs side by side."""
+    """Draw the same images in each run, whatever their scores, so that DVC's plots compare two runs."""
     chosen = spread(len(captions), CAPTIONED_IMAGES)
     texts = [f"{captions[index].caption}\n({captions[index].references[0]})" for index in chosen]
     return draw_texts([decode(store.get(indices[index]).image) for index in chosen], texts)
 
 
 def _write_nothing(run: StageRun, config: ModelConfig) -> None:
-    """Empty results: a model of another pretraining task writes no captions, and the run goes on."""
+    """Write empty results: a model of another objective writes no captions, and the run continues."""
     reason = f"the objective {config.objective.name} writes no captions"
     blank = np.full((1, 1, 3), 255, np.uint8)
     _write(run, [], captions_page(f"No captions: {reason}", {}, [], {}), draw_texts([blank], [reason]))

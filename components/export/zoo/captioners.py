@@ -1,4 +1,4 @@
-"""Whole VirTex models from the original authors' checkpoints: what they are is told by names and shapes."""
+"""Whole VirTex models from the original authors' checkpoints: names and shapes of tensors tell which."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ Alike = Literal["captioning", "masked_lm"]  # two tasks whose models have the sa
 
 
 def is_captioner(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether there is a textual head beside the backbone."""
+    """Return whether there is a textual head beside the backbone."""
     return OUTPUT in _without_ddp(tensors)
 
 
@@ -44,7 +44,7 @@ def build_captioner(
 
 
 def infer_config(tensors: Mapping[str, Tensor], source: str, alike: Alike | None = None) -> ModelConfig:
-    """Tell the configuration of a VirTex model from the names and shapes of its tensors.
+    """Infer the configuration of a VirTex model from the names and shapes of its tensors.
 
     Attention heads leave no trace in them: the paper's number is taken.
 
@@ -121,7 +121,7 @@ def _head(tensors: Mapping[str, Tensor], source: str) -> TextualHead:
 
 
 def _fill(objective: Objective, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load all, holding every name and shape, and that tensors which the model shares are equal."""
+    """Load all tensors; check every name and shape, and that tensors which the model shares are equal."""
     expected = objective.state_dict(keep_vars=True)
     missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
     if missing or unknown:
@@ -130,7 +130,7 @@ def _fill(objective: Objective, tensors: Mapping[str, Tensor], source: str) -> N
     for name, parameter in expected.items():
         if parameter.shape != tensors[name].shape:
             raise InputError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}; the rest of the file asks for "
+                f"{source}: {name} has shape {tuple(tensors[name].shape)}; the rest of the file implies "
                 f"{tuple(parameter.shape)}"
             )
         shared = first.setdefault(id(parameter), name)

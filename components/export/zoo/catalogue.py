@@ -39,17 +39,17 @@ class ZooModel:
 
 
 def zoo_name(model: PublishedModel) -> str:
-    """The authors' name: task, backbone, and depth and width of a transformer head."""
+    """Return the authors' name: task, backbone, and depth and width of a transformer head."""
     setup = model.setup
     head = f"_L{setup.num_layers}_H{setup.hidden_size}" if setup.objective in TRANSFORMER_OBJECTIVES else ""
     return f"{setup.objective}_{BACKBONE_CODES[setup.backbone]}{head}"
 
 
 def zoo_model(name: str) -> ZooModel:
-    """The published model of that name.
+    """Return the published model of that name.
 
     Raises:
-        InputError: for an unknown name, naming the nearest.
+        InputError: for an unknown name; names the nearest.
     """
     if name not in ZOO:
         raise InputError(f"unknown model `{name}`{nearest(name, ZOO)}; `virtex zoo list` shows all")

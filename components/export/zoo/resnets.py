@@ -37,7 +37,7 @@ class SourcedBackbone:
 
 
 def make_baseline(source: str, seed: int, backbone: params.Backbone) -> SourcedBackbone:
-    """The backbone of one entry of ``baseline.sources``.
+    """Make the backbone of one entry of ``baseline.sources``.
 
     Raises:
         InputError: for a source that is neither `random`, `imagenet` nor anything that `open_weights` opens.
@@ -52,7 +52,7 @@ def make_baseline(source: str, seed: int, backbone: params.Backbone) -> SourcedB
 
 
 def random_backbone(seed: int, backbone: params.Backbone) -> SourcedBackbone:
-    """The network as pretraining starts it, drawn from ``seed`` and nothing else."""
+    """Draw the network as pretraining starts it, from ``seed`` and nothing else."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         cnn = TorchvisionBackbone(backbone.name, backbone.zero_init_residual).cnn
@@ -60,7 +60,7 @@ def random_backbone(seed: int, backbone: params.Backbone) -> SourcedBackbone:
 
 
 def imagenet_backbone(backbone: params.Backbone) -> SourcedBackbone:
-    """torchvision's network supervised on ImageNet, from torch.hub's cache or the internet.
+    """Load torchvision's network supervised on ImageNet, from torch.hub's cache or the internet.
 
     Raises:
         InputError: if they cannot be fetched.
@@ -83,7 +83,7 @@ class FoundResNet:
     """A network without its classifier.
 
     Attributes:
-        architecture: torchvision name, told by the shapes.
+        architecture: torchvision name, inferred from the shapes.
         state: complete state dict of the trunk in float32, by torchvision's names.
         prefix: under which the file has it, such as ``module.encoder_q.``.
     """
@@ -93,7 +93,7 @@ class FoundResNet:
     prefix: str
 
     def build(self) -> nn.Module:
-        """The network as in `TorchvisionBackbone`: ``avgpool`` and ``fc`` are identities."""
+        """Build the network as in `TorchvisionBackbone`: ``avgpool`` and ``fc`` are identities."""
         cnn = TorchvisionBackbone(self.architecture).cnn
         cnn.load_state_dict(self.state)
         return cnn

@@ -40,10 +40,10 @@ HOLDERS = ("model", "state_dict")
 def open_weights(source: str, other_words: Sequence[str] = ()) -> dict[str, Tensor]:
     """Read the tensors of a published model by its name, or of the file at a path or URL.
 
-    ``other_words`` are what else the user might have meant, for the hint in an error.
+    ``other_words`` are other names that the user may have meant, for the hint in an error.
 
     Raises:
-        InputError: if ``source`` is none of these, or its file cannot be had or read.
+        InputError: if ``source`` is none of these, or its file cannot be fetched or read.
     """
     place = source.partition(CHECKSUM_MARK)[0]
     if place in ZOO:
@@ -58,24 +58,24 @@ def open_weights(source: str, other_words: Sequence[str] = ()) -> dict[str, Tens
     except InputError as error:
         if not is_url(source):
             raise
-        raise InputError(f"{error}; this came from {source}; remove the file to fetch it anew") from error
+        raise InputError(f"{error}; this came from {source}; remove the file to fetch it again") from error
 
 
 def cache_dir() -> Path:
-    """Where downloaded weights stay: ``virtex`` in torch.hub's folder, so below TORCH_HOME if that is set."""
+    """Return the folder of downloaded weights: ``virtex`` in torch.hub's, so below TORCH_HOME if set."""
     return Path(torch.hub.get_dir()) / "virtex"
 
 
 def is_url(source: str) -> bool:
-    """Whether ``source`` is to be downloaded."""
+    """Return whether ``source`` is to be downloaded."""
     return source.startswith(("http://", "https://"))
 
 
 def local_file(source: str) -> Path:
-    """The file that ``source`` names, downloaded once if it is a URL.
+    """Return the file that ``source`` names, downloaded once if it is a URL.
 
     Args:
-        source: a path or an http(s) URL; ``#sha256=...`` after it is held against the file.
+        source: a path or an http(s) URL; ``#sha256=...`` after it is compared with the file's.
 
     Raises:
         InputError: if the file is missing, cannot be fetched whole, or has another checksum.
@@ -93,7 +93,7 @@ def local_file(source: str) -> Path:
         raise InputError(f"{place}: no such file; expected weights at this path, or an http(s) URL")
     with open(path, "rb") as file:
         _require_weights(
-            place, file.read(_BEGINNING_BYTES), f" (remove {path} to fetch it anew)" * is_url(place)
+            place, file.read(_BEGINNING_BYTES), f" (remove {path} to fetch it again)" * is_url(place)
         )
     if checksum:
         with open(path, "rb") as file:
@@ -102,7 +102,7 @@ def local_file(source: str) -> Path:
 
 
 def cached_path(url: str) -> Path:
-    """Where a URL's file lies once it is here: its own name behind a digest of the whole URL."""
+    """Return the place of a URL's file: its own name behind a digest of the whole URL."""
     name = os.path.basename(urlsplit(url).path) or "weights"
     return cache_dir() / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}"
 
@@ -118,7 +118,9 @@ def _download(url: str, path: Path, checksum: str) -> None:
         ):
             promised = answer.length  # read1 does not count it down in every Python
             if promised and promised > LARGEST_BYTES:
-                raise InputError(f"{url}: has {promised:,} bytes; weights have {LARGEST_BYTES:,} at most")
+                raise InputError(
+                    f"{url}: has {promised:,} bytes; expected at most {LARGEST_BYTES:,} of weights"
+                )
             while received != promised and (chunk := answer.read1(CHUNK_BYTES)):
                 if not received:
                     _require_weights(url, chunk)
@@ -161,29 +163,29 @@ def _require_weights(source: str, beginning: bytes, advice: str = "") -> None:
     elif not beginning:
         what = "empty"
     elif not _begins_like_weights(beginning):
-        what = "no file of weights: neither torch.save's nor a safetensors file begins like that"
+        what = "not a file of weights: neither torch.save's nor a safetensors file begins like that"
     if what:
         raise InputError(f"{source}: is {what}{advice}")
 
 
 def _begins_like_weights(beginning: bytes) -> bool:
-    """Like a zip archive or a pickle, torch.save's new and old forms, or like a safetensors file."""
+    """Recognise a zip archive or a pickle, torch.save's new and old forms, or a safetensors file."""
     return beginning.startswith((b"PK\x03\x04", b"\x80")) or beginning[8:9] == b"{"
 
 
 def _check(source: str, path: Path, found: str, expected: str) -> None:
     if expected and found != expected.lower():
         raise InputError(
-            f"{source}: its SHA-256 is {found}, not {expected}; it is damaged or another file than you meant"
-            + (f" (remove {path} to fetch it anew)" if is_url(source) and path.exists() else "")
+            f"{source}: its SHA-256 is {found}, not {expected}; it is damaged, or not the file you meant"
+            + (f" (remove {path} to fetch it again)" if is_url(source) and path.exists() else "")
         )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name, on the CPU, from a ``.safetensors`` file or one of ``torch.save``.
+    """Read tensors by name, on the CPU, from a ``.safetensors`` file or one of ``torch.save``.
 
     The latter holds a state dict, or a dict with one under ``model`` or ``state_dict``. It is read with
-    ``weights_only=True``: a file that wants anything else is refused.
+    ``weights_only=True``: a file that needs anything else is refused.
 
     Raises:
         InputError: if the file cannot be read, or holds something else, or values that are not finite.

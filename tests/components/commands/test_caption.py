@@ -104,7 +104,7 @@ def test_without_a_checkpoint_it_says_what_to_do(workspace: Path, monkeypatch: p
     ("arguments", "message"),
     [
         ([], "IMAGE"),
-        (["x.png", "--nucleus", "--beam-size", "3"], "--beam-size belongs to beam search"),
+        (["x.png", "--nucleus", "--beam-size", "3"], "--beam-size applies to beam search"),
         (["x.png", "--seed", "3"], "--top-p and --seed need --nucleus"),
         (["x.png", "--num-captions", "0"], "at least 1"),
         (["x.png", "--attention", __file__], "is a file; expected a folder"),

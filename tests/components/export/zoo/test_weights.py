@@ -89,7 +89,7 @@ def test_a_wrong_checksum_leaves_nothing(url):
 def test_a_cached_file_is_checked_too(url):
     path = local_file(url)
     path.write_bytes(b"damaged since")
-    with pytest.raises(InputError, match=rf"remove .*{path.name} to fetch it anew"):
+    with pytest.raises(InputError, match=rf"remove .*{path.name} to fetch it again"):
         local_file(f"{url}#sha256={SHA256}")
 
 
@@ -178,7 +178,7 @@ def test_an_endless_body_ends_at_the_bound(body, monkeypatch):
 
 def test_an_endless_body_of_something_else_ends_at_once(body):
     body.pieces = endless(bytes(10**5))
-    with pytest.raises(InputError, match="no file of weights"):
+    with pytest.raises(InputError, match="not a file of weights"):
         local_file(body.url)
     assert body.sent < 10**8
 
@@ -199,7 +199,7 @@ def test_headers_that_never_end(body, monkeypatch):
 
 def test_a_file_that_says_it_is_too_large(file_server, url, monkeypatch):
     monkeypatch.setattr(weights, "LARGEST_BYTES", 10)
-    with pytest.raises(InputError, match="weights have 10 at most"):
+    with pytest.raises(InputError, match="expected at most 10 of weights"):
         local_file(url)
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_says_it_is_too_large(file_server, url, monkeypatch):
         (b"\xef\xbb\xbf\n <html>", "a web page and not the file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "pointer of Git LFS"),
         (b"", "is empty"),
-        (b'{"message": "Not Found"}', "no file of weights"),
+        (b'{"message": "Not Found"}', "not a file of weights"),
     ],
 )
 def test_what_is_saved_as_weights_and_is_none(file_server, tmp_path, content, said):
