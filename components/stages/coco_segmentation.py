@@ -15,7 +15,8 @@ SECTIONS = (params.CocoSegmentation,)
 
 def main(run: StageRun, settings: params.CocoSegmentation) -> None:
     """Benchmark the backbone ``run.item``; empty results if this run has no objects of that dataset."""
-    run_recorded(run, COCO_SEGMENTATION, _data(settings.dataset), settings)
+    assert run.item is not None
+    run_recorded(run, COCO_SEGMENTATION, run.item, _data(settings.dataset), settings)
 
 
 def _data(dataset: str) -> tuple[DetectionSplit, DetectionSplit] | str:

@@ -14,7 +14,8 @@ SECTIONS = (params.LvisSegmentation,)
 
 def main(run: StageRun, settings: params.LvisSegmentation) -> None:
     """Benchmark the backbone ``run.item``; empty results if this run has no LVIS."""
-    run_recorded(run, LVIS_SEGMENTATION, _data(), settings)
+    assert run.item is not None
+    run_recorded(run, LVIS_SEGMENTATION, run.item, _data(), settings)
 
 
 def _data() -> tuple[DetectionSplit, DetectionSplit] | str:

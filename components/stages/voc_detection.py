@@ -14,7 +14,8 @@ SECTIONS = (params.VocDetection,)
 
 def main(run: StageRun, settings: params.VocDetection) -> None:
     """Benchmark the backbone ``run.item``; empty results if this run lacks one of the years."""
-    run_recorded(run, VOC_DETECTION, _data(settings), settings)
+    assert run.item is not None
+    run_recorded(run, VOC_DETECTION, run.item, _data(settings), settings)
 
 
 def _data(settings: params.VocDetection) -> tuple[DetectionSplit, DetectionSplit] | str:

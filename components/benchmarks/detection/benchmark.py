@@ -56,10 +56,7 @@ FILES = ("losses.csv", "ap.csv", "detections.png")
 
 
 class Run(Protocol):
-    """The record of a stage that is run for one backbone, ``item``."""
-
-    @property
-    def item(self) -> str | None: ...
+    """The record of a stage."""
 
     @property
     def output_dir(self) -> Path: ...
@@ -116,10 +113,11 @@ class Measured:
 def run_recorded(
     run: Run,
     task: DetectionTask,
+    name: str,
     data: tuple[DetectionSplit, DetectionSplit] | str,
     settings: params.Detection,
 ) -> None:
-    """Benchmark the exported backbone ``run.item``, and write its figures and files.
+    """Benchmark the exported backbone ``name``, and write its figures and files.
 
     Training continues from the newest checkpoint of the same configuration if there is one. Several processes
     may do so together (components.training.distributed); the first one writes.
@@ -127,10 +125,10 @@ def run_recorded(
     Args:
         run: where figures, files and progress go.
         task: which benchmark.
+        name: of the backbone.
         data: training and test images; or why this run has none, which makes its results empty.
         settings: the benchmark's section of params.yaml.
     """
-    assert run.item is not None
     if isinstance(data, str):
         _record_nothing(run, task, reason=data)
         return
@@ -139,7 +137,7 @@ def run_recorded(
         lacking = "test" if train.has_masks else "training"
         _record_nothing(run, task, reason=f"no object of the {lacking} images has a mask (`segmentation`)")
         return
-    backbone, metadata = load_backbone(paths.backbone_path(run.item))
+    backbone, metadata = load_backbone(paths.backbone_path(name))
     measured = run_benchmark(
         task,
         train,
@@ -154,7 +152,7 @@ def run_recorded(
     )
     if measured is None:
         return
-    title = f"{task.name} from {run.item}, {settings.engine}"
+    title = f"{task.name} from {name}, {settings.engine}"
     for path in write_files(measured, test, settings, run.output_dir, title):
         run.artifact(path)
     run.metrics(measured.figures())

@@ -179,7 +179,7 @@ def _from_annotations(parsed: dict[str, Any], image_paths: dict[Any, Path]) -> D
         for image in sorted(parsed["images"], key=lambda image: image["id"])
         for key in [image["id"]]
     ]
-    names = tuple(str(category.get("name", category["id"])) for category in categories)
+    names = tuple(category["name"] for category in categories)
     return DetectionSplit(tuple(images), names, tuple(category["id"] for category in categories), parsed)
 
 

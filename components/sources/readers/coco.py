@@ -124,7 +124,7 @@ def read_instances(root: Path, split: str, is_told: bool = True) -> dict[str, An
 
 
 def count_objects(parsed: dict[str, Any]) -> dict[str, int]:
-    """Number of objects by category name, crowd regions included, or by id where it has no name."""
+    """Return the number of objects by category name (or id where it has none), crowd regions included."""
     counts = Counter(annotation["category_id"] for annotation in parsed["annotations"])
     return {
         str(category.get("name", category["id"])): counts[category["id"]] for category in parsed["categories"]

@@ -6,6 +6,7 @@ out is counted, and told in one line a file.
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,12 @@ class Notes:
 
 
 def mend_objects(path: Path, parsed: dict[str, Any]) -> Notes:
-    """Check and mend ``parsed["annotations"]`` in place.
+    """Check and mend ``parsed["annotations"]`` and the names of ``parsed["categories"]`` in place.
 
     Boxes are clipped to their image, those outside it go, missing areas are computed from the mask or the
     box. Objects without a mask go where others have one, as in detectron2's reader; where none has one
-    all stay, and the notes say that segmentation cannot be measured.
+    all stay, and the notes say that segmentation cannot be measured. Categories of one name, which results
+    by class would mix up, get their ids into their names.
 
     Raises:
         InputError: names the file and the first record whose ids are unknown or double, whose image has no
@@ -76,6 +78,7 @@ def mend_objects(path: Path, parsed: dict[str, Any]) -> Notes:
     categories = unique_ids(path, parsed["categories"], "categories")
     unique_ids(path, parsed["annotations"], "annotations")
     notes = Notes(path)
+    _tell_apart(list(categories.values()), notes)
     kept = []
     for annotation in parsed["annotations"]:
         if not is_known(annotation.get("image_id"), images):
@@ -104,6 +107,17 @@ def clipped(box: Box, width: float, height: float) -> Box | None:
 def has_mask(annotation: dict[str, Any]) -> bool:
     """Whether there is a segmentation at all: some tools write an empty one, or none."""
     return bool(annotation.get("segmentation"))
+
+
+def _tell_apart(categories: Sequence[dict[str, Any]], notes: Notes) -> None:
+    """Name every category, by its id where it has no name, and no two alike."""
+    for category in categories:
+        category["name"] = str(category.get("name", category["id"]))
+    while double := [name for name, count in Counter(c["name"] for c in categories).items() if count > 1]:
+        alike = [category for category in categories if category["name"] in double]
+        for category in alike:
+            category["name"] = f"{category['name']} (id {category['id']})"
+        notes.say(f"categories of one name, told apart: {', '.join(category['name'] for category in alike)}")
 
 
 def _sized(path: Path, images: dict[Any, dict[str, Any]]) -> dict[Any, tuple[int, int]]:

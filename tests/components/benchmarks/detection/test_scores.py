@@ -1,7 +1,9 @@
 """Scores of detections whose quality is known."""
 
 import copy
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from components.benchmarks.detection.coco_scores import FIGURES, coco_scores, lvis_scores
-from components.benchmarks.detection.data import DetectionSplit
+from components.benchmarks.detection.data import DetectionSplit, read_lvis
 from components.benchmarks.detection.detections import Detections, as_coco_results
 from components.benchmarks.detection.voc_scores import voc_scores
 from components.sources.readers.objects import encode_mask
@@ -237,3 +239,21 @@ def test_an_empty_mask_counts_in_coco_and_not_in_lvis(small_masks_in_larger_boxe
     found = [replace(image, masks=[*image.masks[:2], rectangle(0, 0, 0, 0)])]
     assert lvis_scores(as_lvis(split), found)["mask"]["AP"] == pytest.approx(100)
     assert coco_scores(split, found)["mask"]["AP"] == pytest.approx(200 / 3)
+
+
+def test_two_categories_of_one_name_have_figures_each(squares: DetectionSplit, tmp_path: Path) -> None:
+    lvis = as_lvis(squares).annotations
+    assert lvis is not None
+    images = [
+        {**image, "coco_url": f"http://images/val2017/{image['file_name']}"} for image in lvis["images"]
+    ]
+    categories = [{**category, "name": "square"} for category in lvis["categories"]]
+    (tmp_path / "annotations").mkdir()
+    text = json.dumps({**lvis, "images": images, "categories": categories})
+    (tmp_path / "annotations/lvis_v1_val.json").write_text(text)
+    (tmp_path / "val2017").symlink_to(squares.images[0].path.parent)
+    split = read_lvis(tmp_path, "val", tmp_path)
+    assert split.classes == ("square (id 3)", "square (id 7)")
+    scores = lvis_scores(split, with_label(perfect(split), 0))["box"]
+    assert scores["classes"]["square (id 3)"] > scores["classes"]["square (id 7)"] == 0
+    assert (scores["APr"], scores["APf"]) == tuple(scores["classes"].values())

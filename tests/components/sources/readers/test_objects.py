@@ -102,6 +102,30 @@ def test_boxes_outside_are_left_out(box: list[float]) -> None:
     assert line == "instances.json: objects: 2 outside the image, left out (as id 101)"
 
 
+def test_categories_of_one_name_are_told_apart() -> None:
+    """As some tools export them: a class, and a group of its name."""
+    parsed = objects({})
+    parsed["categories"] = [
+        {"id": 7, "name": "dog"},
+        {"id": 9, "name": "dog"},
+        {"id": 3},
+        {"id": 4, "name": "3"},
+    ]
+    notes = mend_objects(PATH, parsed)
+    assert [category["name"] for category in parsed["categories"]] == [
+        "dog (id 7)",
+        "dog (id 9)",
+        "3 (id 3)",
+        "3 (id 4)",
+    ]
+    assert str(notes).endswith(
+        "objects: categories of one name, told apart: dog (id 7), dog (id 9), 3 (id 3), 3 (id 4)"
+    )
+    assert coco.count_objects(parsed) == {"dog (id 7)": 1, "dog (id 9)": 0, "3 (id 3)": 0, "3 (id 4)": 0}
+    again = mend_objects(PATH, parsed)
+    assert str(again) == ""
+
+
 @pytest.mark.parametrize("absent", ["gone", None, []])
 def test_an_object_without_a_mask_among_others_is_left_out(absent: Any) -> None:
     found, line = mended({}, {"segmentation": absent})
