@@ -2,32 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from components.core import paths
+from components.core.datasets import DATASETS
 
 DRAWN = "drawn_world"  # value of download.source
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A published dataset, and how many images one of its splits has: other data in its layout have not."""
-
-    title: str
-    split: str
-    images: int
-
-
-LAYOUTS = {  # by their names in params.yaml and in the manifest
-    "coco": Layout("COCO", "train", 118_287),
-    "lvis": Layout("LVIS", "val", 19_809),
-    "voc2007": Layout("VOC2007", "test", 4_952),
-    "voc2012": Layout("VOC2012", "trainval", 11_540),
-    "imagenet": Layout("ImageNet", "val", 50_000),
-    "inaturalist": Layout("iNaturalist 2018", "val", 24_426),
-}
 BENCHMARK_DATA = {  # the dataset of each benchmark
     "voc07": "voc2007",
     "imagenet_linear": "imagenet",
@@ -46,14 +27,14 @@ def dataset_title(name: str, manifest: Mapping[str, Any]) -> str:
         name: of the dataset in ``manifest``, captioned ones among them.
         manifest: of the datasets stage; empty where there is none, and then the name has to do.
     """
-    layout = LAYOUTS.get(name)
+    layout = DATASETS.get(name)
     if manifest.get("source") == DRAWN:
         return f"drawn world ({layout.title} layout)" if layout else f"drawn world ({name})"
     captioned = name in manifest.get("captions", ())
     entry = manifest["captions"][name] if captioned else manifest.get(name)
     if layout is None or not entry:
         return name if captioned or layout is None else layout.title
-    if entry.get("images", {}).get(layout.split) == layout.images:
+    if entry.get("images", {}).get(layout.telling_split) == layout.telling_images:
         return layout.title
     return name if captioned else f"{PurePath(entry['root']).name} ({layout.title} layout)"
 
@@ -91,4 +72,4 @@ def layout_note(benchmark: str, manifest: Mapping[str, Any]) -> str:
     if name is None or not manifest:
         return ""
     title = dataset_title(name, manifest)
-    return "" if title == LAYOUTS[name].title or title == name else f", {title}"
+    return "" if title == DATASETS[name].title or title == name else f", {title}"

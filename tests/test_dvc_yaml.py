@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from components import params
 from components.core import paths
+from components.core.datasets import DATASETS
 from components.params.reading import section_name
-from components.sources.download.archives.published import PUBLISHED
 from pipelines.stage_meta import read_meta
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -39,7 +39,7 @@ def items(name: str) -> tuple[str, list[str]]:
     word, values = ("${key}", stage["foreach"]) if "foreach" in stage else (f"${{item.{word}}}", values)
     if isinstance(values, str):
         section, key = values.removeprefix("${").removesuffix("}").split(".")
-        values = PARAMS[section][key] or PUBLISHED
+        values = PARAMS[section][key] or DATASETS
     return word, list(values)
 
 

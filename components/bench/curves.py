@@ -23,7 +23,7 @@ from components.core.files import writing
 from components.core.freed_memory import keep_freed_memory
 from components.data.build import build_store
 from components.params import Augmentation
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 from components.text.tokenizer import train_tokenizer
 
 COLUMNS = 3

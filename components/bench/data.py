@@ -22,7 +22,7 @@ from components.data.store import CaptionStore
 from components.data.targets import make_targets
 from components.data.transforms import TrainTransform
 from components.params import Augmentation
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 from components.text.normalise import normalise
 from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 from components.training.validation import to_device

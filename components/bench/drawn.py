@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from components.data.image import Pixels, encode_jpeg
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 
 JPEG_QUALITY = 95
 _FALL = 1.4

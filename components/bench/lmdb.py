@@ -17,7 +17,7 @@ from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, in_turn
 from components.core.freed_memory import keep_freed_memory
 from components.data.build import build_store
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 
 TARGET = 2.0
 _MAP_BYTES = 2**40

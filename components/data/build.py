@@ -34,7 +34,7 @@ from components.data.record import (
     pack_metadata,
     pack_record,
 )
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 
 _INITIAL_MAP_BYTES = 16 * 2**20
 _COMMIT_BYTES = 8 * 2**20  # by size, not by time, so that equal inputs give equal files

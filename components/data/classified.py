@@ -10,7 +10,7 @@ from components.data.batch import ImageBatch, ImageSample, collate_images
 from components.data.dataset import read_image
 from components.data.transforms import EvalTransform, TrainTransform
 from components.data.visits import Visits
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 
 
 class LabelledSample(ImageSample):

@@ -9,6 +9,7 @@ from components.params.detection import (
     Segmentation,
     VocDetection,
 )
+from components.params.download import Download, DrawnWorld, Folders
 from components.params.overlaying import Change, overlay
 from components.params.presets import list_presets, matching_presets, read_preset
 from components.params.reading import check_params, read_section
@@ -20,9 +21,6 @@ from components.params.sections import (
     Baseline,
     Benchmarks,
     Caption,
-    Download,
-    DrawnWorld,
-    Folders,
     Lmdb,
     Objective,
     Optimizer,

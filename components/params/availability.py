@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from components.params.base import Section
 from components.params.detection import CocoSegmentation, VocDetection
-from components.params.sections import Download
+from components.params.download import Download
 
 
 def reasons_not_run(sections: Mapping[str, Section]) -> dict[str, str]:

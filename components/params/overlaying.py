@@ -18,6 +18,9 @@ from components.params.presets import PRESETS_DIR, goes_deeper, preset_chain, re
 from components.params.reading import check_tree, load_yaml, nearest, plain
 from components.params.sections import DEFAULT_PATH
 
+# Whose keys are names of datasets: one that is absent has no value. check_tree knows which there are.
+BY_DATASET = (("download", "mirrors"), ("download", "folders"))
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -67,7 +70,7 @@ def overlay(
 def _require_known(tree: Any, overlaid: Mapping[str, Any], parents: tuple[str, ...], origin: str) -> None:
     for key, value in overlaid.items():
         location = (*parents, str(key))
-        if key not in tree:
+        if key not in tree and parents not in BY_DATASET:
             raise InputError(f"{origin}: unknown key `{'.'.join(location)}`{nearest(str(key), tree)}")
         if goes_deeper(tree, key, value, location):
             _require_known(tree[key], value, location, origin)

@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from components.core import paths
 from components.core.errors import InputError
 from components.params.base import Section
+from components.params.download import Download
 from components.params.sections import (
     DEFAULT_PATH,
     PRETRAINED,
@@ -20,7 +21,6 @@ from components.params.sections import (
     Baseline,
     Benchmarks,
     Caption,
-    Download,
     Select,
 )
 
@@ -168,6 +168,12 @@ def _fault(section: type[Section], name: str, detail: Any) -> str:
         return f"unknown key `{key}`{nearest(location[-1], _fields(section, location[:-1]))}"
     if detail["type"] == "missing":
         return f"`{key}` is missing"
+    if detail["type"] == "unknown_key":
+        unknown, valid = detail["ctx"]["key"], detail["ctx"]["valid"]
+        return f"unknown key `{key}.{unknown}`{nearest(unknown, valid)}"
+    if detail["type"] == "unknown_name":
+        hint = nearest(detail["input"], detail["ctx"]["valid"])
+        return f"`{key}`: {detail['msg']}, found {detail['input']!r}{hint}"
     message = detail["msg"].removeprefix("Value error, ")
     given = "" if isinstance(detail["input"], dict) else f", found {detail['input']!r}"
     return f"`{key}`: {message[0].lower()}{message[1:]}{given}"

@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from components.core.datasets import DATASETS
 from components.core.published import GROUPS, IMAGENET_REMARK, REMARKS, SOURCE
-from components.dataset_titles import DRAWN, LAYOUTS, dataset_title
+from components.dataset_titles import DRAWN, dataset_title
 from components.params import PRETRAINED
 from components.report.comparable import (
     comparable_results,
@@ -81,17 +82,17 @@ def headline(data: ReportData) -> str:
 
 def dataset_titles(manifest: Mapping[str, Any]) -> dict[str, str]:
     """What the datasets of the run are, by their names."""
-    names = [*manifest.get("captions", {}), *(name for name in LAYOUTS if manifest.get(name))]
+    names = [*manifest.get("captions", {}), *(name for name in DATASETS if manifest.get(name))]
     return {name: dataset_title(name, manifest) for name in names}
 
 
 def data_line(data: ReportData) -> str:
     """That benchmarks go by the names of data that these are not; empty where they are those."""
     if data.manifest.get("source") == DRAWN:
-        layouts = listed([LAYOUTS[name].title for name in dataset_titles(data.manifest) if name in LAYOUTS])
+        layouts = listed([DATASETS[name].title for name in dataset_titles(data.manifest) if name in DATASETS])
         return f"All data are the drawn world: shapes drawn by this project, in the layouts of {layouts}."
     titles = dataset_titles(data.manifest)
-    others = [title for name, title in titles.items() if name in LAYOUTS and title.endswith(" layout)")]
+    others = [title for name, title in titles.items() if name in DATASETS and title.endswith(" layout)")]
     return f"Not the published data, but others in their layout: {listed(others)}." if others else ""
 
 

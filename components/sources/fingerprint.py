@@ -52,9 +52,9 @@ def source_paths(download: params.Download) -> dict[str, Path]:
     """Folders, tables and patterns of data of one's own, by key below ``download.folders``."""
     if download.source == "drawn_world":
         return {}
-    written = download.folders.model_dump()
-    found = {f"captions.{name}": path for name, path in written.pop("captions").items()} | written
-    return {key: Path(os.path.expanduser(path)) for key, path in found.items() if path is not None}
+    folders = download.folders
+    found = {f"captions.{name}": path for name, path in folders.captions.items()} | folders.benchmarks
+    return {key: Path(os.path.expanduser(path)) for key, path in found.items()}
 
 
 def write_named(download: params.Download, manifest: Manifest) -> None:

@@ -8,18 +8,27 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from components.core import machine, paths
+from components.core.datasets import BENCHMARK_DATASETS
 from components.core.errors import InputError
 from components.core.files import write_text
 from components.sources.download.archives.unpacked import require_unpacked
 from components.sources.readers import coco
-from components.sources.readers.captioned import CaptionedImage
 from components.sources.readers.object_labels import ObjectLabels, read_object_labels
 from components.sources.readers.own.index import read_index
+from components.sources.readers.types import CaptionedImage
 
 CHANGED_ADVICE = "run the datasets stage again: `virtex run datasets --force` or `dvc repro -f datasets`"
 
@@ -63,7 +72,13 @@ class LvisEntry(DatasetEntry):
 
 
 class Manifest(BaseModel):
-    """All datasets of a run; those that it lacks are None."""
+    """All datasets of a run.
+
+    Attributes:
+        source: a value of ``download.source``.
+        captions: to pretrain on, by name.
+        benchmarks: those of ``BENCHMARK_DATASETS`` that the run has.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -71,11 +86,23 @@ class Manifest(BaseModel):
     version: Literal[1] = 1
     source: str
     captions: dict[str, CaptionedEntry]
-    voc2007: DatasetEntry | None = None
-    voc2012: DatasetEntry | None = None
-    imagenet: DatasetEntry | None = None
-    inaturalist: DatasetEntry | None = None
-    lvis: LvisEntry | None = None
+    benchmarks: dict[str, DatasetEntry | LvisEntry] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or "benchmarks" in fields:
+            return fields
+        own = {key: value for key, value in fields.items() if key not in BENCHMARK_DATASETS}
+        named = {name: fields[name] for name in BENCHMARK_DATASETS if fields.get(name) is not None}
+        return {**own, "benchmarks": named}
+
+    @model_serializer(mode="wrap")
+    def _spread(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """In the file each has a key of its own, which is null where the run lacks it."""
+        fields = dump(self)
+        named = fields.pop("benchmarks")
+        return fields | {name: named.get(name) for name in BENCHMARK_DATASETS}
 
     def captions_of(self, split: str, dataset: str | None = None) -> list[CaptionedImage]:
         """Captioned images of all datasets, one after the other, or of one.
@@ -116,13 +143,13 @@ class Manifest(BaseModel):
                 labelled[name] = root
         return read_object_labels(labelled, split)
 
-    def root_of(self, dataset: Literal["voc2007", "voc2012", "imagenet", "inaturalist", "lvis"]) -> Path:
+    def root_of(self, dataset: str) -> Path:
         """Root of a dataset that benchmarks use, its annotations unchanged.
 
         Raises:
             InputError: this run has no such dataset, or it changed since the datasets stage.
         """
-        entry: DatasetEntry | None = getattr(self, dataset)
+        entry = self.benchmarks.get(dataset)
         if entry is None:
             section = f"download.{self.source}"
             raise InputError(f"this run has no `{dataset}` data; ask for it in params.yaml under {section}")
@@ -144,27 +171,25 @@ class Manifest(BaseModel):
     @property
     def lvis_images_root(self) -> Path:
         """Folder of COCO's images that LVIS annotates; ask `root_of` first."""
-        assert self.lvis is not None
-        return resolved_path(self.lvis.images_root)
+        entry = self.benchmarks["lvis"]
+        assert isinstance(entry, LvisEntry)
+        return resolved_path(entry.images_root)
 
     @property
     def voc_roots(self) -> dict[int, Path]:
         """By year, the folder that contains ``VOC<year>/``, of those that the run has."""
-        years: dict[int, Literal["voc2007", "voc2012"]] = {2007: "voc2007", 2012: "voc2012"}
-        return {year: self.root_of(name) for year, name in years.items() if getattr(self, name) is not None}
-
-    @property
-    def voc2007_root(self) -> Path:
-        """Folder that contains ``VOC2007/``; see :meth:`root_of`."""
-        return self.root_of("voc2007")
+        return {
+            int(name.removeprefix("voc")): self.root_of(name)
+            for name in self.benchmarks
+            if name.startswith("voc")
+        }
 
     def moved(self, before: Path, after: Path) -> "Manifest":
         """The same datasets after the folder ``before`` became ``after``."""
         old, new = stored_path(before), stored_path(after)
         fields = self.model_dump()
-        names = ("voc2007", "voc2012", "imagenet", "inaturalist", "lvis")
-        others = [fields[name] for name in names if fields[name]]
-        for entry in [*fields["captions"].values(), *others]:
+        named = [fields[name] for name in BENCHMARK_DATASETS if fields[name]]
+        for entry in [*fields["captions"].values(), *named]:
             for key in {"root", "images_root", "index"} & entry.keys():
                 if entry[key] and Path(entry[key]).is_relative_to(old):
                     entry[key] = (new / Path(entry[key]).relative_to(old)).as_posix()

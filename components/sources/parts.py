@@ -4,7 +4,7 @@ Below data/datasets, always all of them, whatever data the run has:
 
 - ``captions/``: the captioned datasets as texts, and the indices of one's own data
 - ``images/``: the images of all captioned datasets and their objects; ``images/<name>/`` those of one
-- ``voc2007/``, ``voc2012/``, ``imagenet/``, ``inaturalist/``, ``lvis/``
+- ``voc2007/`` and so on: one for each dataset of a benchmark
 - ``coco/``: nothing to read; the drawn world has its captioned images there
 
 A dataset that is drawn lies in its part's folder beside the manifest.
@@ -13,11 +13,11 @@ A dataset that is drawn lies in its part's folder beside the manifest.
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
+from components.core.datasets import BENCHMARK_DATASETS
 from components.core.files import write_text
 from components.core.paths import dataset_part
 from components.sources.manifest import CaptionedEntry, Manifest, read_manifest, write_manifest
 
-OF_BENCHMARKS = ("voc2007", "voc2012", "imagenet", "inaturalist", "lvis")
 _COCO_NOTE = "The drawn world's captioned images are here, if the run draws it.\n"
 
 
@@ -42,10 +42,11 @@ def write_parts(folder: Path, manifest: Manifest, wanted: Collection[str] = ()) 
     write(bare.model_copy(update={"captions": texts}), "captions")
     write(bare.model_copy(update={"captions": images}), "images")
     for name in {*wanted, *images}:
-        own = {name: images[name]} if name in images else {}
-        write(bare.model_copy(update={"captions": own}), "images", name)
-    for name in OF_BENCHMARKS:
-        write(bare.model_copy(update={name: getattr(manifest, name)}), name)
+        captions = {name: images[name]} if name in images else {}
+        write(bare.model_copy(update={"captions": captions}), "images", name)
+    for name in BENCHMARK_DATASETS:
+        own = {name: manifest.benchmarks[name]} if name in manifest.benchmarks else {}
+        write(bare.model_copy(update={"benchmarks": own}), name)
     (folder / "coco").mkdir(exist_ok=True)
     write_text(folder / "coco" / "about.txt", _COCO_NOTE)
 
@@ -72,4 +73,4 @@ def read_voc_parts() -> Manifest:
         InputError: as ``read_manifest``.
     """
     first, second = (read_manifest(dataset_part(name)) for name in ("voc2007", "voc2012"))
-    return first.model_copy(update={"voc2012": second.voc2012})
+    return first.model_copy(update={"benchmarks": first.benchmarks | second.benchmarks})

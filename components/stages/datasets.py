@@ -4,23 +4,24 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from components import params
 from components.core import machine, paths
+from components.core.datasets import BENCHMARK_DATASETS, DATASETS
 from components.core.files import write_text, writing
 from components.entry import run_stage
 from components.sources.download.archives.counts import require_counts
-from components.sources.download.archives.published import PUBLISHED
 from components.sources.download.archives.unpacked import unpack_dataset
 from components.sources.drawn_world import draw_world
 from components.sources.fingerprint import write_named
-from components.sources.folders import DatasetFolders, OwnReading, verify_folders
+from components.sources.folders import OwnReading, verify_folders
 from components.sources.manifest import stored_path
 from components.sources.parts import write_parts
 from components.sources.readers.own.fetched import LeftOut, forget_fetched
 from components.sources.readers.own.sample import OwnSettings
+from components.sources.readers.types import DatasetFolders
 from components.tracking import StageRun
 
 SECTIONS = (params.Download, params.Lmdb, params.CocoSegmentation)
@@ -31,52 +32,31 @@ def draw(download: params.Download, target: Path) -> DatasetFolders:
     world = download.drawn_world
     print(f"drawing {world.train_images} captioned training images and the other datasets", flush=True)
     draw_world(world, target, machine.num_cpus(), progress=sys.stderr.isatty())
-    return DatasetFolders(
-        captions={"coco": target / "coco"},
-        voc2007=target / "voc2007" / "VOCdevkit"
-        if world.voc_trainval_images + world.voc_test_images
-        else None,
-        imagenet=target / "imagenet" if world.imagenet_train_images + world.imagenet_val_images else None,
-        inaturalist=target / "inaturalist"
-        if world.inaturalist_train_images + world.inaturalist_val_images
-        else None,
-        lvis=target / "lvis",
-    )
+    drawn = {"voc2007": target / "voc2007" / "VOCdevkit"}  # each of the others in a folder of its name
+    benchmarks = {
+        name: drawn.get(name, target / name) for name in BENCHMARK_DATASETS if (target / name).is_dir()
+    }
+    return DatasetFolders({"coco": target / "coco"}, benchmarks)
 
 
 def use_folders(download: params.Download, target: Path) -> DatasetFolders:
     """Use the configured folders where they are; nothing is put below ``target``."""
-    folders = download.folders
 
-    def path(root: str) -> Path:
-        return stored_path(Path(os.path.expanduser(root)))
+    def stored(roots: Mapping[str, str]) -> dict[str, Path]:
+        return {name: stored_path(Path(os.path.expanduser(root))) for name, root in roots.items()}
 
-    def path_or_none(root: str | None) -> Path | None:
-        return None if root is None else path(root)
-
-    return DatasetFolders(
-        captions={name: path(root) for name, root in folders.captions.items()},
-        voc2007=path_or_none(folders.voc2007),
-        voc2012=path_or_none(folders.voc2012),
-        imagenet=path_or_none(folders.imagenet),
-        inaturalist=path_or_none(folders.inaturalist),
-        lvis=path_or_none(folders.lvis),
-    )
+    return DatasetFolders(stored(download.folders.captions), stored(download.folders.benchmarks))
 
 
 def use_published(download: params.Download, target: Path) -> DatasetFolders:
     """Unpack the fetched archives where they are not yet unpacked; all else is where the folders say."""
     others = use_folders(download, target)
-    roots = {name: unpack_dataset(name) / PUBLISHED[name].root for name in download.published}
-    coco = {"coco": roots["coco"]} if "coco" in roots else {}
-    return DatasetFolders(
-        captions={**coco, **others.captions},
-        voc2007=roots.get("voc2007", others.voc2007),
-        voc2012=roots.get("voc2012", others.voc2012),
-        imagenet=roots.get("imagenet", others.imagenet),
-        inaturalist=roots.get("inaturalist", others.inaturalist),
-        lvis=roots.get("lvis", others.lvis),
-    )
+    captions: dict[str, Path] = {}
+    benchmarks = dict(others.benchmarks)
+    for name in download.published:
+        root = unpack_dataset(name) / DATASETS[name].root
+        (captions if DATASETS[name].captioned else benchmarks)[name] = root
+    return DatasetFolders({**captions, **others.captions}, benchmarks)
 
 
 # One function a value of `download.source`: it fills `target`, or nothing, and names the roots of what
@@ -102,7 +82,9 @@ def main(
         )
         manifest, figures = verify_folders(folders, download.source, own, download.published)
         for dataset in download.published:
-            require_counts(dataset, figures["captions"][dataset] if dataset == "coco" else figures[dataset])
+            require_counts(
+                dataset, (figures["captions"] if DATASETS[dataset].captioned else figures)[dataset]
+            )
         moved = manifest.moved(temporary, paths.DATASETS_DIR)
         write_parts(temporary, moved, [segmentation.dataset])
     write_named(download, moved)

@@ -1,19 +1,19 @@
 """Stage ``download``: the archives of one published dataset, from the first mirror that gives them."""
 
 from components import params
+from components.core.datasets import DATASETS
 from components.entry import run_stage
-from components.sources.download.archives.published import PUBLISHED
 from components.sources.download.fetch.dataset import fetch_dataset
 from components.tracking import StageRun
 
 SECTIONS = (params.Download,)
-ITEMS = tuple(PUBLISHED)
+ITEMS = tuple(DATASETS)
 
 
 def main(run: StageRun, download: params.Download) -> None:
     """Have the archives of ``run.item`` in datasets/archives, checked and recorded."""
-    assert run.item in PUBLISHED
-    record = fetch_dataset(run.item, getattr(download.mirrors, run.item), download.connections)
+    assert run.item in DATASETS
+    record = fetch_dataset(run.item, download.mirrors.get(run.item, []), download.connections)
     run.metrics(
         {
             "archives": len(record.archives),

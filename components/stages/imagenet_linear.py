@@ -32,8 +32,8 @@ from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.manifest import read_manifest, sha256
-from components.sources.readers.classified import ClassifiedImages
 from components.sources.readers.imagenet import read_imagenet
+from components.sources.readers.types import ClassifiedImages
 from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 
@@ -48,19 +48,20 @@ def main(run: StageRun, settings: params.ImagenetLinear) -> None:
     Several processes may do so together (components.training.distributed); the first one writes.
     """
     manifest = read_manifest(paths.dataset_part("imagenet"))
-    if manifest.imagenet is None:
+    entry = manifest.benchmarks.get("imagenet")
+    if entry is None:
         if current().is_first:
             _write_nothing(run)
         return
     contexts = {"train": "training", "val": "validation"}
-    run.uses(*used_splits(title_here("imagenet"), manifest.imagenet, contexts))
+    run.uses(*used_splits(title_here("imagenet"), entry, contexts))
     root = manifest.root_of("imagenet")
     train, val = read_imagenet(root, "train"), read_imagenet(root, "val")
     if current().is_first:
         warn_of_other_classes(run.stage, settings, len(train.classes))
     train, held_out = hold_out(train, settings.holdout, settings.seed)
     reported_on = {"val": val} if held_out is None else {"val": val, "holdout": held_out}
-    _probe(run, settings, train, reported_on, manifest.imagenet.model_dump_json())
+    _probe(run, settings, train, reported_on, entry.model_dump_json())
 
 
 def _probe(

@@ -19,8 +19,8 @@ from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.backbone import load_backbone
 from components.sources.manifest import Manifest, read_manifest, sha256
-from components.sources.readers.classified import ClassifiedImages
 from components.sources.readers.inaturalist import read_inaturalist
+from components.sources.readers.types import ClassifiedImages
 from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 
@@ -33,16 +33,17 @@ def main(run: StageRun, settings: params.Inaturalist) -> None:
     Several processes may do so together (components.training.distributed); the first one writes.
     """
     manifest = read_manifest(paths.dataset_part("inaturalist"))
-    if manifest.inaturalist is None:
+    entry = manifest.benchmarks.get("inaturalist")
+    if entry is None:
         if current().is_first:
             _write_nothing(run)
         return
     contexts = {"train": "training", "val": "validation"}
-    run.uses(*used_splits(title_here("inaturalist"), manifest.inaturalist, contexts))
+    run.uses(*used_splits(title_here("inaturalist"), entry, contexts))
     train, val = _read_splits(manifest)
     if current().is_first:
         warn_of_other_classes(run.stage, settings, len(train.classes))
-    _finetune(run, settings, train, val, manifest.inaturalist.model_dump_json())
+    _finetune(run, settings, train, val, entry.model_dump_json())
 
 
 def _finetune(

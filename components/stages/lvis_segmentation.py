@@ -20,7 +20,7 @@ def main(run: StageRun, settings: params.LvisSegmentation) -> None:
 
 def _data() -> tuple[DetectionSplit, DetectionSplit] | str:
     manifest = read_manifest(paths.dataset_part("lvis"))
-    if manifest.lvis is None:
+    if "lvis" not in manifest.benchmarks:
         return "this run has no `lvis` data"
     root, images_root = manifest.root_of("lvis"), manifest.lvis_images_root
     return read_lvis(root, "train", images_root), read_lvis(root, "val", images_root)

@@ -24,7 +24,7 @@ NAMES = ("ap.csv", "precision_recall.csv", "ap.png")
 def main(run: StageRun, voc07: params.Voc07) -> None:
     """Benchmark the backbone ``run.item``; empty results if this run has no VOC2007."""
     assert run.item is not None
-    entry = read_manifest(paths.dataset_part("voc2007")).voc2007
+    entry = read_manifest(paths.dataset_part("voc2007")).benchmarks.get("voc2007")
     if entry is None:
         _write_nothing(run)
         return

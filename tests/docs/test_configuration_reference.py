@@ -16,7 +16,7 @@ TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
 def keys(tree: Mapping[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in tree.items():
         location = (*parents, key)
-        if isinstance(value, Mapping) and location not in FREE_MAPPINGS:
+        if isinstance(value, Mapping) and value and location not in FREE_MAPPINGS:
             yield from keys(value, location)
         else:
             yield location, value

@@ -21,7 +21,7 @@ from components.benchmarks.classification.results import (
 )
 from components.benchmarks.empty_picture import draw_nothing
 from components.benchmarks.tables import write_csv
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 from components.training.state import TrainingState
 
 NAMES = ("train.csv", "val.csv", "classes.csv", "predictions.csv", "results.png")

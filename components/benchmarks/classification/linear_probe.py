@@ -15,7 +15,7 @@ from components.benchmarks.classification.results import Head, accuracy
 from components.benchmarks.features import Features
 from components.core.errors import InputError
 from components.data.share import WHOLE, Share
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 from components.training.state import Row
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.benchmarks.tables import write_csv
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 from components.training.state import History, Row
 
 FIGURES = ("loss", "top1", "top5")

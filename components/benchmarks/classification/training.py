@@ -22,7 +22,7 @@ from components.data.classified import (
 from components.data.loader import in_order_loader, visit_loader
 from components.data.share import WHOLE, Share
 from components.data.transforms import EvalTransform, TrainTransform
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder, configuration_key
 from components.training.distributed import ALONE, Processes, current
 from components.training.loop import Log, train

@@ -65,7 +65,7 @@ class Voc07Benchmark:
 
 
 def _read_splits() -> tuple[VocSplit, VocSplit]:
-    root = read_manifest(paths.dataset_part("voc2007")).voc2007_root
+    root = read_manifest(paths.dataset_part("voc2007")).root_of("voc2007")
     trainval, test = read_voc07(root, "trainval"), read_voc07(root, "test")
     if trainval.classes != test.classes:
         different = sorted(set(trainval.classes) ^ set(test.classes))

@@ -19,8 +19,9 @@ from components.sources.layout import (
     unique_ids,
     without_halves,
 )
-from components.sources.readers.captioned import CaptionedImage
 from components.sources.readers.objects import mend_objects
+from components.sources.readers.types import CaptionedImage, Verified
+from components.sources.tally import Tally
 
 SPLITS = ("train", "val")
 
@@ -76,6 +77,33 @@ def read_captions(
         CaptionedImage(f"{dataset}/{key}", dataset, folder / names[key], tuple(captions[key]))
         for key in sorted(captions)
     ]
+
+
+def verify_captions(root: Path, dataset: str) -> Verified:
+    """Read both splits, with their objects where there are any; one line says what was taken.
+
+    Raises:
+        InputError: as :func:`read_captions` and :func:`read_instances`.
+    """
+    tally = Tally()
+    splits = {split: read_captions(root, split, dataset, tally.leave_out, tally.note) for split in SPLITS}
+    annotations = [annotation_path(root, "captions", split) for split in SPLITS]
+    figures: dict[str, dict[str, Any]] = {
+        split: {"images": len(images), "captions": sum(len(image.captions) for image in images)}
+        for split, images in splits.items()
+    }
+    num_images, num_captions = (sum(of[key] for of in figures.values()) for key in ("images", "captions"))
+    print(tally.line(dataset, f"{num_images:,} images and {num_captions:,} captions"), flush=True)
+    files = {split: {image.path for image in images} for split, images in splits.items()}
+    for split in SPLITS:
+        path = annotation_path(root, "instances", split)
+        if path.exists():
+            parsed = read_instances(root, split)
+            annotations.append(path)
+            figures[split]["objects"] = count_objects(parsed)
+            folder = images_dir(root, split)
+            files[split] |= {folder / file_name(path, image) for image in parsed["images"]}
+    return Verified(annotations, files, figures)
 
 
 def _captions_by_image(

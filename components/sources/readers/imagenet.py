@@ -9,7 +9,7 @@ import numpy as np
 from components.core.errors import InputError
 from components.core.image_files import is_companion, is_image, is_utf8, printable, walk
 from components.sources.layout import require_folder
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages, DatasetFolders, Verified, verified_classes
 from components.sources.tally import Tally
 
 SPLITS = ("train", "val")
@@ -53,6 +53,20 @@ def read_imagenet(root: Path, split: str, tally: Tally | None = None) -> Classif
         labels.extend([label] * len(images))
     upright = not all(map(_WORDNET_ID.fullmatch, classes))
     return ClassifiedImages(image_paths, classes, np.array(labels, dtype=np.int64), upright)
+
+
+def verify_imagenet(root: Path, _: DatasetFolders) -> Verified:
+    """Read both splits; one line says what was taken.
+
+    Raises:
+        InputError: as :func:`read_imagenet`.
+    """
+    tally = Tally()
+    splits = {split: read_imagenet(root, split, tally) for split in SPLITS}
+    num_images = sum(len(images.image_paths) for images in splits.values())
+    num_classes = len(splits["train"].classes)
+    print(tally.line("imagenet", f"{num_images:,} images of {num_classes:,} classes"), flush=True)
+    return verified_classes(splits, [])
 
 
 def _images(folder: Path, tally: Tally) -> list[Path]:

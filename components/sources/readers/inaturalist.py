@@ -14,7 +14,7 @@ from components.sources.layout import (
     shown,
     unique_ids,
 )
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages, DatasetFolders, Verified, verified_classes
 
 SPLITS = ("train", "val")
 
@@ -63,3 +63,15 @@ def read_inaturalist(root: Path, split: str) -> ClassifiedImages:
         classes=tuple(str(categories[key].get("name", key)) for key in sorted(categories)),
         labels=np.array([label_of[key] for key in images], dtype=np.int64),
     )
+
+
+def verify_inaturalist(root: Path, _: DatasetFolders) -> Verified:
+    """Read both splits.
+
+    Raises:
+        InputError: as :func:`read_inaturalist`, or they list different categories.
+    """
+    splits = {split: read_inaturalist(root, split) for split in SPLITS}
+    if splits["train"].classes != splits["val"].classes:
+        raise InputError(f"{root}: train and val list different categories; are they of the same year?")
+    return verified_classes(splits, [annotation_path(root, split) for split in splits])

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from components.core.errors import InputError
 from components.sources.layout import is_known, read_annotations, require_images, shown, unique_ids
 from components.sources.readers.objects import Notes, mend_objects
+from components.sources.readers.types import DatasetFolders, Verified
 
 SPLITS = ("train", "val")
 FREQUENCIES = ("r", "c", "f")  # rare, common, frequent: 1-10, 11-100, more than 100 training images
@@ -40,6 +41,27 @@ def read_lvis(root: Path, split: str, images_root: Path, is_told: bool = True) -
         notes.tell()
     require_images(images_root, (image_name(path, image) for image in parsed["images"]), path)
     return parsed
+
+
+def verify_lvis(root: Path, folders: DatasetFolders) -> Verified:
+    """Read both splits; the images are where ``train2017/`` lies, here or in a captioned dataset.
+
+    Raises:
+        InputError: as :func:`read_lvis`.
+    """
+    places = (root, *folders.captions.values())
+    images_root = next((place for place in places if (place / "train2017").is_dir()), root)
+    paths = {split: annotation_path(root, split) for split in SPLITS}
+    files, figures = {}, {}
+    for split, path in paths.items():
+        parsed = read_lvis(root, split, images_root)
+        files[split] = [images_root / image_name(path, image) for image in parsed["images"]]
+        figures[split] = {
+            "images": len(parsed["images"]),
+            "objects": len(parsed["annotations"]),
+            "classes": len(parsed["categories"]),
+        }
+    return Verified(list(paths.values()), files, figures, images_root)
 
 
 def check_lvis(path: Path, parsed: dict[str, Any]) -> Notes:

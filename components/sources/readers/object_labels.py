@@ -13,8 +13,8 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.sources.layout import is_known, read_annotations, shown, unique_ids
-from components.sources.readers.captioned import CaptionedImage
 from components.sources.readers.coco import annotation_path
+from components.sources.readers.types import CaptionedImage
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from components.core.errors import InputError
 from components.sources.layout import read_text, require_file, require_folder, require_images
 from components.sources.readers.objects import CLIPPED, OUTSIDE, SWAPPED, Notes, clipped
+from components.sources.readers.types import DatasetFolders, Verified
 
 SPLITS = ("trainval", "test")
 LABELS = {"1": 1, "-1": -1, "0": 0}
@@ -94,6 +95,51 @@ def read_voc07(root: Path, split: str) -> VocSplit:
         classes=tuple(path.name.removesuffix(f"_{split}.txt") for path in class_lists),
         labels=np.array(columns, dtype=np.int8).T,
     )
+
+
+def verify_voc2007(root: Path, _: DatasetFolders) -> Verified:
+    """Read both splits, classes and objects.
+
+    Raises:
+        InputError: as :func:`read_voc07` and :func:`read_annotations`, or the splits' classes differ.
+    """
+    splits = {split: read_voc07(root, split) for split in SPLITS}
+    if splits["trainval"].classes != splits["test"].classes:
+        differing = sorted(set(splits["trainval"].classes) ^ set(splits["test"].classes))
+        raise InputError(f"{root}: trainval and test have different classes, such as {differing[0]}")
+    figures = {}
+    for split, images in splits.items():
+        annotations = read_annotations(root, images.image_paths, classes=images.classes)
+        objects = Counter(thing.name for annotation in annotations for thing in annotation.objects)
+        positive = (images.labels == 1).sum(axis=0).tolist()
+        figures[split] = {
+            "images": len(images.image_paths),
+            "objects": {name: objects[name] for name in images.classes},
+            "positive_images": dict(zip(images.classes, positive, strict=True)),
+            "difficult_objects": sum(thing.difficult for found in annotations for thing in found.objects),
+        }
+    lists = [path for split in SPLITS for path in list_paths(root, split)]
+    files = {split: _with_annotations(root, images.image_paths, 2007) for split, images in splits.items()}
+    return Verified(lists, files, figures)
+
+
+def verify_voc2012(root: Path, folders: DatasetFolders) -> Verified:
+    """Read the images for detection; their classes are those of VOC2007, where the run has it.
+
+    Raises:
+        InputError: as :func:`read_annotated_images` and :func:`read_annotations`.
+    """
+    images = read_annotated_images(root, "trainval", 2012)
+    voc2007 = folders.benchmarks.get("voc2007")
+    read_annotations(root, images, 2012, read_voc07(voc2007, "trainval").classes if voc2007 else ())
+    lists = [image_sets_dir(root, 2012) / "trainval.txt"]
+    files = {"trainval": _with_annotations(root, images, 2012)}
+    return Verified(lists, files, {"trainval": {"images": len(images)}})
+
+
+def _with_annotations(root: Path, images: list[Path], year: int) -> list[Path]:
+    """Boxes have a file an image, whose contents count as the image's do."""
+    return [*images, *(annotation_path(root, path.stem, year) for path in images)]
 
 
 def read_annotated_images(root: Path, split: str, year: int) -> list[Path]:

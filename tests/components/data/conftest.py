@@ -11,7 +11,7 @@ from components.data.build import build_store
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets, make_targets
 from components.params import Augmentation
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 
 MakeImages = Callable[..., list[CaptionedImage]]
 

@@ -17,7 +17,7 @@ from components.data import build
 from components.data.build import BuildReport, build_store
 from components.data.image import decode
 from components.data.store import CaptionStore
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -205,7 +205,7 @@ INTERRUPTIBLE = """
 import sys
 from pathlib import Path
 from components.data.build import build_store
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 image = CaptionedImage("world/1", "world", Path(sys.argv[1]), ("one",))
 build_store(Path(sys.argv[2]), [image] * 5_000_000, short_side=None, jpeg_quality=90, on_unreadable="refuse",
             num_workers=2, progress=True)

@@ -10,8 +10,8 @@ from components.data.classified import ClassifiedDataset, ClassifiedTrainDataset
 from components.data.loader import in_order_loader, visit_loader
 from components.data.transforms import EvalTransform, TrainTransform
 from components.params import Augmentation
-from components.sources.readers.classified import ClassifiedImages
 from components.sources.readers.imagenet import read_imagenet
+from components.sources.readers.types import ClassifiedImages
 
 
 @pytest.fixture

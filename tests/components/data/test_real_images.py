@@ -16,7 +16,7 @@ from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
 from components.data.transforms import EvalTransform, TrainTransform
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 
 
 class Words:

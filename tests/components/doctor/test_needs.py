@@ -33,9 +33,9 @@ def test_the_papers_run_needs_its_archives_and_checkpoints(sections):
 def test_archives_that_have_arrived_need_no_more_room(sections, workspace):
     active = sections(preset=PAPER)
     before = {what: num_bytes for _, num_bytes, what in capacity.disk_needs(active)}
-    from components.sources.download.archives.published import PUBLISHED
+    from components.core.datasets import DATASETS
 
-    for archive in PUBLISHED["voc2007"].archives:
+    for archive in DATASETS["voc2007"].archives:
         path = workspace / "datasets" / "archives" / "voc2007" / archive.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

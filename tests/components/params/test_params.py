@@ -118,7 +118,9 @@ def test_overlay_keeps_comments_and_names_changes(params_path: Path) -> None:
 
 def test_overlay_writes_urls_that_every_parser_reads(params_path: Path) -> None:
     overlay(None, ["download.mirrors.coco=['http://host:80/coco']"], params_path)
-    assert load_yaml(params_path)["download"]["mirrors"]["coco"] == ["http://host:80/coco"]
+    overlay(None, ["download.mirrors.lvis=['http://host:80/lvis']"], params_path)
+    mirrors = {name: [f"http://host:80/{name}"] for name in ("coco", "lvis")}
+    assert load_yaml(params_path)["download"]["mirrors"] == mirrors
 
 
 @pytest.fixture

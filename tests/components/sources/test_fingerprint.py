@@ -12,8 +12,9 @@ from components import params
 from components.core import paths
 from components.params import read_section
 from components.sources.fingerprint import NAMED_IMAGES, changed_sources, fingerprint, write_named
-from components.sources.folders import DatasetFolders, OwnReading, verify_folders
+from components.sources.folders import OwnReading, verify_folders
 from components.sources.readers.own.sample import OwnSettings
+from components.sources.readers.types import DatasetFolders
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -3,14 +3,18 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from components.sources.folders import DatasetFolders, verify_folders
+from components.sources.folders import verify_folders
+from components.sources.readers.types import DatasetFolders
 
 
 @pytest.fixture
 def folders(
     coco_root: Path, voc_root: Path, imagenet_root: Path, inaturalist_root: Path, lvis_root: Path
 ) -> DatasetFolders:
-    return DatasetFolders({"coco": coco_root}, voc_root, imagenet_root, inaturalist_root, lvis_root)
+    return DatasetFolders(
+        {"coco": coco_root},
+        {"voc2007": voc_root, "imagenet": imagenet_root, "inaturalist": inaturalist_root, "lvis": lvis_root},
+    )
 
 
 def test_everything_is_counted(folders: DatasetFolders) -> None:
@@ -41,10 +45,8 @@ def test_everything_is_counted(folders: DatasetFolders) -> None:
         for kind in ("captions", "instances")
         for split in ("train", "val")
     }
-    assert manifest.voc2007 is not None
-    assert "VOC2007/ImageSets/Main/dog_test.txt" in manifest.voc2007.annotations
-    assert manifest.lvis is not None
-    assert manifest.lvis.images_root == str(folders.captions["coco"])
+    assert "VOC2007/ImageSets/Main/dog_test.txt" in manifest.benchmarks["voc2007"].annotations
+    assert str(manifest.lvis_images_root) == str(folders.captions["coco"])
 
 
 def test_captions_alone(coco_root: Path) -> None:
@@ -53,7 +55,7 @@ def test_captions_alone(coco_root: Path) -> None:
     manifest, figures = verify_folders(DatasetFolders({"a": coco_root, "lvis": coco_root}), "folders")
     assert list(manifest.captions) == ["a", "lvis"]
     assert figures["captions"]["a"]["train"] == {"images": 2, "captions": 3}
-    assert manifest.voc2007 is None
+    assert "voc2007" not in manifest.benchmarks
 
 
 def test_the_key_at_fault_is_named(folders: DatasetFolders, coco_root: Path) -> None:

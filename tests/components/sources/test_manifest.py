@@ -3,16 +3,20 @@ from pathlib import Path
 
 import pytest
 
+from components.core.datasets import BENCHMARK_DATASETS
 from components.core.errors import InputError
-from components.sources.folders import DatasetFolders, verify_folders
+from components.sources.folders import verify_folders
 from components.sources.manifest import Manifest, read_manifest, write_manifest
+from components.sources.readers.types import DatasetFolders
 
 
 @pytest.fixture
 def manifest(coco_root: Path, voc_root: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """Two captioned datasets (the same files twice), and VOC; the repository root is above them."""
     monkeypatch.chdir(coco_root.parent)
-    return verify_folders(DatasetFolders({"one": coco_root, "two": coco_root}, voc_root), "folders")[0]
+    return verify_folders(
+        DatasetFolders({"one": coco_root, "two": coco_root}, {"voc2007": voc_root}), "folders"
+    )[0]
 
 
 def test_there_and_back(manifest: Manifest, tmp_path: Path) -> None:
@@ -25,6 +29,8 @@ def test_there_and_back(manifest: Manifest, tmp_path: Path) -> None:
     written = json.loads(first)
     assert (written["format"], written["version"], written["source"]) == ("virtex-datasets", 1, "folders")
     assert written["captions"]["one"]["num_captions"] == {"train": 3, "val": 3}
+    assert list(written) == ["format", "version", "source", "captions", *BENCHMARK_DATASETS]
+    assert written["voc2007"]["root"] == "VOCdevkit"
     assert written["imagenet"] is None
 
 
@@ -69,7 +75,7 @@ def test_object_labels_of_datasets_that_have_them(manifest: Manifest, coco_root:
 
 
 def test_roots_of_benchmarks(manifest: Manifest) -> None:
-    assert manifest.voc2007_root == Path("VOCdevkit")
+    assert manifest.root_of("voc2007") == Path("VOCdevkit")
     with pytest.raises(InputError, match=r"no `imagenet` data; .* download\.folders"):
         manifest.root_of("imagenet")
 
@@ -82,13 +88,13 @@ def test_changed_annotations_are_refused(manifest: Manifest, coco_root: Path, vo
     assert len(manifest.captions_of("val")) == 4
     (voc_root / "VOC2007/ImageSets/Main/test.txt").unlink()
     with pytest.raises(InputError, match=r"test\.txt: was there .* and is gone"):
-        _ = manifest.voc2007_root
+        _ = manifest.root_of("voc2007")
 
 
 def test_moved(manifest: Manifest, coco_root: Path) -> None:
     moved = manifest.moved(coco_root, Path("data/datasets/coco"))
     assert moved.captions["two"].root == "data/datasets/coco"
-    assert moved.voc2007 == manifest.voc2007
+    assert moved.benchmarks == manifest.benchmarks
     assert moved.moved(Path("data/datasets"), coco_root.parent) == manifest
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from components.sources.folders import DatasetFolders, OwnReading, verify_folders
+from components.sources.folders import OwnReading, verify_folders
 from components.sources.manifest import read_manifest
 from components.sources.parts import read_voc_parts, write_parts
 from components.sources.readers.own.sample import OwnSettings
+from components.sources.readers.types import DatasetFolders
 
 DATA = Path("data/datasets")
 
@@ -30,7 +31,10 @@ def parts(
     settings = OwnSettings("image", "caption", "split", 0.2, 0, 4)
     own = OwnReading(settings, DATA / "captions")
     captions = {"coco": coco_root, "mine": table}
-    folders = DatasetFolders(captions, voc_root, imagenet_root, inaturalist_root, lvis_root)
+    folders = DatasetFolders(
+        captions,
+        {"voc2007": voc_root, "imagenet": imagenet_root, "inaturalist": inaturalist_root, "lvis": lvis_root},
+    )
 
     def write() -> dict[str, bytes]:
         manifest, _ = verify_folders(folders, "folders", own)

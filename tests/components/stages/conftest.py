@@ -13,7 +13,7 @@ from components.core import paths
 from components.data.build import build_store
 from components.sources.manifest import DatasetEntry, Manifest
 from components.sources.parts import write_parts
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain
 from components.text.tokenizer import train_tokenizer
 
@@ -41,7 +41,7 @@ def voc(folder: Path) -> Path:
     root = folder / "VOCdevkit"
     draw_voc(root)
     entry = DatasetEntry(root=str(root), annotations={}, images={}, listings={})
-    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, voc2007=entry))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, benchmarks={"voc2007": entry}))
     return root
 
 

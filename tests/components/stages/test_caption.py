@@ -17,7 +17,7 @@ from components.core.errors import InputError
 from components.data.build import build_store
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 from components.stages import caption as stage
 from components.text.tokenizer import train_tokenizer
 from components.tracking import StageRun

@@ -10,10 +10,10 @@ import pytest
 
 from components import params
 from components.core import paths
+from components.core.datasets import DATASETS
 from components.core.errors import InputError
 from components.data.store import CaptionStore
 from components.params import read_section
-from components.sources.download.archives.published import PUBLISHED
 from components.sources.manifest import read_manifest
 from components.sources.readers.coco import read_captions
 from components.stages import datasets, lmdb
@@ -52,7 +52,7 @@ def run_datasets(source: str, world: dict[str, int] | None = None, **folders: An
             "drawn_world": SMALLEST | (world or {}),
             "published": [],
             "connections": 2,
-            "mirrors": {name: [] for name in PUBLISHED},
+            "mirrors": {name: [] for name in DATASETS},
             "folders": NO_FOLDERS | folders,
             "own_data": OWN,
         }
@@ -83,17 +83,16 @@ def test_the_drawn_world_satisfies_the_readers() -> None:
 
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     assert manifest.captions["coco"].root == "data/datasets/coco"
-    assert manifest.lvis is not None
-    assert manifest.lvis.images_root == "data/datasets/coco"
+    assert str(manifest.lvis_images_root) == "data/datasets/coco"
     assert len(manifest.captions_of("val")) == 2
-    assert manifest.voc2007_root.is_dir()
+    assert manifest.root_of("voc2007").is_dir()
     assert [path.name for path in Path("data").iterdir()] == ["datasets"]
 
 
 def test_drawing_again_changes_nothing() -> None:
     run_datasets("drawn_world")
     before = paths.DATASETS_MANIFEST.read_bytes()
-    assert read_manifest(paths.DATASETS_MANIFEST).voc2007 is None
+    assert "voc2007" not in read_manifest(paths.DATASETS_MANIFEST).benchmarks
     run_datasets("drawn_world")
     assert paths.DATASETS_MANIFEST.read_bytes() == before
     run_datasets("drawn_world", {"seed": 1})
@@ -120,7 +119,7 @@ def test_folders_are_used_in_place(shared_dir: Path) -> None:
     }
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     assert len(manifest.captions_of("train")) == 2421 + 4600
-    assert manifest.voc2007_root == (real / "voc2007" / "VOCdevkit").absolute()
+    assert manifest.root_of("voc2007") == (real / "voc2007" / "VOCdevkit").absolute()
 
 
 @pytest.mark.parametrize("written", ["../data/voc", "voc", "~nobody_of_this_name/voc", "/absent/voc"])

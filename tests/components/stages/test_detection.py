@@ -165,7 +165,7 @@ def test_without_its_data_a_stage_says_so_and_the_run_goes_on(
     none: dict[str, Any] = {"annotations": {}, "images": {}, "listings": {}}
     plain = CaptionedEntry(root=str(workspace / "plain"), num_captions={}, **none)
     voc2007 = DatasetEntry(root=str(world / "voc2007/VOCdevkit"), **none)
-    manifest = Manifest(source="folders", captions={"plain": plain}, voc2007=voc2007)
+    manifest = Manifest(source="folders", captions={"plain": plain}, benchmarks={"voc2007": voc2007})
     write_parts(paths.DATASETS_DIR, manifest, ["coco"])
     module, section, kinds = STAGES[name]
     if name == "voc_detection":

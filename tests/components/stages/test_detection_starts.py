@@ -81,7 +81,7 @@ def stage_run(stage: str, item: str) -> StageRun:
 def test_the_stage_starts_from_it(start: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = prepare(start, folder, monkeypatch)
     entry = DatasetEntry(root=str(folder), annotations={}, images={}, listings={})
-    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, voc2007=entry))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, benchmarks={"voc2007": entry}))
     given: list[BackboneWeights] = []
 
     def take(

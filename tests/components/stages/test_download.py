@@ -14,10 +14,11 @@ from ruamel.yaml import YAML
 
 from components import params
 from components.core import paths
+from components.core.datasets import DATASETS, Archive
 from components.core.errors import InputError
 from components.params.reading import check_section, read_section
-from components.sources.download.archives.published import PUBLISHED, Archive
 from components.sources.manifest import read_manifest
+from components.sources.readers.registry import READERS
 from components.stages import datasets, download
 from components.tracking import StageRun
 
@@ -60,7 +61,7 @@ def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> params.Download:
     data = stream.getvalue()
     archive = Archive("photos.tar", (), len(data), hashlib.md5(data).hexdigest(), 10**6)
     counts = {split: {"images": 1, "captions": 1} for split in ("train", "val")}
-    monkeypatch.setitem(PUBLISHED, "coco", replace(PUBLISHED["coco"], archives=(archive,), counts=counts))
+    monkeypatch.setitem(DATASETS, "coco", replace(DATASETS["coco"], archives=(archive,), counts=counts))
     incoming = paths.INCOMING_DIR / "coco"
     incoming.mkdir(parents=True)
     (incoming / "photos.tar").write_bytes(data)
@@ -103,7 +104,7 @@ def test_other_counts_than_published_are_refused(
     coco: params.Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = {"train": {"images": 2, "captions": 1, "objects": 5}}
-    monkeypatch.setitem(PUBLISHED, "coco", replace(PUBLISHED["coco"], counts=counts))
+    monkeypatch.setitem(DATASETS, "coco", replace(DATASETS["coco"], counts=counts))
     download.main(stage_run("download", "coco"), coco)
     with pytest.raises(InputError, match="train has 1 images, expected 2; train has 0 objects, expected 5"):
         datasets.main(stage_run("datasets"), coco, LMDB, SEGMENTATION)
@@ -111,9 +112,12 @@ def test_other_counts_than_published_are_refused(
 
 
 def test_params_and_stages_name_the_same_datasets() -> None:
-    assert set(download.ITEMS) == set(params.Download.model_fields["mirrors"].annotation.model_fields)  # type: ignore[union-attr]
+    mirrors = {name: ["https://host/files"] for name in download.ITEMS}
     for name in download.ITEMS:
-        section(source="published", published=[*{name, "coco"}])
+        section(source="published", published=[*{name, "coco"}], mirrors=mirrors)
+    folders = {"captions": {}, **dict.fromkeys(READERS, "x")}
+    assert section(folders=folders).folders.benchmarks == dict.fromkeys(READERS, "x")
+    assert set(READERS) == {name for name in download.ITEMS if not DATASETS[name].captioned}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,23 @@ def test_params_and_stages_name_the_same_datasets() -> None:
         ({"source": "published"}, "name at least one dataset"),
         ({"source": "published", "published": ["voc2007"]}, "or `published` list coco"),
         ({"source": "published", "published": ["coco", "coco"]}, "twice"),
-        ({"source": "published", "published": ["cocoa"]}, r"download\.published\.0"),
+        (
+            {"source": "published", "published": ["cocoa"]},
+            r"`download\.published\.0`: no such dataset, found 'cocoa' \(did you mean `coco`\?\)",
+        ),
+        (
+            {"mirrors": {"voc2077": ["http://host/x"]}},
+            r"unknown key `download\.mirrors\.voc2077` \(did you mean `voc2007`\?\)",
+        ),
+        (
+            {"folders": SECTION["folders"] | {"imagnet": "x"}},
+            r"unknown key `download\.folders\.imagnet` \(did you mean `imagenet`\?\)",
+        ),
+        (
+            {"folders": SECTION["folders"] | {"coco": "x"}},
+            r"unknown key `download\.folders\.coco` \(valid: voc2007, voc2012",
+        ),
+        ({"folders": SECTION["folders"] | {"lvis": 3}}, r"`download\.folders\.lvis`: .*string, found 3"),
         (
             {"source": "published", "published": ["coco"],
              "folders": SECTION["folders"] | {"captions": {"coco": "x"}}},

@@ -19,7 +19,7 @@ from components.core.errors import InputError
 from components.data.build import build_store
 from components.data.identity import identify
 from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
 from components.tracking.stage_run import StageRun

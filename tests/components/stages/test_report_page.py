@@ -16,7 +16,7 @@ from components import params
 from components.core import paths
 from components.data.build import build_store
 from components.report.page import FORMS, value_at
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 from components.stages import report as stage
 from components.tracking import StageRun
 

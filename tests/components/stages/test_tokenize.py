@@ -8,8 +8,9 @@ import pytest
 from components import params
 from components.core import paths
 from components.core.errors import InputError
-from components.sources.folders import DatasetFolders, verify_folders
+from components.sources.folders import verify_folders
 from components.sources.parts import write_parts
+from components.sources.readers.types import DatasetFolders
 from components.stages import tokenize
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun

@@ -36,7 +36,7 @@ def stage_run(stage: str, item: str) -> StageRun:
 def use_voc(root: Path) -> None:
     """Make ``root`` the run's VOC2007, and a random backbone its baseline."""
     entry = DatasetEntry(root=str(root), annotations={}, images={}, listings={})
-    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, voc2007=entry))
+    write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}, benchmarks={"voc2007": entry}))
     section = params.Baseline(seed=0, sources={"random": "random"})
     baseline.main(stage_run("baseline", "random"), section, RESNET18)
 

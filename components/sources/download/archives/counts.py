@@ -3,22 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from components.core.datasets import DATASETS
 from components.core.errors import InputError
-from components.sources.download.archives.published import PUBLISHED
 
 
 def require_counts(dataset: str, figures: Mapping[str, Any]) -> None:
     """Compare a dataset's figures with its published counts.
 
     Args:
-        dataset: one of ``PUBLISHED``.
+        dataset: one of ``DATASETS``.
         figures: counts by split, as the readers give them; objects may be counted by class.
 
     Raises:
         InputError: they differ; names all differences.
     """
     faults = []
-    for split, expected in PUBLISHED[dataset].counts.items():
+    for split, expected in DATASETS[dataset].counts.items():
         for what, number in expected.items():
             found = figures.get(split, {}).get(what, 0)
             found = sum(found.values()) if isinstance(found, Mapping) else found

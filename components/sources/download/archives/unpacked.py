@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from components.core import machine, paths
+from components.core.datasets import DATASETS, Archive
 from components.core.errors import InputError
 from components.sources.download.archives.disk import require_room
 from components.sources.download.archives.extract import extract
 from components.sources.download.archives.imagenet_classes import sort_validation_images
-from components.sources.download.archives.published import PUBLISHED, Archive
 from components.sources.download.archives.record import read_record
 from components.sources.progress import Progress
 
@@ -65,7 +65,7 @@ def _unpacked(dataset: str, name: str, archives_dir: Path) -> Path:
 
 
 def _unpack(dataset: str, archives_dir: Path, target: Path) -> None:
-    published = PUBLISHED[dataset]
+    published = DATASETS[dataset]
     absent = [archive.name for archive in published.archives if not (archives_dir / archive.name).is_file()]
     if absent:
         raise InputError(

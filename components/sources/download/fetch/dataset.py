@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.core import machine, paths
+from components.core.datasets import DATASETS, Dataset
 from components.core.errors import InputError
 from components.core.files import writing
 from components.sources.download.archives.disk import require_room
-from components.sources.download.archives.published import PUBLISHED, PublishedDataset
 from components.sources.download.archives.record import ArchiveRecord, ArchivesRecord, write_record
 from components.sources.download.archives.unpacked import unpacked_estimate
 from components.sources.download.fetch.mirrors import Checked, Wanted, check_file, fetch_file, with_mirrors
@@ -25,7 +25,7 @@ def fetch_dataset(
     that the user put there count as arrived. What already lies in the archives' folder is checked and kept.
 
     Args:
-        dataset: one of ``PUBLISHED``.
+        dataset: one of ``DATASETS``.
         mirrors: folders on servers, tried before the official places.
         connections: at a time, for one file.
         patience: of the network.
@@ -34,7 +34,7 @@ def fetch_dataset(
         InputError: a file must be fetched by hand, no mirror gives one, one is wrong, or the disk is too
             full.
     """
-    published = PUBLISHED[dataset]
+    published = DATASETS[dataset]
     incoming, target = paths.INCOMING_DIR / dataset, paths.ARCHIVES_DIR / dataset
     wanted = {
         archive.name: Wanted(
@@ -69,7 +69,7 @@ def fetch_dataset(
 
 
 def _require_by_hand(
-    dataset: str, published: PublishedDataset, wanted: dict[str, Wanted], incoming: Path, target: Path
+    dataset: str, published: Dataset, wanted: dict[str, Wanted], incoming: Path, target: Path
 ) -> None:
     absent = [
         file
@@ -92,7 +92,7 @@ def disk_needs(dataset: str) -> list[tuple[Path, int, str]]:
     incoming, target = paths.INCOMING_DIR / dataset, paths.ARCHIVES_DIR / dataset
     to_come = 0
     unpacked = 0
-    for archive in PUBLISHED[dataset].archives:
+    for archive in DATASETS[dataset].archives:
         there = next((f for f in (target / archive.name, incoming / archive.name) if f.is_file()), None)
         if there is None:
             part = incoming / f"{archive.name}.part"

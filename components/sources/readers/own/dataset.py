@@ -7,7 +7,6 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.image_files import is_image, printable, walk
-from components.sources.readers.captioned import CaptionedImage
 from components.sources.readers.own import shards, sidecar
 from components.sources.readers.own.fetched import LeftOut, fetch_urls
 from components.sources.readers.own.imagefolder import find_metadata, find_parquet, read_tables
@@ -17,6 +16,7 @@ from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettin
 from components.sources.readers.own.splits import divide
 from components.sources.readers.own.table import TableReader
 from components.sources.readers.own.table_files import COMPRESSED, SUFFIXES, kind_of
+from components.sources.readers.types import CaptionedImage
 from components.sources.tally import Tally
 
 EMBEDDED_NAME = "embedded.tar"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.files import write_text
-from components.sources.readers.captioned import ArchiveMember, CaptionedImage
+from components.sources.readers.types import ArchiveMember, CaptionedImage
 
 
 def index_path(folder: Path, split: str) -> Path:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import IO
 
 from components.core.image_files import is_image
-from components.sources.readers.captioned import ArchiveMember
+from components.sources.readers.types import ArchiveMember
 
 
 class PackedImages:

@@ -7,7 +7,7 @@ from pathlib import Path
 from components.core.errors import InputError
 from components.core.image_files import UNDECODABLE, is_utf8, printable
 from components.sources.layout import without_halves
-from components.sources.readers.captioned import ArchiveMember
+from components.sources.readers.types import ArchiveMember
 from components.sources.tally import Tally
 
 LONG_BYTES = 4192  # of a caption; SentencePiece's own limit, and more than any caption should have

@@ -13,7 +13,7 @@ from components.benchmarks.classification.linear_probe import (
 from components.benchmarks.classification.results import Head
 from components.core.errors import InputError
 from components.data.share import Share
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 
 
 def images(*counts: int) -> ClassifiedImages:

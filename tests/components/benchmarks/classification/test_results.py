@@ -17,7 +17,7 @@ from components.benchmarks.classification.results import (
     curve_rows,
     write_predictions,
 )
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 from components.training.state import History, TrainingState
 
 HEADS = (Head("_lr0.3", 0.3), Head("_lr3", 3.0))

@@ -23,7 +23,7 @@ from components.benchmarks.classification.training import (
     rank_classes,
 )
 from components.core.errors import InputError
-from components.sources.readers.classified import ClassifiedImages
+from components.sources.readers.types import ClassifiedImages
 from components.training.schedules import multiplier
 from components.training.state import TrainingState
 

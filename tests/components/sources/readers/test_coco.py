@@ -6,7 +6,7 @@ import pytest
 
 from components.core.errors import InputError
 from components.sources.readers import coco
-from components.sources.readers.captioned import CaptionedImage
+from components.sources.readers.types import CaptionedImage
 from components.sources.tally import Tally
 
 Edit = Callable[[Path, Callable[[Any], Any]], None]

@@ -14,9 +14,9 @@ import pytest
 from scipy.io import savemat
 
 from components.core import machine, paths
+from components.core.datasets import DATASETS, Archive
 from components.core.errors import InputError
 from components.sources.download.archives import disk, unpacked
-from components.sources.download.archives.published import PUBLISHED, Archive
 from components.sources.download.archives.record import read_record
 from components.sources.download.archives.unpacked import require_unpacked, unpack_dataset
 from components.sources.download.fetch.dataset import fetch_dataset
@@ -50,10 +50,10 @@ def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
 def publish(monkeypatch: pytest.MonkeyPatch, dataset: str, archives: dict[str, bytes], **more: Any) -> None:
     """Make a dataset consist of these archives, without official places."""
     monkeypatch.setitem(
-        PUBLISHED,
+        DATASETS,
         dataset,
         replace(
-            PUBLISHED[dataset],
+            DATASETS[dataset],
             archives=tuple(
                 Archive(name, (), len(data), hashlib.md5(data).hexdigest(), 10**6, **more.get(name, {}))
                 for name, data in archives.items()
@@ -199,7 +199,7 @@ def test_imagenet_is_fetched_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyP
         },
         "w:gz",
     )
-    names = [archive.name for archive in PUBLISHED["imagenet"].archives]
+    names = [archive.name for archive in DATASETS["imagenet"].archives]
     archives = dict(zip(names, (train, val, kit), strict=True))
     publish(
         monkeypatch,
@@ -224,9 +224,9 @@ def test_imagenet_is_fetched_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_published_facts_have_the_right_form() -> None:
-    names = [archive.name for dataset in PUBLISHED.values() for archive in dataset.archives]
+    names = [archive.name for dataset in DATASETS.values() for archive in dataset.archives]
     assert len(set(names)) == len(names)
-    for dataset in PUBLISHED.values():
+    for dataset in DATASETS.values():
         assert dataset.counts
         for archive in dataset.archives:
             assert archive.urls or dataset.licence

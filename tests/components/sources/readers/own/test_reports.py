@@ -8,9 +8,9 @@ import pytest
 
 from components import params
 from components.core import paths
+from components.core.datasets import DATASETS
 from components.core.errors import InputError
 from components.data.store import CaptionStore
-from components.sources.download.archives.published import PUBLISHED
 from components.stages import datasets, lmdb
 from components.tracking import StageRun
 
@@ -55,7 +55,7 @@ def run_datasets(**folders: Any) -> dict[str, Any]:
     section = params.Download.model_validate(
         {
             "source": "folders", "drawn_world": NOTHING_DRAWN, "published": [], "connections": 2,
-            "mirrors": {name: [] for name in PUBLISHED}, "folders": NO_FOLDERS | folders, "own_data": OWN,
+            "mirrors": {name: [] for name in DATASETS}, "folders": NO_FOLDERS | folders, "own_data": OWN,
         }
     )  # fmt: skip
     output_dir = paths.stage_dir("datasets")

@@ -15,10 +15,10 @@ import pyarrow.parquet
 import pytest
 
 from components.core.errors import InputError
-from components.sources.readers.captioned import CaptionedImage
 from components.sources.readers.own.packed import PackedImages
 from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettings
 from components.sources.readers.own.table import TableReader
+from components.sources.readers.types import CaptionedImage
 from components.sources.tally import Tally
 
 ROWS = [

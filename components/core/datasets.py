@@ -1,13 +1,15 @@
-"""The published datasets: their archives, where they lie, and what must come out of them.
+"""The datasets that the pipeline knows by name: what they are, where their archives lie, what must come out.
 
-Facts only, each with its source; `download@<dataset>` runs again when this file changes. A size or a
-checksum is None where its publisher names none and we know none for sure: then the first download's
-SHA-256, kept in DVC's record of the archives, is what later ones are held to.
+Facts only, each with its source, and the one place where a name stands: the keys of params.yaml, the stages
+``download@<dataset>`` and the manifest's parts follow from it. How a dataset is read is said in
+``components.sources.readers.READERS``. ``download@<dataset>`` runs again when this file changes.
+
+A size or a checksum is None where its publisher names none and we know none for sure: then the first
+download's SHA-256, kept in DVC's record of the archives, is what later ones are held to.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 GB = 10**9
 
@@ -36,20 +38,31 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedDataset:
+class Dataset:
     """A dataset as it is published.
 
     Attributes:
+        title: its name for people.
         archives: all of them are needed.
-        root: below the unpacked archives, the folder that the dataset's reader takes.
         counts: what the reader must find, in the shape of its figures; a subset of them.
+        telling_split: the split whose number of images tells it from other data in its layout.
+        captioned: whether it is to pretrain on, one of any number; the others are each a benchmark's.
+        root: below the unpacked archives, the folder that the dataset's reader takes.
         licence: what its publisher asks of the user before the download, where a person must do that.
     """
 
+    title: str
     archives: tuple[Archive, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    telling_split: str
+    captioned: bool = False
     root: str = ""
-    counts: Mapping[str, Any] = field(default_factory=dict)
     licence: str | None = None
+
+    @property
+    def telling_images(self) -> int:
+        """The number of images of the telling split."""
+        return self.counts[self.telling_split]["images"]
 
 
 # https://cocodataset.org/#download. MD5 as many projects that fetch them hold them to.
@@ -95,8 +108,9 @@ def _imagenet(name: str, size: int | None, md5: str, unpacked_bytes: int, into: 
     return Archive(name, (), size, md5, unpacked_bytes, into, inner)
 
 
-PUBLISHED: dict[str, PublishedDataset] = {
-    "coco": PublishedDataset(
+DATASETS: dict[str, Dataset] = {
+    "coco": Dataset(
+        title="COCO",
         archives=(
             _coco("zips/train2017.zip", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2", 21 * GB),
             _coco("zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80", GB),
@@ -111,23 +125,21 @@ PUBLISHED: dict[str, PublishedDataset] = {
             "train": {"images": 118_287, "captions": 591_753, "objects": 860_001},
             "val": {"images": 5_000, "captions": 25_014, "objects": 36_781},
         },
+        telling_split="train",
+        captioned=True,
     ),
-    "lvis": PublishedDataset(
-        archives=(_lvis("lvis_v1_train.json.zip", 3 * GB), _lvis("lvis_v1_val.json.zip", GB)),
-        counts={
-            "train": {"images": 100_170, "objects": 1_270_141, "classes": 1_203},
-            "val": {"images": 19_809, "objects": 244_707, "classes": 1_203},
-        },
-    ),
-    "voc2007": PublishedDataset(
+    "voc2007": Dataset(
+        title="VOC2007",
         archives=(
             _voc(2007, "VOCtrainval_06-Nov-2007.tar", 460_032_000, "c52e279531787c972589f7e41ab4ae64", GB),
             _voc(2007, "VOCtest_06-Nov-2007.tar", 451_020_800, "b6e924de25625d8de591ea690078ad9f", GB),
         ),
         root="VOCdevkit",
         counts={"trainval": {"images": 5_011}, "test": {"images": 4_952}},
+        telling_split="test",
     ),
-    "voc2012": PublishedDataset(
+    "voc2012": Dataset(
+        title="VOC2012",
         archives=(
             _voc(
                 2012, "VOCtrainval_11-May-2012.tar", 1_999_639_040, "6cd6e144f989b92b3379bac3b3de84fd", 3 * GB
@@ -135,8 +147,10 @@ PUBLISHED: dict[str, PublishedDataset] = {
         ),
         root="VOCdevkit",
         counts={"trainval": {"images": 11_540}},
+        telling_split="trainval",
     ),
-    "imagenet": PublishedDataset(
+    "imagenet": Dataset(
+        title="ImageNet",
         archives=(
             _imagenet(
                 "ILSVRC2012_img_train.tar",
@@ -171,8 +185,10 @@ PUBLISHED: dict[str, PublishedDataset] = {
             "ImageNet is given to people, not to programs: sign up at https://image-net.org/download.php, "
             "accept the terms, and fetch the ILSVRC 2012 files of tasks 1 & 2 in a browser"
         ),
+        telling_split="val",
     ),
-    "inaturalist": PublishedDataset(
+    "inaturalist": Dataset(
+        title="iNaturalist 2018",
         archives=(
             _inaturalist("train_val2018.tar.gz", "b1c6952ce38f31868cc50ea72d066cc3", 140 * GB),
             _inaturalist("train2018.json.tar.gz", "bfa29d89d629cbf04d826a720c0a68b0", GB, "annotations"),
@@ -182,5 +198,17 @@ PUBLISHED: dict[str, PublishedDataset] = {
             "train": {"images": 437_513, "classes": 8_142},
             "val": {"images": 24_426, "classes": 8_142},
         },
+        telling_split="val",
+    ),
+    "lvis": Dataset(
+        title="LVIS",
+        archives=(_lvis("lvis_v1_train.json.zip", 3 * GB), _lvis("lvis_v1_val.json.zip", GB)),
+        counts={
+            "train": {"images": 100_170, "objects": 1_270_141, "classes": 1_203},
+            "val": {"images": 19_809, "objects": 244_707, "classes": 1_203},
+        },
+        telling_split="val",
     ),
 }
+
+BENCHMARK_DATASETS = tuple(name for name, dataset in DATASETS.items() if not dataset.captioned)

@@ -1,0 +1,108 @@
+"""What readers hand on: images with captions, images with a class each, and whole datasets, verified."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveMember:
+    """A file inside an uncompressed archive: ``size`` bytes from ``offset`` on, called ``name`` there."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedImage:
+    """An image file and what people wrote about it.
+
+    Attributes:
+        image_id: unique over all datasets of a run: ``<dataset>/<the dataset's own id>``.
+        dataset: the name the dataset has in params.yaml, such as ``coco``.
+        path: the encoded image on disk, or the archive that holds it.
+        captions: at least one, as written (not normalised).
+        labels: of the objects it shows, from 1, rising; see components.sources.readers.object_labels.
+        member: which part of ``path`` the image is; None for all of it.
+    """
+
+    image_id: str
+    dataset: str
+    path: Path
+    captions: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+    member: ArchiveMember | None = None
+
+    @property
+    def place(self) -> Path:
+        """Where it is, for people: its file, or the archive and its name inside."""
+        return self.path if self.member is None else self.path / self.member.name
+
+    def read_bytes(self) -> bytes:
+        """The encoded image. Raises OSError; an archive that was cut short gives fewer bytes."""
+        if self.member is None:
+            return self.path.read_bytes()
+        with self.path.open("rb") as file:
+            file.seek(self.member.offset)
+            return file.read(self.member.size)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifiedImages:
+    """One split of a single-label dataset.
+
+    Attributes:
+        image_paths: in a fixed order.
+        classes: names, by class index.
+        labels: int64 ``(num_images,)``, indices into ``classes``.
+        upright: whether pictures are turned as their EXIF orientation says (components.data.image).
+    """
+
+    image_paths: list[Path]
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    upright: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFolders:
+    """Roots of a run's datasets in their published layouts; see the reader of each for what it expects.
+
+    Attributes:
+        captions: to pretrain on, by name; other forms too, see components.sources.readers.own.dataset.
+        benchmarks: by name, see ``components.sources.readers.registry.READERS``.
+    """
+
+    captions: Mapping[str, Path]
+    benchmarks: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A dataset that was read whole, and found as it should be.
+
+    Attributes:
+        annotations: files that say what is in the images.
+        files: by split, the images and whatever else lies in a file an image.
+        figures: counts by split, ``images`` among them.
+        images_root: the folder that ``files`` are named relative to, where it is not the dataset's own.
+    """
+
+    annotations: list[Path]
+    files: Mapping[str, Collection[Path]]
+    figures: dict[str, dict[str, Any]]
+    images_root: Path | None = None
+
+
+def verified_classes(splits: Mapping[str, ClassifiedImages], annotations: list[Path]) -> Verified:
+    """Describe the splits of a dataset whose images have a class each."""
+    figures = {
+        split: {"images": len(images.image_paths), "classes": len(images.classes)}
+        for split, images in splits.items()
+    }
+    return Verified(annotations, {split: images.image_paths for split, images in splits.items()}, figures)
