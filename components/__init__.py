@@ -2,7 +2,7 @@
 
 import os
 
-from components.core.proxies import bypass_proxies_for_loopback
+from components.core.process import bypass_proxies_for_loopback
 
 # Read when torch's OpenMP runtime loads. Spinning threads can collapse when anything else wants a core.
 # ResNet-18, 48 px, batch 32, forward and backward on 2 cores, both sides in turn, images/s: with two busy

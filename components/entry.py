@@ -16,8 +16,8 @@ from components.core.errors import (
     InputError,
     TemporaryError,
 )
+from components.core.process import handle_ending
 from components.core.redaction import redacted
-from components.core.signals import handle_ending
 from components.core.stage_lock import stage_lock
 from components.params import Section, read_section
 from components.params.reading import section_name

@@ -6,7 +6,7 @@ Python collect garbage rarely.
 
 import os
 
-from components.core.garbage import collect_rarely
+from components.core.process import collect_rarely
 from components.tracking.store import prepare_environment
 
 collect_rarely()

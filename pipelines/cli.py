@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from components.core.endings import ended
+from components.core.command import ended
 from components.core.errors import InputError
 from components.core.paths import PARAMS
 from pipelines.commands import COMMANDS

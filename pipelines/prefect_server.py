@@ -18,8 +18,8 @@ from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
 from components.core.errors import EXIT_INTERRUPTED, InputError
+from components.core.process import ENDING
 from components.core.redaction import redacted
-from components.core.signals import ENDING
 from pipelines.stopping import Stop
 from pipelines.workspace import forget_holder
 

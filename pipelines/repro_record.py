@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core.paths import MLFLOW_RUN_FILE
-from components.tracking.processes import is_alive
+from components.core.process import is_alive
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -15,8 +15,8 @@ from typing import Any
 from components.core.errors import InputError
 from components.core.files import write_json
 from components.core.machine import LOOPBACK, port_is_free
+from components.core.process import is_alive, process_mark
 from components.core.redaction import redacted
-from components.tracking.processes import is_alive, process_mark
 from components.tracking.store import ARTIFACTS_DIR, open_store, tracking_uri
 from pipelines.child import stop_group
 from pipelines.workspace import STATE_DIR

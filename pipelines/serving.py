@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect.runner import Runner
 from prefect.types.entrypoint import EntrypointType
 
-from components.core.signals import handle_ending
+from components.core.process import handle_ending
 from pipelines.run import virtex
 from pipelines.workspace import STATE_DIR, file_lock
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from components.core.signals import handle_ending
+from components.core.process import handle_ending
 
 
 class Stop(threading.Event):

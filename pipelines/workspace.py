@@ -13,7 +13,7 @@ import psutil
 
 from components.core.errors import InputError
 from components.core.files import write_json, write_text
-from components.tracking.processes import is_alive, process_mark
+from components.core.process import is_alive, process_mark
 from pipelines.child import group_processes, stop_group
 
 STATE_DIR = Path(".virtex")

@@ -20,7 +20,7 @@ from components.bench.step import step_cost
 from components.bench.timing import Times, in_turn
 from components.core import machine
 from components.core.files import writing
-from components.core.freed_memory import keep_freed_memory
+from components.core.process import keep_freed_memory
 from components.data.build import build_store
 from components.params import Augmentation
 from components.sources.readers.types import CaptionedImage

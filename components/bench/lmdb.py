@@ -15,7 +15,7 @@ import msgpack
 from components.bench.data import BUILD_OPTIONS
 from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, in_turn
-from components.core.freed_memory import keep_freed_memory
+from components.core.process import keep_freed_memory
 from components.data.build import build_store
 from components.sources.readers.types import CaptionedImage
 

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from components.core.endings import ended
-from components.core.garbage import collect_rarely
+from components.core.command import ended
+from components.core.process import collect_rarely
 
 collect_rarely()
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Run ``main`` as the process of a command and exit with its status (components.core.endings)."""
+    """Run ``main`` as the process of a command and exit with its status (components.core.command)."""
     sys.exit(ended(main))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.bench.result import as_json, as_table, hardware
 from components.commands import run_command
-from components.core.arguments import folder, positive
+from components.core.command import folder, positive
 from components.core.files import write_json
 
 BENCHES = {

@@ -15,7 +15,7 @@ from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.commands import run_command
 from components.core import machine, paths
-from components.core.arguments import folder, positive
+from components.core.command import folder, positive
 from components.core.errors import InputError
 
 EXIT_SKIPPED = 1

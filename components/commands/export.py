@@ -9,7 +9,7 @@ from torch import nn
 from components import params
 from components.commands import run_command
 from components.core import paths
-from components.core.arguments import writable
+from components.core.command import writable
 from components.core.errors import InputError
 from components.core.redaction import redacted
 from components.export.backbone import load_backbone

@@ -18,7 +18,7 @@ from typing import TextIO
 import psutil
 
 from components.core import machine, paths
-from components.tracking.processes import is_alive, process_mark
+from components.core.process import is_alive, process_mark
 
 FOLDER = paths.SCRATCH_DIR / "locks"
 _HELD_VARIABLE = "VIRTEX_STAGE_LOCKED"  # for the processes that the holder starts

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from components.core.errors import InputError
 from components.core.files import writing
+from components.core.image_files import printable
 from components.data.image import DecodeError, decode, encode_jpeg, encode_ppm, resize_short_side, verify
 from components.data.record import (
     INDEX_KEY,
@@ -179,9 +180,9 @@ class _Writer:
     def add(self, prepared: _Prepared) -> None:
         source = prepared.source
         record = Record(
-            _text(source.image_id),
+            printable(source.image_id),
             source.dataset,
-            _text(source.place.name),
+            printable(source.place.name),
             prepared.image,
             source.captions,
             source.labels,
@@ -291,11 +292,6 @@ def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
     elif resized:
         data = encode_jpeg(pixels, form.jpeg_quality)
     return _Prepared(source, data, resized)
-
-
-def _text(name: str) -> str:
-    r"""A file's name as text: bytes of it that are no UTF-8 become ``\udcXX``."""
-    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _bar(

@@ -8,8 +8,10 @@ from torch.utils.data import Dataset
 
 from components.data.batch import ImageBatch, ImageSample, collate_images
 from components.data.dataset import read_image
+from components.data.sampling import Visits
 from components.data.transforms import EvalTransform, TrainTransform
-from components.data.visits import Visits
+from components.data.sampling import Visits
+from components.sources.readers.types import ClassifiedImages
 from components.sources.readers.types import ClassifiedImages
 
 
@@ -26,7 +28,7 @@ class LabelledBatch(ImageBatch):
 
 
 class ClassifiedTrainDataset(Dataset[LabelledSample]):
-    """Training samples by visit (components.data.visits), so it has no length.
+    """Training samples by visit (components.data.sampling), so it has no length.
 
     A visit sees its image with a crop and flip drawn from the visit's own generator.
     """

@@ -9,16 +9,15 @@ from torch.utils.data import Dataset
 from components.core.errors import InputError
 from components.data.batch import ImageSample, TargetSample
 from components.data.image import DecodeError, Pixels, decode
-from components.data.random_streams import VALIDATION_STREAM, generator
+from components.data.sampling import VALIDATION_STREAM, Visits, generator
 from components.data.selection import Selection
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets
 from components.data.transforms import EvalTransform, TrainTransform
-from components.data.visits import Visits
 
 
 class TrainDataset(Dataset[TargetSample]):
-    """Training samples by visit (components.data.visits), so it has no length.
+    """Training samples by visit (components.data.sampling), so it has no length.
 
     A visit sees its image with a caption, crop, flip, jitter and masks drawn from the visit's own generator.
     """

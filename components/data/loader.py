@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from components.core.errors import InputError
 from components.data.batch import Batch, ImageBatch, collate_images, collate_targets
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
-from components.data.share import WHOLE, Share
+from components.data.sampling import WHOLE_SHARD, Shard
 
 _Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")
@@ -25,7 +25,7 @@ def train_loader(
     num_iterations: int,
     num_workers: int,
     pin_memory: bool = False,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE_SHARD,
 ) -> Iterator[Batch]:
     """Batches with captions, as `visit_loader` makes them."""
     return visit_loader(
@@ -36,7 +36,7 @@ def train_loader(
         num_iterations=num_iterations,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        share=share,
+        shard=shard,
     )
 
 
@@ -49,31 +49,31 @@ def visit_loader(
     num_iterations: int,
     num_workers: int,
     pin_memory: bool = False,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE_SHARD,
 ) -> Iterator[_Batch]:
     """Batches of iterations ``start_iteration`` to ``num_iterations - 1`` of a run, once.
 
     Iteration ``i``, from 0, takes visits ``i * batch_size`` to ``(i + 1) * batch_size - 1``. They are
-    dealt to the processes in ``share.accumulate`` rounds of one batch each, all of the same size. What
+    dealt to the processes in ``shard.accumulate`` rounds of one batch each, all of the same size. What
     comes is the same wherever the loader started and whatever the number of workers.
 
     Args:
-        dataset: samples by visit (components.data.visits).
+        dataset: samples by visit (components.data.sampling).
         collate: makes one batch of samples.
         batch_size: images in every iteration; none has fewer.
         start_iteration: iterations already done, so the first one to come.
         num_iterations: iterations of the whole run, those already done included.
         num_workers: processes; 0 works in this one.
         pin_memory: copy batches into page-locked memory, for a GPU.
-        share: whose batches to give.
+        shard: whose batches to give.
 
     Raises:
         InputError: if an iteration cannot be dealt out evenly.
     """
-    share.batch_size(batch_size)
+    shard.batch_size(batch_size)
     loader: DataLoader[Any] = _Loader(
         dataset,
-        batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations), share),
+        batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations), shard),
         collate_fn=collate,
         pin_memory=pin_memory,
         **_workers(num_workers, persistent=False),
@@ -87,13 +87,13 @@ def val_loader(
     batch_size: int,
     num_workers: int,
     pin_memory: bool = False,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE_SHARD,
 ) -> DataLoader[Batch]:
     """Batches of a validation set in order, as often as it is iterated; the last may be smaller.
 
-    Of several processes each gets every ``num_ranks``-th image, from its own number on.
+    Of several processes each gets every ``world_size``-th image, from its own number on.
     """
-    images = range(share.rank, len(dataset), share.num_ranks)
+    images = range(shard.rank, len(dataset), shard.world_size)
     return in_order_loader(
         dataset if len(images) == len(dataset) else Subset(dataset, images),
         collate_targets,
@@ -147,21 +147,21 @@ def _with_plain_errors(batches: Iterator[_Batch]) -> Iterator[_Batch]:
 
 
 class _Visits(Sampler[list[int]]):
-    """The visits of each of some iterations, those of one share, a list a batch."""
+    """The visits of each of some iterations, those of one shard, a list per batch."""
 
-    def __init__(self, batch_size: int, iterations: range, share: Share) -> None:
+    def __init__(self, batch_size: int, iterations: range, shard: Shard) -> None:
         self.batch_size = batch_size
         self.iterations = iterations
-        self.share = share
+        self.shard = shard
 
     def __len__(self) -> int:
-        return len(self.iterations) * self.share.accumulate
+        return len(self.iterations) * self.shard.accumulate
 
     def __iter__(self) -> Iterator[list[int]]:
-        size = self.share.batch_size(self.batch_size)
+        size = self.shard.batch_size(self.batch_size)
         for iteration in self.iterations:
-            for batch in range(self.share.accumulate):
-                place = batch * self.share.num_ranks + self.share.rank
+            for batch in range(self.shard.accumulate):
+                place = batch * self.shard.world_size + self.shard.rank
                 start = iteration * self.batch_size + place * size
                 yield list(range(start, start + size))
 

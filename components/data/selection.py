@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
-from components.data.random_streams import SUBSET_CAPTIONS_STREAM, SUBSET_IMAGES_STREAM, generator
+from components.data.sampling import SUBSET_CAPTIONS_STREAM, SUBSET_IMAGES_STREAM, generator
 from components.data.store import CaptionStore
 from components.data.targets import LABEL_TASKS
 from components.params import Subset

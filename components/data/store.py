@@ -1,8 +1,10 @@
 """Reading a captioned-image store (format: components.data.record)."""
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from components.data.record import (
     unpack_metadata,
     unpack_record,
 )
+
+IDENTIFYING_RECORDS = 256  # that `identify` reads, spread over the store
 
 
 class CaptionStore:
@@ -84,6 +88,25 @@ class CaptionStore:
         if self._file is None:
             self._file = _open_file(self.path)
         return self._file.environment()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Digest of a store's metadata, size, and of some hundred records; the datasets that those are of."""
+
+    digest: str
+    datasets: tuple[str, ...]
+
+
+def identify(store: CaptionStore) -> Identity:
+    """Tell which images and captions a store holds, from `IDENTIFYING_RECORDS` of its records, or all."""
+    digest = hashlib.sha256(f"{store.metadata} {store.index} {store.path.stat().st_size}".encode())
+    datasets: set[str] = set()
+    for index in range(0, len(store), max(1, len(store) // IDENTIFYING_RECORDS)):
+        record = store.get(index)
+        digest.update(repr((record.image_id, record.captions)).encode() + record.image)
+        datasets.add(record.dataset)
+    return Identity(digest.hexdigest(), tuple(sorted(datasets)))
 
 
 class _OpenFile:

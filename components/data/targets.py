@@ -17,10 +17,12 @@ from typing import Protocol
 
 import numpy as np
 
+from components.core.caption_tokens import MASK_ID, PAD_ID, SPECIAL_IDS
 from components.data.batch import Targets
-from components.data.masking import mask_tokens
 
 LABEL_TASKS = ("multilabel_classification",)  # taught by labels and not by captions
+CHOSEN_PERCENT = 15
+MASKED, RANDOM = 0.85, 0.10  # of the tokens that masked_lm chooses; the rest stay as they are
 
 
 class Tokenizer(Protocol):
@@ -74,6 +76,29 @@ class MaskedTargets:
         tokens = self.tokenizer.caption_tokens(caption, self.max_length)
         shown, hidden = mask_tokens(tokens, self.tokenizer.vocab_size, rng)
         return {"masked_tokens": shown, "masked_labels": hidden, "caption_lengths": len(tokens)}
+
+
+def mask_tokens(
+    tokens: Sequence[int], vocab_size: int, rng: np.random.Generator
+) -> tuple[list[int], list[int]]:
+    """Hide 15 % of a caption's tokens, rounded up, never the first and the last one.
+
+    Of those chosen 85 % become [MASK], 10 % another token (never a special one), 5 % stay; a single one
+    becomes [MASK]. As in the paper's public code only what became [MASK] is to be predicted.
+
+    Returns:
+        The tokens to show, and labels: the true token where there is [MASK] now, 0 elsewhere.
+    """
+    shown, labels = list(tokens), [PAD_ID] * len(tokens)
+    num_inner = max(0, len(tokens) - 2)
+    num_chosen = -(-CHOSEN_PERCENT * num_inner // 100)
+    chosen = 1 + rng.permutation(num_inner)[:num_chosen]
+    for position, fate in zip(chosen.tolist(), rng.random(num_chosen).tolist(), strict=True):
+        if num_chosen == 1 or fate < MASKED:
+            shown[position], labels[position] = MASK_ID, tokens[position]
+        elif fate < MASKED + RANDOM:
+            shown[position] = int(rng.integers(len(SPECIAL_IDS), vocab_size))
+    return shown, labels
 
 
 class LabelTargets:

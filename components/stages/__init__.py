@@ -7,7 +7,7 @@ here, with advice, and not somewhere below with an import error.
 import importlib.util
 import sys
 
-from components.core.garbage import collect_rarely
+from components.core.process import collect_rarely
 
 collect_rarely()
 _missing = [

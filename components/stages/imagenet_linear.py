@@ -1,6 +1,5 @@
 """Stage ``imagenet_linear``: linear classifiers on the frozen ImageNet features of one backbone."""
 
-import logging
 from typing import Any
 
 from torch import nn
@@ -27,6 +26,7 @@ from components.benchmarks.classification.training import (
 from components.benchmarks.feature_cache import cached_features
 from components.benchmarks.features import Features
 from components.core import paths
+from components.core.logs import own_logger
 from components.data.transforms import EvalTransform
 from components.dataset_titles import title_here
 from components.entry import run_stage
@@ -38,7 +38,7 @@ from components.tracking import StageRun, used_splits
 from components.training.distributed import current
 
 SECTIONS = (params.ImagenetLinear,)
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 FEATURE_BATCH = 4096  # ready features of images in a batch
 
 
@@ -78,7 +78,7 @@ def _probe(
     features = {
         name: _features(backbone, images, settings, host, name) for name, images in reported_on.items()
     }
-    val_share = feature_batches(features["val"], reported_on["val"].labels, FEATURE_BATCH, host.share)
+    val_share = feature_batches(features["val"], reported_on["val"].labels, FEATURE_BATCH, host.shard)
     objective = build_probe(backbone, int(metadata["feature_size"]), len(train.classes), settings)
     state, checkpoints = fit(
         objective,

@@ -61,7 +61,7 @@ def _finetune(
     state, checkpoints = fit(
         objective,
         train,
-        labelled_batches(val, settings, host, host.share),
+        labelled_batches(val, settings, host, host.shard),
         stage=run.stage,
         settings=settings,
         weight_decay=settings.weight_decay,

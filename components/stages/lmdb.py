@@ -7,7 +7,7 @@ import time
 from components import params
 from components.core import machine, paths
 from components.core.files import write_text
-from components.core.freed_memory import keep_freed_memory
+from components.core.process import keep_freed_memory
 from components.data.build import SkippedImage, build_store
 from components.entry import run_stage
 from components.sources.manifest import read_manifest

@@ -17,11 +17,10 @@ from components.captioning.samples import picture_of_captions, picture_of_sample
 from components.core import machine, paths
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
-from components.data.identity import Identity, identify
 from components.data.loader import train_loader, val_loader
+from components.data.sampling import Shard
 from components.data.selection import Selection, num_labels, select
-from components.data.share import Share
-from components.data.store import CaptionStore
+from components.data.store import CaptionStore, Identity, identify
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.dataset_titles import title_here
@@ -74,8 +73,8 @@ def main(
     torch.backends.cudnn.benchmark = on_gpu
     num_workers = machine.loading_workers(device.type)
     processes = current()
-    share = Share(processes.rank, processes.count, pretrain.accumulate)
-    part_size = share.batch_size(pretrain.batch_size)
+    shard = Shard(processes.rank, processes.count, pretrain.accumulate)
+    part_size = shard.batch_size(pretrain.batch_size)
 
     train_store, val_store = (CaptionStore(paths.lmdb_path(split)) for split in ("train", "val"))
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
@@ -91,7 +90,7 @@ def main(
         train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
     )
     val_batches = val_loader(
-        val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, share=share
+        val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, shard=shard
     )
     sections = (augmentation, backbone, textual_head, objective, subset, optimizer, schedule, pretrain)
     identities = {store.path: identify(store) for store in (train_store, val_store)}
@@ -124,7 +123,7 @@ def main(
             num_iterations=schedule.iterations,
             num_workers=num_workers,
             pin_memory=on_gpu,
-            share=share,
+            shard=shard,
         ),
         val_batches=lambda: val_batches,
         checkpoints=checkpoints,

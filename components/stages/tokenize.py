@@ -5,9 +5,8 @@ from components.core import paths
 from components.core.files import write_text
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
-from components.text.normalise import normalise
 from components.text.report import caption_figures, readable_sample
-from components.text.tokenizer import CaptionTokenizer, train_tokenizer
+from components.text.tokenizer import CaptionTokenizer, normalise, train_tokenizer
 from components.tracking import StageRun
 
 SECTIONS = (params.Tokenize, params.TextualHead)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.core.caption_tokens import UNK_ID
-from components.text.normalise import normalise
-from components.text.tokenizer import CaptionTokenizer
+from components.text.tokenizer import CaptionTokenizer, normalise
 
 BOUNDARY_TOKENS = 2  # [SOS] and [EOS]
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import sentencepiece
 from components.core.caption_tokens import EOS_ID, SOS_ID, SPECIAL_PIECES
 from components.core.errors import InputError
 from components.core.files import writing
-from components.text.normalise import normalise
 
 TRAINER_ARGUMENTS: dict[str, Any] = {
     "model_type": "bpe",
@@ -27,11 +27,22 @@ LONGEST_BYTES = 4192
 _MARK = "\u2585"
 
 
+def normalise(caption: str) -> str:
+    """Lower-case, NFKD, combining marks removed, as the paper's public code does before tokenising.
+
+    White space is left alone: SentencePiece folds it.
+    """
+    if caption.isascii():
+        return caption.lower()  # all that the rest would do to it
+    decomposed = unicodedata.normalize("NFKD", caption.lower())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
 def train_tokenizer(captions: Iterable[str], vocab_size: int, model_path: Path) -> None:
     """Train on all captions, in the order given, and write ``model_path`` and its ``.vocab`` beside it.
 
     Args:
-        captions: already normalised (see :func:`components.text.normalise.normalise`).
+        captions: already normalised (see :func:`normalise`).
         vocab_size: pieces, the four special ones included.
         model_path: the ``.model`` file; both files are written atomically.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
+from components.core.process import is_alive
 from components.tracking.model import delete_unfinished_models
-from components.tracking.processes import is_alive
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.store import Store
 

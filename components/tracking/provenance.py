@@ -7,7 +7,7 @@ import socket
 import subprocess
 from importlib import metadata
 
-from components.tracking.processes import process_mark
+from components.core.process import process_mark
 
 _PACKAGES = ("torch", "torchvision", "dvc", "mlflow", "prefect")
 

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.core.process import process_mark
 from components.tracking.flow_run import FLOW_TAG, PRESET_TAG, all_params, create_flow_run, preset_in_force
 from components.tracking.flow_run import run_name as flow_run_name
-from components.tracking.processes import process_mark
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.record import log_params
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from components.tracking.processes import process_mark
+from components.core.process import process_mark
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.store import Store
 

@@ -8,7 +8,7 @@ from itertools import islice
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-from components.core.signals import ENDING
+from components.core.process import ENDING
 from components.training.distributed import ALONE, Processes
 
 T = TypeVar("T")

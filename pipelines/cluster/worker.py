@@ -8,7 +8,7 @@ from distributed import Worker
 
 from components.core.errors import InputError
 from components.core.machine import num_cpus
-from components.core.signals import ENDING
+from components.core.process import ENDING
 from pipelines.cluster.clone import Clone
 from pipelines.cluster.commit import commit_of
 from pipelines.cluster.placement import CPU, GPU, MEMORY

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.arguments import positive
+from components.core.command import positive
 from components.params.families import FAMILIES, chosen_family
 from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.core.arguments import positive
+from components.core.command import positive
 from components.core.errors import InputError
 from components.core.redaction import redacted, redacted_values
 from components.tracking.store import warm_up

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.core.arguments import positive
+from components.core.command import positive
 from components.core.machine import PAGE_PORTS
+from components.core.process import handle_ending
 from components.core.redaction import redacted
-from components.core.signals import handle_ending
 from pipelines.commands import EXIT_FAILED
 from pipelines.commands.ui import interrupt_once, print_addresses
 from pipelines.prefect_server import require_server

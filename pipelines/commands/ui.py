@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components.core.arguments import positive
+from components.core.command import positive
 from components.core.machine import PAGE_PORTS
-from components.core.signals import handle_ending, ignore_ending
+from components.core.process import handle_ending, ignore_ending
 from components.tracking.runs_view import runs_page
 from components.tracking.store import open_store
 from pipelines.commands import EXIT_FAILED

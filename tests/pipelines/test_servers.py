@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from components.core.errors import InputError
-from components.tracking.processes import is_alive, process_mark
+from components.core.process import is_alive, process_mark
 from pipelines import servers
 from pipelines.child import group_processes
 from pipelines.workspace import STATE_DIR

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from components.core.signals import ENDING
-from components.tracking.processes import is_alive
+from components.core.process import ENDING, is_alive
 from pipelines.stopping import Stop, stop_on_signals, stop_when
 
 

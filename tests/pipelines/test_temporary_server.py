@@ -8,7 +8,7 @@ import time
 import pytest
 
 from components.core.errors import InputError
-from components.tracking.processes import is_alive
+from components.core.process import is_alive
 from pipelines import temporary_server
 from pipelines.workspace import STATE_DIR
 

@@ -14,7 +14,9 @@ from components.benchmarks.classification.heads import ClassificationObjective, 
 from components.benchmarks.classification.results import Head, accuracy
 from components.benchmarks.features import Features
 from components.core.errors import InputError
-from components.data.share import WHOLE, Share
+from components.data.sampling import WHOLE_SHARD, Shard
+from components.sources.readers.types import ClassifiedImages
+from components.data.sampling import WHOLE_SHARD, Shard
 from components.sources.readers.types import ClassifiedImages
 from components.training.state import Row
 
@@ -67,10 +69,10 @@ def hold_out(
 
 
 def feature_batches(
-    features: Features, labels: NDArray[np.int64], batch_size: int, share: Share = WHOLE
+    features: Features, labels: NDArray[np.int64], batch_size: int, shard: Shard = WHOLE_SHARD
 ) -> list[dict[str, Tensor]]:
-    """Batches of a share of ready features, in order."""
-    part = slice(share.rank, None, share.num_ranks)
+    """Batches of a shard of ready features, in order."""
+    part = slice(shard.rank, None, shard.world_size)
     parts = zip(
         torch.from_numpy(features)[part].split(batch_size),
         torch.from_numpy(labels)[part].split(batch_size),

@@ -1,14 +1,14 @@
 """The paper's protocols of classification, and whether a run that follows one has the classes for it."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from components import params
+from components.core.logs import own_logger
 
-_logger = logging.getLogger(__name__)
+_logger = own_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from components.data.classified import (
     collate_labelled,
 )
 from components.data.loader import in_order_loader, visit_loader
-from components.data.share import WHOLE, Share
+from components.data.sampling import WHOLE_SHARD, Shard
 from components.data.transforms import EvalTransform, TrainTransform
 from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder, configuration_key
@@ -56,9 +56,9 @@ class Machine:
         return cls(device, machine.loading_workers(device.type), current())
 
     @property
-    def share(self) -> Share:
+    def shard(self) -> Shard:
         """This process's part of every iteration and of the validation images."""
-        return Share(self.processes.rank, self.processes.count)
+        return Shard(self.processes.rank, self.processes.count)
 
 
 def iterations_per_epoch(num_images: int, batch_size: int) -> int:
@@ -85,7 +85,7 @@ def fit(
 
     Args:
         images: to train on, with random crops and flips.
-        val_batches: gives the batches of this process's share of the validation images.
+        val_batches: gives the batches of this process's shard of the validation images.
         stage: name of the section of params.yaml, and of the folder of checkpoints.
         schedule: from `cosine` or `multistep`.
         inputs: a digest of each input, the backbone among them, by name.
@@ -132,7 +132,7 @@ def fit(
                 num_iterations=schedule.iterations,
                 num_workers=host.num_workers,
                 pin_memory=host.on_gpu,
-                share=host.share,
+                shard=host.shard,
             ),
             val_batches=val_batches,
             checkpoints=checkpoints,
@@ -162,23 +162,23 @@ def multistep(
 
 
 def labelled_batches(
-    images: ClassifiedImages, settings: params.Classification, host: Machine, share: Share = WHOLE
+    images: ClassifiedImages, settings: params.Classification, host: Machine, shard: Shard = WHOLE_SHARD
 ) -> Callable[[], Iterable[LabelledBatch]]:
-    """Gives the batches of a share of some images, in order, scaled and cropped for evaluation."""
+    """Gives the batches of a shard of some images, in order, scaled and cropped for evaluation."""
     transform = EvalTransform(settings.image_size, settings.crop_size, settings.antialias)
     loader = in_order_loader(
-        ClassifiedDataset(shared_out(images, share), transform),
+        ClassifiedDataset(shard_of(images, shard), transform),
         collate_labelled,
-        batch_size=share.batch_size(settings.batch_size),
+        batch_size=shard.batch_size(settings.batch_size),
         num_workers=host.num_workers,
         pin_memory=host.on_gpu,
     )
     return lambda: loader
 
 
-def shared_out(images: ClassifiedImages, share: Share) -> ClassifiedImages:
-    """Every ``num_ranks``-th image, from the process's own number on."""
-    part = slice(share.rank, None, share.num_ranks)
+def shard_of(images: ClassifiedImages, shard: Shard) -> ClassifiedImages:
+    """Every ``world_size``-th image, from the process's own number on."""
+    part = slice(shard.rank, None, shard.world_size)
     return replace(images, image_paths=images.image_paths[part], labels=images.labels[part])
 
 

@@ -23,7 +23,7 @@ from components.benchmarks.detection.detections import Detections, encode_masks
 from components.benchmarks.detection.detectron2_config import build_config, require_detectron2
 from components.benchmarks.detection.run_state import Log, LossRows, not_finite
 from components.core.errors import InputError
-from components.data.share import Share
+from components.data.sampling import Shard
 from components.export.detectron2 import detectron2_name
 from components.sources.readers.objects import encode_mask
 from components.training.distributed import Processes
@@ -58,7 +58,7 @@ def fit_and_detect(
     """
     require_detectron2()
     _join(processes, device)
-    Share(processes.rank, processes.count).batch_size(settings.batch_size)
+    Shard(processes.rank, processes.count).batch_size(settings.batch_size)
     register_heads()
     names = _register(task, train, test, scratch_dir.name)
     config = build_config(

@@ -27,7 +27,7 @@ from components.benchmarks.detection.torchvision_models import (
 )
 from components.benchmarks.detection.training import DetectorSchedule, train_detector
 from components.core.errors import InputError
-from components.data.share import Share
+from components.data.sampling import Shard
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes
 
@@ -69,7 +69,7 @@ def fit_and_detect(
     images = [image for image in train.images if any(not item.is_crowd for item in image.objects)]
     if not images:
         raise InputError(f"{task.name}: not one of the {len(train.images)} training images shows an object")
-    Share(processes.rank, processes.count).batch_size(settings.batch_size)
+    Shard(processes.rank, processes.count).batch_size(settings.batch_size)
     torch.manual_seed(settings.seed)
     model = _detector(settings, backbone, len(train.classes))
     if settings.norm == "batch" and processes.count > 1:

@@ -4,7 +4,7 @@ import numpy as np
 
 from components.bench.drawn import cloud, draw_captions, draw_photographs
 from components.data.image import encode_jpeg
-from components.text.normalise import normalise
+from components.text.tokenizer import normalise
 
 
 def test_pictures_compress_like_photographs() -> None:

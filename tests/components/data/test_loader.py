@@ -8,8 +8,8 @@ from components.core.errors import InputError
 from components.data.batch import Batch
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.data.loader import image_loader, train_loader, val_loader
+from components.data.sampling import Shard
 from components.data.selection import select
-from components.data.share import Share
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
@@ -61,29 +61,29 @@ def test_hidden_tokens_and_subsets_go_on_exactly_too(
 
 
 @pytest.mark.parametrize(
-    ("num_ranks", "accumulate", "num_workers"), [(2, 1, 0), (1, 2, 2), (2, 2, 0), (4, 1, 0)]
+    ("world_size", "accumulate", "num_workers"), [(2, 1, 0), (1, 2, 2), (2, 2, 0), (4, 1, 0)]
 )
 def test_the_shares_of_an_iteration_make_the_whole(
-    dataset: TrainDataset, num_ranks: int, accumulate: int, num_workers: int
+    dataset: TrainDataset, world_size: int, accumulate: int, num_workers: int
 ) -> None:
-    shares = [
+    shards = [
         train_loader(
             dataset,
             batch_size=4,
             start_iteration=2,
             num_iterations=6,
             num_workers=num_workers,
-            share=Share(rank, num_ranks, accumulate),
+            shard=Shard(rank, world_size, accumulate),
         )
-        for rank in range(num_ranks)
+        for rank in range(world_size)
     ]
     for whole in batches(dataset, 2, 6, 0):
-        parts = [next(share) for _ in range(accumulate) for share in shares]
+        parts = [next(shard) for _ in range(accumulate) for shard in shards]
         assert [name for part in parts for name in part["image_id"]] == whole["image_id"]
         torch.testing.assert_close(
             torch.cat([part["image"] for part in parts]), whole["image"], rtol=0, atol=0
         )
-    assert [next(share, None) for share in shares] == [None] * num_ranks
+    assert [next(shard, None) for shard in shards] == [None] * world_size
 
 
 def test_an_iteration_that_cannot_be_dealt_out_evenly_is_refused(dataset: TrainDataset) -> None:
@@ -94,13 +94,13 @@ def test_an_iteration_that_cannot_be_dealt_out_evenly_is_refused(dataset: TrainD
             start_iteration=0,
             num_iterations=1,
             num_workers=0,
-            share=Share(1, 3),
+            shard=Shard(1, 3),
         )
 
 
 def test_validation_is_shared_out(store: CaptionStore, targets: MakeTargets) -> None:
     dataset = ValDataset(store, select(store, "bicaptioning"), EvalTransform(24, 24), targets)
-    loaders = [val_loader(dataset, batch_size=2, num_workers=0, share=Share(rank, 3)) for rank in range(3)]
+    loaders = [val_loader(dataset, batch_size=2, num_workers=0, shard=Shard(rank, 3)) for rank in range(3)]
     names = [[name for batch in loader for name in batch["image_id"]] for loader in loaders]
     assert names == [[f"world/{index}" for index in range(rank, 10, 3)] for rank in range(3)]
 

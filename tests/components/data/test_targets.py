@@ -1,9 +1,12 @@
+import math
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from components.data.targets import make_targets
+from components.core.caption_tokens import EOS_ID, MASK_ID, SOS_ID
+from components.data.targets import make_targets, mask_tokens
 from components.text import tokenizer
 
 TOKENS = [1, 101, 102, 103, 2]
@@ -39,5 +42,68 @@ def test_a_real_tokenizer_fits(tmp_path) -> None:
     real = tokenizer.CaptionTokenizer(tmp_path / "c.model")
     shown = make_targets("masked_lm", real, 30)("A red dog", (), np.random.default_rng(0))["masked_tokens"]
     assert isinstance(shown, list)
-    assert (shown[0], shown[-1]) == (tokenizer.SOS_ID, tokenizer.EOS_ID)
-    assert tokenizer.MASK_ID in shown
+    assert (shown[0], shown[-1]) == (SOS_ID, EOS_ID)
+    assert MASK_ID in shown
+
+
+VOCAB_SIZE = 40
+
+
+def captions(num_inner: int) -> list[int]:
+    return [1, *(4 + index % 30 for index in range(num_inner)), 2]
+
+
+@pytest.mark.parametrize("num_inner", [1, 2, 6, 7, 13, 14, 20, 28])
+def test_how_many_and_which_tokens(num_inner: int) -> None:
+    tokens = captions(num_inner)
+    expected = math.ceil(round(0.15 * num_inner, 9))
+    places: Counter[int] = Counter()
+    most = 0
+    for seed in range(200):
+        shown, labels = mask_tokens(tokens, VOCAB_SIZE, np.random.default_rng(seed))
+        assert len(shown) == len(labels) == len(tokens)
+        assert (shown[0], shown[-1], labels[0], labels[-1]) == (1, 2, 0, 0)
+        changed = [place for place in range(len(tokens)) if shown[place] != tokens[place]]
+        assert len(changed) <= expected
+        most = max(most, len(changed))
+        for place in changed:
+            assert labels[place] == (tokens[place] if shown[place] == 3 else 0)
+        assert all(label == 0 for place, label in enumerate(labels) if place not in changed)
+        places.update(changed)
+    assert most == expected
+    assert set(places) == set(range(1, num_inner + 1))
+
+
+def test_shares_of_the_chosen() -> None:
+    """Two of nine tokens are chosen; random ones are never special and are never to be predicted."""
+    rng = np.random.default_rng(5)
+    tokens = [1, *[39] * 9, 2]
+    fates: Counter[str] = Counter()
+    for _ in range(4000):
+        shown, labels = mask_tokens(tokens, VOCAB_SIZE, rng)
+        masked = shown.count(3)
+        others = [token for token in shown[1:-1] if token not in (3, 39)]
+        assert all(4 <= token < VOCAB_SIZE for token in others)
+        assert labels.count(39) == masked
+        fates.update({"masked": masked, "random": len(others), "kept": 2 - masked - len(others)})
+    assert fates["masked"] / 8000 == pytest.approx(0.85, abs=0.015)
+    assert fates["random"] / 8000 == pytest.approx(0.10 * 35 / 36, abs=0.012)  # one in 36 draws the same
+    assert fates["kept"] > 300
+
+
+def test_a_single_chosen_token_is_always_hidden() -> None:
+    for seed in range(300):
+        shown, labels = mask_tokens([1, 8, 9, 2], VOCAB_SIZE, np.random.default_rng(seed))
+        assert shown.count(3) == 1
+        assert labels.count(0) == 3
+
+
+@pytest.mark.parametrize("tokens", [[1, 2], [1]])
+def test_nothing_to_hide(tokens: list[int]) -> None:
+    assert mask_tokens(tokens, VOCAB_SIZE, np.random.default_rng(0)) == (tokens, [0] * len(tokens))
+
+
+def test_the_caption_itself_stays() -> None:
+    tokens = captions(20)
+    mask_tokens(tokens, VOCAB_SIZE, np.random.default_rng(0))
+    assert tokens == captions(20)

@@ -10,8 +10,7 @@ import sentencepiece
 
 from components.core.caption_tokens import EOS_ID, MASK_ID, PAD_ID, SOS_ID, UNK_ID
 from components.core.errors import InputError
-from components.text.normalise import normalise
-from components.text.tokenizer import CaptionTokenizer, train_tokenizer
+from components.text.tokenizer import CaptionTokenizer, normalise, train_tokenizer
 
 CAPTIONS = ["a red dog on a mat", "two dogs left of a red cat", "a cat on a mat"] * 5
 
@@ -158,3 +157,19 @@ def test_missing_broken_and_foreign_models(tmp_path: Path) -> None:
         )
     with pytest.raises(InputError, match=r"first pieces are <unk>, <s>, </s>"):
         tokenizer.encode("a")
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("A Dog", "a dog"),
+        ("the SEÑOR's café", "the senor's cafe"),
+        ("ａ ½ ﬁeld", "a 1⁄2 field"),
+        ("e\u0301\u0327", "e"),
+        ("İ", "i"),
+        ("犬 🐕", "犬 🐕"),
+        ("  two\n", "  two\n"),
+    ],
+)
+def test_lower_case_without_marks(caption: str, expected: str) -> None:
+    assert normalise(caption) == expected

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from components.core.signals import ENDING
+from components.core.process import ENDING
 from pipelines import cli
 from pipelines.commands import ui
 from pipelines.servers import Pages, RunningUi

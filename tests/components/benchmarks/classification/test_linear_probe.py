@@ -12,7 +12,9 @@ from components.benchmarks.classification.linear_probe import (
 )
 from components.benchmarks.classification.results import Head
 from components.core.errors import InputError
-from components.data.share import Share
+from components.data.sampling import Shard
+from components.sources.readers.types import ClassifiedImages
+from components.data.sampling import Shard
 from components.sources.readers.types import ClassifiedImages
 
 
@@ -57,7 +59,7 @@ def test_feature_batches_keep_order_and_rest() -> None:
 
 def test_processes_share_the_features_out() -> None:
     features, labels = np.arange(10, dtype=np.float32).reshape(5, 2), np.arange(5)
-    shares = [feature_batches(features, labels, 9, Share(rank, 2)) for rank in range(2)]
+    shares = [feature_batches(features, labels, 9, Shard(rank, 2)) for rank in range(2)]
     assert [batch["label"].tolist() for (batch,) in shares] == [[0, 2, 4], [1, 3]]
     assert shares[1][0]["features"].tolist() == features[1::2].tolist()
 

@@ -1,11 +1,16 @@
-"""How the process of any `virtex` command ends: with a status, and tracebacks for our own defects alone."""
+"""What all `virtex` commands share: types of arguments, and how a process ends.
 
+It ends with a status, and with a traceback for our own defects alone.
+"""
+
+import argparse
 import errno
 import io
 import os
 import select
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
 from components.core.redaction import redacted
@@ -60,3 +65,25 @@ def _reader_is_gone() -> bool:
 def _failed(message: str) -> int:
     print(f"virtex: error: {redacted(message)}", file=sys.stderr)
     return EXIT_INPUT_ERROR
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def folder(text: str) -> Path:
+    """A folder to write into, which may have to be made first."""
+    path = Path(text)
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise argparse.ArgumentTypeError(f"{place} is a file; expected a folder, there already or new")
+    return path
+
+
+def writable(text: str) -> Path:
+    """A file or folder to write, whose folder may have to be made first."""
+    folder(str(Path(text).parent))
+    return Path(text)

@@ -1,0 +1,83 @@
+"""Which images a process sees, in which order, and the random numbers it may draw for each."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.core.errors import InputError
+
+# SeedSequence keeps streams with different keys apart.
+ORDER_STREAM = 0  # the images of an epoch, by epoch
+VISIT_STREAM = 1  # caption, crop, flip, jitter and masks of a training visit, by visit
+VALIDATION_STREAM = 2  # masks of a validation image, by index
+SUBSET_IMAGES_STREAM = 3  # which images a run learns from
+SUBSET_CAPTIONS_STREAM = 4  # which of its captions, by index of the image
+
+
+def generator(seed: int, stream: int, number: int = 0) -> np.random.Generator:
+    """A new generator at its start."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, number)))
+
+
+class Visits:
+    """Order and chance of a training run, by visit: the number of images seen before in the whole run.
+
+    Visit ``v`` is of image ``v mod N`` of epoch ``v div N``'s own random order, and has a generator of
+    its own. Both depend on the seed and on nothing that ran before, so a run continues exactly from an
+    iteration number alone. There is no end: any visit from 0 on exists.
+    """
+
+    def __init__(self, num_images: int, seed: int) -> None:
+        self.num_images = num_images
+        self.seed = seed
+        self._orders: dict[int, NDArray[np.int64]] = {}
+
+    def image(self, visit: int) -> int:
+        """Index of the image that a visit sees."""
+        epoch, position = divmod(visit, self.num_images)
+        return int(self._order(epoch)[position])
+
+    def generator(self, visit: int) -> np.random.Generator:
+        """The random numbers of a visit, from their beginning."""
+        return generator(self.seed, VISIT_STREAM, visit)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        if epoch not in self._orders:
+            if len(self._orders) == 2:  # a worker is in two epochs at most, at the seam
+                self._orders.clear()
+            self._orders[epoch] = generator(self.seed, ORDER_STREAM, epoch).permutation(self.num_images)
+        return self._orders[epoch]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of the work that one of several processes does; by default all of it.
+
+    Attributes:
+        rank: of the process, from 0.
+        world_size: how many there are.
+        accumulate: batches into which each divides what it has of an iteration.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    accumulate: int = 1
+
+    def batch_size(self, num_images: int) -> int:
+        """Images of a batch where an iteration has ``num_images``.
+
+        Raises:
+            InputError: if an iteration cannot be dealt out evenly.
+        """
+        num_batches = self.world_size * self.accumulate
+        if num_images % num_batches:
+            raise InputError(
+                f"{num_images} images an iteration (`batch_size`) cannot be dealt evenly to "
+                f"{self.world_size} processes in {self.accumulate} rounds (`accumulate`); choose a multiple "
+                f"of {num_batches}, or another number of processes with VIRTEX_NUM_PROCESSES"
+            )
+        return num_images // num_batches
+
+
+WHOLE_SHARD = Shard()
