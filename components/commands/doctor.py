@@ -6,20 +6,40 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from components import params
 from components.commands import run_command
 from components.core import paths
 from components.core.dvc_cache import all_objects, damaged_objects, set_aside
 from components.core.errors import InputError
-from components.doctor.examination import examine
-from components.doctor.finding import shown, summary
+from components.doctor import capacity, services, software
+from components.doctor.finding import Check, Finding, Sections, broken, fine, summary
 
 EXIT_BROKEN = 1
+CHECKS: tuple[Check, ...] = (
+    software.python,
+    software.packages,
+    software.git,
+    software.torch_and_torchvision,
+    software.gpus,
+    capacity.disk,
+    capacity.memory,
+    capacity.shared_memory,
+    capacity.file_descriptors,
+    capacity.folders,
+    software.java,
+    software.spice,
+    software.detectron2,
+    services.dvc,
+    services.mlflow,
+    services.prefect,
+)
 
 
 def main() -> int:
-    """Returns 1 if something that the active parameters need is broken."""
+    """Check this machine; return 1 if something that the active parameters need is broken."""
     options = build_parser().parse_args()
     if not paths.PARAMS.is_file():
         raise InputError(f"no {paths.PARAMS} here: run it in the repository's root folder")
@@ -30,7 +50,7 @@ def main() -> int:
     for finding in examine():
         findings.append(finding)
         if not options.json:
-            print(shown(finding, width), flush=True)
+            print(finding.shown(width), flush=True)
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
     else:
@@ -38,8 +58,25 @@ def main() -> int:
     return EXIT_BROKEN if any(finding.state == "broken" for finding in findings) else 0
 
 
+def examine() -> Iterator[Finding]:
+    """Yield every finding as soon as it is known. A check that fails itself is a finding too."""
+    sections: Sections = {}
+    try:
+        sections = params.check_params()
+        yield fine("params.yaml", next(iter(params.matching_presets()), "parameters of your own"))
+    except InputError as error:
+        advice = "correct it; what it needs of this machine is not known until then"
+        yield broken("params.yaml", str(error), advice)
+    for check in CHECKS:
+        try:
+            yield from check(sections)
+        except Exception as error:  # the other checks still help
+            found = f"the check failed: {type(error).__name__}: {error}"
+            yield broken(check.__name__.replace("_", " "), found, software.INSTALL)
+
+
 def _check_cache() -> int:
-    """Read all of DVC's cache; what is damaged is moved out of DVC's sight."""
+    """Read all of DVC's cache, and move what is damaged out of DVC's sight."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False
     )
@@ -60,7 +97,7 @@ def _check_cache() -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="virtex doctor", description="Check this machine.")
     parser.add_argument(
         "--cache", action="store_true", help="only read all of DVC's cache and move aside what is damaged"

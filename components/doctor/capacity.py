@@ -12,7 +12,7 @@ import psutil
 from components import params
 from components.core import machine, paths
 from components.core.errors import InputError
-from components.doctor.finding import Finding, Sections, attention, broken, fine, section_of
+from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless, section_of
 from components.sources.download.archives.disk import existing_folder
 from components.sources.download.fetch import dataset
 from components.sources.progress import shown_bytes
@@ -54,11 +54,8 @@ def _one_disk(parts: list[Need]) -> Finding:
     advice = (
         "free some (`dvc gc --workspace` drops what no branch needs), or let `datasets` link to a larger disk"
     )
-    if free < needed:
-        return broken("disk", found, advice)
-    if free < needed + SPARE_BYTES:
-        return attention("disk", found, advice)
-    return fine("disk", found)
+    is_tight = free < needed + SPARE_BYTES
+    return fine_unless("disk", found, advice, is_broken=free < needed, is_doubtful=is_tight)
 
 
 def memory(sections: Sections) -> Iterator[Finding]:
@@ -68,13 +65,10 @@ def memory(sections: Sections) -> Iterator[Finding]:
         needed = DEMO_BYTES + MODEL_COPIES * model_bytes(sections) if sections else DEMO_BYTES
     except InputError:  # said of the disk
         return
+    if total < needed or available < needed:
+        found += f"; training needs about {shown_bytes(needed)}" + (" now" if total >= needed else "")
     advice = "end other programs, or take a smaller pretrain.batch_size or textual_head.hidden_size"
-    if total < needed:
-        yield attention("memory", f"{found}; training needs about {shown_bytes(needed)}", advice)
-    elif available < needed:
-        yield attention("memory", f"{found}; training needs about {shown_bytes(needed)} now", advice)
-    else:
-        yield fine("memory", found)
+    yield fine_unless("memory", found, advice, is_doubtful=min(total, available) < needed)
 
 
 def _memory_bytes() -> tuple[float, float]:
@@ -100,25 +94,20 @@ def shared_memory(sections: Sections) -> Iterator[Finding]:
         yield broken("shared memory", str(error), "mount a tmpfs at /dev/shm, or set VIRTEX_NUM_WORKERS=1")
         return
     free = status.f_bavail * status.f_frsize
-    found = (
-        f"{shown_bytes(free)} free in {SHARED_MEMORY}; batches of loader workers take {shown_bytes(needed)}"
-    )
-    if free < needed:
-        advice = "containers: docker run --shm-size 8g; or fewer workers with VIRTEX_NUM_WORKERS"
-        yield broken("shared memory", found, advice)
-    else:
-        yield fine("shared memory", found)
+    found = f"{shown_bytes(free)} free in {SHARED_MEMORY}; batches of loader workers take"
+    advice = "containers: docker run --shm-size 8g; or fewer workers with VIRTEX_NUM_WORKERS"
+    yield fine_unless("shared memory", f"{found} {shown_bytes(needed)}", advice, is_broken=free < needed)
 
 
 def file_descriptors(_: Sections) -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found = "no limit on open files" if soft == resource.RLIM_INFINITY else f"{soft} open files"
-    if soft != resource.RLIM_INFINITY and soft < MIN_DESCRIPTORS:
-        can = hard == resource.RLIM_INFINITY or hard >= MIN_DESCRIPTORS
-        how = f"ulimit -n {MIN_DESCRIPTORS}" if can else "ask for a higher limit (limits.conf, LimitNOFILE)"
-        yield attention("open files", f"{found} at most; loader workers and servers may need more", how)
-    else:
+    if soft == resource.RLIM_INFINITY or soft >= MIN_DESCRIPTORS:
+        found = "no limit on open files" if soft == resource.RLIM_INFINITY else f"{soft} open files"
         yield fine("open files", found)
+        return
+    can = hard == resource.RLIM_INFINITY or hard >= MIN_DESCRIPTORS
+    advice = f"ulimit -n {MIN_DESCRIPTORS}" if can else "ask for a higher limit (limits.conf, LimitNOFILE)"
+    yield attention("open files", f"{soft} at most; loader workers and servers may need more", advice)
 
 
 def folders(sections: Sections) -> Iterator[Finding]:
@@ -127,10 +116,9 @@ def folders(sections: Sections) -> Iterator[Finding]:
         return
     named = list(named_folders(sections))
     absent = [f"{key}: {path}" for key, path in named if not path.exists()]
-    if absent:
-        yield broken("data folders", f"not there: {', '.join(absent)}", "correct the paths in params.yaml")
-    elif named:
-        yield fine("data folders", f"all {len(named)} that download.folders names are there")
+    found = f"not there: {', '.join(absent)}" if absent else f"all {len(named)} of download.folders are there"
+    if named:
+        yield fine_unless("data folders", found, "correct the paths in params.yaml", is_broken=bool(absent))
 
 
 def disk_needs(sections: Sections) -> list[Need]:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from components.params import Section
 
@@ -30,6 +30,20 @@ class Finding:
     found: str
     advice: str = ""
 
+    def shown(self, width: int) -> str:
+        """Return the finding for a terminal, its advice on lines of its own."""
+        indent = " " * (_STATE_WIDTH + _NAME_WIDTH)
+        head = f"{self.state:<{_STATE_WIDTH}}{self.name:<{_NAME_WIDTH - 1}} "
+        texts = [(head + " ".join(self.found.split()), indent)]
+        if self.advice:
+            texts.append((f"{indent}-> {self.advice}", f"{indent}   "))
+        options: dict[str, Any] = {
+            "width": max(width, 60),
+            "break_long_words": False,
+            "break_on_hyphens": False,
+        }
+        return "\n".join(textwrap.fill(text, subsequent_indent=below, **options) for text, below in texts)
+
 
 Check = Callable[[Sections], Iterator[Finding]]
 
@@ -46,25 +60,18 @@ def broken(name: str, found: str, advice: str) -> Finding:
     return Finding(name, "broken", found, advice)
 
 
+def fine_unless(
+    name: str, found: str, advice: str, *, is_broken: bool = False, is_doubtful: bool = False
+) -> Finding:
+    """Return a finding that is fine, or needs the advice."""
+    if not is_broken and not is_doubtful:
+        return fine(name, found)
+    return Finding(name, "broken" if is_broken else "attention", found, advice)
+
+
 def section_of(sections: Sections, kind: type[SectionT]) -> SectionT:
     """Return the active parameters' only section of a kind."""
     return next(section for section in sections.values() if isinstance(section, kind))
-
-
-def shown(finding: Finding, width: int) -> str:
-    """Return a finding for a terminal, its advice on lines of its own."""
-    indent = " " * (_STATE_WIDTH + _NAME_WIDTH)
-    head = f"{finding.state:<{_STATE_WIDTH}}{finding.name:<{_NAME_WIDTH - 1}} "
-    lines = [_wrapped(head + " ".join(finding.found.split()), indent, width)]
-    if finding.advice:
-        lines.append(_wrapped(f"{indent}-> {finding.advice}", f"{indent}   ", width))
-    return "\n".join(lines)
-
-
-def _wrapped(text: str, indent: str, width: int) -> str:
-    return textwrap.fill(
-        text, max(width, 60), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def summary(findings: Sequence[Finding]) -> str:

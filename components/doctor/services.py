@@ -1,4 +1,4 @@
-"""What the pipeline talks to: the DVC remote, the MLflow and Prefect servers, the ports of the pages."""
+"""What the pipeline talks to: the DVC remote, the MLflow and Prefect servers."""
 
 import os
 import sqlite3
@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components.core import machine
 from components.core.errors import InputError
 from components.core.redaction import redacted
-from components.doctor.finding import Finding, Sections, attention, broken, fine
+from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless
 from components.tracking.database import ADVICE, database_fault
 from components.tracking.store import public_uri, tracking_uri
 
 PATIENCE_SECONDS = 20.0
+PROBE = b"written by virtex doctor; may be removed"
 
 
 def dvc(_: Sections) -> Iterator[Finding]:
-    """The repository, and each of its remotes written to and read from."""
+    """Open the repository, write to each of its remotes and read from it."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import SCMError
@@ -43,9 +43,8 @@ def _remote(repo: Any, name: str) -> Finding:
     title = f"DVC remote {name}"
     advice = f"`dvc push -r {name}` and `dvc pull` will fail until its address and credentials are right"
     fault = _in_time(lambda: _write_and_read(repo, name))
-    return (
-        attention(title, f"{place}: {fault}", advice) if fault else fine(title, f"{place}, read and written")
-    )
+    found = f"{place}: {fault}" if fault else f"{place}, read and written"
+    return fine_unless(title, found, advice, is_doubtful=bool(fault))
 
 
 def _write_and_read(repo: Any, name: str) -> None:
@@ -57,8 +56,8 @@ def _write_and_read(repo: Any, name: str) -> None:
     existed = remote.exists(folder)
     remote.makedirs(folder, exist_ok=True)
     try:
-        remote.pipe_file(probe, b"written by virtex doctor; may be removed")
-        if remote.cat_file(probe) != b"written by virtex doctor; may be removed":
+        remote.pipe_file(probe, PROBE)
+        if remote.cat_file(probe) != PROBE:
             raise OSError("it gives back something else than was written")
     finally:
         if remote.exists(probe):
@@ -68,7 +67,7 @@ def _write_and_read(repo: Any, name: str) -> None:
 
 
 def _in_time(work: Callable[[], None]) -> str | None:
-    """Why the work failed, or did not end in time; None if it went well."""
+    """Return why the work failed, or that it did not end in time; None if it went well."""
     faults: list[str] = []
 
     def attempt() -> None:
@@ -89,7 +88,8 @@ def mlflow(_: Sections) -> Iterator[Finding]:
     uri = tracking_uri()
     if uri.startswith("http"):
         shown = public_uri(uri) or "the server of MLFLOW_TRACKING_URI"
-        yield _server("MLflow", shown, f"{uri.rstrip('/')}/health", "runs go on, and are not recorded")
+        meaning = "runs go on, and are not recorded"
+        yield _server("MLflow", "MLFLOW_TRACKING_URI", shown, uri, meaning)
         return
     if not uri.startswith("sqlite:///"):
         yield fine("MLflow", f"a store of the kind {uri.partition(':')[0]}, not looked into")
@@ -106,45 +106,29 @@ def mlflow(_: Sections) -> Iterator[Finding]:
         return
     if fault:
         yield attention("MLflow", f"{database} {fault}", "nothing: the next run makes it anew")
-    elif os.access(folder, os.W_OK):
-        yield fine("MLflow", f"its database is in {folder}")
     else:
-        yield attention(
-            "MLflow", f"{folder} cannot be written to", "make it writable, or set MLFLOW_TRACKING_URI"
-        )
+        is_writable = os.access(folder, os.W_OK)
+        found = f"its database is in {folder}" if is_writable else f"{folder} cannot be written to"
+        advice = "make it writable, or set MLFLOW_TRACKING_URI"
+        yield fine_unless("MLflow", found, advice, is_doubtful=not is_writable)
 
 
 def prefect(_: Sections) -> Iterator[Finding]:
     api = os.environ.get("PREFECT_API_URL")
     if api:
-        yield _server(
-            "Prefect", api, f"{api.rstrip('/')}/health", "`virtex run` needs it; `dvc repro` does not"
-        )
+        meaning = "`virtex run` needs it; `dvc repro` does not"
+        yield _server("Prefect", "PREFECT_API_URL", api, api, meaning)
     else:
         yield fine("Prefect", "no server is named; a temporary one is started when needed")
 
 
-def _server(name: str, shown: str, health: str, meaning: str) -> Finding:
+def _server(name: str, variable: str, shown: str, address: str, meaning: str) -> Finding:
     try:
-        with urllib.request.urlopen(health, timeout=5):
+        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5):
             return fine(name, redacted(f"{shown} answers"))
     except urllib.error.HTTPError as error:
         reason = f"{error.code} {error.reason}"
     except OSError as error:
         reason = str(getattr(error, "reason", error))
-    variable = {"MLflow": "MLFLOW_TRACKING_URI", "Prefect": "PREFECT_API_URL"}[name]
-    return attention(
-        name, redacted(f"{shown} does not answer ({reason}): {meaning}"), f"start it, or unset {variable}"
-    )
-
-
-def ports(_: Sections) -> Iterator[Finding]:
-    """Those of `virtex ui`."""
-    taken = [
-        f"{name}'s {port}" for name, port in machine.PAGE_PORTS.items() if not machine.port_is_free(port)
-    ]
-    if taken:
-        found = f"{' and '.join(taken)} taken, perhaps by a running `virtex ui`"
-        yield attention("ports", found, "nothing: `virtex ui` takes the next free one and says so")
-    else:
-        yield fine("ports", f"{' and '.join(str(port) for port in machine.PAGE_PORTS.values())} are free")
+    found = redacted(f"{shown} does not answer ({reason}): {meaning}")
+    return attention(name, found, f"start it, or unset {variable}")

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from components import params
 from components.core import machine
 from components.core.errors import InputError
-from components.doctor.finding import Finding, Sections, attention, broken, fine, section_of
+from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless, section_of
 from components.sources.progress import shown_bytes
 
 DISTRIBUTION = "virtex-pipeline"
@@ -34,20 +34,15 @@ def python(_: Sections) -> Iterator[Finding]:
     except metadata.PackageNotFoundError:
         yield broken("Python", f"{version}, without this project", INSTALL)
         return
-    if SpecifierSet(supported).contains(version):
-        yield fine("Python", version)
-    else:
-        advice = f"make the environment with a Python {supported}: make setup PYTHON=/path/to/python"
-        yield broken("Python", version, advice)
+    advice = f"make the environment with a Python {supported}: make setup PYTHON=/path/to/python"
+    yield fine_unless("Python", version, advice, is_broken=not SpecifierSet(supported).contains(version))
 
 
 def packages(_: Sections) -> Iterator[Finding]:
-    """Each package that the project asks for, without its extras, in a version that it allows."""
+    """Look for each package that the project asks for, without its extras, in a version that it allows."""
     wrong = [fault for text in metadata.requires(DISTRIBUTION) or () if (fault := _fault(Requirement(text)))]
-    if wrong:
-        yield broken("packages", "; ".join(wrong), INSTALL)
-    else:
-        yield fine("packages", "all there, in versions that fit")
+    found = "; ".join(wrong) or "all there, in versions that fit"
+    yield fine_unless("packages", found, INSTALL, is_broken=bool(wrong))
 
 
 def _fault(requirement: Requirement) -> str | None:
@@ -76,7 +71,7 @@ def git(_: Sections) -> Iterator[Finding]:
 
 
 def torch_and_torchvision(_: Sections) -> Iterator[Finding]:
-    """That both import, and that torchvision's own operations find torch."""
+    """Import both, and let one of torchvision's own operations find torch."""
     try:
         torch, torchvision = (importlib.import_module(name) for name in ("torch", "torchvision"))
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
@@ -88,7 +83,7 @@ def torch_and_torchvision(_: Sections) -> Iterator[Finding]:
 
 
 def gpus(sections: Sections) -> Iterator[Finding]:
-    """The driver, then each GPU put to work."""
+    """Look at the driver, then put each GPU to work."""
     try:
         import torch
     except (ImportError, OSError):  # said already
@@ -107,10 +102,9 @@ def gpus(sections: Sections) -> Iterator[Finding]:
         return
     if not device.startswith("cuda"):
         yield attention("GPU", f"not used: VIRTEX_DEVICE={device}", "unset VIRTEX_DEVICE to use it")
-    if torch.backends.cudnn.is_available():
-        yield fine("cuDNN", str(torch.backends.cudnn.version()))
-    else:
-        yield broken("cuDNN", "torch cannot use it", PINS)
+    has_cudnn = torch.backends.cudnn.is_available()
+    found = str(torch.backends.cudnn.version()) if has_cudnn else "torch cannot use it"
+    yield fine_unless("cuDNN", found, PINS, is_broken=not has_cudnn)
     for number in range(torch.cuda.device_count()):
         yield _gpu(torch, number)
 

@@ -1,13 +1,16 @@
-"""``virtex doctor``: exit status and JSON."""
+"""``virtex doctor``: the whole examination, its exit status and JSON."""
 
 import json
-import runpy
 import sys
+from pathlib import Path
 
 import pytest
 
-from components.doctor import examination
-from components.doctor.finding import attention, broken, fine
+from components.commands import doctor as command
+from components.commands import run_command
+from components.doctor.finding import attention, broken, fine, summary
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -16,10 +19,10 @@ def doctor(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*findings, options=()):
-        monkeypatch.setattr(examination, "examine", lambda: iter(findings))
+        monkeypatch.setattr(command, "examine", lambda: iter(findings))
         monkeypatch.setattr(sys, "argv", ["virtex doctor", *options])
         with pytest.raises(SystemExit) as caught:
-            runpy.run_module("components.commands.doctor", run_name="__main__")
+            run_command(command.main)
         return caught.value.code, *capsys.readouterr()
 
     return run
@@ -44,3 +47,42 @@ def test_elsewhere(doctor, tmp_path):
     code, _, errors = doctor()
     assert code == 2
     assert "root folder" in errors
+
+
+def a_check_that_fails(_):
+    raise RuntimeError("no luck")
+    yield
+
+
+def test_a_check_that_fails_is_a_finding(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(command, "CHECKS", (a_check_that_fails, lambda sections: iter([fine("x", "y")])))
+    found = list(command.examine())
+    assert [f.state for f in found] == ["fine", "broken", "fine"]
+    assert found[1].name == "a check that fails"
+    assert "no luck" in found[1].found
+
+
+def test_parameters_that_cannot_be_read_do_not_end_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("tokenize: {}\n")
+    seen = []
+    monkeypatch.setattr(command, "CHECKS", (lambda sections: iter(seen.append(sections) or ()),))
+    assert [f.state for f in command.examine()] == ["broken"]
+    assert seen == [{}]
+
+
+def test_no_check_needs_the_parameters(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command.services, "dvc", lambda _: iter(()))
+    for check in command.CHECKS:
+        assert all(f.state in ("fine", "attention", "broken") for f in check({})), check
+
+
+def test_text():
+    found = broken("disk", "word " * 40, "free some").shown(80).splitlines()
+    assert found[0].startswith("broken     disk           word")
+    assert found[-1].strip() == "-> free some"
+    assert max(map(len, found)) <= 80
+    findings = [fine("a", ""), fine("b", ""), attention("c", "", "")]
+    assert summary(findings) == "2 fine, 1 attention"

@@ -1,7 +1,6 @@
 """Each check on a machine that is well and on one that is not."""
 
 import resource
-import socket
 import subprocess
 import sys
 from collections import namedtuple
@@ -255,13 +254,3 @@ def test_a_database_that_was_never_finished_is_seen(workspace):
     assert found.state == "attention"
     assert "is no whole SQLite database: file is not a database" in found.found
     assert "move it and mlartifacts aside" in found.advice
-
-
-def test_ports(monkeypatch):
-    with socket.socket() as taken:
-        taken.bind((machine.LOOPBACK, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        monkeypatch.setattr(machine, "PAGE_PORTS", {"MLflow": port})
-        assert one(services.ports).state == "attention"
-    assert one(services.ports).state == "fine"
