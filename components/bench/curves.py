@@ -4,20 +4,24 @@ The points of each as a table and as a picture.
 """
 
 import multiprocessing
+import resource
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import psutil
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.bench import data, step, train
+from components.bench import data, train
 from components.bench.drawn import draw_captions, draw_photographs
-from components.bench.step import step_cost
 from components.bench.timing import Times, in_turn
+from components.bench.train import build, channels_last, drawn_batch, our_step
 from components.core import machine
 from components.core.files import writing
 from components.core.process import keep_freed_memory
@@ -28,6 +32,7 @@ from components.text.tokenizer import train_tokenizer
 
 COLUMNS = 3
 PANEL_INCHES = (4.2, 3.0)
+TIMED_STEPS = 2  # of a training, after one that is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Size:
     stored_images: tuple[int, ...]
     captions: tuple[int, ...]
     vocab_size: int
-    train: step.Size
+    train: train.Size
     batches: tuple[int, ...]
     train_crops: tuple[int, ...]
     hidden_sizes: tuple[int, ...]
@@ -144,7 +149,7 @@ def run(size: Size) -> Iterator[Panel]:
 
 
 def loading(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Iterator[Panel]:
-    """Images a second: and core, against the crop; on the clock, against the worker processes."""
+    """Images per second: per core, against the crop; on the clock, against the worker processes."""
     tokenizer, stores = data.prepare(folder, images, data.kept_as(size.data))
     count = size.data.batch * size.data.batches
     by_crop, by_workers = [], []
@@ -160,7 +165,7 @@ def loading(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Itera
             work = partial(data.read_ours, store, tokenizer, augmentation, size.data, workers)
             seconds.append(_once(work).wall[0])
         by_workers.append(Line(name, size.workers, tuple(count / spent for spent in seconds)))
-    yield Panel("loading, a worker a core", "crop, pixels", "images/s and core", tuple(by_crop))
+    yield Panel("loading, one worker per core", "crop, pixels", "images/s per core", tuple(by_crop))
     yield Panel("loading", "worker processes", "images/s", tuple(by_workers))
 
 
@@ -195,7 +200,7 @@ def tokenizing(folder: Path, size: Size) -> Panel:
 
 
 def training(size: Size) -> Iterator[Panel]:
-    """Images a second on the clock, and memory, against batch, crop and width of the head."""
+    """Images per second on the clock, and memory, against batch, crop and width of the head."""
     for along, field, places in (
         ("batch, images", "batch", size.batches),
         ("crop, pixels", "crop_size", size.train_crops),
@@ -221,3 +226,44 @@ def _run_in(pool: Executor, work: Callable[[], object]) -> None:
 
 def _once(work: Callable[[], object]) -> Times:
     return in_turn([work], rounds=1, warm_up=0)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Images per second on the clock; bytes at the peak, beyond what the process has before the model."""
+
+    images_per_second: float
+    peak_bytes: int
+
+
+def step_cost(size: train.Size, precision: str) -> StepCost:
+    """Measure in a process of its own, whose peak no earlier measurement has raised."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measure, size, precision, torch.get_num_threads()).result()
+
+
+def _measure(size: train.Size, precision: str, num_threads: int) -> StepCost:
+    torch.set_num_threads(num_threads)
+    device = torch.device(machine.device_name())
+    before = psutil.Process().memory_info().rss
+    step = our_step(build(size, device), device, precision)
+    batch = channels_last(drawn_batch(size, device))
+    step(batch).item()
+    start = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        loss = step(batch)
+    loss.item()  # waits for a GPU
+    seconds = time.perf_counter() - start
+    on_gpu = device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(device) if on_gpu else _peak_memory() - before
+    return StepCost(TIMED_STEPS * size.batch / seconds, peak)
+
+
+def _peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what getrusage says on Linux may be the parent's
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -33,7 +33,7 @@ QUICK = Size(batch=2, beams=3, steps=6, hidden_size=64, vocab_size=50, feature_s
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """One row: images a second, on the clock."""
+    """One row: images per second, on the clock."""
     device = torch.device(machine.device_name())
     torch.manual_seed(0)
     head = TransformerTextualHead(

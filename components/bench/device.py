@@ -19,7 +19,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def matrix_rate(device: torch.device, precision: str, side: int | None = None) -> float:
-    """Operations a second of a square product of the format, the best of five.
+    """Operations per second of a square product of the format, the best of five.
 
     On a GPU ``fp32`` is TF32 where convolutions are, which they are unless somebody forbids it.
     """

@@ -38,7 +38,7 @@ QUICK = Size(images=6, height=48, width=64, short_side=32)
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Images a second and core: each way to keep images beside pixels of the same size, built plainly.
+    """Images per second per core: each way to keep images beside pixels of the same size, built plainly.
 
     Each side has a process of its own, as ours tells its C library to keep freed memory.
     """

@@ -15,10 +15,8 @@ import torch
 from components.bench import data, train
 from components.bench.device import IdleWatch, wait
 from components.bench.drawn import draw_photographs
-from components.bench.plain_loader import PlainDataset, plain_loader
-from components.bench.step import Size as StepSize
-from components.bench.step import Step, all_steps, plain_batch
 from components.bench.timing import Comparison, Times, turns
+from components.bench.train import Step, all_steps, plain_batch
 from components.core import machine
 from components.training.validation import to_device
 
@@ -30,7 +28,7 @@ class Size:
     """A store, a model with its batch, and how many iterations a round times once it is in its stride."""
 
     data: data.Size
-    step: StepSize
+    step: train.Size
     iterations: int
 
 
@@ -114,8 +112,8 @@ def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> 
     batch, num_workers, pin = size.step.batch, machine.loading_workers(device.type), device.type == "cuda"
 
     def plain_batches(count: int) -> Iterator[Any]:
-        dataset = PlainDataset(stores[""], tokenizer, augmentation, batch * count)
-        return iter(plain_loader(dataset, batch, num_workers, pin))
+        dataset = data.PlainDataset(stores[""], tokenizer, augmentation, batch * count)
+        return iter(data.plain_loader(dataset, batch, num_workers, pin))
 
     def our_batches(count: int) -> Iterator[Any]:
         return data.our_batches(stores[""], tokenizer, augmentation, batch, count, num_workers, pin)

@@ -40,7 +40,7 @@ QUICK = Size(("datasets", "tokenize"))
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Runs a second of DVC alone (baseline) and of the flow over it (ours): all stages, then none."""
+    """Runs per second of DVC alone (baseline) and of the flow over it (ours): all stages, then none."""
     repository = Path.cwd()
     if not (repository / "dvc.yaml").is_file():
         raise InputError(f"no dvc.yaml in {repository}: run it in the repository's root folder")

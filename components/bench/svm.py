@@ -32,7 +32,7 @@ QUICK = Size(trainval=90, test=90, features=16, classes=3)
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """One row: classes a second and core, or on the clock where ours runs on a GPU."""
+    """One row: classes per second per core, or on the clock where ours runs on a GPU."""
     trainval, test = drawn_split(size, size.trainval, seed=0), drawn_split(size, size.test, seed=1)
     names = [f"class {number}" for number in range(size.classes)]
     device = machine.device_name()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.bench.result import as_json, as_table, hardware
+from components.bench.timing import as_json, as_table, hardware
 from components.commands import run_command
 from components.core.command import folder, positive
 from components.core.files import write_json
@@ -56,7 +56,7 @@ def _measure_curves(quick: bool, folder: Path) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="virtex bench",
         description="Measure speed beside the paper's recipe, both in turn in one run. "

@@ -1,8 +1,7 @@
 import pytest
 
 from components.bench import curves
-from components.bench.curves import Line, Panel, as_table, draw
-from components.bench.step import StepCost, step_cost
+from components.bench.curves import Line, Panel, StepCost, as_table, draw, step_cost
 
 
 def test_quick_run_measures_every_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,8 @@
 import numpy as np
 import torch
 
-from components.bench.data import AUGMENTATION, QUICK, run
+from components.bench.data import AUGMENTATION, QUICK, plain_transform, run
 from components.bench.drawn import cloud
-from components.bench.plain_loader import plain_transform
 from components.core.normalisation import normalised
 from components.data.transforms import TrainTransform
 

@@ -1,8 +1,16 @@
 import torch
 
 from components.bench.device import matrix_rate
-from components.bench.step import build, channels_last, drawn_batch, our_step, plain_step
-from components.bench.train import QUICK, count_flops, run
+from components.bench.train import (
+    QUICK,
+    build,
+    channels_last,
+    count_flops,
+    drawn_batch,
+    our_step,
+    plain_step,
+    run,
+)
 
 CPU = torch.device("cpu")
 
