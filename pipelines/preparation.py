@@ -8,7 +8,7 @@ from pathlib import Path
 
 from components.core.machine import num_cpus, positive
 from components.params import check_params, overlay
-from components.params.availability import reasons_not_run
+from components.params.reading import reasons_not_run
 from pipelines.aftermath import clear_up
 from pipelines.graph import Plan, read_plan
 

@@ -12,7 +12,8 @@ import psutil
 from components import params
 from components.core import machine, paths
 from components.core.errors import InputError
-from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless, section_of
+from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless
+from components.params import section_of
 from components.sources.download.archives.disk import existing_folder
 from components.sources.download.fetch import dataset
 from components.sources.progress import shown_bytes

@@ -3,13 +3,12 @@
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from components.params import Section
 
 State = Literal["fine", "attention", "broken"]
 Sections = Mapping[str, Section]  # the active parameters; empty if they cannot be read
-SectionT = TypeVar("SectionT", bound=Section)
 _STATE_WIDTH, _NAME_WIDTH = 11, 15
 
 
@@ -67,11 +66,6 @@ def fine_unless(
     if not is_broken and not is_doubtful:
         return fine(name, found)
     return Finding(name, "broken" if is_broken else "attention", found, advice)
-
-
-def section_of(sections: Sections, kind: type[SectionT]) -> SectionT:
-    """Return the active parameters' only section of a kind."""
-    return next(section for section in sections.values() if isinstance(section, kind))
 
 
 def summary(findings: Sequence[Finding]) -> str:

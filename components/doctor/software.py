@@ -16,7 +16,8 @@ from packaging.specifiers import SpecifierSet
 from components import params
 from components.core import machine
 from components.core.errors import InputError
-from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless, section_of
+from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless
+from components.params import section_of
 from components.sources.progress import shown_bytes
 
 DISTRIBUTION = "virtex-pipeline"

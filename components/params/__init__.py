@@ -1,36 +1,38 @@
 """params.yaml, the whole configuration, as typed and checked sections."""
 
-from components.params.base import CHECKSUM_MARK, Section, paper_heads
-from components.params.classification import Classification, ImagenetLinear, Inaturalist
-from components.params.detection import (
-    CocoSegmentation,
-    Detection,
-    LvisSegmentation,
-    Segmentation,
-    VocDetection,
-)
-from components.params.download import Download, DrawnWorld, Folders
-from components.params.overlaying import Change, overlay
-from components.params.presets import list_presets, matching_presets, read_preset
-from components.params.reading import check_params, read_section
-from components.params.sections import (
+from components.params.benchmarks import (
     PRETRAINED,
-    SECTIONS,
-    Augmentation,
-    Backbone,
     Baseline,
     Benchmarks,
     Caption,
+    Classification,
+    CocoSegmentation,
+    Detection,
+    ImagenetLinear,
+    Inaturalist,
+    LvisSegmentation,
+    Segmentation,
+    Voc07,
+    VocDetection,
+)
+from components.params.download import Download, DrawnWorld, Folders
+from components.params.presets import Change, list_presets, matching_presets, overlay, read_preset
+from components.params.reading import SECTIONS, check_params, read_section, reasons_not_run, section_of
+from components.params.sections import (
+    CHECKSUM_MARK,
+    Augmentation,
+    Backbone,
     Lmdb,
     Objective,
     Optimizer,
     Pretrain,
     Schedule,
+    Section,
     Select,
     Subset,
     TextualHead,
     Tokenize,
-    Voc07,
+    paper_heads,
 )
 
 __all__ = [
@@ -72,4 +74,6 @@ __all__ = [
     "paper_heads",
     "read_preset",
     "read_section",
+    "reasons_not_run",
+    "section_of",
 ]

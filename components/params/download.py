@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 from pydantic_core import PydanticCustomError
 
 from components.core.datasets import BENCHMARK_DATASETS, DATASETS
-from components.params.base import NonNegative, Positive, Section
+from components.params.sections import NonNegative, Positive, Section
 
 
 class DrawnWorld(Section):

@@ -11,23 +11,61 @@ from ruamel.yaml.error import YAMLError
 
 from components.core import paths
 from components.core.errors import InputError
-from components.params.base import Section
-from components.params.download import Download
-from components.params.sections import (
-    DEFAULT_PATH,
+from components.params.benchmarks import (
     PRETRAINED,
-    SECTIONS,
-    Augmentation,
     Baseline,
     Benchmarks,
     Caption,
+    CocoSegmentation,
+    ImagenetLinear,
+    Inaturalist,
+    LvisSegmentation,
+    Voc07,
+    VocDetection,
+)
+from components.params.download import Download
+from components.params.sections import (
+    Augmentation,
+    Backbone,
+    Lmdb,
+    Objective,
+    Optimizer,
+    Pretrain,
+    Schedule,
+    Section,
     Select,
+    Subset,
+    TextualHead,
+    Tokenize,
 )
 
 SectionT = TypeVar("SectionT", bound=Section)
+SECTIONS: dict[str, type[Section]] = {
+    "download": Download,
+    "tokenize": Tokenize,
+    "lmdb": Lmdb,
+    "augmentation": Augmentation,
+    "backbone": Backbone,
+    "textual_head": TextualHead,
+    "objective": Objective,
+    "subset": Subset,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "pretrain": Pretrain,
+    "select": Select,
+    "baseline": Baseline,
+    "benchmarks": Benchmarks,
+    "voc07": Voc07,
+    "imagenet_linear": ImagenetLinear,
+    "inaturalist": Inaturalist,
+    "coco_segmentation": CocoSegmentation,
+    "lvis_segmentation": LvisSegmentation,
+    "voc_detection": VocDetection,
+    "caption": Caption,
+}
 
 
-def read_section(section: type[SectionT], path: Path = DEFAULT_PATH) -> SectionT:
+def read_section(section: type[SectionT], path: Path = paths.PARAMS) -> SectionT:
     """Read and check one section of the parameters file.
 
     Raises:
@@ -40,7 +78,7 @@ def read_section(section: type[SectionT], path: Path = DEFAULT_PATH) -> SectionT
     return check_section(section, tree[name], path)
 
 
-def check_params(path: Path = DEFAULT_PATH) -> dict[str, Section]:
+def check_params(path: Path = paths.PARAMS) -> dict[str, Section]:
     """Read and check every section, and that there are no others; returns them by name."""
     return check_tree(load_yaml(path), path)
 
@@ -54,53 +92,43 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
         if name not in tree:
             raise InputError(f"{path}: the section `{name}` is missing")
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
-    _check_caption_dataset(sections["download"], sections["caption"], path)
-    _check_caption_size(sections["augmentation"], sections["caption"], path)
-    _check_backbones(sections["baseline"], sections["benchmarks"], path)
-    _check_selection(sections["download"], sections["select"], path)
+    for check in (_check_caption, _check_backbones, _check_selection):
+        check(sections, path)
     return sections
 
 
-def _check_caption_dataset(download: Section, caption: Section, path: Path) -> None:
-    """Said before anything runs, and not by the caption stage after the whole pretraining."""
-    assert isinstance(download, Download)
-    assert isinstance(caption, Caption)
+def _check_caption(sections: Mapping[str, Section], path: Path) -> None:
+    """Refuse what the caption stage would refuse after the whole pretraining."""
+    download, caption = section_of(sections, Download), section_of(sections, Caption)
+    crop_size = section_of(sections, Augmentation).crop_size
     if caption.dataset not in download.captioned_datasets:
         raise InputError(
             f"{path}: `caption.dataset`: {caption.dataset!r} is not a captioned dataset of this run"
             f"{nearest(caption.dataset, download.captioned_datasets)}"
         )
-
-
-def _check_caption_size(augmentation: Section, caption: Section, path: Path) -> None:
-    assert isinstance(augmentation, Augmentation)
-    assert isinstance(caption, Caption)
-    if caption.image_size is not None and caption.image_size < augmentation.crop_size:
+    if caption.image_size is not None and caption.image_size < crop_size:
         raise InputError(
             f"{path}: `caption.image_size`: {caption.image_size} is less than augmentation.crop_size, "
-            f"{augmentation.crop_size}; expected at least as much, or null"
+            f"{crop_size}; expected at least as much, or null"
         )
 
 
-def _check_backbones(baseline: Section, benchmarks: Section, path: Path) -> None:
+def _check_backbones(sections: Mapping[str, Section], path: Path) -> None:
     """A backbone is this run's, a baseline's, or a file that `virtex zoo import` wrote beside ``path``."""
-    assert isinstance(baseline, Baseline)
-    assert isinstance(benchmarks, Benchmarks)
-    known = [PRETRAINED, *baseline.sources]
-    asked = [(key, name) for key, names in benchmarks for name in names]
-    for key, name in asked:
-        if name not in known and not (Path(path).parent / paths.backbone_path(name)).is_file():
-            raise InputError(
-                f"{path}: `benchmarks.{key}`: {name!r} is no backbone of this run{nearest(name, known)}; "
-                f"name its source in `baseline.sources`, or make it with `virtex zoo import`"
-            )
+    known = [PRETRAINED, *section_of(sections, Baseline).sources]
+    for key, names in section_of(sections, Benchmarks):
+        for name in names:
+            if name not in known and not (Path(path).parent / paths.backbone_path(name)).is_file():
+                raise InputError(
+                    f"{path}: `benchmarks.{key}`: {name!r} is no backbone of this run{nearest(name, known)}; "
+                    f"name its source in `baseline.sources`, or make it with `virtex zoo import`"
+                )
 
 
-def _check_selection(download: Section, select: Section, path: Path) -> None:
-    """Said before pretraining, and not by the stage after it."""
-    assert isinstance(download, Download)
-    assert isinstance(select, Select)
-    if select.by == "voc07" and not download.has_voc2007:
+def _check_selection(sections: Mapping[str, Section], path: Path) -> None:
+    """Refuse before pretraining what the stage after it would."""
+    download = section_of(sections, Download)
+    if section_of(sections, Select).by == "voc07" and not download.has_voc2007:
         raise InputError(
             f"{path}: `select.by`: voc07 needs the images of VOC07, which this run lacks; name them under "
             f"`download.{download.source}`, or choose checkpoints by val_loss or last"
@@ -117,6 +145,40 @@ def check_section(section: type[SectionT], values: Any, path: Path) -> SectionT:
     except ValidationError as error:
         faults = "\n".join(f"  {_fault(section, name, detail)}" for detail in error.errors())
         raise InputError(f"{path}: {error.error_count()} fault(s) in section `{name}`:\n{faults}") from None
+
+
+def section_of(sections: Mapping[str, Section], kind: type[SectionT]) -> SectionT:
+    """Return the only section of a kind."""
+    return next(section for section in sections.values() if isinstance(section, kind))
+
+
+def reasons_not_run(sections: Mapping[str, Section]) -> dict[str, str]:
+    """Return why benchmarks cannot be measured, since the run lacks their data, by stage and in its words.
+
+    Args:
+        sections: all of params.yaml, by name, as ``check_params`` gives them.
+    """
+    download = section_of(sections, Download)
+    segmentation, detection = section_of(sections, CocoSegmentation), section_of(sections, VocDetection)
+    needed = {
+        "voc07": "voc2007",
+        "imagenet_linear": "imagenet",
+        "inaturalist": "inaturalist",
+        "lvis_segmentation": "lvis",
+    }
+    reasons = {
+        stage: f"this run has no `{dataset}` data"
+        for stage, dataset in needed.items()
+        if not download.has(dataset)
+    }
+    if segmentation.dataset not in download.captioned_datasets:
+        reasons["coco_segmentation"] = f"this run has no captioned dataset `{segmentation.dataset}`"
+    for name in (*detection.train_sets, *detection.test_sets):
+        year = name.partition("/")[0]
+        if not download.has(f"voc{year}"):
+            reasons["voc_detection"] = f"this run has no VOC{year}, which the set {name} needs"
+            break
+    return reasons
 
 
 def section_name(section: type[Section]) -> str:

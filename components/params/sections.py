@@ -1,30 +1,54 @@
-"""The sections of params.yaml as frozen typed models; every rule a value must obey is here.
+"""What the sections of params.yaml are made of, and those of pretraining.
 
-Defaults are deliberately absent: params.yaml is complete, and a value stands in one place only.
+Every rule that a value must obey stands here or, of data and benchmarks, in the files beside. Defaults are
+deliberately absent: params.yaml is complete, and a value stands in one place only.
 """
 
 import re
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from components.params.base import (
-    Fraction,
-    NonNegative,
-    Positive,
-    Section,
-    area_share,
-    as_pair,
-    check_crop,
-    ordered_pair,
-    paper_heads,
-)
-from components.params.classification import ImagenetLinear, Inaturalist
-from components.params.detection import CocoSegmentation, LvisSegmentation, VocDetection
-from components.params.download import Download
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+CHECKSUM_MARK = "#sha256="  # may follow the path or URL of weights, before 64 hexadecimal digits
 
-PRETRAINED = "virtex"  # the backbone that this run pretrains, among those that benchmarks compare
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict types, finite numbers, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def as_pair(value: object) -> object:
+    """A list, as YAML has it, as the tuple that a strict section wants."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def ordered_pair(pair: tuple[float, float]) -> tuple[float, float]:
+    """``[smallest, largest]``, both above 0."""
+    if not 0.0 < pair[0] <= pair[1]:
+        raise ValueError(f"expected [smallest, largest] with 0 < smallest <= largest, got {list(pair)}")
+    return pair
+
+
+def area_share(pair: tuple[float, float]) -> tuple[float, float]:
+    """The smallest and largest share of an image's area that a crop may have."""
+    if ordered_pair(pair)[1] > 1.0:
+        raise ValueError(f"a share of the image's area is at most 1, got {list(pair)}")
+    return pair
+
+
+def check_crop(image_size: int, crop_size: int) -> None:
+    """Refuse a centre crop larger than the shorter side it is taken from."""
+    if crop_size > image_size:
+        raise ValueError(f"crop_size {crop_size} is larger than image_size {image_size}")
+
+
+def paper_heads(hidden_size: int) -> int:
+    """Return the paper's number of attention heads: one per 64 hidden units."""
+    return max(1, hidden_size // 64)
 
 
 class Tokenize(Section):
@@ -189,90 +213,3 @@ class Select(Section):
 
     by: Literal["voc07", "val_loss", "last"]
     split: Literal["test", "trainval"]
-
-
-class Baseline(Section):
-    """Backbones to compare with (paper, section 4), by name, and where their weights come from."""
-
-    seed: NonNegative
-    sources: dict[str, Annotated[str, Field(min_length=1)]]
-
-    @field_validator("sources")
-    @classmethod
-    def _usable_names(cls, sources: dict[str, str]) -> dict[str, str]:
-        for name in sources:
-            if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-                raise ValueError(f"backbone name {name!r}: use letters, digits and _ only")
-            if name == PRETRAINED:
-                raise ValueError(f"backbone name {name!r} is that of this run's own; choose another")
-        return sources
-
-
-class Benchmarks(Section):
-    """What the benchmarks have in common."""
-
-    backbones: Annotated[list[str], Field(min_length=1)]
-    detection_backbones: list[str]
-
-    @field_validator("backbones", "detection_backbones")
-    @classmethod
-    def _different(cls, backbones: list[str]) -> list[str]:
-        if len(set(backbones)) != len(backbones):
-            raise ValueError(f"each backbone once, got {', '.join(backbones)}")
-        return backbones
-
-
-class Voc07(Section):
-    """Linear SVMs on VOC2007 classification (paper, section 4.1)."""
-
-    image_size: Annotated[int, Field(ge=32)]
-    crop_size: Annotated[int, Field(ge=32)]
-    antialias: bool = True
-    batch_size: Positive
-    costs: Annotated[list[Annotated[float, Field(gt=0.0)]], Field(min_length=1)]
-    folds: Annotated[int, Field(ge=2)]
-    positive_weight: Annotated[float, Field(gt=0.0)]
-    max_iterations: Positive
-
-    @model_validator(mode="after")
-    def _crop_fits(self) -> "Voc07":
-        check_crop(self.image_size, self.crop_size)
-        return self
-
-
-class Caption(Section):
-    """Beam-search captions of the validation images (paper, section 4.4)."""
-
-    dataset: str
-    image_size: Annotated[int, Field(ge=32)] | None = None
-    antialias: bool = True
-    beam_size: Positive
-    batch_size: Positive
-    max_images: Positive | None
-    gallery_images: Positive
-
-
-SECTIONS: dict[str, type[Section]] = {
-    "download": Download,
-    "tokenize": Tokenize,
-    "lmdb": Lmdb,
-    "augmentation": Augmentation,
-    "backbone": Backbone,
-    "textual_head": TextualHead,
-    "objective": Objective,
-    "subset": Subset,
-    "optimizer": Optimizer,
-    "schedule": Schedule,
-    "pretrain": Pretrain,
-    "select": Select,
-    "baseline": Baseline,
-    "benchmarks": Benchmarks,
-    "voc07": Voc07,
-    "imagenet_linear": ImagenetLinear,
-    "inaturalist": Inaturalist,
-    "coco_segmentation": CocoSegmentation,
-    "lvis_segmentation": LvisSegmentation,
-    "voc_detection": VocDetection,
-    "caption": Caption,
-}
-DEFAULT_PATH = Path("params.yaml")

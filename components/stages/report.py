@@ -11,8 +11,7 @@ from components.core.files import write_json, write_text
 from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.model_card import registry_card
-from components.params.availability import reasons_not_run
-from components.params.reading import section_name
+from components.params.reading import reasons_not_run, section_name
 from components.report.comparable import warn
 from components.report.contents import Circumstances, report_json
 from components.report.data import gather

@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from components.params.sections import SECTIONS
+from components.params.reading import SECTIONS
 
 _VALUE = r"(?:'[^']*'|\"[^\"]*\"|[^#])*?"
 _KEY = re.compile(rf"(?P<indent> *)(?P<key>\w+):(?: +(?P<value>{_VALUE}))? *(?:# *(?P<comment>.*))?$")

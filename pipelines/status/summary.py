@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.params import check_params, matching_presets
-from components.params.availability import reasons_not_run
+from components.params.reading import reasons_not_run
 from pipelines.graph import SOURCES
 from pipelines.outcomes import last_run_time, read_states
 from pipelines.status.costs import Cost, CostsUnknown, cost_query
