@@ -92,7 +92,7 @@ def _others(in_several_processes: bool) -> "AbstractContextManager[Processes | N
 def _run(
     stage: str, item: str | None, record: dict[str, Any] | None, waited: float
 ) -> AbstractContextManager[StageRun]:
-    """The record of the stage; processes but the first have none, and write nothing."""
+    """Return the record of the stage; processes but the first have none, and write nothing."""
     if record is not None and machine.is_first_process():
         return stage_run(stage, item, record, waited)
     return nullcontext(StageRun(stage, item, paths.stage_dir(stage, item), record=None))

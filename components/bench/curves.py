@@ -56,7 +56,7 @@ class Panel:
 
 
 def as_table(panels: Sequence[Panel]) -> str:
-    """Markdown: a row for each line, with all its points."""
+    """Return Markdown: a row per line, with all its points."""
     rows = ["| what | along | unit | measured |", "|---|---|---|---|"]
     for panel in panels:
         for line in panel.lines:
@@ -138,7 +138,7 @@ QUICK = Size(
 
 
 def run(size: Size) -> Iterator[Panel]:
-    """Panels, one after the other as they are measured."""
+    """Yield panels, one after the other as they are measured."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = draw_photographs(folder, size.data.images, size.data.height, size.data.width)
@@ -149,7 +149,7 @@ def run(size: Size) -> Iterator[Panel]:
 
 
 def loading(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Iterator[Panel]:
-    """Images per second: per core, against the crop; on the clock, against the worker processes."""
+    """Measure images per second: per core, against the crop; on the clock, against the worker processes."""
     tokenizer, stores = data.prepare(folder, images, data.kept_as(size.data))
     count = size.data.batch * size.data.batches
     by_crop, by_workers = [], []
@@ -170,7 +170,7 @@ def loading(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Itera
 
 
 def storing(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Panel:
-    """Processor seconds of a build against the number of images, the same ones again and again."""
+    """Measure processor seconds of a build against the number of images, the same ones again and again."""
     path, ways = folder / "grown.lmdb", data.kept_as(size.data)
 
     def build(count: int, way: str) -> Callable[[], object]:
@@ -189,7 +189,7 @@ def storing(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Panel
 
 
 def tokenizing(folder: Path, size: Size) -> Panel:
-    """Processor seconds of training a vocabulary against the number of captions."""
+    """Measure processor seconds of training a vocabulary against the number of captions."""
     seconds = []
     for count in size.captions:
         captions = list(draw_captions(count))
@@ -200,7 +200,7 @@ def tokenizing(folder: Path, size: Size) -> Panel:
 
 
 def training(size: Size) -> Iterator[Panel]:
-    """Images per second on the clock, and memory, against batch, crop and width of the head."""
+    """Measure images per second on the clock, and memory, against batch, crop and width of the head."""
     for along, field, places in (
         ("batch, images", "batch", size.batches),
         ("crop, pixels", "crop_size", size.train_crops),
@@ -261,7 +261,7 @@ def _measure(size: train.Size, precision: str, num_threads: int) -> StepCost:
 
 
 def _peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """Return the largest resident size of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # what getrusage says on Linux may be the parent's
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

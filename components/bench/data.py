@@ -80,7 +80,7 @@ QUICK = Size(images=6, height=48, width=64, short_side=32, crop_size=32, batch=4
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Images per second per core, from stores that keep images in different ways.
+    """Measure images per second per core, from stores that keep images in different ways.
 
     All rows have the same baseline, on the files' own bytes. ``lmdb.decoded`` changes nothing that the
     model sees; ``lmdb.short_side`` does: small crops lose detail.
@@ -111,7 +111,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 def prepare(
     folder: Path, images: Sequence[CaptionedImage], ways: Mapping[str, Mapping[str, Any]]
 ) -> tuple[CaptionTokenizer, dict[str, CaptionStore]]:
-    """A tokenizer of the images' captions, and a store in ``folder`` for each of ``ways``, see `kept_as`."""
+    """Return a tokenizer of the captions, and a store in ``folder`` for each of ``ways``, see `kept_as`."""
     model = folder / "tokenizer.model"
     train_tokenizer([normalise(text) for image in images for text in image.captions], 60, model)
     stores = {}
@@ -123,7 +123,7 @@ def prepare(
 
 
 def kept_as(size: Size) -> dict[str, dict[str, Any]]:
-    """Ways to keep images, by what params.yaml calls them: options of `build_store`."""
+    """Return ways to keep images, by what params.yaml calls them: options of `build_store`."""
     side = size.short_side
     return {
         AS_FILES: {"short_side": None},
@@ -155,7 +155,7 @@ def our_batches(
     num_workers: int,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Batches for bicaptioning as the pretrain stage loads them."""
+    """Return the batches for bicaptioning as the pretrain stage loads them."""
     dataset = TrainDataset(
         store,
         select(store, "bicaptioning"),
@@ -255,7 +255,7 @@ def _plain_jitter(image: MatLike, augmentation: Augmentation, rng: np.random.Gen
 def plain_loader(
     dataset: PlainDataset, batch_size: int, num_workers: int, pin_memory: bool = False
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of images ``(batch, 3, side, side)`` float32 and of padded captions."""
+    """Return batches of images ``(batch, 3, side, side)`` float32 and of padded captions."""
     return DataLoader(
         dataset, batch_size, num_workers=num_workers, pin_memory=pin_memory, collate_fn=_collate
     )

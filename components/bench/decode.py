@@ -33,7 +33,7 @@ QUICK = Size(batch=2, beams=3, steps=6, hidden_size=64, vocab_size=50, feature_s
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """One row: images per second, on the clock."""
+    """Measure images per second, on the clock, in one row."""
     device = torch.device(machine.device_name())
     torch.manual_seed(0)
     head = TransformerTextualHead(
@@ -64,7 +64,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 def prefix_beam_search(
     head: TransformerTextualHead, visual_features: Tensor, beam_size: int, max_steps: int
 ) -> DecodedCaptions:
-    """The same search with nothing kept: every step feeds all prefixes, and their images, from the start."""
+    """Search alike with nothing kept: every step feeds all prefixes, and their images, from the start."""
     batch = visual_features.shape[0]
     start = torch.full((batch, 1), SOS_ID, device=visual_features.device)
     first = _after_prefix(head, visual_features, start)

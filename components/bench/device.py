@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -19,7 +19,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def matrix_rate(device: torch.device, precision: str, side: int | None = None) -> float:
-    """Operations per second of a square product of the format, the best of five.
+    """Measure operations per second of a square product of the format, the best of five.
 
     On a GPU ``fp32`` is TF32 where convolutions are, which they are unless somebody forbids it.
     """

@@ -52,7 +52,7 @@ def draw_photographs(folder: Path, count: int, height: int, width: int) -> list[
 
 
 def cloud(height: int, width: int, rng: np.random.Generator) -> Pixels:
-    """Coloured noise of a photograph's spectrum."""
+    """Return coloured noise of a photograph's spectrum."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = np.inf  # the mean is set below
     planes = []
@@ -71,7 +71,7 @@ _LENGTHS = (8, 14)  # words: at least, and fewer than
 
 
 def draw_captions(count: int) -> Iterator[str]:
-    """``count`` captions, normalised, the same every time."""
+    """Yield ``count`` captions, normalised, the same every time."""
     rng = np.random.default_rng(11)
     words = _draw_words(rng)
     shares = 1 / np.arange(1, _NUM_WORDS + 1)

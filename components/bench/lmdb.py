@@ -38,7 +38,7 @@ QUICK = Size(images=6, height=48, width=64, short_side=32)
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Images per second per core: each way to keep images beside pixels of the same size, built plainly.
+    """Measure images per second per core of each way to keep them, beside pixels of the same size.
 
     Each side has a process of its own, as ours tells its C library to keep freed memory.
     """

@@ -60,7 +60,7 @@ class Stretch:
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """A row for each variant of ours, from the files' bytes; the processor's time is not looked at.
+    """Measure a row per variant of ours, from the files' bytes; the processor's time is not looked at.
 
     Loaders start anew in each round, and as many batches as they make ahead are used before the clock
     starts. The first round does not count: while it compiles, batches pile up.
@@ -105,7 +105,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 
 
 def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> list[Side]:
-    """The baseline, then the variants; what is compiled stays so as long as ``stack``."""
+    """Return the baseline, then the variants; what is compiled stays so as long as ``stack``."""
     images = draw_photographs(folder, size.data.images, size.data.height, size.data.width)
     tokenizer, stores = data.prepare(folder, images, {"": data.kept_as(size.data)[data.AS_FILES]})
     augmentation = data.AUGMENTATION.model_copy(update={"crop_size": size.step.crop_size})
@@ -137,7 +137,7 @@ def _timed(
     device: torch.device,
     watch: AbstractContextManager[object] = nullcontext(),  # noqa: B008  # it has no state
 ) -> Stretch:
-    """As many iterations as a loader makes batches ahead, and then ``iterations`` within ``watch``.
+    """Take as many iterations as a loader makes batches ahead, and then ``iterations`` within ``watch``.
 
     The loader goes on working until the end: it has as many again to make.
     """

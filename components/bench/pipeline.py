@@ -40,7 +40,7 @@ QUICK = Size(("datasets", "tokenize"))
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Runs per second of DVC alone (baseline) and of the flow over it (ours): all stages, then none."""
+    """Measure runs per second of DVC alone (baseline) and of the flow (ours): all stages, then none."""
     repository = Path.cwd()
     if not (repository / "dvc.yaml").is_file():
         raise InputError(f"no dvc.yaml in {repository}: run it in the repository's root folder")
@@ -118,7 +118,7 @@ def _outputs(stage: Mapping[str, Any]) -> list[str]:
 
 
 def _make(path: str, dependencies: Sequence[str]) -> str:
-    """A command that makes ``path``: a file, or a folder with the files that other stages read in it."""
+    """Return a command that makes ``path``: a file, or a folder with the files that other stages read."""
     inside = [other for other in dependencies if other.startswith(path + "/")]
     is_folder = bool(inside) or not Path(path).suffix
     made = [*inside, *([f"{path}/file"] if is_folder and not inside else [])] or [path]

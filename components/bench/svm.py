@@ -32,7 +32,7 @@ QUICK = Size(trainval=90, test=90, features=16, classes=3)
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """One row: classes per second per core, or on the clock where ours runs on a GPU."""
+    """Measure classes per second per core, or on the clock where ours runs on a GPU, in one row."""
     trainval, test = drawn_split(size, size.trainval, seed=0), drawn_split(size, size.test, seed=1)
     names = [f"class {number}" for number in range(size.classes)]
     device = machine.device_name()
@@ -52,7 +52,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 
 
 def grid_of_linear_svcs(trainval: Split, test: Split, protocol: SvmProtocol) -> float:
-    """The paper's protocol (appendix A), one class after the other on one core; mAP in percent."""
+    """Return mAP in percent by the paper's protocol (appendix A), one class after the other on one core."""
     aps = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -80,7 +80,7 @@ def grid_of_linear_svcs(trainval: Split, test: Split, protocol: SvmProtocol) -> 
 
 
 def drawn_split(size: Size, num_images: int, seed: int) -> Split:
-    """Features like those of a ResNet: not negative, of unit length, correlated; labels as rare as VOC's.
+    """Return features like a ResNet's, not negative, of unit length, correlated; labels as rare as VOC's.
 
     A class adds a direction of its own; some labels are wrong, so that no class is separable.
     """

@@ -31,7 +31,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+        """Return that of at least one value."""
         lower, median, upper = np.percentile(np.asarray(values, dtype=np.float64), (25, 50, 75))
         return cls(float(median), float(lower), float(upper))
 
@@ -70,11 +70,11 @@ class Comparison:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def rate(self, times: Times) -> Spread:
-        """Pieces per second (``wall``), or per second of one core (``cpu``)."""
+        """Return pieces per second (``wall``), or per second of one core (``cpu``)."""
         return Spread.of([self.units / seconds for seconds in self._seconds(times)])
 
     def ratio(self) -> Spread:
-        """How many times faster ours was than the baseline of the same round."""
+        """Return how many times faster ours was than the baseline of the same round."""
         pairs = zip(self._seconds(self.baseline), self._seconds(self.ours), strict=True)
         return Spread.of([baseline / ours for baseline, ours in pairs])
 
@@ -96,7 +96,7 @@ def in_turn(works: Sequence[Work], rounds: int, warm_up: int = 1) -> list[Times]
 
 
 def turns(count: int, rounds: int, warm_up: int = 0) -> Iterator[tuple[int, int]]:
-    """Number of the round, negative while warming up, and who of ``count`` has a turn in it.
+    """Yield the number of the round, negative while warming up, and who of ``count`` has a turn in it.
 
     Every other round goes backwards, so that a machine that slows down steadily favours none.
     """
@@ -106,7 +106,7 @@ def turns(count: int, rounds: int, warm_up: int = 0) -> Iterator[tuple[int, int]
 
 
 def _cpu_seconds() -> float:
-    """Processor time so far of this process, its living children and those it has waited for."""
+    """Return the processor time so far of this process, its living children and those it has waited for."""
     process = psutil.Process()
     own = process.cpu_times()
     total = time.process_time() + own.children_user + own.children_system
@@ -132,7 +132,7 @@ VERSIONS = (
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, memory, GPU, versions, commit and UTC date."""
+    """Return processor, cores this process may use, memory, GPU, versions, commit and UTC date."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -151,7 +151,7 @@ def hardware() -> dict[str, Any]:
 
 
 def as_json(bench: str, quick: bool, machine: dict[str, Any], rows: Sequence[Comparison]) -> dict[str, Any]:
-    """Everything measured; times are seconds."""
+    """Return everything measured; times are seconds."""
     return {
         "bench": bench,
         "quick": quick,
@@ -169,7 +169,7 @@ def as_json(bench: str, quick: bool, machine: dict[str, Any], rows: Sequence[Com
 
 
 def as_table(rows: Sequence[Comparison]) -> str:
-    """Markdown: medians, and quartiles in brackets."""
+    """Return Markdown: medians, and quartiles in brackets."""
     lines = ["| what | unit | baseline | ours | ratio | target |", "|---|---|---|---|---|---|"]
     for row in rows:
         unit = f"{row.unit}/s" + (" per core" if row.clock == "cpu" else "")
@@ -182,7 +182,7 @@ def as_table(rows: Sequence[Comparison]) -> str:
 
 
 def is_met(row: Comparison) -> bool:
-    """Whether the median ratio reaches the target; a row without one has nothing to reach."""
+    """Return whether the median ratio reaches the target; a row without one has nothing to reach."""
     return row.target is None or row.ratio().median >= row.target
 
 

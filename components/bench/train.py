@@ -62,7 +62,7 @@ QUICK = Size(batch=2, crop_size=32, backbone="resnet18", hidden_size=64, vocab_s
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """A row for each variant of ours: images per second on the clock, the same batch on both sides.
+    """Measure a row per variant of ours: images per second on the clock, the same batch on both sides.
 
     ``fp32`` differs from a float32 baseline by rounding; ``bf16`` is ``pretrain.precision: bf16``,
     ``compiled`` is ``pretrain.compile: true``.
@@ -109,14 +109,14 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 
 
 def count_flops(step: Step, batch: Batch) -> int:
-    """Operations of one step's convolutions and matrix products, forward and backward."""
+    """Count the operations of one step's convolutions and matrix products, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         step(batch)
     return counter.get_total_flops()
 
 
 def build(size: Size, device: torch.device) -> BicaptioningObjective:
-    """The paper's model with the same weights every time."""
+    """Return the paper's model with the same weights every time."""
     torch.manual_seed(0)
     visual = TorchvisionBackbone(size.backbone)
     textual = TransformerTextualHead(visual.feature_size, size.vocab_size, size.hidden_size)
@@ -124,7 +124,7 @@ def build(size: Size, device: torch.device) -> BicaptioningObjective:
 
 
 def drawn_batch(size: Size, device: torch.device) -> Batch:
-    """Noise, and captions of random tokens, 8 to ``longest`` long, padded to the longest."""
+    """Return noise, and captions of random tokens, 8 to ``longest`` long, padded to the longest."""
     rng = torch.Generator().manual_seed(0)
     lengths = torch.randint(min(8, size.longest), size.longest + 1, (size.batch,), generator=rng)
     lengths[0] = size.longest
@@ -135,7 +135,7 @@ def drawn_batch(size: Size, device: torch.device) -> Batch:
 
 
 def plain_batch(image: Tensor, tokens: Tensor, device: torch.device) -> Batch:
-    """What bicaptioning reads: images, padded captions forwards and backwards, and their lengths."""
+    """Return what bicaptioning reads: images, padded captions forwards and backwards, and their lengths."""
     lengths = (tokens != PAD_ID).sum(dim=1)
     backwards = torch.zeros_like(tokens)
     for row, length in enumerate(lengths.tolist()):
@@ -150,7 +150,7 @@ def plain_batch(image: Tensor, tokens: Tensor, device: torch.device) -> Batch:
 
 
 def all_steps(size: Size, device: torch.device, stack: ExitStack) -> dict[str, Step]:
-    """Of ``baseline`` and of the size's variants; what is compiled stays so as long as ``stack``."""
+    """Return the steps of ``baseline`` and the variants; what is compiled stays so as long as ``stack``."""
     torch.backends.cudnn.benchmark = device.type == "cuda"  # as the pretrain stage has it
     # What the paper trained in, where there is a GPU for it
     plain_precision = "fp16" if device.type == "cuda" else "fp32"
@@ -163,12 +163,12 @@ def all_steps(size: Size, device: torch.device, stack: ExitStack) -> dict[str, S
 
 
 def precision_of(variant: str) -> str:
-    """``pretrain.precision`` of one of ``Size.variants``."""
+    """Return ``pretrain.precision`` of one of ``Size.variants``."""
     return variant.partition(",")[0]
 
 
 def plain_step(objective: BicaptioningObjective, device: torch.device, precision: str) -> Step:
-    """Each direction's head by itself, over padding too; SGD in Lookahead, a parameter at a time."""
+    """Return a step of each direction's head by itself, over padding too; SGD in Lookahead, unfused."""
     head = [value for name, value in objective.named_parameters() if not name.startswith("visual.")]
     groups: list[dict[str, Any]] = [
         {"params": list(objective.visual.parameters()), "lr": OPTIMIZER.backbone_lr},
@@ -198,7 +198,7 @@ def plain_step(objective: BicaptioningObjective, device: torch.device, precision
 
 
 def plain_loss(objective: BicaptioningObjective, batch: Batch) -> Tensor:
-    """The objective's loss, written as its definition is read."""
+    """Return the objective's loss, written as its definition is read."""
     features = objective.visual(batch["image"])
     loss = torch.zeros((), device=features.device)
     for head, name in ((objective.textual, "caption"), (objective.backward_textual, "noitpac")):
@@ -209,7 +209,7 @@ def plain_loss(objective: BicaptioningObjective, batch: Batch) -> Tensor:
 
 
 def our_step(objective: BicaptioningObjective, device: torch.device, precision: str) -> Step:
-    """What components.training.loop does for a batch whose images are in channels_last."""
+    """Return the step of components.training.loop for a batch whose images are in channels_last."""
     objective = objective.to(memory_format=torch.channels_last)
     optimizer, scaler = build_optimizer(objective, OPTIMIZER), grad_scaler(device, precision)
 
@@ -237,5 +237,5 @@ def _update(
 
 
 def channels_last(batch: Batch) -> Batch:
-    """The batch with its images in the layout that our step wants."""
+    """Return the batch with its images in the layout that our step wants."""
     return {**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)}

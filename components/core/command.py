@@ -26,7 +26,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def ended(command: Callable[[], int]) -> int:
     """Run a command; its status, or 2 (bad input, a place that cannot be used), or 130 (stopped).
 
-    A reader that went away, such as ``| head``, ends it with 1 and without a word. File names of bytes that
+    A reader that went away, such as ``| head``, ends it with 1 and no message. File names of bytes that
     are no UTF-8 are printed with ``\\udcXX`` in their place, which in JSON is their escape.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -53,7 +53,7 @@ def ended(command: Callable[[], int]) -> int:
 
 
 def _reader_is_gone() -> bool:
-    """Whether it was standard output's pipe that broke, and not a connection to a server."""
+    """Return whether it was standard output's pipe that broke, and not a connection to a server."""
     watched = select.poll()
     try:
         watched.register(sys.stdout.fileno(), 0)  # what is wrong with it is reported always
@@ -68,14 +68,14 @@ def _failed(message: str) -> int:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
 
 
 def folder(text: str) -> Path:
-    """A folder to write into, which may have to be made first."""
+    """Parse a folder to write into, which may have to be made first."""
     path = Path(text)
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():
@@ -84,6 +84,6 @@ def folder(text: str) -> Path:
 
 
 def writable(text: str) -> Path:
-    """A file or folder to write, whose folder may have to be made first."""
+    """Parse a file or folder to write, whose folder may have to be made first."""
     folder(str(Path(text).parent))
     return Path(text)

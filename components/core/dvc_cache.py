@@ -21,7 +21,7 @@ _FOLDER_MARK = ".dir"  # follows the name of a file that lists a folder
 
 
 def all_objects(cache: Path) -> list[str]:
-    """Names of all files in the cache at ``cache``."""
+    """Return the names of all files in the cache at ``cache``."""
     return sorted(
         f"{folder.name}{path.name}"
         for folder in (cache / _OBJECTS).glob("??")
@@ -31,7 +31,7 @@ def all_objects(cache: Path) -> list[str]:
 
 
 def with_members(cache: Path, names: Iterable[str]) -> list[str]:
-    """The names, and for each that lists a folder those of the files in it."""
+    """Return the names, and per name that lists a folder those of the files in it."""
     found: dict[str, None] = {}
     for name in names:
         found[name] = None
@@ -45,7 +45,7 @@ def with_members(cache: Path, names: Iterable[str]) -> list[str]:
 
 
 def damaged_objects(cache: Path, names: Iterable[str], largest: int | None = None) -> Iterator[str]:
-    """Those whose contents are not what their names say; absent ones are not damaged.
+    """Yield those whose contents are not what their names say; absent ones are not damaged.
 
     What is read is made safe against a power cut too (fsync), which DVC does not do.
 
@@ -71,7 +71,7 @@ def set_aside(cache: Path, name: str) -> Path:
 
 
 def object_path(cache: Path, name: str) -> Path:
-    """Path of a file in the cache."""
+    """Return the path of a file in the cache."""
     return cache / _OBJECTS / name[:2] / name[2:]
 
 

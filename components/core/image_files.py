@@ -24,22 +24,22 @@ _COMPANIONS = {
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name ends as an image's does, in whatever case."""
+    """Return whether a file's name ends as an image's does, in whatever case."""
     return name.lower().endswith(SUFFIXES)
 
 
 def is_companion(name: str) -> bool:
-    """Whether a file or folder is what a system or tool lays beside people's files: hidden, or known."""
+    """Return whether a file or folder is what a system lays beside people's files: hidden, or known."""
     return name.startswith(".") or name.lower() in _COMPANIONS
 
 
 def has_companion(path: PurePath) -> bool:
-    """Whether a file, or any folder of its relative path, is a companion."""
+    """Return whether a file, or any folder of its relative path, is a companion."""
     return any(is_companion(part) for part in path.parts if part != "..")
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name has bytes of UTF-8 alone, which texts such as an index can hold."""
+    """Return whether a name has bytes of UTF-8 alone, which texts such as an index can hold."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -53,14 +53,14 @@ def printable(name: object) -> str:
 
 
 def folded(name: str) -> str:
-    """Equal for names that differ in case, or in Unicode's normal forms, alone."""
+    """Return what is equal for names that differ in case, or in Unicode's normal forms, alone."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def walk(
     root: Path, passed_over: Callable[[str, Path], None] = lambda reason, path: None
 ) -> Iterator[tuple[Path, list[str]]]:
-    """``root`` and all folders below it, each once, with the sorted names of its files.
+    """Yield ``root`` and all folders below it, each once, with the sorted names of its files.
 
     Links to folders are followed after all real folders, so that a folder keeps its own name where it has
     one below ``root``; a loop ends where it began.

@@ -43,7 +43,7 @@ class OwnLogger(logging.Logger):
 
 
 def own_logger(name: str) -> logging.Logger:
-    """The logger of one of our modules, by its ``__name__``."""
+    """Return the logger of one of our modules, by its ``__name__``."""
     before = logging.getLoggerClass()
     logging.setLoggerClass(OwnLogger)
     try:

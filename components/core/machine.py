@@ -16,7 +16,7 @@ PAGE_PORTS = {"MLflow": 5000, "Prefect": 4200}  # where `virtex ui` tries to ser
 
 
 def num_cpus() -> int:
-    """Processor cores this process may use, its share where ``torchrun`` started several here.
+    """Return the processor cores this process may use, its part where ``torchrun`` started several here.
 
     ``VIRTEX_NUM_WORKERS`` overrides the number of cores that they share.
 
@@ -28,22 +28,22 @@ def num_cpus() -> int:
 
 
 def loading_workers(device: str) -> int:
-    """Processes that load images for training on ``device``; a CPU keeps a core for the training itself."""
+    """Return how many processes load images for training on ``device``; a CPU keeps a core for training."""
     return num_cpus() if device.startswith("cuda") else max(1, num_cpus() - 1)
 
 
 def is_launched() -> bool:
-    """Whether ``torchrun`` started this process."""
+    """Return whether ``torchrun`` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def is_first_process() -> bool:
-    """Whether this process writes the outputs: the first of all, or the only one."""
+    """Return whether this process writes the outputs: the first of all, or the only one."""
     return _place("RANK", 0) == 0
 
 
 def num_processes() -> int:
-    """Processes that train together here: one a GPU, else one; ``VIRTEX_NUM_PROCESSES`` overrides.
+    """Return how many processes train together here: ``VIRTEX_NUM_PROCESSES``, else one per GPU, else one.
 
     Where ``VIRTEX_DEVICE`` names one device it is one.
 
@@ -61,12 +61,12 @@ def num_processes() -> int:
 
 
 def unpacked_dir() -> Path:
-    """Where archives are unpacked; ``VIRTEX_UNPACKED_DIR`` overrides, so that workspaces can share it."""
+    """Return where archives are unpacked: ``VIRTEX_UNPACKED_DIR``, which workspaces can share, or our own."""
     return Path(os.environ.get("VIRTEX_UNPACKED_DIR") or paths.UNPACKED_DIR)
 
 
 def max_restarts() -> int:
-    """How often processes that train together are started again after one has died.
+    """Return how often processes that train together are started again after one has crashed.
 
     ``VIRTEX_MAX_RESTARTS``, else never: whoever starts the stage again goes on from its last checkpoint.
 
@@ -80,7 +80,7 @@ def max_restarts() -> int:
 
 
 def device_name() -> str:
-    """``cuda:0`` when torch sees a GPU, else ``cpu``; ``VIRTEX_DEVICE`` (such as ``cuda:1``) overrides.
+    """Return ``VIRTEX_DEVICE`` (such as ``cuda:1``), else ``cuda:0`` when torch sees a GPU, else ``cpu``.
 
     A GPU always has its number. Of the processes that ``torchrun`` started on this machine, one or several,
     each gets that of its own place.
@@ -114,7 +114,7 @@ def device_name() -> str:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a server could listen at this port of the loopback address."""
+    """Return whether a server could listen at this port of the loopback address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one that has just gone
         try:
@@ -125,7 +125,7 @@ def port_is_free(port: int) -> bool:
 
 
 def positive(variable: str) -> int | None:
-    """The whole number of at least 1 in an environment variable; None if it is not set.
+    """Return the whole number of at least 1 in an environment variable; None if it is not set.
 
     Raises:
         InputError: if it is something else.

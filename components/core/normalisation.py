@@ -21,7 +21,7 @@ _TABLES = [np.ascontiguousarray(_TABLE[:, channel]) for channel in range(3)]
 
 
 def normalised(pixels: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """uint8 pixels (batch, height, width, 3) as float32 (batch, 3, height, width) on the same device.
+    """Turn uint8 pixels (batch, height, width, 3) into float32 (batch, 3, height, width) on the same device.
 
     Every device and memory format gives the same values, bit by bit. On a CPU they are looked up in
     tables: one pass over the memory instead of three.
@@ -34,7 +34,7 @@ def normalised(pixels: Tensor, memory_format: torch.memory_format = torch.contig
 
 
 def unnormalised(image: Tensor) -> Tensor:
-    """The uint8 pixels (height, width, 3) of an image (3, height, width) that ``normalised`` made."""
+    """Return the uint8 pixels (height, width, 3) of an image (3, height, width) that ``normalised`` made."""
     values = image.permute(1, 2, 0) * (255 * torch.tensor(IMAGENET_STD)) + _MEAN_255
     return values.round().clamp(0, 255).to(torch.uint8)
 

@@ -49,7 +49,7 @@ class Pace:
 
 
 def begun_within(seconds: float, ask: Callable[[], T]) -> T:
-    """What ``ask`` returns, or raises, within ``seconds``; afterwards nobody waits for it any more.
+    """Return what ``ask`` returns, or raises, within ``seconds``; afterwards nobody waits for it any more.
 
     For requests: their own time limits begin anew with every byte, and headers may come one by one.
 

@@ -32,7 +32,7 @@ MLFLOW_RUN_FILE = "mlflow_run.json"  # in each stage's output folder
 
 
 def dataset_part(*names: str) -> Path:
-    """The manifest of one part of the datasets, such as ``voc2007`` or ``images, coco``.
+    """Return the manifest of one part of the datasets, such as ``voc2007`` or ``images, coco``.
 
     components.sources.parts says which there are. A stage depends on the part's folder alone.
     """
@@ -40,25 +40,25 @@ def dataset_part(*names: str) -> Path:
 
 
 def lmdb_path(split: str) -> Path:
-    """Path of one split's LMDB file; ``split`` is ``train`` or ``val``."""
+    """Return the path of one split's LMDB file; ``split`` is ``train`` or ``val``."""
     return LMDB_DIR / f"{split}.lmdb"
 
 
 def backbone_path(name: str) -> Path:
-    """Path of an exported backbone; ``name`` is ``virtex`` or a baseline's, such as ``random``."""
+    """Return the path of an exported backbone; ``name`` is ``virtex`` or a baseline's, such as ``random``."""
     return BACKBONES_DIR / f"{name}.safetensors"
 
 
 def captioner_path(name: str) -> Path:
-    """Path of an imported model with its textual head."""
+    """Return the path of an imported model with its textual head."""
     return CAPTIONERS_DIR / f"{name}.safetensors"
 
 
 def exported_backbones() -> list[str]:
-    """Names of the backbones that lie in `BACKBONES_DIR`."""
+    """Return the names of the backbones that lie in `BACKBONES_DIR`."""
     return sorted(path.stem for path in BACKBONES_DIR.glob("*.safetensors"))
 
 
 def stage_dir(stage: str, item: str | None = None) -> Path:
-    """Folder of a stage's own outputs: ``outputs/voc07/random`` for ``voc07@random``."""
+    """Return the folder of a stage's own outputs: ``outputs/voc07/random`` for ``voc07@random``."""
     return OUTPUTS_DIR / stage / item if item else OUTPUTS_DIR / stage

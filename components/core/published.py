@@ -70,7 +70,7 @@ DETECTION_STAGES = ("coco_segmentation", "lvis_segmentation", "voc_detection")
 def _rows(
     name: str, title: str, short: str, group: str, metrics: Mapping[str, str], headlines: str
 ) -> tuple[Benchmark, ...]:
-    """Rows of one benchmark: title by metric, and the metrics that are headlines."""
+    """Return the rows of one benchmark: title by metric, and the metrics that are headlines."""
     return tuple(
         Benchmark(name, title, short, metric, metric_title, group, metric in headlines.split())
         for metric, metric_title in metrics.items()
@@ -78,7 +78,7 @@ def _rows(
 
 
 def _kinds(**figures: str) -> dict[str, str]:
-    """Metrics of boxes and masks."""
+    """Return the metrics of boxes and masks."""
     return {f"{kind}.{name}": f"{kind} {name}" for kind, names in figures.items() for name in names.split()}
 
 
@@ -272,7 +272,7 @@ CAPTIONING_MODEL = next(model for model in MODELS if "caption.CIDEr-D" in model.
 
 
 def paper_figure(model: PublishedModel, key: str) -> tuple[float, PublishedModel] | None:
-    """What the paper has, and the model whose figure that is.
+    """Return what the paper has, and the model whose figure that is.
 
     Of the captions of ``model``'s task it has that of one model alone: whoever shows it beside another
     has to say so.
@@ -284,19 +284,19 @@ def paper_figure(model: PublishedModel, key: str) -> tuple[float, PublishedModel
 
 
 def imagenet_figure(model: PublishedModel, key: str) -> float | None:
-    """The published figure of the ImageNet-supervised backbone of ``model``'s architecture."""
+    """Return the published figure of the ImageNet-supervised backbone of ``model``'s architecture."""
     figures = IMAGENET_FIGURES.get(model.setup.backbone)
     return figures.get(key) if figures else None
 
 
 def published_model(setup: Setup) -> PublishedModel:
-    """The published model of the same architecture and task, or else the best one of the task."""
+    """Return the published model of the same architecture and task, or else the best one of the task."""
     same_task = (model for model in MODELS if model.setup.objective == setup.objective)
     return same_model(setup) or next(same_task)
 
 
 def same_model(setup: Setup) -> PublishedModel | None:
-    """The published model of the same architecture and task, if there is one."""
+    """Return the published model of the same architecture and task, if there is one."""
 
     def architecture(of: Setup) -> tuple[object, ...]:
         head = (of.hidden_size, of.num_layers) if of.objective in TRANSFORMER_OBJECTIVES else ()

@@ -20,7 +20,7 @@ _SHORTEST = 6  # characters; a shorter value is a word like any other
 
 
 def redacted(text: str) -> str:
-    """``text`` without secrets."""
+    """Return ``text`` without secrets."""
     if "://" in text:
         text = _QUERY.sub(r"\1", _USER.sub(r"\1", text))
     for secret in _known_secrets():
@@ -29,7 +29,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_values(value: Any) -> Any:
-    """The same for all texts in mappings and lists."""
+    """Do the same for all texts in mappings and lists."""
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, Mapping):
@@ -40,6 +40,6 @@ def redacted_values(value: Any) -> Any:
 
 
 def _known_secrets() -> list[str]:
-    """Values of the environment, as they are and as URLs write them; the longest first."""
+    """Return the values of the environment, as they are and as URLs write them; the longest first."""
     values = {v for name, v in os.environ.items() if _SECRET_NAME.search(name) and len(v) >= _SHORTEST}
     return sorted(values | {quote(value, safe="") for value in values}, key=len, reverse=True)

@@ -69,7 +69,7 @@ def _take(file: TextIO, name: str) -> float:
         process, dvc = _holder(file)
         number = process.partition(" ")[0] or "(unknown)"
         if dvc and is_alive(process) and not is_alive(dvc):
-            _say(f"{name}: stopping process {number}, which a DVC that is gone has left behind")
+            _say(f"{name}: stopping orphaned process {number}, whose DVC has exited")
             _stop(int(number))
         elif process != said:
             _say(f"{name}: waiting for process {number}, which runs the same stage")
@@ -87,7 +87,7 @@ def _is_free(file: TextIO) -> bool:
 
 
 def _holder(file: TextIO) -> tuple[str, str]:
-    """Marks of the process that holds the lock, and of its DVC; empty where unknown or none."""
+    """Return the marks of the process that holds the lock, and of its DVC; empty where unknown or none."""
     try:
         note = json.loads(Path(file.name).read_text(encoding="utf-8"))
         return f"{note['process']}", f"{note['dvc']}"
@@ -96,7 +96,7 @@ def _holder(file: TextIO) -> tuple[str, str]:
 
 
 def _dvc() -> str:
-    """Mark of the DVC that started this process; empty if none did."""
+    """Return the mark of the DVC that started this process; empty if none did."""
     for process in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):
             if any(Path(part).name in _DVC_NAMES for part in process.cmdline()[:3]):

@@ -37,7 +37,7 @@ def save_stable(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path
 
 
 def tensors_sha256(path: Path) -> str:
-    """SHA-256 of a file's tensors, in hexadecimal, whatever its header says besides."""
+    """Return SHA-256 of a file's tensors, in hexadecimal, whatever its header says besides."""
     header, data = _read(path)
     return _digest(header, data)
 
@@ -58,7 +58,7 @@ def require_sound(path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
-    """Header and, mapped, the tensors' bytes of a whole file."""
+    """Return the header and, mapped, the tensors' bytes of a whole file."""
     with open(path, "rb") as file:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     header, end = _header(content)
@@ -66,14 +66,14 @@ def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
 
 
 def _header(content: memoryview) -> tuple[dict[str, Any], int]:
-    """Of a safetensors file; and where the tensors' bytes begin."""
+    """Return a safetensors file's header, and where the tensors' bytes begin."""
     end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     header: dict[str, Any] = json.loads(bytes(content[LENGTH_BYTES:end]))
     return header, end
 
 
 def _digest(header: Mapping[str, Any], data: memoryview) -> str:
-    """SHA-256 over the tensors by name, with types and shapes; their order in the file does not matter."""
+    """Return SHA-256 over the tensors by name, with types and shapes, whatever their order in the file."""
     digest = hashlib.sha256()
     for name in sorted(header.keys() - {METADATA}):
         tensor = header[name]

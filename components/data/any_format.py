@@ -44,7 +44,7 @@ def require_size(width: int, height: int) -> None:
 
 
 def read(data: bytes, upright: bool) -> Pixels:
-    """Pixels of the first picture in ``data``, turned as its metadata say if ``upright``.
+    """Return the pixels of the first picture in ``data``, turned as its metadata say if ``upright``.
 
     Raises:
         DecodeError: the bytes are truncated, corrupt, too large or no image.
@@ -95,7 +95,7 @@ def _from_numbers(image: Image.Image) -> Pixels:
 
 
 def _read_tiff(data: bytes) -> Pixels:
-    """What Pillow does not know, such as three channels of real numbers."""
+    """Read what Pillow does not know, such as three channels of real numbers."""
     try:
         tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
         file = io.BytesIO(data)
@@ -117,7 +117,7 @@ def _read_tiff(data: bytes) -> Pixels:
 
 
 def eight_bits(values: NDArray[np.generic], white: float | None = None) -> Pixels:
-    """Numbers of any kind as 0 (black) to 255.
+    """Map numbers of any kind to 0 (black) to 255.
 
     Without ``white`` it is the smallest of 1, 255 and 65,535 that holds all values, if the largest
     value is at least a sixteenth of it; else, and where values are negative, the smallest value (0 if
@@ -139,7 +139,7 @@ def eight_bits(values: NDArray[np.generic], white: float | None = None) -> Pixel
 
 
 def jpeg_orientation(data: bytes) -> int:
-    """The orientation of a JPEG as EXIF counts, from 1 (as stored) to 8."""
+    """Return the orientation of a JPEG as EXIF counts, from 1 (as stored) to 8."""
     if not _names_an_orientation(data):
         return 1
     try:
@@ -150,7 +150,7 @@ def jpeg_orientation(data: bytes) -> int:
 
 
 def _names_an_orientation(data: bytes) -> bool:
-    """Whether it is worth asking Pillow, which takes fifty times as long as looking."""
+    """Return whether it is worth asking Pillow, which takes fifty times as long as looking."""
     place = 2
     while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] not in (b"", _START_OF_SCAN):
         end = place + 2 + max(2, int.from_bytes(data[place + 2 : place + 4], "big"))
@@ -170,7 +170,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def turned(pixels: Pixels, orientation: int) -> Pixels:
-    """Upright pixels; an orientation that EXIF does not know changes nothing."""
+    """Return upright pixels; an orientation that EXIF does not know changes nothing."""
     if orientation not in range(2, 9):
         return pixels
     if orientation >= 5:  # rows and columns exchanged

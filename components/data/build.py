@@ -260,7 +260,7 @@ class _Writer:
 def _prepare_all(
     images: Sequence[CaptionedImage], num_workers: int, form: _Form
 ) -> Generator[_Prepared | SkippedImage, None, None]:
-    """Results in the order of ``images``; never more than a few a worker are held in memory."""
+    """Yield results in the order of ``images``; never more than a few per worker are held in memory."""
     pool = ThreadPoolExecutor(num_workers, "image-reader", initializer=cv2.setNumThreads, initargs=(0,))
     waiting: deque[Future[_Prepared | SkippedImage]] = deque()
     try:

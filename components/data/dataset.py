@@ -105,7 +105,7 @@ class ImageDataset(Dataset[ImageSample]):
 
 
 def read_image(path: Path, upright: bool = True) -> Pixels:
-    """The pixels of an image file, turned as its metadata say if ``upright``.
+    """Return the pixels of an image file, turned as its metadata say if ``upright``.
 
     Raises:
         InputError: if it cannot be read or decoded.

@@ -84,7 +84,7 @@ def verify(data: bytes) -> None:
 
 
 def _decode_jpeg(data: bytes) -> Pixels | None:
-    """None where another decoder has to try."""
+    """Decode a JPEG; return None where another decoder has to try."""
     if not _has_usual_header(data):
         return None
     try:
@@ -113,13 +113,13 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes:
 
 
 def encode_ppm(pixels: Pixels) -> bytes:
-    """Pixels as they are, behind a header: ``decode`` has nothing to compute, nor to copy."""
+    """Put a header before the pixels as they are: ``decode`` has nothing to compute, nor to copy."""
     height, width, _ = pixels.shape
     return b"".join((b"P6\n%d %d\n255\n" % (width, height), np.ascontiguousarray(pixels).data))
 
 
 def resize(pixels: Pixels, height: int, width: int, antialias: bool = True) -> Pixels:
-    """New pixels of shape (height, width, 3), antialiased where they shrink if ``antialias``."""
+    """Return new pixels of shape (height, width, 3), antialiased where they shrink if ``antialias``."""
     if pixels.shape[:2] == (height, width):
         return pixels.copy()
     if not antialias or (height >= pixels.shape[0] and width >= pixels.shape[1]):
@@ -136,7 +136,7 @@ def resize(pixels: Pixels, height: int, width: int, antialias: bool = True) -> P
 
 
 def resize_short_side(pixels: Pixels, short_side: int, antialias: bool = True) -> Pixels:
-    """Pixels whose shorter side is ``short_side``, larger or smaller than before, shape kept."""
+    """Return the pixels whose shorter side is ``short_side``, larger or smaller than before, shape kept."""
     height, width = pixels.shape[:2]
     scale = short_side / min(height, width)
     size = max(short_side, round(height * scale)), max(short_side, round(width * scale))

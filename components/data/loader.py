@@ -27,7 +27,7 @@ def train_loader(
     pin_memory: bool = False,
     shard: Shard = WHOLE_SHARD,
 ) -> Iterator[Batch]:
-    """Batches with captions, as `visit_loader` makes them."""
+    """Give batches with captions, as `visit_loader` makes them."""
     return visit_loader(
         dataset,
         collate_targets,
@@ -51,7 +51,7 @@ def visit_loader(
     pin_memory: bool = False,
     shard: Shard = WHOLE_SHARD,
 ) -> Iterator[_Batch]:
-    """Batches of iterations ``start_iteration`` to ``num_iterations - 1`` of a run, once.
+    """Give the batches of iterations ``start_iteration`` to ``num_iterations - 1`` of a run, once.
 
     Iteration ``i``, from 0, takes visits ``i * batch_size`` to ``(i + 1) * batch_size - 1``. They are
     dealt to the processes in ``shard.accumulate`` rounds of one batch each, all of the same size. What
@@ -89,7 +89,7 @@ def val_loader(
     pin_memory: bool = False,
     shard: Shard = WHOLE_SHARD,
 ) -> DataLoader[Batch]:
-    """Batches of a validation set in order, as often as it is iterated; the last may be smaller.
+    """Give batches of a validation set in order, as often as it is iterated; the last may be smaller.
 
     Of several processes each gets every ``world_size``-th image, from its own number on.
     """
@@ -106,7 +106,7 @@ def val_loader(
 def image_loader(
     dataset: ImageDataset, *, batch_size: int, num_workers: int, pin_memory: bool = False
 ) -> DataLoader[ImageBatch]:
-    """Batches of images alone in order, as often as it is iterated; the last may be smaller."""
+    """Give batches of images alone in order, as often as it is iterated; the last may be smaller."""
     return in_order_loader(
         dataset, collate_images, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory
     )
@@ -120,7 +120,7 @@ def in_order_loader(
     num_workers: int,
     pin_memory: bool = False,
 ) -> DataLoader[_Batch]:
-    """Batches of a whole dataset in order, as often as it is iterated; the last may be smaller."""
+    """Give batches of a whole dataset in order, as often as it is iterated; the last may be smaller."""
     return _Loader(
         dataset,  # type: ignore[arg-type]  # typed by its samples; the loader by its batches
         batch_size=batch_size,
@@ -167,7 +167,7 @@ class _Visits(Sampler[list[int]]):
 
 
 def _workers(num_workers: int, persistent: bool) -> dict[str, Any]:
-    """The options of worker processes.
+    """Return the options of worker processes.
 
     The loader gets a generator of its own: it draws a number from it whenever it is iterated, which
     must not move torch's global generator (dropout) of a run that was resumed.

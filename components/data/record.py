@@ -85,12 +85,12 @@ class Metadata:
 
 
 def key_of(index: int) -> bytes:
-    """Key of record ``index``."""
+    """Return the key of record ``index``."""
     return index.to_bytes(8, "big")
 
 
 def pack_record(record: Record) -> bytes:
-    """Value of ``record``; equal records give equal bytes."""
+    """Return the value of ``record``; equal records give equal bytes."""
     packer = msgpack.Packer()
 
     def packed(fields: dict[str, Any]) -> list[bytes]:
@@ -104,7 +104,7 @@ def pack_record(record: Record) -> bytes:
 
 
 def _binary_header(size: int) -> bytes:
-    """What MessagePack writes before so many bytes of binary."""
+    """Return what MessagePack writes before so many bytes of binary."""
     for mark, width in ((b"\xc4", 1), (b"\xc5", 2), (b"\xc6", 4)):
         if size < 256**width:
             return mark + size.to_bytes(width, "big")
@@ -112,7 +112,7 @@ def _binary_header(size: int) -> bytes:
 
 
 def unpack_record(value: bytes | memoryview) -> Record:
-    """The record in ``value``.
+    """Return the record in ``value``.
 
     Raises:
         ValueError: if the bytes are not a record of this version.
@@ -144,13 +144,13 @@ def unpack_record(value: bytes | memoryview) -> Record:
 
 
 def pack_index(num_captions: Sequence[int], labels: Sequence[Sequence[int]]) -> bytes:
-    """Value of the index key, from what each record has, in order."""
+    """Return the value of the index key, from what each record has, in order."""
     packed: bytes = msgpack.packb({"captions": list(num_captions), "labels": [list(of) for of in labels]})
     return packed
 
 
 def unpack_index(value: bytes) -> StoreIndex:
-    """The index in ``value``, which lies in a store of this version.
+    """Return the index in ``value``, which lies in a store of this version.
 
     Raises:
         ValueError: if the bytes are damaged.
@@ -163,12 +163,12 @@ def unpack_index(value: bytes) -> StoreIndex:
 
 
 def pack_metadata(metadata: Metadata) -> bytes:
-    """Value of the metadata key."""
+    """Return the value of the metadata key."""
     return json.dumps({"format": FORMAT, "version": VERSION, **asdict(metadata)}).encode()
 
 
 def unpack_metadata(value: bytes) -> Metadata:
-    """The metadata in ``value``.
+    """Return the metadata in ``value``.
 
     Raises:
         ValueError: if it is not the metadata of a store of this format and version.

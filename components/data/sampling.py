@@ -16,7 +16,7 @@ SUBSET_CAPTIONS_STREAM = 4  # which of its captions, by index of the image
 
 
 def generator(seed: int, stream: int, number: int = 0) -> np.random.Generator:
-    """A new generator at its start."""
+    """Return a new generator at its start."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(stream, number)))
 
 
@@ -34,12 +34,12 @@ class Visits:
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def image(self, visit: int) -> int:
-        """Index of the image that a visit sees."""
+        """Return the index of the image that a visit sees."""
         epoch, position = divmod(visit, self.num_images)
         return int(self._order(epoch)[position])
 
     def generator(self, visit: int) -> np.random.Generator:
-        """The random numbers of a visit, from their beginning."""
+        """Return the random numbers of a visit, from their beginning."""
         return generator(self.seed, VISIT_STREAM, visit)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
@@ -65,7 +65,7 @@ class Shard:
     accumulate: int = 1
 
     def batch_size(self, num_images: int) -> int:
-        """Images of a batch where an iteration has ``num_images``.
+        """Return how many images a batch has where an iteration has ``num_images``.
 
         Raises:
             InputError: if an iteration cannot be dealt out evenly.
@@ -73,7 +73,7 @@ class Shard:
         num_batches = self.world_size * self.accumulate
         if num_images % num_batches:
             raise InputError(
-                f"{num_images} images an iteration (`batch_size`) cannot be dealt evenly to "
+                f"{num_images} images per iteration (`batch_size`) cannot be dealt evenly to "
                 f"{self.world_size} processes in {self.accumulate} rounds (`accumulate`); choose a multiple "
                 f"of {num_batches}, or another number of processes with VIRTEX_NUM_PROCESSES"
             )

@@ -33,7 +33,7 @@ class Selection:
         return len(self.indices)
 
     def captions(self, index: int, written: Sequence[str]) -> Sequence[str]:
-        """The chosen ones of record ``index``'s captions, in their order: fewer are part of more."""
+        """Return the chosen ones of record ``index``'s captions, in their order: fewer are part of more."""
         if self.captions_per_image is None or self.captions_per_image >= len(written):
             return written
         order = generator(self.seed, SUBSET_CAPTIONS_STREAM, index).permutation(len(written))
@@ -41,7 +41,7 @@ class Selection:
 
 
 def select(store: CaptionStore, objective: str, subset: Subset | None = None) -> Selection:
-    """What the objective of this name sees of a store: all of it without ``subset``.
+    """Return what the objective of this name sees of a store: all of it without ``subset``.
 
     The images of a smaller fraction are among those of a larger one with the same seed. Images
     without labels are then dropped if the objective is taught by labels, and by nothing else.
@@ -69,7 +69,7 @@ def select(store: CaptionStore, objective: str, subset: Subset | None = None) ->
 
 
 def num_labels(train: CaptionStore, val: CaptionStore) -> int:
-    """Labels of both stores, the background (0) included: 81 for COCO.
+    """Return how many labels both stores have, the background (0) included: 81 for COCO.
 
     Raises:
         InputError: a store has no labels, or they name other categories than the other's.

@@ -67,7 +67,7 @@ class CaptionStore:
             raise _broken(self.path, str(error)) from error
 
     def get(self, index: int) -> Record:
-        """Record ``index``, from 0.
+        """Return record ``index``, from 0.
 
         Raises:
             IndexError: if there is no such record.

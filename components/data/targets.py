@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
         ...
 
     def caption_tokens(self, text: str, max_length: int) -> list[int]:
-        """[SOS], the caption's pieces and [EOS], cut to ``max_length``."""
+        """Return [SOS], the caption's pieces and [EOS], cut to ``max_length``."""
         ...
 
 
@@ -42,7 +42,7 @@ class MakeTargets(Protocol):
     """Targets of one image; a random choice comes from ``rng`` alone. It must pickle."""
 
     def __call__(self, caption: str, labels: Sequence[int], rng: np.random.Generator) -> Targets:
-        """Targets from the caption that fits the image as shown, and from its object labels."""
+        """Return targets from the caption that fits the image as shown, and from its object labels."""
         ...
 
 
@@ -109,7 +109,7 @@ class LabelTargets:
 
 
 def make_targets(objective: str, tokenizer: Tokenizer, max_caption_length: int) -> MakeTargets:
-    """The targets of the objective that has this name in params.yaml."""
+    """Return the targets of the objective that has this name in params.yaml."""
     match objective:
         case "bicaptioning":
             return CaptionTargets(tokenizer, max_caption_length, length=True, reverse=True)

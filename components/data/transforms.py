@@ -91,7 +91,7 @@ class EvalTransform:
 
 
 def middle(image: Pixels) -> Pixels:
-    """The middle part of an image that is very thin; others as they are.
+    """Return the middle part of an image that is very thin; others as they are.
 
     Enlarged to a shorter side of 256, a line of 20,000 pixels would have 1.3 billion.
     """
@@ -101,14 +101,14 @@ def middle(image: Pixels) -> Pixels:
 
 
 def normalise(pixels: Pixels) -> Tensor:
-    """float32 tensor (3, height, width) with the ImageNet mean and standard deviation taken out."""
+    """Return float32 tensor (3, height, width) with the ImageNet mean and standard deviation taken out."""
     return normalised(torch.from_numpy(np.ascontiguousarray(pixels))[None])[0]
 
 
 def sample_crop(
     size: tuple[int, int], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop, distributed as torchvision's RandomResizedCrop.
+    """Return top, left, height and width of a random crop, distributed as torchvision's RandomResizedCrop.
 
     Args:
         size: height and width of the image.

@@ -33,7 +33,7 @@ CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 
 
 def disk(sections: Sections) -> Iterator[Finding]:
-    """One finding per disk."""
+    """Yield one finding per disk."""
     try:
         wanted = disk_needs(sections) if sections else [(Path("outputs"), 0, "unknown")]
     except InputError as error:
@@ -73,7 +73,7 @@ def memory(sections: Sections) -> Iterator[Finding]:
 
 
 def _memory_bytes() -> tuple[float, float]:
-    """Of the machine or, where that is less, of the container: all, and what is free."""
+    """Return the memory of the machine or, where that is less, of the container: all, and what is free."""
     machine = psutil.virtual_memory()
     for path in CGROUP_LIMITS:
         try:
@@ -112,7 +112,7 @@ def file_descriptors(_: Sections) -> Iterator[Finding]:
 
 
 def folders(sections: Sections) -> Iterator[Finding]:
-    """Datasets that lie on this disk already."""
+    """Look for the datasets that lie on this disk already."""
     if not sections:
         return
     named = list(named_folders(sections))
@@ -177,7 +177,7 @@ def shared_memory_bytes(sections: Sections) -> int:
 
 
 def named_folders(sections: Sections) -> Iterator[tuple[str, Path]]:
-    """The keys of download.folders that are set, and the folders or files they name."""
+    """Yield the keys of download.folders that are set, and the folders or files they name."""
     download = section_of(sections, params.Download)
     if download.source == "drawn_world":
         return
@@ -195,7 +195,7 @@ def _drawn_images(world: params.DrawnWorld) -> int:
 
 
 def _lmdb_bytes(download: params.Download, lmdb: params.Lmdb) -> int:
-    """Of the images of datasets whose sizes are known; 0 for folders, which nobody has counted yet."""
+    """Return the bytes of the images of datasets whose sizes are known; 0 for folders, not counted yet."""
     if download.source == "drawn_world":
         world = download.drawn_world
         images, own_bytes = world.train_images + world.val_images, BYTES_PER_PIXEL * world.image_size**2

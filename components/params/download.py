@@ -49,7 +49,7 @@ def _require_known(keys: Iterable[str], valid: Iterable[str]) -> None:
 
 
 def _known_dataset(name: str) -> str:
-    """The name of a dataset that can be fetched."""
+    """Require the name of a dataset that can be fetched."""
     if name not in DATASETS:
         raise PydanticCustomError("unknown_name", "no such dataset", {"valid": list(DATASETS)})
     return name
@@ -119,7 +119,7 @@ class Download(Section):
         return self.has("voc2007")
 
     def has(self, dataset: str) -> bool:
-        """Whether the run has the images of a benchmark, by the name of its dataset."""
+        """Return whether the run has the images of a benchmark, by the name of its dataset."""
         if self.source != "drawn_world":
             return dataset in self.published or dataset in self.folders.benchmarks
         world = self.drawn_world

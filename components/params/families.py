@@ -51,7 +51,7 @@ class Family:
     paper_base: str | None = None
 
     def only(self, names: Sequence[str]) -> "Family":
-        """The family with these rows alone, in the family's order; no names mean all.
+        """Return the family with these rows alone, in the family's order; no names mean all.
 
         Raises:
             InputError: for an unknown row, naming the nearest.
@@ -65,7 +65,7 @@ class Family:
 
 
 def chosen_family(name: str, rows: Sequence[str] = ()) -> Family:
-    """A family with the chosen rows; those of the family ``presets`` are the names of any presets.
+    """Return a family with the chosen rows; those of the family ``presets`` are the names of any presets.
 
     Raises:
         InputError: for an unknown family or row, naming the nearest.
@@ -79,7 +79,7 @@ def chosen_family(name: str, rows: Sequence[str] = ()) -> Family:
 
 
 def _published(hidden_size: int = 2048, **wanted: object) -> PublishedModel:
-    """The one published model with these values in its set-up."""
+    """Return the one published model with these values in its set-up."""
 
     def fits(setup: Setup) -> bool:
         return all(getattr(setup, key) == value for key, value in wanted.items())
@@ -124,7 +124,7 @@ def _backbones() -> Iterable[FamilyRow]:
 
 
 def _data() -> Iterable[FamilyRow]:
-    """A part of the images with all captions, and a part of the captions of all images (paper, section 4.1).
+    """Yield parts of the images with all captions, and of the captions of all images (section 4.1).
 
     Both end in one row: with COCO's five captions an image, "at most five" would be the same run again.
     """

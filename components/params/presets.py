@@ -28,12 +28,12 @@ FREE_MAPPINGS = {("download", "folders", "captions"), ("baseline", "sources")}  
 
 
 def list_presets(folder: Path = PRESETS_DIR) -> list[str]:
-    """Names of all presets: the path below the folder, without the ending."""
+    """Return the names of all presets: the path below the folder, without the ending."""
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
 
 
 def preset_summary(name: str, folder: Path = PRESETS_DIR) -> str:
-    """The first sentence of the comment at the top of a preset's file; empty if there is none."""
+    """Return the first sentence of the comment at the top of a preset's file; empty if there is none."""
     lines = (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     comment = itertools.takewhile(lambda line: line.startswith("#") and line.strip("# "), lines)
     text = " ".join(line.strip("# ") for line in comment)
@@ -41,7 +41,7 @@ def preset_summary(name: str, folder: Path = PRESETS_DIR) -> str:
 
 
 def read_preset(name: str, folder: Path = PRESETS_DIR) -> dict[str, Any]:
-    """The overlay a preset consists of, with those of the presets that it extends.
+    """Return the overlay a preset consists of, with those of the presets that it extends.
 
     Raises:
         InputError: for an unknown name, naming the nearest one; presets that extend each other.
@@ -53,7 +53,7 @@ def read_preset(name: str, folder: Path = PRESETS_DIR) -> dict[str, Any]:
 
 
 def preset_chain(name: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Files and own values of a preset and of all that it extends; its own are the last."""
+    """Return the files and own values of a preset and of all that it extends; its own are the last."""
     known = list_presets(folder)
     if name not in known:
         raise InputError(f"unknown preset `{name}`{nearest(name, known)}")
@@ -85,7 +85,7 @@ def _laid_over(base: dict[str, Any], own: Mapping[str, Any], parents: tuple[str,
 
 
 def matching_presets(path: Path = paths.PARAMS, folder: Path = PRESETS_DIR) -> list[str]:
-    """Presets all of whose values are in force in the file, the most specific first.
+    """Return presets all of whose values are in force in the file, the most specific first.
 
     That is the one with most values, and among equals the one that extends most others.
     """
@@ -111,7 +111,7 @@ def _agrees(tree: Any, overlaid: Any) -> bool:
 
 
 def goes_deeper(tree: Any, key: str, value: Any, location: tuple[str, ...]) -> bool:
-    """Whether the value is laid over the one below it key by key, and does not replace it whole."""
+    """Return whether the value is laid over the one below it key by key, and does not replace it whole."""
     return isinstance(value, Mapping) and isinstance(tree.get(key), Mapping) and location not in FREE_MAPPINGS
 
 
@@ -198,7 +198,7 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 
 def _as_written(value: Any) -> Any:
-    """Lists, and mappings whose keys the user names, on one line, as params.yaml has them."""
+    """Put lists, and mappings whose keys the user names, on one line, as params.yaml has them."""
     written: CommentedSeq | CommentedMap
     if isinstance(value, list):
         written = CommentedSeq(map(_quoted, value))
@@ -211,7 +211,7 @@ def _as_written(value: Any) -> Any:
 
 
 def _quoted(item: Any) -> Any:
-    """On such a line a URL needs quotes: DVC's parser takes its colon for a mapping's."""
+    """Quote a URL on such a line: DVC's parser takes its colon for a mapping's."""
     return DoubleQuotedScalarString(item) if isinstance(item, str) and ":" in item else item
 
 

@@ -114,7 +114,7 @@ def _check_caption(sections: Mapping[str, Section], path: Path) -> None:
 
 
 def _check_backbones(sections: Mapping[str, Section], path: Path) -> None:
-    """A backbone is this run's, a baseline's, or a file that `virtex zoo import` wrote beside ``path``."""
+    """Refuse a backbone that is no baseline's and in no file of `virtex zoo import` beside ``path``."""
     known = [PRETRAINED, *section_of(sections, Baseline).sources]
     for key, names in section_of(sections, Benchmarks):
         for name in names:
@@ -182,7 +182,7 @@ def reasons_not_run(sections: Mapping[str, Section]) -> dict[str, str]:
 
 
 def section_name(section: type[Section]) -> str:
-    """The key a section has in params.yaml."""
+    """Return the key a section has in params.yaml."""
     return next(name for name, candidate in SECTIONS.items() if candidate is section)
 
 
@@ -208,14 +208,14 @@ def load_yaml(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
 
 
 def nearest(name: str, valid: Any) -> str:
-    """A hint such as `` (did you mean `voc07`?)`` or the list of what is valid."""
+    """Return a hint such as `` (did you mean `voc07`?)`` or the list of what is valid."""
     valid = [str(candidate) for candidate in valid]
     matches = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     return f" (did you mean `{matches[0]}`?)" if matches else f" (valid: {', '.join(valid)})"
 
 
 def plain(value: Any) -> Any:
-    """Plain dicts, lists and scalars from whatever containers a YAML reader made."""
+    """Return plain dicts, lists and scalars from whatever containers a YAML reader made."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -22,19 +22,19 @@ class Section(BaseModel):
 
 
 def as_pair(value: object) -> object:
-    """A list, as YAML has it, as the tuple that a strict section wants."""
+    """Return a list, as YAML has it, as the tuple that a strict section wants."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def ordered_pair(pair: tuple[float, float]) -> tuple[float, float]:
-    """``[smallest, largest]``, both above 0."""
+    """Require ``[smallest, largest]``, both above 0."""
     if not 0.0 < pair[0] <= pair[1]:
         raise ValueError(f"expected [smallest, largest] with 0 < smallest <= largest, got {list(pair)}")
     return pair
 
 
 def area_share(pair: tuple[float, float]) -> tuple[float, float]:
-    """The smallest and largest share of an image's area that a crop may have."""
+    """Require the smallest and largest share of an image's area that a crop may have."""
     if ordered_pair(pair)[1] > 1.0:
         raise ValueError(f"a share of the image's area is at most 1, got {list(pair)}")
     return pair

@@ -51,7 +51,7 @@ def caption_figures(
 def readable_sample(
     tokenizer: CaptionTokenizer, captions: Sequence[str], max_caption_length: int, num_captions: int = 40
 ) -> str:
-    """Captions as written, spread evenly over all, each with the pieces the model will see."""
+    """Return captions as written, spread evenly over all, each with the pieces the model will see."""
     step = max(1, len(captions) // num_captions)
     blocks = []
     for caption in captions[::step][:num_captions]:

@@ -28,7 +28,7 @@ _MARK = "\u2585"
 
 
 def normalise(caption: str) -> str:
-    """Lower-case, NFKD, combining marks removed, as the paper's public code does before tokenising.
+    """Lower-case, decompose (NFKD), drop combining marks, as the paper's public code does first.
 
     White space is left alone: SentencePiece folds it.
     """
@@ -123,11 +123,11 @@ class CaptionTokenizer:
         return len(self.processor)
 
     def encode(self, text: str) -> list[int]:
-        """Piece ids of ``text`` as it stands: not normalised, nothing added, nothing cut."""
+        """Return the piece ids of ``text`` as it stands: not normalised, nothing added, nothing cut."""
         return self.processor.encode(text)
 
     def pieces(self, text: str) -> list[str]:
-        """The pieces themselves, for people to read; an unknown one is shown as its text."""
+        """Return the pieces themselves, for people to read; an unknown one is shown as its text."""
         return self.processor.encode(text, out_type=str)
 
     def caption_tokens(self, text: str, max_length: int) -> list[int]:
@@ -138,7 +138,7 @@ class CaptionTokenizer:
         return [SOS_ID, *self.encode(normalise(text)), EOS_ID][:max_length]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the caption tokens before the first [EOS]; special pieces leave no trace.
+        """Return the text of the caption tokens before the first [EOS]; special pieces leave no trace.
 
         An unknown piece becomes ``⁇``; so does padding, unless an [EOS] stands before it.
         """

@@ -79,7 +79,7 @@ def test_a_stage_that_a_killed_dvc_left_behind_is_stopped():
     assert psutil.pid_exists(orphan)
     Path("working").unlink()
     second = start(by_dvc=True)
-    line = f"train: stopping process {orphan}, which a DVC that is gone has left behind\n"
+    line = f"train: stopping orphaned process {orphan}, whose DVC has exited\n"
     assert second.stdout.readline() == line
     assert second.stdout.readline().startswith(WAITED)
     assert second.stdout.readline() == "at work\n"

@@ -87,7 +87,7 @@ def test_the_shares_of_an_iteration_make_the_whole(
 
 
 def test_an_iteration_that_cannot_be_dealt_out_evenly_is_refused(dataset: TrainDataset) -> None:
-    with pytest.raises(InputError, match=r"4 images an iteration .* 3 processes in 1 rounds.*multiple of 3"):
+    with pytest.raises(InputError, match=r"4 images per iteration .* 3 processes in 1 rounds.*multiple of 3"):
         train_loader(
             dataset,
             batch_size=4,

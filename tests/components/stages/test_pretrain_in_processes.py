@@ -127,5 +127,5 @@ def test_a_mistake_is_said_once(sections: list[params.Section]) -> None:
     paths.PARAMS.write_text(text.replace("batch_size: 4 ", "batch_size: 5 ", 1), encoding="utf-8")
     done = start(command, VIRTEX_NUM_PROCESSES="2")
     assert done.returncode == 2
-    assert done.stderr.count("pretrain: error: 5 images an iteration") == 1
+    assert done.stderr.count("pretrain: error: 5 images per iteration") == 1
     assert "Traceback" not in done.stderr
