@@ -48,7 +48,7 @@ def is_utf8(name: str) -> bool:
 
 
 def printable(name: object) -> str:
-    """A name as any terminal and file takes it: bytes that are not UTF-8 as ``\\udce9``."""
+    """Return a name as any terminal and file takes it: bytes that are not UTF-8 as ``\\udce9``."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
