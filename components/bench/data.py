@@ -35,9 +35,6 @@ from components.data.targets import make_targets
 from components.data.transforms import TrainTransform
 from components.params import Augmentation
 from components.sources.readers.types import CaptionedImage
-from components.text.tokenizer import normalise
-from components.text.tokenizer import CaptionTokenizer, train_tokenizer
-from components.sources.readers.types import CaptionedImage
 from components.text.tokenizer import CaptionTokenizer, normalise, train_tokenizer
 from components.training.validation import to_device
 

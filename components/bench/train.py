@@ -21,7 +21,7 @@ from components.core import machine
 from components.core.caption_tokens import PAD_ID
 from components.models.backbones import TorchvisionBackbone
 from components.models.textual_head import TransformerTextualHead
-from components.objectives.bicaptioning import BicaptioningObjective
+from components.objectives.captioning import BicaptioningObjective
 from components.training.optimizer import autocast, build_optimizer, grad_scaler
 from components.training.profiling import compiled
 

@@ -10,8 +10,6 @@ from components.data.batch import ImageBatch, ImageSample, collate_images
 from components.data.dataset import read_image
 from components.data.sampling import Visits
 from components.data.transforms import EvalTransform, TrainTransform
-from components.data.sampling import Visits
-from components.sources.readers.types import ClassifiedImages
 from components.sources.readers.types import ClassifiedImages
 
 

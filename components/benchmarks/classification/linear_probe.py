@@ -16,8 +16,6 @@ from components.benchmarks.features import Features
 from components.core.errors import InputError
 from components.data.sampling import WHOLE_SHARD, Shard
 from components.sources.readers.types import ClassifiedImages
-from components.data.sampling import WHOLE_SHARD, Shard
-from components.sources.readers.types import ClassifiedImages
 from components.training.state import Row
 
 

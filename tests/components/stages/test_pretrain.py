@@ -18,7 +18,11 @@ from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
 from components.data.store import identify
-from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing
+from components.objectives.saved import (
+    Preprocessing,
+    load_captioner,
+    load_preprocessing,
+)
 from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer

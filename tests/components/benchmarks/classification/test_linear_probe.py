@@ -14,8 +14,6 @@ from components.benchmarks.classification.results import Head
 from components.core.errors import InputError
 from components.data.sampling import Shard
 from components.sources.readers.types import ClassifiedImages
-from components.data.sampling import Shard
-from components.sources.readers.types import ClassifiedImages
 
 
 def images(*counts: int) -> ClassifiedImages:
