@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.image_files import is_image, printable, walk
+from components.sources.readers.flickr8k import find_flickr8k, read_flickr8k
 from components.sources.readers.own import shards, sidecar
 from components.sources.readers.own.fetched import LeftOut, fetch_urls
 from components.sources.readers.own.imagefolder import find_metadata, find_parquet, read_tables
@@ -25,7 +26,8 @@ FORMS = (
     "a dataset in COCO layout (annotations/captions_train2017.json, train2017/, val2017/), a table "
     f"({', '.join(SUFFIXES)}; texts also as {', '.join(COMPRESSED)}) of images and captions, a folder of "
     "images with a .txt of the same name beside each or with Hugging Face's metadata.jsonl or metadata.csv, "
-    "a folder of Parquet files, or WebDataset tars (a folder of them, or a pattern such as photos/*.tar)"
+    "a folder of Parquet files, Flickr8k as published (Flickr8k.token.txt), or WebDataset tars (a folder of "
+    "them, or a pattern such as photos/*.tar)"
 )
 
 
@@ -124,6 +126,8 @@ def _read(
             reader.read(path, path.parent)
             return path.parent, [path], images.listed()
         listing = list(walk(path, tally.leave_out)) if path.is_dir() else []
+        if captions := find_flickr8k(listing):
+            return path, read_flickr8k(captions, listing, images, tally), images.listed()
         if metadata := find_metadata(listing):
             read_tables(path, metadata, listing, reader, images, tally)
             return path, metadata, images.listed()
