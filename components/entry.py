@@ -95,7 +95,7 @@ def _run(
     """Return the record of the stage; processes but the first have none, and write nothing."""
     if record is not None and machine.is_first_process():
         return stage_run(stage, item, record, waited)
-    return nullcontext(StageRun(stage, item, paths.stage_dir(stage, item), record=None))
+    return nullcontext(StageRun(stage, item, paths.stage_dir(stage, item)))
 
 
 def _item(

@@ -50,9 +50,9 @@ def _put_back(stages: Sequence[str]) -> list[str]:
 
 def _close_mlflow_runs() -> list[str]:
     try:
-        from components.tracking.dead_runs import close_all_dead_runs
+        from components.tracking.provenance import close_orphaned_runs
 
-        closed = close_all_dead_runs(open_store())
+        closed = close_orphaned_runs(open_store())
     except Exception as error:
         _logger.warning("MLflow runs of a run that died stay open (%s)", type(error).__name__)
         return []

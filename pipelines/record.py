@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from components.core.logs import own_logger
 from components.core.paths import PARAMS, stage_dir
-from components.tracking.flow_run import PRESET_TAG, all_params, create_flow_run, preset_in_force
 from components.tracking.names import numbers
+from components.tracking.parents import PRESET_TAG, all_params, create_flow_run, preset_in_force
 from components.tracking.store import PARENT_RUN_VARIABLE, open_store, run_page
 from pipelines.outcomes import REPORT_PAGE, Row, as_markdown
 
 if TYPE_CHECKING:
-    from components.tracking.record import Record
+    from components.tracking.run import Record
     from components.tracking.store import Store
 
 _logger = own_logger(__name__)
@@ -90,7 +90,7 @@ class PipelineRecord:
         stages = as_markdown(table, self.experiment_id)
         self._record.text(stages, "stages.md")
         self._record.text(json.dumps(list(table), indent=2) + "\n", "stages.json")
-        self._record.hand_up_datasets(str(row["run_id"]) for row in table if row["run_id"])
+        self._record.inherit_datasets(str(row["run_id"]) for row in table if row["run_id"])
         for name in (str(PARAMS), "dvc.lock"):
             if (self._root / name).is_file():  # as text, which the record frees from secrets
                 self._record.text((self._root / name).read_text(encoding="utf-8"), name)
@@ -123,7 +123,7 @@ def create_run(
     Open runs of the same flow whose process is dead are closed.
     """
     try:
-        from components.tracking.record import Record
+        from components.tracking.run import Record
 
         store = open_store()
         tags = {PRESET_TAG: preset_in_force()}

@@ -1,4 +1,4 @@
-"""Completes the MLflow record of a ``dvc repro`` once DVC has ended; see components.tracking.repro.
+"""Completes the MLflow record of a ``dvc repro`` once DVC has ended; see components.tracking.parents.
 
 Started by the first stage: ``python -m pipelines.repro_record RUN_ID DVC_PROCESS``.
 """
@@ -39,7 +39,7 @@ def complete_record(root: Path, run_id: str, started: float) -> None:
         run_id: the parent run, which may be open.
         started: when DVC started; seconds since the epoch.
     """
-    from components.tracking.record import Record
+    from components.tracking.run import Record
     from components.tracking.store import open_store
     from pipelines.graph import Plan, Stage
     from pipelines.outcomes import GOOD_STATES, REPORT, rows

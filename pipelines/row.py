@@ -11,7 +11,7 @@ from pathlib import Path
 
 from components.core.machine import num_cpus
 from components.params.families import FamilyRow
-from components.tracking.flow_run import RUN_NAME_VARIABLE
+from components.tracking.parents import RUN_NAME_VARIABLE
 from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Plan
 from pipelines.notifications import WEBHOOK_VARIABLE

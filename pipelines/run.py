@@ -16,7 +16,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.core.redaction import redacted
-from components.tracking.flow_run import run_name
+from components.tracking.parents import run_name
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.aftermath import clear_up_after, mark_crashed
 from pipelines.graph import Plan, Stage

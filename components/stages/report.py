@@ -23,8 +23,8 @@ from components.report.picture import draw_report
 from components.report.protocol import read_protocol
 from components.report.setup import SETUP_SECTIONS, configured_setup
 from components.report.table import headline_figures, markdown
-from components.tracking import Contender, StageRun
-from components.tracking.flow_run import preset_in_force
+from components.tracking import ModelCandidate, StageRun
+from components.tracking.parents import preset_in_force
 from components.tracking.provenance import provenance
 from components.tracking.stage_times import stage_times
 
@@ -74,7 +74,7 @@ def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None
     card = registry_card(metadata, name)
     run.text(card, "model_card.md")
     images = f"{sizes['test']} test images of {title_here('voc2007')}"
-    contender = Contender(
+    candidate = ModelCandidate(
         name=name,
         about=f"Backbones pretrained on captions, compared by VOC07 mAP on {images}.",
         run_id=exported,
@@ -88,7 +88,7 @@ def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None
             "objective": metadata["objective"],
         },
     )
-    run.register(contender)
+    run.register(candidate)
 
 
 def _circumstances(has_record: bool) -> Circumstances:

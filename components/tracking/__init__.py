@@ -6,7 +6,7 @@ Importing this package does not import mlflow (about two seconds); entering ``st
 """
 
 from components.tracking.datasets import UsedDataset, used_splits
-from components.tracking.registry import Contender
-from components.tracking.stage_run import StageRun, stage_run
+from components.tracking.models import ModelCandidate
+from components.tracking.run import StageRun, stage_run
 
-__all__ = ["Contender", "StageRun", "UsedDataset", "stage_run", "used_splits"]
+__all__ = ["ModelCandidate", "StageRun", "UsedDataset", "stage_run", "used_splits"]

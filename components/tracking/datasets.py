@@ -70,7 +70,7 @@ def log_datasets(store: Store, run_id: str, datasets: Iterable[UsedDataset]) -> 
         store.client.log_inputs(run_id, datasets=inputs)
 
 
-def hand_up_datasets(store: Store, run_id: str, below: Iterable[str]) -> None:
+def inherit_datasets(store: Store, run_id: str, below: Iterable[str]) -> None:
     """Let a run have the inputs of the runs ``below``, each once; raises whatever MLflow raises.
 
     Those that this store does not know, made by another one and restored from DVC's cache, are left out.

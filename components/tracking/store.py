@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -11,9 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from components.tracking.database import ensure_database, explain_failure
-from components.tracking.moved import follow_move
-from components.tracking.runs_view import VIEW_TAG, view_state
+from components.tracking.database import ensure_database, explain_failure, follow_move
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 DATABASE = Path("mlflow.db")
 ARTIFACTS_DIR = Path("mlartifacts")
 PARENT_RUN_VARIABLE = "VIRTEX_PARENT_RUN_ID"
-# Opens the pages for model training, not those for language-model traces.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: view_state()}
-
 # MLflow's own defaults let a dead server hold a process for minutes, and all three tools telephone home.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -35,6 +31,33 @@ _ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "GIT_PYTHON_REFRESH": "quiet",
+}
+
+# How the table of runs opens: the columns by which runs are compared, as a shared view. MLflow keeps it as
+# a tag of the experiment; the share button of its page writes the same.
+_VIEW = "virtex"
+VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
+COLUMNS = {  # the figures are those of the report
+    "tags": ("preset",),
+    "params": (
+        "objective.name",
+        "backbone.name",
+        "textual_head.hidden_size",
+        "textual_head.num_layers",
+        "subset.image_fraction",
+        "schedule.iterations",
+        "pretrain.batch_size",
+    ),
+    "metrics": (
+        "virtex_mAP",
+        "random_mAP",
+        "difference",
+        "imagenet_linear.top1",
+        "inaturalist.top1",
+        "CIDEr-D",
+        "pretrain.val_loss",
+        "pretrain.images_per_second",
+    ),
 }
 
 
@@ -79,6 +102,12 @@ def run_page(store: Store, run_id: str) -> str | None:
     return f"{uri.rstrip('/')}/#/experiments/{store.experiment_id}/runs/{run_id}" if uri else None
 
 
+def runs_page(address: str, experiment_id: str) -> str:
+    """The page of the experiment's runs on the MLflow server at ``address``, in that view."""
+    query = f"workflowType=machine_learning&viewStateShareKey={_VIEW}"
+    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
+
+
 def open_store() -> Store:
     """Connect to the store and find or create the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``virtex``).
 
@@ -119,21 +148,31 @@ def warm_up() -> None:
             open_store()
 
 
+def experiment_tags() -> dict[str, str]:
+    """Return the tags that let MLflow open the pages for model training, with our columns."""
+    columns = [f"{kind}.`{name}`" for kind, names in COLUMNS.items() for name in names]
+    shown = ["attributes.`Dataset`", *columns]
+    view = {"selectedColumns": shown, "orderByKey": "attributes.start_time", "orderByAsc": False}
+    # not those for language-model traces
+    return {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: json.dumps(view)}
+
+
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
     from mlflow.exceptions import MlflowException
 
+    tags = experiment_tags()
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location, tags=EXPERIMENT_TAGS)
+            return client.create_experiment(name, artifact_location, tags=tags)
         except MlflowException:  # somebody else created it between the two calls
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
-    if found.tags.get(VIEW_TAG) != EXPERIMENT_TAGS[VIEW_TAG]:
-        client.set_experiment_tag(found.experiment_id, VIEW_TAG, EXPERIMENT_TAGS[VIEW_TAG])
+    if found.tags.get(VIEW_TAG) != tags[VIEW_TAG]:
+        client.set_experiment_tag(found.experiment_id, VIEW_TAG, tags[VIEW_TAG])
     return found.experiment_id
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from components.core.command import positive
 from components.core.machine import PAGE_PORTS
 from components.core.process import handle_ending, ignore_ending
-from components.tracking.runs_view import runs_page
-from components.tracking.store import open_store
+from components.tracking.store import open_store, runs_page
 from pipelines.commands import EXIT_FAILED
 from pipelines.servers import Pages, running_ui, servers, use_workspace_server
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.redaction import redacted, redacted_values
 from components.tracking.names import flatten, mlflow_name
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
-from components.tracking.stage_run import STAGE_TAG, WAITED_TAG
+from components.tracking.run import STAGE_TAG, WAITED_TAG
 from components.tracking.store import experiment_name, prepare_environment, tracking_uri
 
 if TYPE_CHECKING:

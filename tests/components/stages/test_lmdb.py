@@ -14,7 +14,7 @@ from components.data.store import CaptionStore
 from components.sources.readers.object_labels import ObjectLabels
 from components.sources.readers.types import CaptionedImage
 from components.stages import lmdb as stage
-from components.tracking.stage_run import StageRun
+from components.tracking.run import StageRun
 
 KEEP = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
 
@@ -41,7 +41,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[CaptionedIma
 def stage_run(images: list[CaptionedImage]) -> StageRun:
     output_dir = paths.stage_dir("lmdb", "val")
     output_dir.mkdir(parents=True)
-    return StageRun("lmdb", "val", output_dir, record=None)
+    return StageRun("lmdb", "val", output_dir)
 
 
 def test_the_split_and_its_figures(stage_run: StageRun) -> None:

@@ -26,7 +26,7 @@ from components.objectives.saved import (
 from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
-from components.tracking.stage_run import StageRun
+from components.tracking.run import StageRun
 
 REPOSITORY = Path(stage.__file__).parents[2]
 PROGRAM = """
@@ -34,7 +34,7 @@ import os, signal, sys, torch
 from pathlib import Path
 from components.params import read_section
 from components.stages import pretrain
-from components.tracking.stage_run import StageRun
+from components.tracking.run import StageRun
 from components.training.checkpoints import CheckpointFolder
 torch.set_num_threads(1)
 save = CheckpointFolder.save
@@ -43,15 +43,15 @@ def save_and_die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[1:] == ["die"]:
     CheckpointFolder.save = save_and_die
-run = StageRun("pretrain", None, Path("outputs/pretrain"), record=None)
+run = StageRun("pretrain", None, Path("outputs/pretrain"))
 pretrain.main(run, *(read_section(section) for section in pretrain.SECTIONS))
 """
 
 
-def _run(record: Any = None) -> StageRun:
+def _run() -> StageRun:
     output_dir = paths.stage_dir("pretrain")
     output_dir.mkdir(parents=True, exist_ok=True)
-    return StageRun("pretrain", None, output_dir, record)
+    return StageRun("pretrain", None, output_dir)
 
 
 def _digests() -> dict[str, str]:
@@ -119,12 +119,13 @@ TASKS = {
 }
 
 
-class Record:
+class Recorded(StageRun):
     """What a stage would send to MLflow, kept here."""
 
-    run_id = "run"
-
     def __init__(self) -> None:
+        super().__init__("pretrain", None, paths.stage_dir("pretrain"))
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.run_id = "run"
         self.images: dict[str, Any] = {}
         self.used: list[Any] = []
         self.artifacts: dict[str, bytes] = {}
@@ -132,14 +133,11 @@ class Record:
     def image(self, key: str, draw: Any, step: int) -> None:
         self.images[key] = draw()
 
-    def datasets(self, datasets: Any) -> None:
+    def uses(self, *datasets: Any) -> None:
         self.used += datasets
 
-    def artifact(self, path: Path, folder: str | None) -> None:
+    def artifact(self, path: Path, folder: str | None = None) -> None:
         self.artifacts[f"{folder}/{path.name}" if folder else path.name] = path.read_bytes()
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments: None
 
 
 @pytest.mark.integration
@@ -151,15 +149,15 @@ def test_every_task_learns_and_its_model_comes_back(sections: list[params.Sectio
     _set(sections, params.Optimizer, backbone_lr=0.01, head_lr=0.1, lookahead_steps=0)
     _set(sections, params.Schedule, iterations=24)
     _set(sections, params.Pretrain, batch_size=8, validate_every=24, checkpoint_every=100)
-    record = Record()
-    stage.main(_run(record), *sections)
-    assert {used.name: used.profile["images"] for used in record.used} == {
+    run = Recorded()
+    stage.main(run, *sections)
+    assert {used.name: used.profile["images"] for used in run.used} == {
         "grey train": images,
         "grey val": 3 if captions else 2,  # those with labels
     }
     shown = ["training samples"] + (["validation captions"] if "captioning" in name else [])
-    assert list(record.images) == shown
-    assert all(pixels.std() > 0 and pixels.shape[-1] == 3 for pixels in record.images.values())
+    assert list(run.images) == shown
+    assert all(pixels.std() > 0 and pixels.shape[-1] == 3 for pixels in run.images.values())
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
     losses = [float(row["loss"]) for row in _rows("train.csv")]
     assert sum(losses[-3:]) / 3 < below < losses[0]
@@ -191,12 +189,12 @@ def test_a_subset_is_recorded(sections: list[params.Section]) -> None:
 
 def test_a_profile_goes_to_the_run(sections: list[params.Section]) -> None:
     _set(sections, params.Pretrain, profile=True)
-    record = Record()
-    stage.main(_run(record), *sections)
-    trace = json.loads(gzip.decompress(record.artifacts["profile/trace.json.gz"]))
+    run = Recorded()
+    stage.main(run, *sections)
+    trace = json.loads(gzip.decompress(run.artifacts["profile/trace.json.gz"]))
     names = {event["name"] for event in trace["traceEvents"] if "name" in event}
     assert {"aten::convolution", "ProfilerStep#4", "ProfilerStep#6"} <= names
-    assert "aten::convolution_backward" in record.artifacts["profile/operators.txt"].decode()
+    assert "aten::convolution_backward" in run.artifacts["profile/operators.txt"].decode()
 
 
 def _set(sections: list[params.Section], kind: type[params.Section], **values: Any) -> None:

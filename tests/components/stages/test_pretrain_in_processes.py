@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from components import params
 from components.core import paths
 from components.stages import pretrain
-from components.tracking.stage_run import StageRun
+from components.tracking.run import StageRun
 
 pytestmark = pytest.mark.integration
 
@@ -102,7 +102,7 @@ def test_stopped_by_a_signal_to_one_and_continued_by_one_alone(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        pretrain.main(StageRun("pretrain", None, paths.stage_dir("pretrain"), record=None), *sections)
+        pretrain.main(StageRun("pretrain", None, paths.stage_dir("pretrain")), *sections)
     finally:
         torch.set_num_threads(threads)
     expected = f"continuing after iteration 3, from {checkpoint} (2 before, now 1 processes)"

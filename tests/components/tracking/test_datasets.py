@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.tracking.datasets import UsedDataset, hand_up_datasets, log_datasets, used_splits
+from components.tracking.datasets import UsedDataset, inherit_datasets, log_datasets, used_splits
 from components.tracking.store import open_store
 
 ENTRY = SimpleNamespace(
@@ -31,7 +31,7 @@ def test_a_pipelines_run_has_the_datasets_of_its_stages(store):
     log_datasets(store, first, [train, UsedDataset("coco val", "2" * 64, "validation", "x")])
     log_datasets(store, second, [train])
     log_datasets(store, second, [])
-    hand_up_datasets(store, parent, [first, second, "0" * 32])  # the last is of another store
+    inherit_datasets(store, parent, [first, second, "0" * 32])  # the last is of another store
     expected = [("coco train", "1" * 16, "training"), ("coco val", "2" * 16, "validation")]
     assert inputs(store, parent) == inputs(store, first) == expected
     (of_second,) = store.client.get_run(second).inputs.dataset_inputs

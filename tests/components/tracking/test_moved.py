@@ -14,13 +14,13 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 RECORD = """
 from pathlib import Path
 import torch
-from components.tracking import Contender, stage_run
-from components.tracking.registry import register_if_best
+from components.tracking import ModelCandidate, stage_run
+from components.tracking.models import register_if_best
 from components.tracking.store import open_store
 with stage_run("export", None, {}) as run:
     run.text("hello", "notes/hello.txt")
     run.model("backbone", torch.nn.Linear(3, 2), torch.zeros(2, 3))
-    run.register(Contender("backbones", "x", run.run_id, "backbone", 1.0, "mAP", "card"))
+    run.register(ModelCandidate("backbones", "x", run.run_id, "backbone", 1.0, "mAP", "card"))
 print(run.run_id)
 """
 READ = """

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
-from components.tracking.stage_run import STAGE_TAG, WAITED_TAG
+from components.tracking.run import STAGE_TAG, WAITED_TAG
 from pipelines.status import costs
 from pipelines.status.costs import Cost, CostsUnknown, chosen_costs, cost_query, finished_runs
 

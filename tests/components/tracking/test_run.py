@@ -120,7 +120,7 @@ def test_a_server_that_is_away_for_days_is_still_asked(workspace, monkeypatch):
 
     with stage_run("pretrain", None, {}) as run:
         monkeypatch.setattr(MlflowClient, "log_batch", away)
-        run._record._sender._failures = 5000
+        run._sender._failures = 5000
         run.log({"loss": 2.0}, 7)
         limit = time.monotonic() + 20
         while len(asked) < 3 and time.monotonic() < limit:

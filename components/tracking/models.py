@@ -1,17 +1,25 @@
-"""A torch module as an MLflow model, in torch.export's format: no pickle on either side."""
+"""Models in MLflow: logged in torch.export's format (no pickle on either side), the best one registered."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
     from torch import Tensor, nn
+
+    from components.tracking.store import Store
+
+BEST = "best"  # alias of the version that no later one has beaten
+_SCORE_TAG = "score"
+_DIGITS = 4  # that are kept of a score
 
 
 def log_model(run_id: str, name: str, module: nn.Module, example: Tensor | Sequence[Tensor]) -> None:
@@ -73,6 +81,65 @@ def delete_unfinished_models(client: MlflowClient, experiment_id: str, run_id: s
             client.delete_logged_model(model.model_id)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelCandidate:
+    """A logged model with its score, among others that were scored in the same way on the same data.
+
+    Attributes:
+        name: of the registered model; one name for each way and data of scoring.
+        about: description of the registered model.
+        run_id: of the run that logged the model.
+        logged_as: the name that it was logged under.
+        score: the more, the better.
+        score_title: for people, such as ``VOC07 mAP``.
+        card: Markdown that follows in the version's description.
+        tags: of the version.
+    """
+
+    name: str
+    about: str
+    run_id: str
+    logged_as: str
+    score: float
+    score_title: str
+    card: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def register_if_best(store: Store, candidate: ModelCandidate) -> str:
+    """Register the model, if it beats the one called ``best``; returns in words what was done.
+
+    Raises whatever MLflow raises.
+    """
+    best = _best(store, candidate.name)
+    if best is not None:
+        record = float(best.tags[_SCORE_TAG])
+        if best.run_id == candidate.run_id:
+            return f"version {best.version} of {candidate.name}, the best so far"
+        if round(candidate.score, _DIGITS) <= record:
+            shown = f"{candidate.score:.2f} does not beat the {record:.2f} of version {best.version}"
+            return f"not registered: {candidate.score_title} {shown} of {candidate.name}"
+    models = store.client.search_logged_models(
+        [store.experiment_id],
+        filter_string=f"source_run_id = '{candidate.run_id}' AND name = '{candidate.logged_as}'",
+        max_results=1,
+    )
+    if not models:
+        return f"not registered: no model was logged by the run {candidate.run_id}"
+    _ensure(store, candidate)
+    beaten = "" if best is None else f"; it beats version {best.version}, which has {best.tags[_SCORE_TAG]}"
+    version = store.client.create_model_version(
+        candidate.name,
+        source=f"models:/{models[0].model_id}",
+        run_id=candidate.run_id,
+        model_id=models[0].model_id,
+        tags={**candidate.tags, _SCORE_TAG: f"{candidate.score:.{_DIGITS}f}"},
+        description=f"{candidate.score_title} {candidate.score:.2f}{beaten}.\n\n{candidate.card}",
+    )
+    store.client.set_registered_model_alias(candidate.name, BEST, version.version)
+    return f"version {version.version} of {candidate.name}, the best so far"
+
+
 def _signature(inputs: Sequence[Tensor], outputs: Any) -> ModelSignature:
     """Tensor signature with a free batch dimension."""
     from mlflow.models import ModelSignature
@@ -103,3 +170,25 @@ def _specs(tensors: Mapping[str, Any]) -> list[Any]:
 
 def _version(package: str) -> str:
     return metadata.version(package).partition("+")[0]
+
+
+def _best(store: Store, name: str) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = store.client.get_model_version_by_alias(name, BEST)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no model, no alias
+            return None
+        raise
+    return found if found is not None and _SCORE_TAG in found.tags else None
+
+
+def _ensure(store: Store, candidate: ModelCandidate) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.create_registered_model(candidate.name, description=candidate.about)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,8 +1,8 @@
-"""The parent run of the stages that ``dvc repro`` starts without our flow.
+"""The runs above the stages' runs: of a whole pipeline, and of a ``dvc repro`` without our flow.
 
-Whichever stage comes first makes it and starts a small process that waits for DVC to end and then
-completes the record as the flow would (pipelines.repro_record): DVC itself has no place for that. Should
-that process die with DVC, as in a container, the run has at least the status of its last stage.
+Of the latter, whichever stage comes first makes it and starts a small process that waits for DVC to end and
+then completes the record as the flow would (pipelines.repro_record): DVC itself has no place for that. Should
+that process end with DVC, as in a container, the run has at least the status of its last stage.
 """
 
 from __future__ import annotations
@@ -11,23 +11,66 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.core import paths
 from components.core.process import process_mark
-from components.tracking.flow_run import FLOW_TAG, PRESET_TAG, all_params, create_flow_run, preset_in_force
-from components.tracking.flow_run import run_name as flow_run_name
-from components.tracking.provenance import HOST_TAG, PROCESS_TAG
-from components.tracking.record import log_params
+from components.params import matching_presets
+from components.params.reading import load_yaml
+from components.tracking.names import flatten
+from components.tracking.provenance import HOST_TAG, PROCESS_TAG, close_orphaned_runs, provenance
+from components.tracking.run import create_run, log_params
 
 if TYPE_CHECKING:
     import psutil
 
     from components.tracking.store import Store
 
+FLOW_TAG = "virtex.flow"
+PRESET_TAG = "preset"
+RUN_NAME_VARIABLE = "VIRTEX_RUN_NAME"
+OWN_PARAMETERS = "own parameters"
 _STAGE_VARIABLE = "DVC_STAGE"  # DVC sets it for each command
 _EXPERIMENT_VARIABLE = "DVC_EXP_NAME"  # and this one within `dvc exp run`
 _CLOSER = "pipelines.repro_record"  # a process of its own, not an import
+
+
+def run_name(preset: str | None = None) -> str:
+    """Name of a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``.
+
+    ``VIRTEX_RUN_NAME`` names it otherwise.
+    """
+    known = os.environ.get(RUN_NAME_VARIABLE) or preset or preset_in_force()
+    return f"{known} · {time.strftime('%Y-%m-%d %H:%M')}"
+
+
+def preset_in_force() -> str:
+    """The most specific preset whose values params.yaml has, else ``own parameters``."""
+    return next(iter(matching_presets()), OWN_PARAMETERS)
+
+
+def all_params(path: Path = paths.PARAMS) -> dict[str, object]:
+    """Every parameter of params.yaml as ``section.key``; nothing where there is no such file."""
+    return dict(flatten(load_yaml(path))) if path.is_file() else {}
+
+
+def create_flow_run(
+    store: Store,
+    name: str,
+    flow: str,
+    source: str,
+    parent_run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Create the run and close those of the same ``flow`` whose process is dead; returns its id.
+
+    Raises whatever MLflow raises.
+    """
+    close_orphaned_runs(store, FLOW_TAG, flow)
+    return create_run(store, provenance(name, source) | {FLOW_TAG: flow} | dict(tags or {}), parent_run_id)
 
 
 def parent_of_repro(store: Store) -> str | None:
@@ -55,7 +98,7 @@ def parent_of_repro(store: Store) -> str | None:
     experiment = os.environ.get(_EXPERIMENT_VARIABLE)
     preset = preset_in_force()
     tags = {PROCESS_TAG: mark, PRESET_TAG: preset} | ({"dvc.experiment": experiment} if experiment else {})
-    name = flow_run_name(f"{preset}, {experiment}" if experiment else preset)
+    name = run_name(f"{preset}, {experiment}" if experiment else preset)
     run_id = create_flow_run(store, name, "virtex", " ".join(["dvc", *_arguments(dvc)]), tags=tags)
     log_params(store, run_id, all_params())
     _start_closer(run_id, mark)

@@ -1,0 +1,320 @@
+"""An open MLflow run, and the handle of a stage.
+
+A server that breaks is warned about once, and the work goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.core import files, paths
+from components.core.logs import own_logger
+from components.core.redaction import redacted, redacted_values
+from components.tracking.datasets import UsedDataset, inherit_datasets, log_datasets
+from components.tracking.metric_sender import MetricSender, first_line, is_refused, warn_refused
+from components.tracking.models import ModelCandidate, log_model, register_if_best
+from components.tracking.names import flatten, mlflow_name, mlflow_names, numbers
+from components.tracking.provenance import close_orphaned_runs, launch_tags, provenance, reopened_run
+from components.tracking.store import (
+    PARENT_RUN_VARIABLE,
+    Store,
+    open_store,
+    prepare_environment,
+    public_uri,
+    tracking_uri,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow.entities import Param
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+_logger = own_logger(__name__)
+
+STAGE_TAG = "dvc.stage"
+WAITED_TAG = "virtex.waited_seconds"  # of the process, for a lock, before it opened its run
+_MAX_PARAMS = 100  # per call, MLflow's limit
+_MAX_CHARACTERS = 5000  # of a tag or a parameter
+
+
+def create_run(store: Store, tags: Mapping[str, str], parent_run_id: str | None = None) -> str:
+    """Create a run below ``parent_run_id`` and return its id; raises whatever MLflow raises."""
+    names = mlflow_names(tags)
+    tags = {names[key]: redacted(value)[:_MAX_CHARACTERS] for key, value in tags.items()}
+    if parent_run_id:
+        tags["mlflow.parentRunId"] = parent_run_id
+    run = store.client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
+    return str(run.info.run_id)
+
+
+def log_params(store: Store, run_id: str, sections: Mapping[str, Any]) -> None:
+    """Log nested parameters as ``section.key``, and name those that MLflow refuses.
+
+    Raises whatever else MLflow raises.
+    """
+    from mlflow.entities import Param
+
+    values = dict(flatten(redacted_values(sections)))
+    names = mlflow_names(values)
+    params = [Param(names[key], str(value)[:_MAX_CHARACTERS]) for key, value in values.items()]
+    refused: dict[str, str] = {}
+    for start in range(0, len(params), _MAX_PARAMS):
+        batch = params[start : start + _MAX_PARAMS]
+        if _is_refused(store, run_id, batch):
+            reasons = {param.key: _is_refused(store, run_id, [param]) for param in batch}
+            refused |= {key: reason for key, reason in reasons.items() if reason}
+    warn_refused("parameters", refused, f"They are in {paths.PARAMS}.")
+
+
+def _is_refused(store: Store, run_id: str, params: Sequence[Param]) -> str:
+    """Log the parameters; return why they were refused, empty if they were not."""
+    try:
+        store.client.log_batch(run_id, params=params)
+    except Exception as error:
+        if not is_refused(error):
+            raise
+        return first_line(error) or type(error).__name__
+    return ""
+
+
+class Record:
+    """The MLflow side of a run that is open. No method raises; without a store none does anything.
+
+    Args:
+        store: where the run is.
+        run_id: of the run.
+        kept_in: folder named in the warning as the place of the figures when MLflow is away.
+        system_metrics: also sample the load of the machine.
+        parent_to_end: a run above this one that gets its status whenever this one has ended.
+
+    Attributes:
+        run_id: None when the tracking server was away at the start.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        run_id: str | None,
+        kept_in: Path,
+        system_metrics: bool = True,
+        parent_to_end: str | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self._store = store
+        self._parent_to_end = parent_to_end
+        self._kept = f"The work goes on; its figures are in {kept_in}."
+        self._has_warned = False
+        self._sender = (
+            MetricSender(store.client, run_id, self._kept, system_metrics) if store and run_id else None
+        )
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Queue metrics of iteration ``step``; returns at once, a background thread sends them in batches."""
+        if self._sender:
+            self._sender.add(metrics, step)
+
+    def params(self, sections: Mapping[str, Any]) -> None:
+        """Log nested parameters as ``section.key``."""
+        self._try("parameters", lambda store, run_id: log_params(store, run_id, sections))
+
+    def tag(self, key: str, value: Any) -> None:
+        """Set a tag of the run."""
+        text = redacted(str(value))[:_MAX_CHARACTERS]
+        self._try(f"tag {key}", lambda store, run_id: store.client.set_tag(run_id, mlflow_name(key), text))
+
+    def describe(self, title: str, artifact: str, text: str = "") -> None:
+        """Let the run's description be a link to one of its artifacts, with the Markdown ``text`` below it.
+
+        Both pages are MLflow's own.
+        """
+        if self._store:
+            page = f"#/experiments/{self._store.experiment_id}/runs/{self.run_id}/artifacts/{artifact}"
+            self.tag("mlflow.note.content", f"[{title}]({page})" + (f"\n\n{text}" if text else ""))
+
+    def uses(self, *datasets: UsedDataset) -> None:
+        """Note datasets that the run reads."""
+        self._try("datasets", lambda store, run_id: log_datasets(store, run_id, datasets))
+
+    def inherit_datasets(self, below: Iterable[str]) -> None:
+        """Note the datasets of the runs ``below``."""
+        self._try("datasets", lambda store, run_id: inherit_datasets(store, run_id, below))
+
+    def text(self, text: str, name: str) -> None:
+        """Store ``text`` as the artifact ``name``."""
+        self._try(name, lambda store, run_id: store.client.log_text(run_id, redacted(text), name))
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or what is in a folder, to the run, under ``folder`` there."""
+
+        def send(store: Store, run_id: str) -> None:
+            log = store.client.log_artifacts if path.is_dir() else store.client.log_artifact
+            log(run_id, str(path), folder)
+
+        self._try(str(path), send)
+
+    def image(self, key: str, draw: Callable[[], NDArray[np.uint8]], step: int) -> None:
+        """Log the picture (height, width, 3) that ``draw`` returns; those of a ``key`` get a slider of steps.
+
+        Without a run nothing is drawn, and a drawing that fails is a warning.
+        """
+        self._try(
+            f"image {key}", lambda store, run_id: store.client.log_image(run_id, draw(), key=key, step=step)
+        )
+
+    def model(self, name: str, module: nn.Module, example: Tensor | Sequence[Tensor]) -> None:
+        """Log ``module`` as an MLflow model (torch.export's format).
+
+        ``example`` holds the positional inputs of its forward, batch 2 or more. A module that cannot be
+        exported is always named: in a warning, and in the run's tag ``model NAME``.
+        """
+        if not self.run_id:
+            return
+        try:
+            log_model(self.run_id, name, module, example)
+        except Exception as error:
+            reason = _reason(error)
+            _logger.warning("MLflow has no model %s of this run: it cannot be logged (%s).", name, reason)
+            self.tag(f"model {name}", f"not logged: {reason}")
+
+    def register(self, candidate: ModelCandidate) -> None:
+        """Register a logged model, if it beats the best one; what was done becomes the tag ``registered``."""
+
+        def send(store: Store, run_id: str) -> None:
+            self.tag("registered", register_if_best(store, candidate))
+
+        self._try(f"registered model {candidate.name}", send)
+
+    def close(self, status: str) -> None:
+        """Send what waits and end the run; ``status`` is FINISHED, FAILED or KILLED."""
+        unsent = self._sender.close() if self._sender else 0
+        if unsent:
+            _logger.warning("%d metrics were never sent to MLflow. %s", unsent, self._kept)
+
+        def send(store: Store, run_id: str) -> None:
+            for ended in filter(None, (run_id, self._parent_to_end)):
+                store.client.set_terminated(ended, status)
+
+        self._try("end of the run", send)
+
+    def _try(self, what: str, send: Callable[[Store, str], object]) -> None:
+        if self._store is None or self.run_id is None:
+            return
+        try:
+            send(self._store, self.run_id)
+        except Exception as error:
+            if self._has_warned:
+                _logger.debug("MLflow did not take %s", what, exc_info=True)
+                return
+            self._has_warned = True
+            _logger.warning("MLflow did not take %s (%s). %s", what, _reason(error), self._kept)
+
+
+class StageRun(Record):
+    """One execution of one stage. Only ``metrics`` can raise, and only for the stage's own file.
+
+    Attributes:
+        stage: name without the item.
+        item: of a matrix stage (``train`` of ``lmdb@train``), else None.
+        output_dir: folder of the stage's own outputs; exists.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        item: str | None,
+        output_dir: Path,
+        store: Store | None = None,
+        run_id: str | None = None,
+        parent_to_end: str | None = None,
+    ) -> None:
+        super().__init__(store, run_id, output_dir, parent_to_end=parent_to_end)
+        self.stage = stage
+        self.item = item
+        self.output_dir = output_dir
+
+    def metrics(self, summary: Mapping[str, Any]) -> None:
+        """Write the final figures to ``metrics.json`` and log their numeric leaves as ``group.name``.
+
+        Raises:
+            ValueError: if a figure is NaN or infinite.
+        """
+        files.write_json(self.output_dir / "metrics.json", summary)
+        self.log(numbers(summary))
+
+
+@contextmanager
+def stage_run(
+    stage: str, item: str | None, params: Mapping[str, Any], waited_seconds: float = 0.0
+) -> Iterator[StageRun]:
+    """Open the run of a stage, below ``VIRTEX_PARENT_RUN_ID`` if that is set, and end it with its status.
+
+    Args:
+        stage: name as in dvc.yaml, without the item.
+        item: of a matrix stage.
+        params: the stage's sections by name (mappings or pydantic models), logged as ``section.key``.
+        waited_seconds: of this process before the stage could start, which are no work.
+    """
+    output_dir = paths.stage_dir(stage, item)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    run = _open(stage, item, output_dir, waited_seconds)
+    status = "FINISHED"
+    try:
+        _write_run_file(output_dir, run.run_id)
+        run.params(params)
+        yield run
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except BaseException as error:
+        if not (isinstance(error, SystemExit) and not error.code):
+            status = "FAILED"
+            run.tag("error", f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        run.close(status)
+
+
+def _open(stage: str, item: str | None, output_dir: Path, waited_seconds: float) -> StageRun:
+    prepare_environment()
+    address = f"{stage}@{item}" if item else stage
+    try:
+        from components.tracking.parents import parent_of_repro
+
+        store = open_store()
+        reopened = reopened_run(store, STAGE_TAG, address)
+        close_orphaned_runs(store, STAGE_TAG, address)
+        parent = os.environ.get(PARENT_RUN_VARIABLE)
+        of_repro = parent_of_repro(store) if parent is None else None
+        tags = provenance(address.replace("@", "/"), f"components.stages.{stage}") | {STAGE_TAG: address}
+        tags |= launch_tags() | ({"item": item} if item else {})
+        if waited_seconds:
+            tags[WAITED_TAG] = f"{waited_seconds:.3f}"
+        run_id = reopened or create_run(store, tags, parent or of_repro)
+        return StageRun(stage, item, output_dir, store, run_id, parent_to_end=of_repro)
+    except Exception as error:
+        _logger.warning(
+            "No MLflow run for %s, the tracking store is out of reach (%s). The work goes on; "
+            "its figures are in %s.",
+            address,
+            _reason(error),
+            output_dir,
+        )
+        return StageRun(stage, item, output_dir)
+
+
+def _write_run_file(output_dir: Path, run_id: str | None) -> None:
+    """Write the run's id, an output of the stage: one that DVC skips still points at the run that made it."""
+    content: dict[str, str | None] = {"run_id": run_id}
+    uri = public_uri(tracking_uri())
+    if uri:
+        content["tracking_uri"] = uri
+    files.write_json(output_dir / paths.MLFLOW_RUN_FILE, content)
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
