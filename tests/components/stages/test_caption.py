@@ -8,19 +8,21 @@ import torch
 from PIL import Image
 
 from components import params
-from components.benchmarks.captioning.benchmark import caption_images
+from components.benchmarks.captioning import protocol
 from components.benchmarks.captioning.java_metrics import Metric, NotRun, Result
 from components.benchmarks.captioning.metrics import METRICS
 from components.captioning.captioner import Captioner
 from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
+from components.data.identity import identify
+from components.data.store import CaptionStore
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.sources.readers.types import CaptionedImage
 from components.stages import caption as stage
 from components.text.tokenizer import train_tokenizer
-from components.tracking import StageRun
+from components.tracking import StageRun, UsedDataset
 
 SECTION = params.Caption(dataset="world", beam_size=2, batch_size=3, max_images=None, gallery_images=6)
 CAPTIONS = [
@@ -132,12 +134,13 @@ def test_every_metric_that_ran_is_shown(
 
 def test_images_are_seen_at_the_scale_of_the_section(run: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
+    caption_images = protocol.caption_images
 
     def recorded(captioner: Captioner, *arguments: Any, **options: Any) -> Any:
         seen.append(vars(captioner.transform))
         return caption_images(captioner, *arguments, **options)
 
-    monkeypatch.setattr(stage, "caption_images", recorded)
+    monkeypatch.setattr(protocol, "caption_images", recorded)
     logged = []
     for section in (SECTION, SECTION.model_copy(update={"image_size": 40, "antialias": False})):
         stage.main(run, section)
@@ -160,6 +163,16 @@ def test_an_unknown_dataset_names_those_there_are(run: StageRun) -> None:
     ):
         stage.main(run, section)
     assert not list(run.output_dir.iterdir())
+
+
+def test_the_images_are_an_input_of_the_run(run: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[UsedDataset] = []
+    monkeypatch.setattr(StageRun, "uses", lambda _, *datasets: used.extend(datasets))
+    stage.main(run, SECTION.model_copy(update={"max_images": 2}))
+    (images,) = used
+    assert (images.name, images.context, images.source) == ("world val", "validation", "data/lmdb/val.lmdb")
+    assert images.digest == identify(CaptionStore(paths.lmdb_path("val"))).digest
+    assert images.profile == {"images": 2}
 
 
 def test_another_tokenizer_is_refused(run: StageRun) -> None:

@@ -1,0 +1,212 @@
+"""The captioning benchmark (paper, section 4.4): the pretrained model captions images and is scored.
+
+Nothing is trained. Images: the validation images of one dataset, shorter side to 256 pixels, centre crop of
+224 in the paper; the section `caption` and the captioner's file say which here. Decoding: beam search with
+5 beams, up to the longest caption of pretraining (30 tokens), no token twice in a row. Captions and
+references are split into words by the Penn Treebank tokenizer, in lower case, without punctuation.
+
+Measured: CIDEr-D and SPICE, the paper's figures, and METEOR, ROUGE-L and BLEU, all times 100; see
+components.benchmarks.captioning.metrics.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from components import params
+from components.benchmarks.captioning.metrics import CaptionScores, score_captions
+from components.captioning.captioner import Captioner
+from components.core.errors import InputError
+from components.data.dataset import ImageDataset
+from components.data.loader import image_loader
+from components.data.store import CaptionStore
+from components.data.transforms import EvalTransform
+from components.objectives.captioning import CaptioningObjective
+from components.objectives.saved import load_preprocessing
+from components.text.tokenizer import CaptionTokenizer
+
+HEADLINES = ("CIDEr-D", "SPICE", "METEOR", "BLEU-4", "ROUGE-L")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCaption:
+    """A model's caption; ``log_probability`` is natural, summed over its tokens, [EOS] included."""
+
+    image_id: str
+    caption: str
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredCaption(WrittenCaption):
+    """One entry of captions.json; ``cider`` is CIDEr-D in percent."""
+
+    references: tuple[str, ...]
+    cider: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model reached.
+
+    Attributes:
+        captions: of each image, in the order of the store.
+        scores: of all of them.
+    """
+
+    captions: list[ScoredCaption]
+    scores: CaptionScores
+
+    @property
+    def headlines(self) -> dict[str, float]:
+        """The figures for people, in percent, without those that cannot be computed on this machine."""
+        corpus = self.scores.corpus
+        return {name: corpus[name] for name in HEADLINES if name in corpus}
+
+    def figures(self) -> dict[str, Any]:
+        """Return what goes into metrics.json."""
+        captions = self.captions
+        return {
+            **self.scores.corpus,
+            "images": len(captions),
+            "distinct_captions": len({entry.caption for entry in captions}),
+            "mean_words": sum(len(entry.caption.split()) for entry in captions) / len(captions),
+            "mean_log_probability": sum(entry.log_probability for entry in captions) / len(captions),
+            **({"not_run": self.scores.not_run} if self.scores.not_run else {}),
+        }
+
+
+def measure(
+    captioner: Captioner,
+    store: CaptionStore,
+    indices: Sequence[int],
+    caption: params.Caption,
+    num_workers: int,
+) -> Measured:
+    """Caption the records ``indices`` and score the captions against those that people wrote.
+
+    Args:
+        captioner: the model, see `build_captioner`.
+        store: where images and references are.
+        indices: of the records, see `images_of_dataset`.
+        caption: the section of params.yaml.
+        num_workers: processes that decode images; 0 decodes in this one.
+
+    Raises:
+        InputError: if an image cannot be decoded, the beam is too wide for the vocabulary, or captions cannot
+            be scored on this machine.
+    """
+    written = caption_images(
+        captioner,
+        store,
+        indices,
+        beam_size=caption.beam_size,
+        batch_size=caption.batch_size,
+        num_workers=num_workers,
+    )
+    references = {record.image_id: record.captions for record in map(store.get, indices)}
+    scores = score_captions(references, {entry.image_id: entry.caption for entry in written})
+    captions = [
+        ScoredCaption(
+            **asdict(entry),
+            references=references[entry.image_id],
+            cider=scores.images[entry.image_id]["CIDEr-D"],
+        )
+        for entry in written
+    ]
+    return Measured(captions, scores)
+
+
+def build_captioner(
+    path: Path, objective: CaptioningObjective, caption: params.Caption, tokenizer_path: Path, device: str
+) -> Captioner:
+    """Build a captioner with its own file's crop size and tokenizer, which must be this run's.
+
+    Args:
+        path: the captioner's file.
+        objective: the model in it.
+        caption: the section of params.yaml.
+        tokenizer_path: of this run's tokenizer.
+        device: to compute on.
+
+    Raises:
+        InputError: the file has another tokenizer.
+    """
+    preprocessing = load_preprocessing(path)
+    if preprocessing is None or preprocessing.tokenizer_model != tokenizer_path.read_bytes():
+        raise InputError(
+            f"{path} was trained with another tokenizer than {tokenizer_path}; run the pretrain stage again"
+        )
+    tokenizer = CaptionTokenizer(path, preprocessing.tokenizer_model)
+    crop_size = preprocessing.crop_size
+    transform = EvalTransform(caption.image_size or crop_size, crop_size, caption.antialias)
+    return Captioner(objective, tokenizer, transform, device)
+
+
+def images_of_dataset(store: CaptionStore, dataset: str, max_images: int | None = None) -> list[int]:
+    """Return the indices of the first ``max_images`` records of ``dataset``, or of all.
+
+    Raises:
+        InputError: if the store has no image of the dataset; names those it has.
+    """
+    indices: list[int] = []
+    seen: set[str] = set()
+    for index, record in enumerate(store):
+        seen.add(record.dataset)
+        if record.dataset == dataset:
+            indices.append(index)
+            if len(indices) == max_images:
+                break
+    if not indices:
+        raise InputError(
+            f"caption.dataset: {store.path} has no images of {dataset!r}; "
+            f"expected one of {', '.join(sorted(seen)) or 'none, it is empty'}"
+        )
+    return indices
+
+
+def caption_images(
+    captioner: Captioner,
+    store: CaptionStore,
+    indices: Sequence[int],
+    *,
+    beam_size: int,
+    batch_size: int,
+    num_workers: int,
+) -> list[WrittenCaption]:
+    """Write captions of the records ``indices`` by beam search, in that order, with a progress bar.
+
+    Args:
+        captioner: the model.
+        store: where the images are.
+        indices: of the records.
+        beam_size: captions kept per image while searching.
+        batch_size: images searched at once.
+        num_workers: processes that decode images; 0 decodes in this one.
+
+    Raises:
+        InputError: if an image cannot be decoded or the beam is too wide for the vocabulary.
+    """
+    on_gpu = torch.device(captioner.device).type == "cuda"
+    dataset = Subset(ImageDataset(store, captioner.transform), indices)
+    loader = image_loader(
+        dataset,  # type: ignore[arg-type]  # a part of an ImageDataset is read like a whole one
+        batch_size=batch_size,
+        num_workers=num_workers,
+        pin_memory=on_gpu,
+    )
+    captions: list[WrittenCaption] = []
+    with tqdm(total=len(indices), desc="captions", unit="image") as bar:
+        for batch in loader:
+            found = captioner.search(batch["image"], beam_size)
+            captions += [
+                WrittenCaption(image_id, best.text, best.log_probability)
+                for image_id, (best,) in zip(batch["image_id"], found, strict=True)
+            ]
+            bar.update(len(found))
+    return captions
