@@ -17,9 +17,8 @@ from components.benchmarks.captioning.protocol import (
 from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
 from components.core import machine, paths
 from components.core.files import write_json, write_text, writing
-from components.data.identity import identify
 from components.data.image import Pixels, decode
-from components.data.store import CaptionStore
+from components.data.store import CaptionStore, identify
 from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.objectives.build import ModelConfig

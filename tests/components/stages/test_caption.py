@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from components.data.identity import identify
 from PIL import Image
 
 from components import params
@@ -16,7 +15,7 @@ from components.captioning.captioner import Captioner
 from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
-from components.data.store import CaptionStore
+from components.data.store import CaptionStore, identify
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.sources.readers.types import CaptionedImage
