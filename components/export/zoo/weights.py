@@ -7,30 +7,28 @@ import hashlib
 import os
 import pickle
 import re
-import urllib.request
 from collections.abc import Sequence
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from components.core.errors import InputError
 from components.core.files import writing
-from components.core.pace import Pace, begun_within
+from components.core.http import MirrorError, Patience, ask, chunks, open_session, reason_of, require_file
 from components.core.tensor_files import require_sound
 from components.export.zoo.catalogue import ZOO
 from components.params import CHECKSUM_MARK
 from components.params.reading import nearest
 
-TIMEOUT_SECONDS = 60
-BEGIN_SECONDS = 180  # until an answer begins, redirects included
-CHUNK_BYTES = 1 << 20
+PATIENCE = Patience(attempts=2, longest_seconds=30)  # a person waits
 LARGEST_BYTES = 4 * 10**9  # of weights, with the state of an optimizer
 _BEGINNING_BYTES = 512
 # Where training code keeps the weights among other state: VirTex, detectron2, timm; MoCo, DINO, lightning.
@@ -108,44 +106,47 @@ def cached_path(url: str) -> Path:
 
 
 def _download(url: str, path: Path, checksum: str) -> None:
-    digest, pace, received = hashlib.sha256(), Pace(LARGEST_BYTES), 0
     try:
-        with (
-            begun_within(BEGIN_SECONDS, lambda: _answer(url)) as answer,
-            writing(path) as temporary,
-            open(temporary, "wb") as file,
-            tqdm(total=answer.length, unit="B", unit_scale=True, desc=path.name, mininterval=1) as progress,
-        ):
-            promised = answer.length  # read1 does not count it down in every Python
-            if promised and promised > LARGEST_BYTES:
-                raise InputError(
-                    f"{url}: has {promised:,} bytes; expected at most {LARGEST_BYTES:,} of weights"
-                )
-            while received != promised and (chunk := answer.read1(CHUNK_BYTES)):
+        with ask(open_session(PATIENCE), url, PATIENCE) as response, writing(path) as temporary:
+            require_file(response)
+            found = _receive(response, url, temporary)
+            _check(url, path, found, checksum)
+    except InputError:
+        raise
+    except (MirrorError, OSError, HTTPError, ValueError) as error:
+        raise InputError(
+            f"{url}: cannot be fetched ({reason_of(error)}); fetch it by hand and give the path of the file"
+        ) from error
+
+
+def _receive(response: requests.Response, url: str, path: Path) -> str:
+    """Write an answer's body to ``path`` as it comes in; return its SHA-256."""
+    written = response.headers.get("Content-Length", "")
+    size = int(written) if written.isdecimal() else None
+    if size and size > LARGEST_BYTES:
+        raise InputError(f"{url}: has {size:,} bytes; expected at most {LARGEST_BYTES:,} of weights")
+    digest, received = hashlib.sha256(), 0
+    name = os.path.basename(urlsplit(url).path)
+    with (
+        open(path, "wb") as file,
+        tqdm(total=size, unit="B", unit_scale=True, desc=name, mininterval=1) as progress,
+    ):
+        try:
+            for chunk in chunks(response, PATIENCE, LARGEST_BYTES):
                 if not received:
                     _require_weights(url, chunk)
-                pace.came(len(chunk))
                 file.write(chunk)
                 digest.update(chunk)
                 progress.update(len(chunk))
                 received += len(chunk)
-            if promised is not None and received < promised:
-                early = promised - received
-                raise InputError(f"{url}: the connection ended {early:,} bytes early; try again")
-            if not received:
-                _require_weights(url, b"")
-            _check(url, path, digest.hexdigest(), checksum)
-    except (OSError, HTTPException, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{url}: cannot be fetched ({error}); fetch it by hand and give the path of the file"
-        ) from error
-
-
-def _answer(url: str) -> HTTPResponse:
-    answer: HTTPResponse = urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS)
-    return answer
+        except ProtocolError as error:
+            if size is None:
+                raise
+            early = size - received
+            raise InputError(f"{url}: the connection ended {early:,} bytes early; try again") from error
+    if not received:
+        _require_weights(url, b"")
+    return digest.hexdigest()
 
 
 def _require_weights(source: str, beginning: bytes, advice: str = "") -> None:

@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from components.core.pace import PaceError
-from components.sources.download.fetch.remote import require_file
-from components.sources.download.fetch.session import (
+from components.core.http import (
     MirrorError,
+    PaceError,
     Patience,
     ask,
     chunks,
     open_session,
     reason_of,
+    require_file,
 )
 from components.sources.progress import Progress
 

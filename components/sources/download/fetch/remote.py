@@ -6,8 +6,7 @@ from email.utils import parsedate_to_datetime
 
 import requests
 
-from components.core.pace import PaceError
-from components.sources.download.fetch.session import MirrorError, Patience, ask, reason_of
+from components.core.http import MirrorError, PaceError, Patience, ask, reason_of, require_file
 
 # RFC 9110, section 8.8.2.2: a date may stand for several versions of a file unless it is well past.
 _STRONG_DATE_SECONDS = 60
@@ -46,23 +45,6 @@ def look_at(session: requests.Session, url: str, patience: Patience) -> Remote:
     if (start, end) != (0, 0):
         raise MirrorError(f"was asked for the first byte, answered with bytes {start} to {end}")
     return Remote(url, size, _validator(response))
-
-
-def require_file(response: requests.Response) -> None:
-    """Check that the answer is the bytes of a file: status 200 or 206, no page, no compression.
-
-    Raises:
-        MirrorError: says what it is instead.
-    """
-    if response.status_code not in (200, 206):
-        hint = {401: "; does it want a token?", 403: "; is a token missing or refused?"}
-        raise MirrorError(
-            f"HTTP {response.status_code} {response.reason}{hint.get(response.status_code, '')}"
-        )
-    if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise MirrorError(f"sends the file compressed ({response.headers['Content-Encoding']})")
-    if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise MirrorError("answers with a web page, not with the file")
 
 
 def content_range(response: requests.Response) -> tuple[int, int, int]:

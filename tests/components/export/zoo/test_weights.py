@@ -2,12 +2,12 @@
 
 import contextlib
 import hashlib
+import itertools
 import pickle
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import replace
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import save_file
 
 from components.core.errors import InputError
-from components.core.pace import Pace
 from components.core.redaction import redacted
 from components.core.tensor_files import save_stable
 from components.export.zoo import weights
@@ -131,11 +130,12 @@ class Body(BaseHTTPRequestHandler):
 
     pieces = staticmethod(lambda: iter(()))
     headers_slowly = False
+    answers = itertools.repeat(b"200 OK")
     sent = 0
 
     def do_GET(self):
         with contextlib.suppress(OSError):
-            self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+            self.wfile.write(b"HTTP/1.0 " + next(self.answers) + b"\r\n")
             while self.headers_slowly:
                 self.wfile.write(b"X")
                 time.sleep(0.05)
@@ -184,17 +184,24 @@ def test_an_endless_body_of_something_else_ends_at_once(body):
 
 
 def test_a_body_that_is_too_slow(body, monkeypatch):
-    monkeypatch.setattr(weights, "Pace", partial(Pace, window_seconds=0.2))
+    monkeypatch.setattr(weights, "PATIENCE", replace(weights.PATIENCE, window_seconds=0.2))
     body.pieces = endless(b"\x80", 0.01)
     with pytest.raises(InputError, match="too slow"):
         local_file(body.url)
 
 
 def test_headers_that_never_end(body, monkeypatch):
-    monkeypatch.setattr(weights, "BEGIN_SECONDS", 0.5)
+    times = {"connect_seconds": 0.1, "read_seconds": 0.3, "attempts": 1, "longest_seconds": 0}
+    monkeypatch.setattr(weights, "PATIENCE", replace(weights.PATIENCE, **times))
     body.headers_slowly = True
     with pytest.raises(InputError, match="no answer within 0 seconds"):
         local_file(body.url)
+
+
+def test_a_busy_server_is_asked_again(body):
+    body.answers = iter([b"503 Busy", b"200 OK"])
+    body.pieces = staticmethod(lambda: iter([CONTENT]))
+    assert local_file(body.url).read_bytes() == CONTENT
 
 
 def test_a_file_that_says_it_is_too_large(file_server, url, monkeypatch):

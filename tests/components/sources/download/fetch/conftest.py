@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from components.sources.download.fetch.session import Patience
+from components.core.http import Patience
 
 HURRIED = Patience(connect_seconds=2, read_seconds=0.4, attempts=3, backoff_seconds=0.01, longest_seconds=1)
 

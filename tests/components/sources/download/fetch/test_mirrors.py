@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
+from components.core.http import Patience, open_session
 from components.sources.download.fetch.mirrors import Checked, Wanted, fetch_file, with_mirrors
-from components.sources.download.fetch.session import Patience, open_session
 from components.sources.download.fetch.transfer import state_path
 
 from .conftest import HURRIED, Handler, Served, Server, stall, times
@@ -238,7 +238,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from components.sources.download.fetch.mirrors import Wanted, fetch_file
-from components.sources.download.fetch.session import Patience, open_session
+from components.core.http import Patience, open_session
 url, folder, piece = sys.argv[1:]
 fetch_file(Wanted("photos.zip", (url,)), Path(folder), open_session(Patience()), 2, piece_bytes=int(piece))
 """

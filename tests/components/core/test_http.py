@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from components.core import pace
-from components.core.pace import Pace, PaceError, begun_within
+from components.core import http
+from components.core.http import Pace, PaceError, begun_within
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(http.time, "monotonic", lambda: now[0])
     return now
 
 

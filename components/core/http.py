@@ -1,17 +1,21 @@
-"""HTTP as this project speaks it: patient with servers, silent about the user."""
+"""HTTP as this project speaks it: patient with servers, silent about the user, bounded in size and time."""
 
 import os
-from collections.abc import Collection, Iterator
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from components.core.pace import WINDOW_SECONDS, Pace, begun_within
+T = TypeVar("T")
 
+SLOWEST_BYTES_PER_SECOND = 1000  # a twentieth of a modem's; a server below it for a minute is given up
+WINDOW_SECONDS = 60.0
 TOKEN_VARIABLE = "VIRTEX_DOWNLOAD_TOKEN"
 _CHUNK_BYTES = 256 * 2**10
 _BUSY = (429, 500, 502, 503, 504)
@@ -49,7 +53,7 @@ class Patience:
         return self.attempts * (self.connect_seconds + self.read_seconds + self.longest_seconds)
 
     def wait_seconds(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
+        """Return the seconds to wait after so many failures in a row."""
         return min(self.backoff_seconds * 2 ** (failures - 1), float(self.longest_seconds))
 
 
@@ -82,7 +86,7 @@ class _Session(requests.Session):
 
 
 def open_session(patience: Patience, token_urls: Collection[str] = (), connections: int = 8) -> _Session:
-    """A session for several threads that tries again when a server is busy or breaks off before answering.
+    """Open a session for several threads that tries again when a server is busy or breaks off before answering.
 
     Args:
         patience: of every request.
@@ -111,7 +115,7 @@ def open_session(patience: Patience, token_urls: Collection[str] = (), connectio
 
 
 def ask(session: requests.Session, url: str, patience: Patience, **options: Any) -> requests.Response:
-    """The answer once it has begun; its body is still to come.
+    """Return the answer once it has begun; its body is still to come.
 
     Raises:
         PaceError: it does not begin. Else whatever requests raises.
@@ -123,7 +127,7 @@ def ask(session: requests.Session, url: str, patience: Patience, **options: Any)
 
 
 def chunks(response: requests.Response, patience: Patience, most_bytes: int | None = None) -> Iterator[bytes]:
-    """The body as it comes in: after a cut, or a silence, all that came before it has been handed on.
+    """Yield the body as it comes in: after a cut, or a silence, all that came before it has been handed on.
 
     Raises:
         PaceError: it is longer than ``most_bytes``, or too slow.
@@ -135,10 +139,91 @@ def chunks(response: requests.Response, patience: Patience, most_bytes: int | No
 
 
 def reason_of(error: Exception) -> str:
-    """What a person needs of an error of the network: its innermost cause."""
+    """Return what a person needs of a network error: its innermost cause."""
     while True:
         inner = error.__cause__ or (error.args[0] if error.args else None)
         inner = getattr(inner, "reason", inner)
         if not isinstance(inner, Exception):
             return str(error) or type(error).__name__
         error = inner
+
+
+def require_file(response: requests.Response) -> None:
+    """Check that the answer is the bytes of a file: status 200 or 206, no page, no compression.
+
+    Raises:
+        MirrorError: says what it is instead.
+    """
+    if response.status_code not in (200, 206):
+        hint = {401: "; does it want a token?", 403: "; is a token missing or refused?"}
+        raise MirrorError(
+            f"HTTP {response.status_code} {response.reason}{hint.get(response.status_code, '')}"
+        )
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise MirrorError(f"sends the file compressed ({response.headers['Content-Encoding']})")
+    if response.headers.get("Content-Type", "").startswith("text/html"):
+        raise MirrorError("answers with a web page, not with the file")
+
+
+class PaceError(OSError):
+    """More came than may, or too little; says so for a person."""
+
+
+class Pace:
+    """Counts the bytes of one answer as they come.
+
+    Args:
+        most_bytes: no more than this may come; None is no bound.
+        window_seconds: in each span of this length ``SLOWEST_BYTES_PER_SECOND`` must come on average.
+    """
+
+    def __init__(self, most_bytes: int | None = None, window_seconds: float = WINDOW_SECONDS) -> None:
+        self._most_bytes = most_bytes
+        self._window_seconds = window_seconds
+        self._total = 0
+        self._since = time.monotonic()
+        self._in_window = 0
+
+    def came(self, num_bytes: int) -> None:
+        """Note that so many bytes have come.
+
+        Raises:
+            PaceError: they are too many, or came too slowly.
+        """
+        self._total += num_bytes
+        self._in_window += num_bytes
+        if self._most_bytes is not None and self._total > self._most_bytes:
+            raise PaceError(f"sends more than {self._most_bytes:,} bytes")
+        seconds = time.monotonic() - self._since
+        if seconds < self._window_seconds:
+            return
+        if self._in_window < SLOWEST_BYTES_PER_SECOND * seconds:
+            raise PaceError(f"too slow: {self._in_window:,} bytes in {seconds:.0f} seconds")
+        self._since, self._in_window = time.monotonic(), 0
+
+
+def begun_within(seconds: float, ask: Callable[[], T]) -> T:
+    """Return what ``ask`` returns, or raise what it raises, within ``seconds``; afterwards nobody waits for it any more.
+
+    For requests: their own time limits begin anew with every byte, and headers may come one by one.
+
+    Raises:
+        PaceError: it took longer.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(ask())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="request", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise PaceError(f"no answer within {seconds:.0f} seconds")
+    return results[0]
