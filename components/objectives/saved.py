@@ -7,7 +7,7 @@ were measured: the shorter side as large as the crop, antialiased. Tensors that 
 once, under the first of their names.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +58,7 @@ def save_captioner(
 
     Without ``preprocessing`` the file is whole for all uses but captioning images on its own.
     """
-    names = _first_names(objective)
+    names = first_names(objective)
     tensors = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in objective.state_dict().items()
@@ -168,24 +168,29 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _fill(path: Path, objective: Objective, tensors: dict[str, Tensor]) -> None:
-    names = _first_names(objective)
-    expected = set(names.values())
-    if tensors.keys() != expected:
-        missing, unknown = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
-        raise InputError(
-            f"{path}: its tensors do not fit its configuration; missing {missing[:3]}, unknown {unknown[:3]}"
-        )
+    names = first_names(objective)
     state = objective.state_dict()
-    for name, tensor in tensors.items():
-        if tensor.shape != state[name].shape:
-            raise InputError(
-                f"{path}: its tensors do not fit its configuration; {name} has shape {tuple(tensor.shape)} "
-                f"where {tuple(state[name].shape)} is expected"
-            )
+    expected = {first: state[first] for first in names.values()}
+    check_tensors(tensors, expected, f"{path}: its tensors do not fit its configuration")
     objective.load_state_dict({name: tensors[first] for name, first in names.items()})
 
 
-def _first_names(objective: Objective) -> dict[str, str]:
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], fault: str) -> None:
+    """Hold names and shapes of a file's tensors to those of a model; ``fault`` begins the error.
+
+    Raises:
+        InputError: if they are others.
+    """
+    missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
+    if missing or unknown:
+        raise InputError(f"{fault}; missing {missing[:3]}, unknown {unknown[:3]}")
+    for name, tensor in tensors.items():
+        found, wanted = tuple(tensor.shape), tuple(expected[name].shape)
+        if found != wanted:
+            raise InputError(f"{fault}; {name} has shape {found} where {wanted} is expected")
+
+
+def first_names(objective: Objective) -> dict[str, str]:
     """Map each name of the state dict to the first name of the same tensor."""
     first: dict[int, str] = {}
     tensors = objective.state_dict(keep_vars=True)

@@ -11,6 +11,7 @@ from components.core.errors import InputError
 from components.export.zoo.resnets import find_resnet
 from components.objectives.build import TRANSFORMER_OBJECTIVES, ModelConfig, build_objective
 from components.objectives.interface import Objective
+from components.objectives.saved import check_tensors, first_names
 from components.params import Backbone, TextualHead, paper_heads
 from components.params import Objective as ObjectiveSection
 
@@ -121,19 +122,9 @@ def _head(tensors: Mapping[str, Tensor], source: str) -> TextualHead:
 
 
 def _fill(objective: Objective, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load all tensors; check every name and shape, and that tensors which the model shares are equal."""
-    expected = objective.state_dict(keep_vars=True)
-    missing, unknown = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
-    if missing or unknown:
-        raise InputError(f"{source}: not a whole VirTex model; missing {missing[:3]}, unknown {unknown[:3]}")
-    first: dict[int, str] = {}
-    for name, parameter in expected.items():
-        if parameter.shape != tensors[name].shape:
-            raise InputError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}; the rest of the file implies "
-                f"{tuple(parameter.shape)}"
-            )
-        shared = first.setdefault(id(parameter), name)
+    """Load all tensors; those which the model shares must be equal."""
+    check_tensors(tensors, objective.state_dict(), f"{source}: not a whole VirTex model")
+    for name, shared in first_names(objective).items():
         if not torch.equal(tensors[name], tensors[shared]):
             raise InputError(f"{source}: {name} and {shared} differ; a VirTex model shares them")
     objective.load_state_dict(dict(tensors))
