@@ -56,7 +56,9 @@ class Captioner:
             InputError: if the beam is narrower than ``num_captions`` or wider than the vocabulary.
         """
         if num_captions > beam_size:
-            raise InputError(f"{num_captions} captions per image need a beam of as many, not of {beam_size}")
+            raise InputError(
+                f"{num_captions} captions per image need a beam of at least {num_captions}, not {beam_size}"
+            )
         features = self.features(images)
         if num_captions == 1:
             return self._texts(_one_per_image(beam_search(self.objective.textual, features, beam_size)))

@@ -49,7 +49,7 @@ def open_captioner(source: str, device: torch.device | str, tokenizer_path: Path
     if tokenizer.vocab_size != config.vocab_size:
         raise InputError(
             f"{tokenizer.model_path} has {tokenizer.vocab_size} pieces, and {source} was trained with "
-            f"{config.vocab_size}; give the tokenizer it was trained with"
+            f"{config.vocab_size}; pass the tokenizer it was trained with (--tokenizer)"
         )
     return Captioner(objective.to(device).eval(), tokenizer, transform, device)
 

@@ -84,18 +84,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokenizer", type=Path, help="SentencePiece model, if the checkpoint holds none")
     parser.add_argument("--json", action="store_true", help="print a JSON array")
     parser.add_argument(
-        "--num-captions", type=positive, default=1, metavar="N", help="per image (default: 1)"
+        "--num-captions", type=positive, default=1, metavar="N", help="captions per image (default: 1)"
     )
     parser.add_argument(
-        "--beam-size", type=positive, metavar="N", help=f"of beam search (default: {BEAM_SIZE})"
+        "--beam-size", type=positive, metavar="N", help=f"beams per image (default: {BEAM_SIZE})"
     )
-    parser.add_argument("--nucleus", action="store_true", help="sample instead of searching")
-    parser.add_argument("--top-p", type=float, metavar="P", help=f"mass to sample from (default: {TOP_P})")
-    parser.add_argument("--seed", type=int, help="of the sampling (default: 0)")
+    parser.add_argument("--nucleus", action="store_true", help="sample instead of beam search")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help=f"probability mass to sample from (default: {TOP_P})"
+    )
+    parser.add_argument("--seed", type=int, help="seed of sampling (default: 0)")
     parser.add_argument(
         "--attention", type=folder, metavar="DIR", help="draw where each word of the first caption looked"
     )
-    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images (default: 16)")
+    parser.add_argument(
+        "--batch-size", type=positive, default=16, metavar="N", help="images per batch (default: 16)"
+    )
     return parser
 
 

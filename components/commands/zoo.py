@@ -72,7 +72,7 @@ def _import(options: argparse.Namespace) -> None:
 
     path = paths.backbone_path(name)
     export_backbone(found.build(), path, found.architecture, name, {"weights": redacted(source)})
-    print(f"{path}: {found.architecture}; every benchmark measures it after")
+    print(f"{path}: {found.architecture}; benchmark it with")
     print(f"  virtex run --set 'benchmarks.backbones=[{params.PRETRAINED}, random, {name}]'")
     if captioner:
         path = paths.captioner_path(name)
@@ -108,20 +108,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     actions = parser.add_subparsers(required=True)
     actions.add_parser("list", help="the published models with their figures").set_defaults(action=_list)
-    show = actions.add_parser("show", help="one of them: set-up, figures, address")
+    show = actions.add_parser("show", help="one of them: setup, figures, URL")
     show.add_argument("name")
     show.set_defaults(action=_show)
     imports = actions.add_parser(
         "import",
-        help="a checkpoint of VirTex, torchvision or MoCo, as files of ours to benchmark, caption and export",
-        description=f"Downloads stay in {cache_dir()}. Nothing in a file is run: it is plain tensors.",
+        help="make a checkpoint of VirTex, torchvision or MoCo ready to benchmark, caption and export",
+        description=f"Downloads stay in {cache_dir()}. Only tensors are read, no code is run.",
     )
     imports.add_argument(
         "source", help="a published model, a path, or a URL; #sha256=... after it is checked"
     )
-    imports.add_argument("--name", help="of the files; default: from the source's")
-    imports.add_argument("--objective", choices=get_args(Alike), help="where the file cannot tell these two")
-    imports.add_argument("--tokenizer", type=Path, help="SentencePiece model, for a file that captions alone")
+    imports.add_argument("--name", help="of the files; default: the source's")
+    imports.add_argument("--objective", choices=get_args(Alike), help="of a file that may be either")
+    imports.add_argument(
+        "--tokenizer", type=Path, help="SentencePiece model, so that the captioner's file is complete"
+    )
     imports.set_defaults(action=_import)
     return parser
 

@@ -154,7 +154,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
     if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
         raise InputError(
             f"{path}: expected a {FORMAT} file of version {VERSION}, its metadata says "
-            f"{json.dumps(metadata)[:300]}; point to a file written by the stage export or baseline"
+            f"{json.dumps(metadata)[:300]}; name a file written by the stage export or baseline"
         )
     if metadata.get("architecture") not in backbone_names():
         raise InputError(

@@ -27,6 +27,7 @@ from components.objectives.interface import Objective
 FORMAT = "virtex-captioner"
 VERSION = "1"
 TOKENIZER = "tokenizer_model"  # no module of an objective has this name
+_AGAIN = "write or fetch it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +131,16 @@ def load_preprocessing(path: Path) -> Preprocessing | None:
     crop_size = _pixels(path, metadata, "crop_size")
     image_size = _pixels(path, metadata, "image_size") if "image_size" in metadata else None
     if image_size is not None and image_size < crop_size:
-        raise InputError(f"{path}: image_size {image_size} in its header is less than crop_size {crop_size}")
+        raise InputError(
+            f"{path}: image_size {image_size} in its header is less than crop_size {crop_size}; {_AGAIN}"
+        )
     return Preprocessing(crop_size, tokenizer_model, image_size, metadata.get("antialias", "true") == "true")
 
 
 def _pixels(path: Path, metadata: dict[str, str], key: str) -> int:
     value = metadata.get(key, "")
     if not value.isdecimal() or int(value) == 0:
-        raise InputError(f"{path}: {key} {value!r} in its header is not a number of pixels")
+        raise InputError(f"{path}: {key} {value!r} in its header is not a number of pixels; {_AGAIN}")
     return int(value)
 
 
@@ -151,7 +154,9 @@ def _config(path: Path, metadata: dict[str, str]) -> ModelConfig:
     try:
         return ModelConfig.model_validate_json(metadata.get("config", ""))
     except ValidationError as error:
-        raise InputError(f"{path}: the configuration in its header is not valid: {error}") from error
+        raise InputError(
+            f"{path}: the configuration in its header is not valid; {_AGAIN}: {error}"
+        ) from error
 
 
 @contextmanager
@@ -162,16 +167,14 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise InputError(
-            f"{path}: not a whole safetensors file ({error}); write or fetch it again"
-        ) from error
+        raise InputError(f"{path}: not a whole safetensors file ({error}); {_AGAIN}") from error
 
 
 def _fill(path: Path, objective: Objective, tensors: dict[str, Tensor]) -> None:
     names = first_names(objective)
     state = objective.state_dict()
     expected = {first: state[first] for first in names.values()}
-    check_tensors(tensors, expected, f"{path}: its tensors do not fit its configuration")
+    check_tensors(tensors, expected, f"{path}: its tensors do not fit its configuration ({_AGAIN})")
     objective.load_state_dict({name: tensors[first] for name, first in names.items()})
 
 

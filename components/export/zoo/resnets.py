@@ -129,7 +129,7 @@ def _prefix(tensors: Mapping[str, Tensor], source: str) -> str:
         chosen = found[0]
     if chosen is None:
         raise InputError(
-            f"{source}: holds several networks, under {', '.join(map(repr, found))}; keep one of them"
+            f"{source}: holds several networks, under {', '.join(map(repr, found))}; save one of them alone"
             if found
             else f"{source}: no ResNet in it: no tensor is called [...]{MARK}; it has "
             f"{', '.join(list(tensors)[:3])}"
@@ -149,7 +149,7 @@ def _architecture(found: Mapping[str, Size], source: str) -> str:
         if len(different) < len(differences):
             best, differences = architecture, different
     known = f"; the nearest is {best}, which differs in {len(differences)}, such as {min(differences)}"
-    raise InputError(f"{source}: its ResNet is none of torchvision's{known if best else ''}")
+    raise InputError(f"{source}: its ResNet matches none of torchvision's{known if best else ''}")
 
 
 @cache

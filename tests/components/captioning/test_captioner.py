@@ -58,5 +58,5 @@ def test_samples_belong_to_their_images(captioner: Captioner, images: torch.Tens
 
 
 def test_a_beam_too_narrow(captioner: Captioner, images: torch.Tensor) -> None:
-    with pytest.raises(InputError, match="6 captions per image need a beam of as many, not of 5"):
+    with pytest.raises(InputError, match="6 captions per image need a beam of at least 6, not 5"):
         captioner.search(images, beam_size=5, num_captions=6)

@@ -89,7 +89,7 @@ def test_sampling_follows_the_seed(workspace: Path, monkeypatch: pytest.MonkeyPa
 def test_a_wide_choice_widens_the_beam(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     run(monkeypatch, "images/z.png", "--num-captions", "7")
     assert len(capsys.readouterr().out.splitlines()) == 8
-    with pytest.raises(InputError, match="7 captions per image need a beam of as many"):
+    with pytest.raises(InputError, match="7 captions per image need a beam of at least 7, not 3"):
         run(monkeypatch, "images/z.png", "--num-captions", "7", "--beam-size", "3")
 
 
