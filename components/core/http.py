@@ -86,7 +86,7 @@ class _Session(requests.Session):
 
 
 def open_session(patience: Patience, token_urls: Collection[str] = (), connections: int = 8) -> _Session:
-    """Open a session for several threads that tries again when a server is busy or breaks off before answering.
+    """Open a session for several threads that retries when a server is busy or breaks off before answering.
 
     Args:
         patience: of every request.
@@ -203,7 +203,7 @@ class Pace:
 
 
 def begun_within(seconds: float, ask: Callable[[], T]) -> T:
-    """Return what ``ask`` returns, or raise what it raises, within ``seconds``; afterwards nobody waits for it any more.
+    """Return what ``ask`` returns or raises within ``seconds``; then stop waiting for it.
 
     For requests: their own time limits begin anew with every byte, and headers may come one by one.
 
