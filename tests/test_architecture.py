@@ -24,6 +24,14 @@ ROOMS = {  # room: the other rooms it may import
         "components.text",
         "components.export",
     },
+    "components.pretraining": {
+        "components.captioning",
+        "components.data",
+        "components.objectives",
+        "components.text",
+        "components.tracking",
+        "components.training",
+    },
     "components.benchmarks": {
         "components.captioning",
         "components.export",  # a backbone's names in other libraries

@@ -23,7 +23,6 @@ UNWATCHED = [
     for name in (
         *("params", "tracking", "entry.py"),
         "dataset_titles.py",  # names of data in titles and in MLflow, no figure
-        "benchmarks/classification/protocol.py",
     )
 ] + [
     path

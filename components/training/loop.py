@@ -3,19 +3,20 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from components import params
 from components.objectives.interface import Objective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder
-from components.training.distributed import ALONE, Processes, with_sync_batch_norm
+from components.training.distributed import ALONE, Processes
 from components.training.metrics import DivergenceCheck, Progress, TokenMean
 from components.training.optimizer import autocast, check_precision, learning_rates
-from components.training.profiling import Keep, compiled, profiling
+from components.training.profiling import Keep, profiling
+from components.training.schedules import Multiplier
 from components.training.state import Row, TrainingState, seed_process, unchanged_random_state
 from components.training.stopping import Stopped, StopRequest
 from components.training.validation import (
@@ -30,16 +31,46 @@ from components.training.validation import (
 Log = Callable[[dict[str, float], int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class LoopOptions:
+    """How long to train, how often to do what, and in which formats.
+
+    Attributes:
+        iterations: of the whole run.
+        validate_every: iterations from one validation to the next; the last iteration has one, too.
+        checkpoint_every: iterations from one checkpoint to the next.
+        log_every: iterations that a logged row averages.
+        section: of params.yaml, which holds ``precision``; for error messages.
+        advice: sentence that says what to change once training has diverged.
+        accumulate: parts of an iteration that each process works on one after the other.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+        channels_last: memory layout of images.
+        clip_grad_norm: largest norm of all gradients together; None does not clip.
+        seed: of dropout where several processes train.
+    """
+
+    iterations: int
+    validate_every: int
+    checkpoint_every: int
+    log_every: int
+    section: str
+    advice: str
+    accumulate: int = 1
+    precision: str = "fp32"
+    channels_last: bool = True
+    clip_grad_norm: float | None = None
+    seed: int = 0
+
+
 def train(
     objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    schedule: Multiplier,
+    options: LoopOptions,
     *,
-    optimizer: params.Optimizer,
-    schedule: params.Schedule,
-    pretrain: params.Pretrain,
     train_batches: TrainBatches,
     val_batches: ValBatches,
     checkpoints: CheckpointFolder,
-    device: torch.device,
     log: Log,
     candidates: CandidateFolder | None = None,
     after_validation: Callable[[int], None] | None = None,
@@ -59,20 +90,19 @@ def train(
     matter, but for batch normalisation and dropout.
 
     Args:
-        objective: a freshly built model with its loss.
-        optimizer: learning rates and so on.
-        schedule: number of iterations and learning rates over them.
-        pretrain: precision, memory layout and how often to do what; the batch size is not read.
+        objective: a freshly built model with its loss, on the device to train on.
+        optimizer: of the objective's parameters; its learning rates are the highest ones.
+        schedule: factor on these learning rates by iteration.
+        options: length, intervals, number formats.
         train_batches: gives the iterator of the batches that follow a number of iterations,
-            ``pretrain.accumulate`` of them an iteration, all of one size.
+            ``options.accumulate`` of them per iteration, all of one size.
         val_batches: gives the batches of the validation set, of this process's share of it.
         checkpoints: where to continue from and to save to.
-        device: where to train.
         log: receives ``train/...`` and ``val/...`` figures and the iterations done by then; after
             a restart, those from before it too.
         candidates: where to keep the model after each validation; None keeps none.
         after_validation: called in the first process with the iterations done, the model in eval mode.
-        profiled: called in the first process with the profile of a few iterations, if ``pretrain.profile``.
+        profiled: called in the first process with the profile of a few iterations; None profiles none.
         processes: those that train together; only the first one writes.
 
     Returns:
@@ -83,23 +113,17 @@ def train(
             checkpoint of it is written.
         InputError: if the loss or a gradient is not finite, or the device lacks the precision.
     """
-    check_precision(device, pretrain.precision)
-    memory_format = torch.channels_last if pretrain.channels_last else torch.contiguous_format
-    if pretrain.sync_batch_norm:
-        with_sync_batch_norm(objective, device, processes)
-    objective.to(device).to(memory_format=memory_format).train()
-    model = processes.spread(objective, device)
-    state = TrainingState(
-        objective, optimizer, schedule, pretrain.precision, device, pretrain.seed, processes
-    )
+    device = next(objective.parameters()).device
+    check_precision(device, options.precision, f"{options.section}.precision")
+    memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
+    model = processes.spread(objective.train(), device)
+    state = TrainingState(objective, optimizer, schedule, options.precision, device, options.seed, processes)
     _resume(state, checkpoints, log)
-    divergence = DivergenceCheck(device, gradients_too=pretrain.precision != "fp16")
+    divergence = DivergenceCheck(device, options.advice, gradients_too=options.precision != "fp16")
     images_logged, seconds_logged = state.num_images, state.seconds
 
     def is_due(every: int) -> bool:
-        return state.iteration > 0 and (
-            state.iteration % every == 0 or state.iteration == schedule.iterations
-        )
+        return state.iteration > 0 and (state.iteration % every == 0 or state.iteration == options.iterations)
 
     def save() -> None:
         divergence.check(checkpoints)
@@ -108,19 +132,18 @@ def train(
             checkpoints.save(state.iteration, content)
 
     with (
-        compiled(objective.visual, pretrain.compile),
         StopRequest(processes) as stop,
-        Progress(schedule.iterations, state.iteration, is_shown=processes.is_first) as progress,
-        profiling(device, profiled if pretrain.profile and processes.is_first else None) as profiler_step,
+        Progress(options.iterations, state.iteration, is_shown=processes.is_first) as progress,
+        profiling(device, profiled if processes.is_first else None) as profiler_step,
     ):
         try:
-            batches = stop.watch(in_groups(train_batches(state.iteration), pretrain.accumulate))
+            batches = stop.watch(in_groups(train_batches(state.iteration), options.accumulate))
             while True:
-                if is_due(pretrain.validate_every) and not state.history.is_validated(state.iteration):
+                if is_due(options.validate_every) and not state.history.is_validated(state.iteration):
                     divergence.check(checkpoints)
                     processes.share_buffers(objective)
                     val = stop.watch(val_batches())
-                    figures = validate(objective, val, device, pretrain.precision, memory_format, processes)
+                    figures = validate(objective, val, device, options.precision, memory_format, processes)
                     state.history.val.append({"iteration": state.iteration, **figures})
                     _log_row(log, "val", state.history.val[-1])
                     if candidates is not None and processes.is_first:
@@ -128,7 +151,7 @@ def train(
                     if after_validation is not None and processes.is_first:
                         with evaluating(objective), unchanged_random_state():
                             after_validation(state.iteration)
-                if state.iteration == schedule.iterations:
+                if state.iteration == options.iterations:
                     return state
 
                 start = time.perf_counter()
@@ -138,12 +161,15 @@ def train(
                 state.optimizer.zero_grad()
                 for part in parts:
                     with _gradients_exchanged(model, part is parts[-1]):
-                        with autocast(device, pretrain.precision):
+                        with autocast(device, options.precision):
                             output = model(part)
                         state.scaler.scale(mean.add(output, len(part["image"]))).backward()
                 state.scaler.unscale_(state.optimizer)
-                losses = mean.finish(p.grad for p in objective.parameters() if p.grad is not None)
-                grad_norm = clip_grad_norm_(objective.parameters(), optimizer.clip_grad_norm)
+                gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+                losses = mean.finish(gradients)
+                grad_norm = get_total_norm(gradients)
+                if options.clip_grad_norm is not None:
+                    clip_grads_with_norm_(objective.parameters(), options.clip_grad_norm, grad_norm)
                 state.scaler.step(state.optimizer)
                 state.scaler.update()
                 rates = learning_rates(state.optimizer)
@@ -157,7 +183,7 @@ def train(
                 progress.advance(num_images)
                 profiler_step()
 
-                if is_due(pretrain.log_every):
+                if is_due(options.log_every):
                     divergence.check(checkpoints)
                     row = {"iteration": state.iteration, **state.averages.read()}
                     state.seconds += time.perf_counter() - start
@@ -172,7 +198,7 @@ def train(
                 else:
                     state.seconds += time.perf_counter() - start
 
-                if is_due(pretrain.checkpoint_every):
+                if is_due(options.checkpoint_every):
                     save()
         except Stopped:
             save()

@@ -57,24 +57,18 @@ class TokenMean:
         return {name: total / num_tokens for name, total in zip(self._names, sums.unbind(), strict=True)}
 
 
-class Diverged(InputError):
-    """Training met a loss or gradient that is not finite; says what to do when pretraining."""
-
-    def __init__(self, iteration: int, message: str) -> None:
-        super().__init__(message)
-        self.iteration = iteration
-
-
 class DivergenceCheck:
     """Remembers on the device the first iteration whose loss or gradient was not finite.
 
     Args:
         device: where the losses are.
+        advice: sentence that says what to change.
         gradients_too: also look at gradient norms; off under fp16, where the gradient scaler
             skips steps whose gradients overflow.
     """
 
-    def __init__(self, device: torch.device, gradients_too: bool) -> None:
+    def __init__(self, device: torch.device, advice: str, gradients_too: bool) -> None:
+        self._advice = advice
         self._gradients_too = gradients_too
         self._first_bad = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -89,19 +83,17 @@ class DivergenceCheck:
         """Wait for the device and see.
 
         Raises:
-            Diverged: if an iteration was not finite.
+            InputError: if an iteration was not finite.
         """
         iteration = int(self._first_bad)
         if iteration == 0:
             return
         newest = checkpoints.paths()
         kept = f"The last good checkpoint is {newest[-1]}" if newest else "There is no checkpoint before it"
-        raise Diverged(
-            iteration,
+        raise InputError(
             f"iteration {iteration}: the loss or its gradient is not finite: training has diverged. {kept}. "
-            "Lower optimizer.backbone_lr or optimizer.head_lr, lengthen schedule.warmup_iterations, or "
-            "choose pretrain.precision: fp32 or bf16. A changed configuration starts from the beginning; "
-            "an unchanged one goes on from the checkpoint and will most likely diverge again.",
+            f"{self._advice} A changed configuration starts from the beginning; an unchanged one goes on "
+            "from the checkpoint and will most likely diverge again."
         )
 
 

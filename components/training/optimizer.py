@@ -13,49 +13,76 @@ from components.training.lookahead import Lookahead
 BACKBONE_PREFIX = "visual."
 
 
-def parameter_groups(module: nn.Module, optimizer: params.Optimizer) -> list[dict[str, Any]]:
-    """Parameters that share a learning rate and a weight decay, one group for each such pair.
+def parameter_groups(
+    module: nn.Module,
+    *,
+    backbone_lr: float,
+    head_lr: float,
+    weight_decay: float,
+    no_weight_decay: str | None = None,
+) -> list[dict[str, Any]]:
+    """Return parameters that share a learning rate and a weight decay, one group for each such pair.
 
     A parameter that is tied to another one counts once, under the first of its names; parameters
     that need no gradient are left out. Paper, section 3.2.
+
+    Args:
+        module: whose names begin with ``visual.`` in the backbone.
+        backbone_lr: highest learning rate of the backbone.
+        head_lr: of everything else.
+        weight_decay: of all weights but those below.
+        no_weight_decay: regular expression of names that do not decay; None has all decay.
 
     Returns:
         Groups for a torch optimizer: ``params`` as (name, parameter) pairs in the module's order,
         ``lr``, ``weight_decay``, and ``part``, which is ``backbone`` or ``head``.
     """
-    no_weight_decay = re.compile(optimizer.no_weight_decay)
+    kept = re.compile(no_weight_decay) if no_weight_decay is not None else None
     groups: dict[tuple[str, float], dict[str, Any]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         part = "backbone" if name.startswith(BACKBONE_PREFIX) else "head"
-        weight_decay = 0.0 if no_weight_decay.match(name) else optimizer.weight_decay
+        decay = 0.0 if kept is not None and kept.match(name) else weight_decay
         group = groups.setdefault(
-            (part, weight_decay),
+            (part, decay),
             {
                 "params": [],
                 "part": part,
-                "lr": optimizer.backbone_lr if part == "backbone" else optimizer.head_lr,
-                "weight_decay": weight_decay,
+                "lr": backbone_lr if part == "backbone" else head_lr,
+                "weight_decay": decay,
             },
         )
         group["params"].append((name, parameter))
     return list(groups.values())
 
 
-def build_optimizer(module: nn.Module, optimizer: params.Optimizer) -> torch.optim.Optimizer:
-    """SGD with momentum, inside Lookahead unless ``lookahead_steps`` is 0.
+def sgd(groups: list[dict[str, Any]], momentum: float) -> torch.optim.SGD:
+    """Return SGD with momentum over ``parameter_groups``.
 
     The fused form reads and writes each weight once, where the plain one passes over them four times.
     A gradient scaler skips whole steps of it, as of any other optimizer.
     """
-    sgd = torch.optim.SGD(parameter_groups(module, optimizer), momentum=optimizer.momentum, fused=True)
+    optimizer = torch.optim.SGD(groups, momentum=momentum, fused=True)
     # It offers the scaler to skip steps itself, but makes its momentum of uninitialised memory first: after
     # an overflow at the first step the second one would add that to the weights (torch 2.14).
-    sgd._step_supports_amp_scaling = False
-    if optimizer.lookahead_steps == 0:
-        return sgd
-    return Lookahead(sgd, steps=optimizer.lookahead_steps, alpha=optimizer.lookahead_alpha)
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
+
+
+def build_optimizer(module: nn.Module, settings: params.Optimizer) -> torch.optim.Optimizer:
+    """Return pretraining's optimizer: SGD, inside Lookahead unless ``lookahead_steps`` is 0."""
+    groups = parameter_groups(
+        module,
+        backbone_lr=settings.backbone_lr,
+        head_lr=settings.head_lr,
+        weight_decay=settings.weight_decay,
+        no_weight_decay=settings.no_weight_decay,
+    )
+    inner = sgd(groups, settings.momentum)
+    if settings.lookahead_steps == 0:
+        return inner
+    return Lookahead(inner, steps=settings.lookahead_steps, alpha=settings.lookahead_alpha)
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -66,7 +93,7 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def check_precision(device: torch.device, precision: str, key: str = "pretrain.precision") -> None:
+def check_precision(device: torch.device, precision: str, key: str) -> None:
     """Refuse what the device cannot do; ``key`` is where params.yaml says the precision.
 
     Raises:

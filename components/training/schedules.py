@@ -2,40 +2,45 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
 
-from components import params
-
 Multiplier = Callable[[int], float]
 
 
-def multiplier(schedule: params.Schedule) -> Multiplier:
-    """The factor on every base learning rate, as a function of the 0-based iteration.
+def multiplier(
+    name: str,
+    iterations: int,
+    *,
+    warmup_iterations: int = 0,
+    milestones: Sequence[int] = (),
+    gamma: float = 0.1,
+) -> Multiplier:
+    """Return the factor on every base learning rate, as a function of the 0-based iteration.
 
     All four rise linearly from 0 during the warm-up. With ``r`` the share of the remaining
     iterations that is done, cosine is ``cos(pi r / 2) ** 2``, linear is ``1 - r`` but at least 0,
     multistep is ``gamma`` to the number of milestones passed, none is 1. Beyond the last iteration
     cosine rises again, as the formula does. Paper, section 3.2.
     """
-    warmup = schedule.warmup_iterations
-    after_warmup = schedule.iterations - warmup
+    warmup = warmup_iterations
+    after_warmup = iterations - warmup
 
     def cosine(iteration: int) -> float:
         return math.cos((iteration - warmup) / after_warmup * math.pi / 2) ** 2
 
     def linear(iteration: int) -> float:
-        return max(0.0, (schedule.iterations - iteration) / after_warmup)
+        return max(0.0, (iterations - iteration) / after_warmup)
 
     def multistep(iteration: int) -> float:
-        return schedule.gamma ** bisect_right(schedule.milestones, iteration)
+        return gamma ** bisect_right(milestones, iteration)
 
     def none(_iteration: int) -> float:
         return 1.0
 
-    shape = {"cosine": cosine, "linear": linear, "multistep": multistep, "none": none}[schedule.name]
+    shape = {"cosine": cosine, "linear": linear, "multistep": multistep, "none": none}[name]
     return lambda iteration: iteration / warmup if iteration < warmup else shape(iteration)
 
 

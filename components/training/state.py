@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components import params
 from components.core.files import write_text
 from components.objectives.interface import Objective
 from components.training.distributed import ALONE, Processes
-from components.training.optimizer import build_optimizer, grad_scaler
-from components.training.schedules import LearningRateSchedule, multiplier
+from components.training.optimizer import grad_scaler
+from components.training.schedules import LearningRateSchedule, Multiplier
 
 PARTS = (
     "iteration",
@@ -47,8 +46,8 @@ class TrainingState:
     def __init__(
         self,
         objective: Objective,
-        optimizer: params.Optimizer,
-        schedule: params.Schedule,
+        optimizer: torch.optim.Optimizer,
+        schedule: Multiplier,
         precision: str,
         device: torch.device,
         seed: int = 0,
@@ -58,8 +57,8 @@ class TrainingState:
         self.seed = seed
         self.processes = processes
         self.objective = objective
-        self.optimizer = build_optimizer(objective, optimizer)
-        self.schedule = LearningRateSchedule(self.optimizer, multiplier(schedule))
+        self.optimizer = optimizer
+        self.schedule = LearningRateSchedule(optimizer, schedule)
         self.scaler = grad_scaler(device, precision)
         self.averages = Averages()
         self.history = History()

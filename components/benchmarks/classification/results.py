@@ -1,15 +1,22 @@
-"""The files in which classification results are kept: figures, tables that DVC plots."""
+"""Classification results: figures, tables that DVC plots, and a picture of curves and confusions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from components.benchmarks.empty_picture import draw_nothing
 from components.benchmarks.tables import write_csv
+from components.core.files import writing
 from components.sources.readers.types import ClassifiedImages
-from components.training.state import History, Row
+from components.training.checkpoints import CheckpointFolder
+from components.training.state import History, Row, TrainingState
 
 FIGURES = ("loss", "top1", "top5")
 CURVE_COLUMNS = ("epoch", "learning_rate", *FIGURES)
@@ -108,3 +115,164 @@ def write_class_table(
         for i, name in enumerate(images.classes)
     )
     write_csv(path, CLASS_COLUMNS, rows)
+
+
+NAMES = ("train.csv", "val.csv", "classes.csv", "predictions.csv", "results.png")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a protocol gave.
+
+    Attributes:
+        title: for people.
+        accuracies: in percent, as metrics.json has them.
+        state: after the last iteration.
+        checkpoints: to be removed once all files are written.
+        heads: one or several, the one that is reported first.
+        epochs: of the whole training.
+        train_labels: of the training images.
+        val: the validation images.
+        predicted: their likeliest classes by the first head ``(num_images,)``.
+        groups: top-1 in percent of groups of classes, by name.
+    """
+
+    title: str
+    accuracies: dict[str, Any]
+    state: TrainingState
+    checkpoints: CheckpointFolder
+    heads: Sequence[Head]
+    epochs: int
+    train_labels: NDArray[np.int64]
+    val: ClassifiedImages
+    predicted: NDArray[np.int64]
+    groups: dict[str, float] | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """Return what goes into metrics.json; losses are those of the first head.
+
+        They are absent where it has diverged and others have not.
+        """
+        state, loss = self.state, "loss" + self.heads[0].name
+        last = {"train_loss": state.history.train[-1], "val_loss": state.history.val[-1]}
+        return {
+            **self.accuracies,
+            **{name: row[loss] for name, row in last.items() if loss in row},
+            "epochs": self.epochs,
+            "iterations": state.iteration,
+            "images_seen": state.num_images,
+            "seconds": round(state.seconds, 1),
+            "images_per_second": round(state.num_images / state.seconds, 2),
+            "num_train": len(self.train_labels),
+            "num_val": len(self.val.labels),
+            "num_classes": len(self.val.classes),
+        }
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> list[Path]:
+    """Write the files NAMES into ``folder``, each atomically; return their paths."""
+    val, history = outcome.val, outcome.state.history
+    epoch = outcome.state.iteration // outcome.epochs  # iterations of one
+    write_curves(folder, history, outcome.heads, epoch)
+    write_class_table(folder / "classes.csv", val, outcome.train_labels, outcome.predicted)
+    write_predictions(folder / "predictions.csv", val.classes, val.labels, outcome.predicted)
+    draw_results(
+        folder / "results.png",
+        outcome.title,
+        curve_rows(history.train, outcome.heads, epoch),
+        curve_rows(history.val, outcome.heads, epoch),
+        val.classes,
+        val.labels,
+        outcome.predicted,
+        outcome.groups,
+    )
+    return [folder / name for name in NAMES]
+
+
+def write_nothing(folder: Path, title: str, reason: str) -> None:
+    """The same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
+    for name in ("train.csv", "val.csv"):
+        write_csv(folder / name, CURVE_COLUMNS, ())
+    write_csv(folder / "classes.csv", CLASS_COLUMNS, ())
+    write_csv(folder / "predictions.csv", PREDICTION_COLUMNS, ())
+    draw_nothing(folder / "results.png", title, reason)
+
+
+PANEL_INCHES = 4.2
+MAX_TICKS = 24  # classes whose names still fit beside a matrix
+
+Rows = Sequence[dict[str, float]]
+
+
+def draw_results(
+    path: Path,
+    title: str,
+    train: Rows,
+    val: Rows,
+    classes: Sequence[str],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    groups: dict[str, float] | None = None,
+) -> None:
+    """Write a PNG: loss, top-1, top-1 by group of classes if given, confusion matrix of few classes.
+
+    Args:
+        train: from `curve_rows`, of training.
+        val: from `curve_rows`, of validation.
+        labels: of the validation images ``(num_images,)``.
+        predicted: their likeliest classes ``(num_images,)``.
+        groups: top-1 in percent by name.
+    """
+    confused = len(classes) <= MAX_CONFUSED
+    widths = [1.0, 1.0] + [0.6] * bool(groups) + [1.2] * confused
+    figure = Figure(figsize=(PANEL_INCHES * sum(widths), PANEL_INCHES), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(1, len(widths), width_ratios=widths))
+    figure.suptitle(title)
+    for axes, name, label in ((panels[0], "loss", "loss"), (panels[1], "top1", "top-1 (%)")):
+        _draw_curves(axes, train, val, name, label)
+    if groups:
+        _draw_groups(panels[2], groups)
+    if confused:
+        _draw_confusion(panels[-1], classes, labels, predicted)
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _draw_curves(axes: Axes, train: Rows, val: Rows, name: str, label: str) -> None:
+    rates = sorted({row["learning_rate"] for row in val})
+    for index, rate in enumerate(rates):
+        colour = f"C{index % 10}"
+        for rows, style in ((train, ":"), (val, "-")):
+            points = [row for row in rows if row["learning_rate"] == rate and name in row]
+            epochs, values = ([row[column] for row in points] for column in ("epoch", name))
+            axes.plot(epochs, values, style, color=colour, linewidth=1)
+        axes.plot([], [], color=colour, label=f"{rate:g}")
+    axes.set(xlabel="epoch (dotted: training)", ylabel=label)
+    axes.legend(title="learning rate", frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if name == "loss" and len(rates) > 1:
+        axes.set_yscale("log")  # a learning rate that is too high must not flatten the others
+
+
+def _draw_groups(axes: Axes, groups: dict[str, float]) -> None:
+    bars = axes.bar(list(groups), list(groups.values()))
+    axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
+    axes.set(ylabel="top-1 (%)", xlabel="training images of the class")
+    axes.margins(y=0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_confusion(
+    axes: Axes, classes: Sequence[str], labels: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> None:
+    counts = np.zeros((len(classes), len(classes)))
+    np.add.at(counts, (labels, predicted), 1)
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    axes.figure.colorbar(image, ax=axes, label="% of the class's images", shrink=0.8)
+    ticks = range(len(classes)) if len(classes) <= MAX_TICKS else []
+    names = [classes[tick] for tick in ticks]
+    axes.set_xticks(ticks, names, rotation=90, fontsize=7)
+    axes.set_yticks(ticks, names, fontsize=7)
+    axes.set(xlabel="predicted", ylabel="actual")

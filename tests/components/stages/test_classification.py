@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from components import params
-from components.benchmarks.classification.files import NAMES
+from components.benchmarks.classification.results import NAMES
 from components.core import paths
 from components.sources.manifest import DatasetEntry, Manifest, sha256
 from components.sources.parts import write_parts

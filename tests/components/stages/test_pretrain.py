@@ -17,12 +17,13 @@ from components import params
 from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
-from components.data.store import identify
+from components.data.store import CaptionStore, identify
 from components.objectives.saved import (
     Preprocessing,
     load_captioner,
     load_preprocessing,
 )
+from components.pretraining.run import resume_checkpoints
 from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
@@ -204,8 +205,8 @@ def _set(sections: list[params.Section], kind: type[params.Section], **values: A
 
 def test_the_checkpoint_folder_follows_configuration_and_data(sections: list[params.Section]) -> None:
     def key() -> str:
-        stores = [stage.CaptionStore(paths.lmdb_path(split)) for split in ("train", "val")]
-        return stage._checkpoints(tuple(sections), 2, {s.path: identify(s) for s in stores}).folder.name
+        stores = [CaptionStore(paths.lmdb_path(split)) for split in ("train", "val")]
+        return resume_checkpoints(tuple(sections), 2, {s.path: identify(s) for s in stores}).folder.name
 
     before = key()
     assert key() == before

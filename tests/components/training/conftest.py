@@ -14,8 +14,11 @@ from components import params
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.captioning import BicaptioningObjective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder
-from components.training.distributed import ALONE, Processes
-from components.training.loop import train
+from components.training.distributed import ALONE, Processes, with_sync_batch_norm
+from components.training.loop import LoopOptions, train
+from components.training.optimizer import build_optimizer
+from components.training.profiling import compiled
+from components.training.schedules import multiplier
 from components.training.state import TrainingState
 
 VOCAB_SIZE = 40
@@ -170,28 +173,38 @@ class Trainer:
             yield {name: values[part * size : (part + 1) * size] for name, values in batch.items()}
 
     def run(self) -> TrainingState:
-        schedule = params.Schedule(
-            name="cosine",
+        settings, device = self.settings, torch.device(self.device)
+        objective = self.objective()
+        if settings.sync_batch_norm:
+            with_sync_batch_norm(objective, device, self.processes)
+        objective.to(device).to(memory_format=torch.channels_last)
+        options = LoopOptions(
             iterations=self.num_iterations,
-            warmup_iterations=2,
-            milestones=[],
-            gamma=0.1,
+            validate_every=settings.validate_every,
+            checkpoint_every=settings.checkpoint_every,
+            log_every=settings.log_every,
+            section="pretrain",
+            advice="Lower optimizer.backbone_lr.",
+            accumulate=settings.accumulate,
+            precision=settings.precision,
+            clip_grad_norm=self.optimizer.clip_grad_norm,
+            seed=settings.seed,
         )
-        return train(
-            self.objective(),
-            optimizer=self.optimizer,
-            schedule=schedule,
-            pretrain=self.settings,
-            train_batches=self.batches,
-            val_batches=self.val_batches,
-            checkpoints=self.checkpoints,
-            device=torch.device(self.device),
-            log=lambda figures, step: self.rows.append((figures, step)),
-            candidates=self.candidates,
-            after_validation=self.after_validation,
-            profiled=self.profiled,
-            processes=self.processes,
-        )
+        with compiled(objective.visual, settings.compile):
+            return train(
+                objective,
+                build_optimizer(objective, self.optimizer),
+                multiplier("cosine", self.num_iterations, warmup_iterations=2),
+                options,
+                train_batches=self.batches,
+                val_batches=self.val_batches,
+                checkpoints=self.checkpoints,
+                log=lambda figures, step: self.rows.append((figures, step)),
+                candidates=self.candidates,
+                after_validation=self.after_validation,
+                profiled=self.profiled if settings.profile else None,
+                processes=self.processes,
+            )
 
     def val_batches(self) -> list[dict[str, Any]]:
         whole = [noise_batch(-1), noise_batch(-2, batch_size=2, length=8), noise_batch(-3)]

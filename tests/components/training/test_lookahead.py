@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components import params
 from components.training.lookahead import Lookahead
 from components.training.schedules import LearningRateSchedule, multiplier
 
@@ -35,8 +34,7 @@ def _lookahead(problem: Quadratic) -> Lookahead:
 
 
 def _schedule(optimizer: Lookahead) -> LearningRateSchedule:
-    cosine = params.Schedule(name="cosine", iterations=30, warmup_iterations=5, milestones=[], gamma=0.1)
-    return LearningRateSchedule(optimizer, multiplier(cosine))
+    return LearningRateSchedule(optimizer, multiplier("cosine", 30, warmup_iterations=5))
 
 
 def _step(problem: Quadratic, optimizer: Lookahead, schedule: LearningRateSchedule) -> float:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import nn
 
 from components import params
 from components.benchmarks.classification.heads import ClassificationObjective, ParallelLinearHeads
-from components.benchmarks.classification.training import classification_optimizer
+from components.benchmarks.classification.training import plain_sgd
 from components.training.lookahead import Lookahead
 from components.training.optimizer import build_optimizer, grad_scaler, learning_rates, parameter_groups
 
@@ -48,11 +49,12 @@ def test_groups_of_the_reference(shared_dir: Path, optimizer_params: params.Opti
     assert not optimizer.param_groups[0]["nesterov"]
 
 
-def test_tied_parameters_count_once_and_frozen_ones_not(optimizer_params: params.Optimizer) -> None:
+def test_tied_parameters_count_once_and_frozen_ones_not() -> None:
     module = Named(["visual.conv.weight", "textual.embedding.words.weight", "textual.output.weight"])
     module.textual.output.weight = module.textual.embedding.words.weight
     module.visual.conv.weight.requires_grad = False
-    names = [name for group in parameter_groups(module, optimizer_params) for name, _ in group["params"]]
+    groups = parameter_groups(module, backbone_lr=0.2, head_lr=0.001, weight_decay=1e-4)
+    names = [name for group in groups for name, _ in group["params"]]
     assert names == ["textual.embedding.words.weight"]
 
 
@@ -65,6 +67,7 @@ def test_lookahead_can_be_off(optimizer_params: params.Optimizer, steps: int, ki
 
 
 CPU = torch.device("cpu")
+Form = tuple[Callable[[Any], torch.optim.Optimizer], bool]
 SIZE, CLASSES = 5, 3
 
 
@@ -86,13 +89,14 @@ def finetuning() -> params.Classification:
 
 
 @pytest.fixture(params=["lookahead", "plain", "fine-tuned", "probed"])
-def form(request: pytest.FixtureRequest, optimizer_params: params.Optimizer) -> tuple[params.Optimizer, bool]:
-    """An optimizer's section as something in the product has it, and whether the backbone is frozen."""
-    forms = {
-        "lookahead": (optimizer_params, False),
-        "plain": (optimizer_params.model_copy(update={"lookahead_steps": 0}), False),
-        "fine-tuned": (classification_optimizer(finetuning(), weight_decay=1e-4), False),
-        "probed": (classification_optimizer(finetuning(), weight_decay=0.0), True),
+def form(request: pytest.FixtureRequest, optimizer_params: params.Optimizer) -> Form:
+    """What builds an optimizer as something in the product does, and whether the backbone is frozen."""
+    plain = optimizer_params.model_copy(update={"lookahead_steps": 0})
+    forms: dict[str, Form] = {
+        "lookahead": (lambda module: build_optimizer(module, optimizer_params), False),
+        "plain": (lambda module: build_optimizer(module, plain), False),
+        "fine-tuned": (lambda module: plain_sgd(module, finetuning(), weight_decay=1e-4), False),
+        "probed": (lambda module: plain_sgd(module, finetuning(), weight_decay=0.0), True),
     }
     return forms[request.param]
 
@@ -129,12 +133,12 @@ def dirty_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("dirty_memory")
-def test_steps_that_overflow_change_nothing(form: tuple[params.Optimizer, bool]) -> None:
-    section, frozen = form
+def test_steps_that_overflow_change_nothing(form: Form) -> None:
+    build, frozen = form
     results = []
     for overflows in ((), (0, 1, 4)):
         module = model(frozen)
-        optimizer = build_optimizer(module, section)
+        optimizer = build(module)
         scaler = grad_scaler(CPU, "fp16")
         good = 0
         for number in range(6 + len(overflows)):
@@ -151,13 +155,13 @@ def test_steps_that_overflow_change_nothing(form: tuple[params.Optimizer, bool])
         torch.testing.assert_close(with_overflows[name], value, rtol=1e-6, atol=1e-7)
 
 
-def test_without_overflow_scaling_changes_no_bit(form: tuple[params.Optimizer, bool]) -> None:
+def test_without_overflow_scaling_changes_no_bit(form: Form) -> None:
     """A scale is a power of two."""
-    section, frozen = form
+    build, frozen = form
     scaled, plain, untrained = model(frozen), model(frozen), model(frozen)
     runs = [
-        (scaled, build_optimizer(scaled, section), grad_scaler(CPU, "fp16")),
-        (plain, build_optimizer(plain, section), grad_scaler(CPU, "fp32")),
+        (scaled, build(scaled), grad_scaler(CPU, "fp16")),
+        (plain, build(plain), grad_scaler(CPU, "fp32")),
     ]
     for module, optimizer, scaler in runs:
         for number in range(6):
@@ -167,13 +171,13 @@ def test_without_overflow_scaling_changes_no_bit(form: tuple[params.Optimizer, b
         assert torch.equal(value, untrained.get_parameter(name)) == (frozen and name.startswith("visual."))
 
 
-def test_a_checkpoint_of_a_run_whose_first_step_overflowed(form: tuple[params.Optimizer, bool]) -> None:
-    section, frozen = form
+def test_a_checkpoint_of_a_run_whose_first_step_overflowed(form: Form) -> None:
+    build, frozen = form
     whole, resumed = model(frozen), model(frozen)
-    optimizer, scaler = build_optimizer(whole, section), grad_scaler(CPU, "fp16")
+    optimizer, scaler = build(whole), grad_scaler(CPU, "fp16")
     step(whole, optimizer, scaler, 0, bad=True)
     resumed.load_state_dict(whole.state_dict())
-    other, other_scaler = build_optimizer(resumed, section), grad_scaler(CPU, "fp16")
+    other, other_scaler = build(resumed), grad_scaler(CPU, "fp16")
     other.load_state_dict(optimizer.state_dict())
     other_scaler.load_state_dict(scaler.state_dict())
     for number in range(1, 5):

@@ -18,7 +18,7 @@ def test_tables_of_the_reference(tables, schedule_params: params.Schedule, table
     changes = {"name": table.removesuffix("_warmup0")}
     if table.endswith("_warmup0"):
         changes["warmup_iterations"] = 0
-    factor = multiplier(schedule_params.model_copy(update=changes))
+    factor = multiplier(**(schedule_params.model_dump() | changes))
     assert len(tables[table]) > schedule_params.iterations
     values = [factor(iteration) for iteration in range(len(tables[table]))]
     assert values == pytest.approx(tables[table], rel=1e-9, abs=1e-15)
@@ -30,7 +30,7 @@ def _optimizer() -> torch.optim.SGD:
 
 
 def test_applies_to_each_group_and_resumes(schedule_params: params.Schedule) -> None:
-    factor = multiplier(schedule_params)
+    factor = multiplier(**schedule_params.model_dump())
     optimizer = _optimizer()
     schedule = LearningRateSchedule(optimizer, factor)
     for iteration in range(25):
@@ -45,7 +45,7 @@ def test_applies_to_each_group_and_resumes(schedule_params: params.Schedule) -> 
 
 
 def test_refuses_the_state_of_other_learning_rates(schedule_params: params.Schedule) -> None:
-    schedule = LearningRateSchedule(_optimizer(), multiplier(schedule_params))
+    schedule = LearningRateSchedule(_optimizer(), multiplier(**schedule_params.model_dump()))
     state = schedule.state_dict() | {"base_lrs": [0.3, 0.001]}
     with pytest.raises(ValueError, match=r"0\.3"):
         schedule.load_state_dict(state)

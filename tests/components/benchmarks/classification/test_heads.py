@@ -12,8 +12,8 @@ from components.benchmarks.classification.heads import (
     cross_entropies,
     ranked_classes,
 )
-from components.benchmarks.classification.linear_probe import build_probe, probe_heads
-from components.training.optimizer import build_optimizer
+from components.benchmarks.classification.imagenet_linear import build_probe, probe_heads
+from components.training.optimizer import parameter_groups, sgd
 
 SIZE, CLASSES, BATCH = 6, 7, 5
 PROBE = params.ImagenetLinear(
@@ -56,22 +56,14 @@ def batch(number: int) -> dict[str, torch.Tensor]:
     }
 
 
-def optimizer_section(rate: float) -> params.Optimizer:
-    return params.Optimizer(
-        backbone_lr=rate,
-        head_lr=rate,
-        momentum=0.9,
-        weight_decay=0.0,
-        no_weight_decay="(?!)",
-        lookahead_steps=0,
-        lookahead_alpha=0.5,
-        clip_grad_norm=1e12,
-    )
+def plain_sgd(objective: ClassificationObjective, rate: float) -> torch.optim.SGD:
+    groups = parameter_groups(objective, backbone_lr=rate, head_lr=rate, weight_decay=0.0)
+    return sgd(groups, momentum=0.9)
 
 
 def trained(probe: params.ImagenetLinear, num_iterations: int = 12) -> ClassificationObjective:
     objective = build_probe(backbone(), SIZE, CLASSES, probe)
-    optimizer = build_optimizer(objective, optimizer_section(probe.learning_rate))
+    optimizer = plain_sgd(objective, probe.learning_rate)
     for iteration in range(num_iterations):
         optimizer.zero_grad()
         objective(batch(iteration)).loss.backward()
@@ -116,7 +108,7 @@ def test_a_frozen_backbone_does_not_move_by_a_bit() -> None:
 
 def test_a_backbone_that_is_trained_moves_with_its_statistics() -> None:
     objective = ClassificationObjective(backbone(), ParallelLinearHeads(1, SIZE, CLASSES), frozen=False)
-    optimizer = build_optimizer(objective, optimizer_section(0.1))
+    optimizer = plain_sgd(objective, 0.1)
     objective(batch(0)).loss.backward()
     optimizer.step()
     before = backbone().state_dict()

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from components.benchmarks.classification.protocol import PROTOCOLS, warn_of_other_classes
+from components.benchmarks.classification import imagenet_linear, inaturalist
 from components.params import check_params, overlay
 from components.params.presets import PRESETS_DIR
 
+PAPERS = {"imagenet_linear": imagenet_linear.PAPER, "inaturalist": inaturalist.PAPER}
 REPOSITORY = Path(__file__).resolve().parents[4]
 
 
@@ -41,5 +42,5 @@ def test_the_papers_protocol_on_other_classes_is_told(
     warned: bool,
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert warn_of_other_classes(stage, sections[preset][stage], num_classes) is warned
-    assert (f"have {num_classes} classes and {PROTOCOLS[stage].dataset} has" in caplog.text) is warned
+        assert PAPERS[stage].warn_of_other_classes(stage, sections[preset][stage], num_classes) is warned
+    assert (f"have {num_classes} classes and {PAPERS[stage].dataset} has" in caplog.text) is warned

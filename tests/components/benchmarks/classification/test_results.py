@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.benchmarks.classification.files import NAMES, Outcome, write_nothing, write_outcome
 from components.benchmarks.classification.results import (
     MAX_CONFUSED,
+    NAMES,
     OTHER,
     Head,
+    Outcome,
     accuracy,
     confused_classes,
     curve_rows,
+    write_nothing,
+    write_outcome,
     write_predictions,
 )
 from components.sources.readers.types import ClassifiedImages
+from components.training.checkpoints import CheckpointFolder
 from components.training.state import History, TrainingState
 
 HEADS = (Head("_lr0.3", 0.3), Head("_lr3", 3.0))
@@ -43,7 +47,8 @@ def outcome(num_classes: int, groups: dict[str, float] | None = None) -> Outcome
     val = ClassifiedImages([], tuple(f"class {index}" for index in range(num_classes)), labels)
     predicted = np.where(np.arange(len(labels)) % 4 == 1, 0, labels)
     state = cast(TrainingState, SimpleNamespace(history=history("_lr0.3", "_lr3"), iteration=10))
-    return Outcome("a title", state, HEADS, 2, labels, val, predicted, groups)
+    checkpoints = CheckpointFolder(Path("checkpoints"), "key", 1)
+    return Outcome("a title", {}, state, checkpoints, HEADS, 2, labels, val, predicted, groups)
 
 
 def test_accuracy_in_percent() -> None:

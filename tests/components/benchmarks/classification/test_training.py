@@ -10,21 +10,17 @@ from PIL import Image
 from torch import nn
 
 from components import params
-from components.benchmarks.classification.finetune import build_finetuning
+from components.benchmarks.classification import imagenet_linear, inaturalist
 from components.benchmarks.classification.heads import ClassificationObjective
-from components.benchmarks.classification.linear_probe import build_probe
+from components.benchmarks.classification.images import Machine, labelled_batches
 from components.benchmarks.classification.training import (
-    Machine,
-    cosine,
     fit,
     iterations_per_epoch,
-    labelled_batches,
-    multistep,
+    num_iterations,
     rank_classes,
 )
 from components.core.errors import InputError
 from components.sources.readers.types import ClassifiedImages
-from components.training.schedules import multiplier
 from components.training.state import TrainingState
 
 PROBE = params.ImagenetLinear(
@@ -90,11 +86,11 @@ def run(
 ) -> tuple[ClassificationObjective, TrainingState]:
     host = Machine(torch.device("cpu"), num_workers=0)
     if isinstance(settings, params.ImagenetLinear):
-        objective = build_probe(backbone(), 6, 3, settings)
-        schedule, weight_decay = cosine(10, settings), 0.0
+        objective = imagenet_linear.build_probe(backbone(), 6, 3, settings)
+        schedule, weight_decay = imagenet_linear.schedule(10, settings), 0.0
     else:
-        objective = build_finetuning(backbone(), 6, 3, settings.seed)
-        schedule, weight_decay = multistep(10, settings, [2, 3], 0.1), 1e-4
+        objective = inaturalist.build_finetuning(backbone(), 6, 3, settings.seed)
+        schedule, weight_decay = inaturalist.schedule(10, settings), 1e-4
     state, checkpoints = fit(
         objective,
         images,
@@ -211,7 +207,7 @@ def test_a_head_that_diverged_stays_so_after_a_resume(images: ClassifiedImages) 
 
 def test_a_probe_ends_when_all_heads_diverge(images: ClassifiedImages) -> None:
     settings = PROBE.model_copy(update={"learning_rate": 1e30, "more_learning_rates": [1e35]})
-    with pytest.raises(InputError, match=r"not finite\. Lower a_benchmark\.learning_rate"):
+    with pytest.raises(InputError, match=r"not finite: .*Lower a_benchmark\.learning_rate"):
         run(images, settings)
 
 
@@ -220,9 +216,6 @@ def test_training_at_fp16_goes_on_after_an_overflow_at_its_first_step(
     images: ClassifiedImages, settings: params.Classification, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole loop, with torch's scaler for CPUs; what it skips costs one step and nothing else."""
-    monkeypatch.setattr(
-        "components.benchmarks.classification.training.check_precision", lambda *_, **__: None
-    )
     monkeypatch.setattr("components.training.loop.check_precision", lambda *_: None)
     monkeypatch.setattr(torch, "empty_like", lambda like, **options: torch.full_like(like, 1e30, **options))
     monkeypatch.setattr(
@@ -238,7 +231,7 @@ def test_training_at_fp16_goes_on_after_an_overflow_at_its_first_step(
 
 
 def test_infinite_losses_name_the_key(images: ClassifiedImages) -> None:
-    with pytest.raises(InputError, match=r"not finite\. Lower a_benchmark\.learning_rate"):
+    with pytest.raises(InputError, match=r"not finite: .*Lower a_benchmark\.learning_rate"):
         run(images, FINE.model_copy(update={"learning_rate": 1e30, "epochs": 9}))
 
 
@@ -250,19 +243,18 @@ def test_precision_without_a_gpu_names_the_key(images: ClassifiedImages) -> None
 def test_schedules_have_the_papers_lengths() -> None:
     paper: dict[str, Any] = {"batch_size": 256, "epochs": 100}
     assert iterations_per_epoch(1_281_167, 256) == 5005
-    schedule = cosine(1_281_167, PROBE.model_copy(update=paper))
-    assert schedule.iterations == 500_500
-    factor = multiplier(schedule)
+    settings = PROBE.model_copy(update=paper)
+    assert num_iterations(1_281_167, settings) == 500_500
+    factor = imagenet_linear.schedule(1_281_167, settings)
     assert factor(0) == 1.0
     assert factor(250_250) == pytest.approx(0.5)
     assert factor(500_500) == pytest.approx(0.0)
 
 
 def test_the_rate_of_fine_tuning_falls_at_the_papers_epochs() -> None:
-    settings = FINE.model_copy(update={"batch_size": 256, "epochs": 100})
-    schedule = multistep(437_513, settings, [70, 90], 0.1)
-    assert schedule.iterations == 171_000
-    factor = multiplier(schedule)
+    settings = FINE.model_copy(update={"batch_size": 256, "epochs": 100, "milestones": [70, 90]})
+    assert num_iterations(437_513, settings) == 171_000
+    factor = inaturalist.schedule(437_513, settings)
     assert [factor(step) for step in (0, 119_699, 119_700, 153_899, 153_900, 170_999)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01, 0.01]
     )

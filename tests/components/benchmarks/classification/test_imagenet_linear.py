@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.benchmarks.classification.linear_probe import (
-    diverged_rates,
-    feature_batches,
-    figures_by_rate,
-    hold_out,
-)
+from components.benchmarks.classification.imagenet_linear import diverged_rates, figures_by_rate
+from components.benchmarks.classification.images import feature_batches, hold_out
 from components.benchmarks.classification.results import Head
 from components.core.errors import InputError
 from components.data.sampling import Shard
@@ -50,14 +46,14 @@ def test_a_share_too_small_for_every_class_is_refused() -> None:
 
 def test_feature_batches_keep_order_and_rest() -> None:
     features = np.arange(10, dtype=np.float32).reshape(5, 2)
-    batches = feature_batches(features, np.arange(5), 2)
+    batches = feature_batches(features, np.arange(5), batch_size=2)
     assert [len(batch["label"]) for batch in batches] == [2, 2, 1]
     assert torch.cat([batch["features"] for batch in batches]).numpy().tolist() == features.tolist()
 
 
 def test_processes_share_the_features_out() -> None:
     features, labels = np.arange(10, dtype=np.float32).reshape(5, 2), np.arange(5)
-    shares = [feature_batches(features, labels, 9, Shard(rank, 2)) for rank in range(2)]
+    shares = [feature_batches(features, labels, Shard(rank, 2), 9) for rank in range(2)]
     assert [batch["label"].tolist() for (batch,) in shares] == [[0, 2, 4], [1, 3]]
     assert shares[1][0]["features"].tolist() == features[1::2].tolist()
 

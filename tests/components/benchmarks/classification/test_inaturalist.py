@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.benchmarks.classification.class_frequency import accuracy_by_frequency, frequency_groups
+from components.benchmarks.classification.inaturalist import accuracy_by_frequency, frequency_groups
 
 
 def test_the_bounds_themselves_are_medium() -> None:

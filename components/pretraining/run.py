@@ -1,0 +1,203 @@
+"""Pretraining: learn a backbone and a head from captioned or labelled images (paper, section 3)."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from components import params
+from components.captioning.captioner import Captioner
+from components.captioning.samples import picture_of_captions, picture_of_samples
+from components.core import machine, paths
+from components.data.batch import collate_targets
+from components.data.dataset import TrainDataset, ValDataset
+from components.data.loader import train_loader, val_loader
+from components.data.sampling import Shard
+from components.data.selection import num_labels, select
+from components.data.store import CaptionStore, Identity, identify
+from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
+from components.data.transforms import EvalTransform, TrainTransform
+from components.dataset_titles import title_here
+from components.objectives.build import ModelConfig, build_objective
+from components.objectives.captioning import CaptioningObjective
+from components.objectives.saved import Preprocessing, save_captioner
+from components.pretraining.results import Logits, log_profile, logits_inputs, write_results
+from components.text.tokenizer import CaptionTokenizer
+from components.tracking import StageRun, UsedDataset
+from components.training.checkpoints import CandidateFolder, CheckpointFolder, configuration_key
+from components.training.distributed import current, with_sync_batch_norm
+from components.training.loop import LoopOptions, train
+from components.training.optimizer import build_optimizer
+from components.training.profiling import compiled
+from components.training.schedules import multiplier
+
+UNRELATED_KEYS = {"profile"}  # a checkpoint made with another value is good
+
+
+def pretrain_model(
+    run: StageRun,
+    augmentation: params.Augmentation,
+    backbone: params.Backbone,
+    textual_head: params.TextualHead,
+    objective: params.Objective,
+    subset: params.Subset,
+    optimizer: params.Optimizer,
+    schedule: params.Schedule,
+    pretrain: params.Pretrain,
+) -> None:
+    """Train, from the newest checkpoint of this very configuration if there is one; write the candidates.
+
+    Several processes may do so together (components.training.distributed); the first one writes.
+    """
+    device = torch.device(machine.device_name())
+    on_gpu = device.type == "cuda"
+    torch.backends.cudnn.benchmark = on_gpu
+    num_workers = machine.loading_workers(device.type)
+    processes = current()
+    shard = Shard(processes.rank, processes.count, pretrain.accumulate)
+    part_size = shard.batch_size(pretrain.batch_size)
+
+    train_store, val_store = (CaptionStore(paths.lmdb_path(split)) for split in ("train", "val"))
+    tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
+    by_labels = objective.name in LABEL_TASKS
+    config = ModelConfig(
+        backbone=backbone,
+        textual_head=textual_head,
+        objective=objective,
+        vocab_size=num_labels(train_store, val_store) if by_labels else tokenizer.vocab_size,
+    )
+    targets = make_targets(objective.name, tokenizer, textual_head.max_caption_length)
+    train_dataset, val_dataset = _datasets(
+        train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
+    )
+    val_batches = val_loader(
+        val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, shard=shard
+    )
+    sections = (augmentation, backbone, textual_head, objective, subset, optimizer, schedule, pretrain)
+    identities = {store.path: identify(store) for store in (train_store, val_store)}
+    checkpoints = resume_checkpoints(sections, pretrain.keep_checkpoints, identities)
+
+    torch.manual_seed(pretrain.seed)
+    model = build_objective(config)
+    if pretrain.sync_batch_norm:
+        with_sync_batch_norm(model, device, processes)
+    model.to(device).to(
+        memory_format=torch.channels_last if pretrain.channels_last else torch.contiguous_format
+    )
+    preprocessing = Preprocessing(
+        augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes(), antialias=augmentation.antialias
+    )
+    candidates = CandidateFolder(
+        checkpoints.folder / "candidates",
+        pretrain.keep_candidates,
+        lambda path: save_captioner(path, model, config, preprocessing),
+    )
+    run.uses(
+        _used(train_dataset, identities[train_store.path], "training"),
+        _used(val_dataset, identities[val_store.path], "validation"),
+    )
+    run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer), 0)
+    with compiled(model.visual, pretrain.compile):
+        state = train(
+            model,
+            build_optimizer(model, optimizer),
+            multiplier(**schedule.model_dump()),
+            _options(optimizer, schedule, pretrain),
+            train_batches=lambda done: train_loader(
+                train_dataset,
+                batch_size=pretrain.batch_size,
+                start_iteration=done,
+                num_iterations=schedule.iterations,
+                num_workers=num_workers,
+                pin_memory=on_gpu,
+                shard=shard,
+            ),
+            val_batches=lambda: val_batches,
+            checkpoints=checkpoints,
+            log=run.log,
+            candidates=candidates,
+            after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
+            profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
+            processes=processes,
+        )
+    if not processes.is_first:
+        return
+    candidates.hand_over(paths.CANDIDATES_DIR)
+    write_results(run, state, train_dataset.selection, model)
+    example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
+    run.model("captioner", Logits(model), logits_inputs(model, example))
+    checkpoints.remove()
+
+
+def _options(
+    optimizer: params.Optimizer, schedule: params.Schedule, pretrain: params.Pretrain
+) -> LoopOptions:
+    return LoopOptions(
+        iterations=schedule.iterations,
+        validate_every=pretrain.validate_every,
+        checkpoint_every=pretrain.checkpoint_every,
+        log_every=pretrain.log_every,
+        section="pretrain",
+        advice="Lower optimizer.backbone_lr or optimizer.head_lr, lengthen schedule.warmup_iterations, or "
+        "choose pretrain.precision: fp32 or bf16.",
+        accumulate=pretrain.accumulate,
+        precision=pretrain.precision,
+        channels_last=pretrain.channels_last,
+        clip_grad_norm=optimizer.clip_grad_norm,
+        seed=pretrain.seed,
+    )
+
+
+def _datasets(
+    train_store: CaptionStore,
+    val_store: CaptionStore,
+    augmentation: params.Augmentation,
+    subset: params.Subset,
+    targets: MakeTargets,
+    task: str,
+    seed: int,
+) -> tuple[TrainDataset, ValDataset]:
+    chosen = select(train_store, task, subset)
+    transform = EvalTransform(augmentation.crop_size, augmentation.crop_size, augmentation.antialias)
+    return (
+        TrainDataset(train_store, chosen, TrainTransform(augmentation), targets, seed=seed),
+        ValDataset(val_store, select(val_store, task), transform, targets),
+    )
+
+
+def _used(dataset: TrainDataset | ValDataset, identity: Identity, context: str) -> UsedDataset:
+    return UsedDataset(
+        name=f"{' + '.join(map(title_here, identity.datasets))} {dataset.store.path.stem}",
+        digest=identity.digest,
+        context=context,
+        source=dataset.store.path.as_posix(),
+        profile={"images": len(dataset.selection), "captions": dataset.selection.num_captions},
+    )
+
+
+def _caption_logger(
+    run: StageRun,
+    model: nn.Module,
+    dataset: ValDataset,
+    tokenizer: CaptionTokenizer,
+    device: torch.device,
+) -> Callable[[int], None] | None:
+    """Return what logs the model's captions of a few validation images; None if it writes none."""
+    if not isinstance(model, CaptioningObjective):
+        return None
+    captioner = Captioner(model, tokenizer, dataset.transform, device)
+    return lambda iteration: run.image(
+        "validation captions", lambda: picture_of_captions(captioner, dataset), iteration
+    )
+
+
+def resume_checkpoints(
+    sections: tuple[params.Section, ...], keep: int, identities: dict[Path, Identity]
+) -> CheckpointFolder:
+    inputs = {str(path): identity.digest for path, identity in identities.items()}
+    inputs["tokenizer"] = hashlib.sha256(paths.TOKENIZER_MODEL.read_bytes()).hexdigest()
+    values = {type(s).__name__: s.model_dump(mode="json", exclude=UNRELATED_KEYS) for s in sections}
+    key = configuration_key(values, inputs)
+    return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)
