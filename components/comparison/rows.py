@@ -11,10 +11,8 @@ from components import params
 from components.core.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 from components.params import PRETRAINED
 from components.params.presets import PRESETS_DIR
-from components.report.comparable import PRETRAINING_SECTIONS, parameter_differences
-from components.report.data import PAIR, ReportData, Result, gather
-from components.report.protocol import read_protocol
-from components.report.setup import SETUP_SECTIONS, configured_setup
+from components.report.data import PAIR, SETUP_SECTIONS, ReportData, Result, configured_setup, gather
+from components.report.protocol import PRETRAINING_SECTIONS, parameter_differences, read_protocol
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
 GOOD_STATES = ("ran", "restored", "unchanged")

@@ -1,15 +1,14 @@
 """One self-contained page of pictures with the captions a model wrote for them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from string import Template
+from typing import Any
 
 from components.data.image import Pixels
-from components.report.captions_style import STYLE
-from components.report.thumbnails import data_uri
+from components.report.html import data_uri, render
 
 THUMBNAIL_PIXELS = 360  # longer side
+NUM_BINS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Ranking:
 
 
 def choose_examples(scores: Sequence[float], num_examples: int) -> Ranking:
-    """A third of ``num_examples`` each of the best, the middle and the worst; earlier ones among equals.
+    """Choose a third of ``num_examples`` each of the best, the middle and the worst; of equals the first.
 
     With fewer scores than examples all are used.
     """
@@ -61,7 +60,7 @@ def captions_page(
     all_ciders: Sequence[float],
     groups: Mapping[str, Sequence[CaptionedPicture]],
 ) -> str:
-    """HTML in one file: no script, nothing fetched; for phones and desks, light and dark.
+    """Return HTML in one file: no script, nothing fetched; for phones and desks, light and dark.
 
     Args:
         title: says which model and dataset.
@@ -69,93 +68,22 @@ def captions_page(
         all_ciders: CIDEr-D of every scored caption, for the histogram.
         groups: pictures under their headings.
     """
-    figures = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{value:.1f}</dd></div>" for name, value in scores.items()
-    )
-    sections = "".join(_section(name, pictures) for name, pictures in groups.items() if pictures)
-    return _PAGE.substitute(
-        title=escape(title),
-        style=STYLE,
-        images=f"{len(all_ciders):,}",
-        figures=figures,
-        histogram=_histogram(all_ciders) if all_ciders else "",
-        sections=sections,
+    return render(
+        "captions.html",
+        title=title,
+        scores=scores,
+        num_images=len(all_ciders),
+        histogram=_histogram(all_ciders) if all_ciders else None,
+        groups={name: pictures for name, pictures in groups.items() if pictures},
+        thumbnail=lambda picture: data_uri(picture.pixels, THUMBNAIL_PIXELS),
     )
 
 
-def _section(name: str, pictures: Sequence[CaptionedPicture]) -> str:
-    cards = "".join(_card(picture) for picture in pictures)
-    low, high = (end(picture.cider for picture in pictures) for end in (min, max))
-    return (
-        f'<section><h2>{escape(name)}</h2><p class="range">CIDEr-D {low:.0f} to {high:.0f}</p>'
-        f'<div class="cards">{cards}</div></section>\n'
-    )
-
-
-def _card(picture: CaptionedPicture) -> str:
-    references = "".join(f"<li>{escape(text)}</li>" for text in picture.references)
-    caption = escape(picture.caption) or "<em>(no words)</em>"
-    uri = data_uri(picture.pixels, THUMBNAIL_PIXELS)
-    return (
-        f'<article><img src="{uri}" alt="{escape(picture.references[0])}">'
-        f'<div class="words"><p class="caption">{caption}</p>'
-        f'<p class="numbers"><span><b>{picture.cider:.0f}</b> CIDEr-D</span>'
-        f"<span><b>{picture.log_probability:.1f}</b> log-probability</span></p>"
-        f'<p class="people">References</p><ul>{references}</ul>'
-        f'<p class="id">{escape(picture.image_id)}</p></div></article>'
-    )
-
-
-def _histogram(ciders: Sequence[float], num_bins: int = 24) -> str:
-    """An SVG of how many captions have which CIDEr-D; the last bar holds all that is beyond."""
+def _histogram(ciders: Sequence[float]) -> dict[str, Any]:
+    """Count captions by CIDEr-D; the last bar holds all that is beyond ``top``."""
     ordered = sorted(ciders)
     top = max(10.0, ordered[int(0.98 * (len(ordered) - 1))])
-    counts = [0] * num_bins
+    counts = [0] * NUM_BINS
     for value in ordered:
-        counts[min(num_bins - 1, int(value / top * num_bins))] += 1
-    median = ordered[len(ordered) // 2]
-    x = f"{min(median / top, 1) * 480:.1f}"
-    return (
-        f'<figure><svg viewBox="0 0 480 120" role="img" aria-label="histogram of CIDEr-D">'
-        f"{''.join(_bars(counts))}"
-        f'<line x1="{x}" x2="{x}" y1="0" y2="120"/></svg>'
-        f"<figcaption><span>0</span><span>captions by CIDEr-D; line: median {median:.0f}</span>"
-        f"<span>{top:.0f} and more</span></figcaption></figure>"
-    )
-
-
-def _bars(counts: Sequence[int]) -> Iterator[str]:
-    width = 480 / len(counts)
-    for index, count in enumerate(counts):
-        height = 116 * count / max(counts)
-        yield (
-            f'<rect x="{index * width + 1:.1f}" y="{120 - height:.1f}" width="{width - 2:.1f}" '
-            f'height="{height:.1f}" rx="2"><title>{count:,} captions</title></rect>'
-        )
-
-
-_PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<header>
-<h1>$title</h1>
-<div class="summary">
-<div><p>$images validation images, captioned by beam search and scored against their reference captions.
-Pictures show the centre square, which is what the model sees. Scores are in percent (CIDEr-D, a mean over the
-images, can exceed 100); log-probabilities are natural and of the whole caption.</p>
-<dl>$figures</dl></div>
-$histogram
-</div>
-</header>
-<main>
-$sections</main>
-</body>
-</html>
-""")
+        counts[min(NUM_BINS - 1, int(value / top * NUM_BINS))] += 1
+    return {"counts": counts, "top": top, "median": ordered[len(ordered) // 2]}

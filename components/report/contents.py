@@ -4,23 +4,22 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from components.core.published import GROUPS, SOURCE
-from components.report.comparable import (
+from components.report.data import ReportData, Result
+from components.report.details import Details
+from components.report.gallery import Gallery
+from components.report.protocol import (
+    Protocol,
     comparable_results,
     is_comparable,
     pretraining_differences,
     result_differences,
     warnings,
 )
-from components.report.data import ReportData, Result
-from components.report.details import Details
-from components.report.gallery import Gallery
-from components.report.protocol import Protocol
-from components.report.table import comparability, dataset_titles, headline, problem_lines
-from components.report.tasks import loss_parts
+from components.report.table import comparability, dataset_titles, headline, loss_parts, problem_lines
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class RunContext:
     """Where and when, what it cost.
 
     Attributes:
@@ -35,7 +34,7 @@ class Circumstances:
 
 
 def report_json(
-    data: ReportData, protocol: Protocol, details: Details, gallery: Gallery, around: Circumstances
+    data: ReportData, protocol: Protocol, details: Details, gallery: Gallery, around: RunContext
 ) -> dict[str, Any]:
     """All of it; figures in percent."""
     return {

@@ -22,6 +22,7 @@ from components.dataset_titles import layout_note, read_titles
 from components.params import PRETRAINED
 from components.report.files import figure_at, read_metrics, read_rows
 
+SETUP_SECTIONS = ("download", "backbone", "textual_head", "objective", "subset", "schedule", "pretrain")
 PAIR = (PRETRAINED, "random")  # pretraining is worth their difference
 
 
@@ -150,6 +151,30 @@ class ReportData:
         return [name for name, ours, theirs in self.compared() if ours != theirs]
 
 
+def configured_setup(
+    download: params.Download,
+    backbone: params.Backbone,
+    textual_head: params.TextualHead,
+    objective: params.Objective,
+    subset: params.Subset,
+    schedule: params.Schedule,
+    pretrain: params.Pretrain,
+) -> Setup:
+    """The set-up without its numbers of images, which the results know."""
+    return Setup(
+        captions=_captions(download),
+        captioned_images=None,
+        captions_per_image="all" if subset.captions_per_image is None else subset.captions_per_image,
+        backbone=backbone.name,
+        objective=objective.name,
+        hidden_size=textual_head.hidden_size,
+        num_layers=textual_head.num_layers,
+        iterations=schedule.iterations,
+        batch_size=pretrain.batch_size,
+        voc07_test_images=None,
+    )
+
+
 def gather(
     setup: Setup, benchmarks: params.Benchmarks, not_run: Mapping[str, str] = MappingProxyType({})
 ) -> ReportData:
@@ -247,3 +272,11 @@ def _read_curve(path: Path, missing: list[str]) -> Curve | None:
 def _read_class_aps(folder: Path, missing: list[str]) -> dict[str, float]:
     rows = read_rows(folder / "ap.csv", missing, "ap", labels=("class",))
     return {row["class"]: row["ap"] for row in rows if "ap" in row}
+
+
+def _captions(download: params.Download) -> str:
+    """Datasets that were pretrained on; ``coco`` alone is taken for COCO Captions."""
+    if download.source == "drawn_world":
+        return "drawn world"
+    names = download.captioned_datasets
+    return "COCO Captions" if names == ["coco"] else " + ".join(names)

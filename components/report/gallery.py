@@ -11,7 +11,7 @@ from components.data.store import CaptionStore
 from components.params import PRETRAINED
 from components.report.captions_page import choose_examples
 from components.report.files import read_json
-from components.report.thumbnails import data_uri
+from components.report.html import data_uri
 
 NUM_CAPTIONS = 12
 CAPTION_PIXELS, DETECTION_PIXELS = 320, 1280  # longer sides

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from components.core.published import GROUPS
@@ -11,9 +10,11 @@ from components.report import charts
 from components.report.data import ReportData
 from components.report.details import Details
 from components.report.gallery import Gallery
+from components.report.html import render
 from components.report.protocol import Protocol, as_text
 from components.report.table import (
     ABSENT,
+    LOSS_TITLES,
     SETUP_TITLES,
     backbone_title,
     columns_of,
@@ -23,8 +24,8 @@ from components.report.table import (
     legend,
     protocol_line,
     signed,
+    taught_by,
 )
-from components.report.tasks import LOSS_TITLES, taught_by
 
 # How a number is written, by name.
 FORMS: Mapping[str, Any] = {
@@ -41,17 +42,11 @@ FORMS: Mapping[str, Any] = {
 def page(
     report: Mapping[str, Any], data: ReportData, protocol: Protocol, details: Details, gallery: Gallery
 ) -> str:
-    """HTML; all text is escaped, and each number is looked up in ``report``, which is report.json."""
-    environment = Environment(
-        loader=PackageLoader("components.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["title"] = backbone_title
+    """Return HTML; all text is escaped, and each number is looked up in ``report``, which is report.json."""
     shown = _charts(data, details)
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
+        backbone_title=backbone_title,
         report=report,
         tables=_tables(report, data),
         show=_Numbers(report),

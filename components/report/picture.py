@@ -12,11 +12,17 @@ from matplotlib.figure import Figure, SubFigure
 
 from components.core.files import writing
 from components.params import PRETRAINED
-from components.report.comparable import comparable_results
 from components.report.data import PAIR, ReportData, Result
-from components.report.protocol import Protocol
-from components.report.table import ABSENT, backbone_title, duration, figure_text, signed
-from components.report.tasks import LOSS_TITLES, taught_by
+from components.report.protocol import Protocol, comparable_results
+from components.report.table import (
+    ABSENT,
+    LOSS_TITLES,
+    backbone_title,
+    duration,
+    figure_text,
+    signed,
+    taught_by,
+)
 
 INCHES_WIDE = 14.0
 DOTS_PER_INCH = 150

@@ -9,21 +9,27 @@ from components.core.datasets import DATASETS
 from components.core.published import GROUPS, IMAGENET_REMARK, REMARKS, SOURCE
 from components.dataset_titles import DRAWN, dataset_title
 from components.params import PRETRAINED
-from components.report.comparable import (
+from components.report.data import PAIR, ReportData, Result
+from components.report.html import render
+from components.report.protocol import (
+    Protocol,
     comparable_results,
     pretraining_differences,
     result_differences,
-    warnings,
 )
-from components.report.data import PAIR, ReportData, Result
-from components.report.protocol import Protocol
-from components.report.tasks import loss_parts, taught_by
 
 WIDTH = 80
 _FEW = 3  # parameters that a sentence names
 MARK = "*"  # of a published figure that this run's may be held against
 ABSENT = "–"
 BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
+LOSS_TITLES = {
+    "bicaptioning": "Loss of both directions, nats a token",
+    "captioning": "Loss, nats a token",
+    "masked_lm": "Loss, nats a hidden token",
+    "token_classification": "Loss, nats an image",
+    "multilabel_classification": "Loss, nats an image",
+}
 SETUP_TITLES = {
     "captions": "Captioned datasets",
     "captioned_images": "Training images",
@@ -38,31 +44,41 @@ SETUP_TITLES = {
 }
 
 
-def markdown(data: ReportData, protocol: Protocol) -> str:
-    """The whole report; no line is longer than WIDTH, unless many backbones need it."""
-    parts = ["# What this run learned", wrap(headline(data))]
-    if about := data_line(data):
-        parts.append(wrap(about))
-    for group, title in GROUPS.items():
-        alike = {result.benchmark.key for result in comparable_results(data, protocol)}
-        parts += [f"## {title}", results_table(data.of_group(group), data.backbones, alike)]
-    parts += [wrap(legend(data)), wrap(comparability(data, protocol))]
-    if found := warnings(data, protocol):
-        parts += ["## Warnings", bullets(found)]
-    if problems := problem_lines(data):
-        parts += ["## Not run, or failed", bullets(problems)]
-    parts += [
-        "## Set-up",
-        _setup_table(data),
-        wrap(protocol_line(protocol)),
-        f"## Pretraining: {data.setup.objective}",
-        _pretraining_table(data.pretraining, data.choice),
-        "## VOC07 average precision by class",
-        _class_table(data),
-    ]
-    if data.missing:
-        parts += ["## Missing", bullets(data.missing)]
-    return "\n\n".join(parts) + "\n"
+def markdown(report: Mapping[str, Any], data: ReportData, protocol: Protocol) -> str:
+    """Return the whole report; no line is longer than WIDTH, unless many backbones need it.
+
+    What is said comes from ``report``, which is report.json.
+    """
+    alike = {result.benchmark.key for result in comparable_results(data, protocol)}
+    return render(
+        "report.md",
+        report=report,
+        wrap=wrap,
+        bullets=bullets,
+        data_line=data_line(data),
+        legend=legend(data),
+        comparability=comparability(data, protocol),
+        protocol_line=protocol_line(protocol),
+        results={group: results_table(data.of_group(group), data.backbones, alike) for group in GROUPS},
+        setup=_setup_table(data),
+        pretraining=_pretraining_table(data.pretraining, data.choice),
+        classes=_class_table(data),
+        objective=data.setup.objective,
+        missing=data.missing,
+    )
+
+
+def taught_by(objective: str) -> str:
+    """What people wrote or marked that the backbone learns from."""
+    return "object labels" if objective == "multilabel_classification" else "captions"
+
+
+def loss_parts(pretraining: dict[str, Any]) -> dict[str, float]:
+    """Validation losses by title from pretraining's metrics.json, where the loss is a sum."""
+    parts = pretraining.get("val")
+    if not isinstance(parts, dict) or len(parts) < 2:
+        return {}
+    return {f"Validation, {name.replace('_', ' ')}": value for name, value in parts.items()}
 
 
 def headline(data: ReportData) -> str:

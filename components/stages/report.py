@@ -12,16 +12,14 @@ from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.model_card import registry_card
 from components.params.reading import reasons_not_run, section_name
-from components.report.comparable import warn
-from components.report.contents import Circumstances, report_json
-from components.report.data import gather
+from components.report.contents import RunContext, report_json
+from components.report.data import SETUP_SECTIONS, configured_setup, gather
 from components.report.details import gather_details
 from components.report.files import read_json
 from components.report.gallery import gather_gallery
 from components.report.page import page
 from components.report.picture import draw_report
-from components.report.protocol import read_protocol
-from components.report.setup import SETUP_SECTIONS, configured_setup
+from components.report.protocol import read_protocol, warn
 from components.report.table import headline_figures, markdown
 from components.tracking import ModelCandidate, StageRun
 from components.tracking.parents import preset_in_force
@@ -40,10 +38,10 @@ def main(run: StageRun, *sections: params.Section) -> None:
     data = gather(setup, given["benchmarks"], reasons_not_run(given))
     protocol = read_protocol(data.published)
     details, gallery = gather_details(data.backbones), gather_gallery(data.captioning)
-    report = report_json(data, protocol, details, gallery, _circumstances(run.run_id is not None))
+    report = report_json(data, protocol, details, gallery, _context(run.run_id is not None))
     warn(report["warnings"])
     folder = run.output_dir
-    write_text(folder / "report.md", markdown(data, protocol))
+    write_text(folder / "report.md", markdown(report, data, protocol))
     write_json(folder / "report.json", report)
     draw_report(folder / "report.png", data, protocol)
     write_text(folder / "report.html", page(report, data, protocol, details, gallery))
@@ -91,7 +89,7 @@ def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None
     run.register(candidate)
 
 
-def _circumstances(has_record: bool) -> Circumstances:
+def _context(has_record: bool) -> RunContext:
     """Of this process, and of the stages' MLflow runs if there is MLflow."""
     tags = provenance("report", "components.stages.report")
     names = {
@@ -108,7 +106,7 @@ def _circumstances(has_record: bool) -> Circumstances:
         if time.stage != "report"
     ]
     presets = params.matching_presets() if paths.PARAMS.is_file() else []
-    return Circumstances(environment, stages, presets[0] if presets else None)
+    return RunContext(environment, stages, presets[0] if presets else None)
 
 
 if __name__ == "__main__":

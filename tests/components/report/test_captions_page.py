@@ -80,9 +80,7 @@ def test_text_is_escaped_everywhere() -> None:
     page = captions_page(nasty, {nasty: 1.0}, [1.0], {nasty: [picture(nasty, (nasty,))]})
     parse(page)
     assert "<script>" not in page
-    assert (
-        page.count("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp; &quot;quoted&quot; $title") == 7
-    )
+    assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &#34;quoted&#34; $title") == 7
 
 
 def test_page_without_captions_is_a_page() -> None:
