@@ -40,7 +40,7 @@ def dataset_title(name: str, manifest: Mapping[str, Any]) -> str:
 
 
 def read_titles(folder: Path = paths.DATASETS_DIR) -> Mapping[str, Any]:
-    """The manifest as far as titles need it: of all, else what its parts say; empty where there is none.
+    """Return the manifest as far as titles need it: of all, else what its parts say; empty without one.
 
     Stages that only name their data need no dependency on it: other data are other inputs of theirs too.
     """
@@ -67,7 +67,7 @@ def title_here(name: str) -> str:
 
 
 def layout_note(benchmark: str, manifest: Mapping[str, Any]) -> str:
-    """What a benchmark's data are, after a comma, where its own name says something else; else empty."""
+    """Say what a benchmark's data are, after a comma, where its own name says something else; else empty."""
     name = BENCHMARK_DATA.get(benchmark)
     if name is None or not manifest:
         return ""

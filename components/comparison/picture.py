@@ -1,4 +1,4 @@
-"""A comparison as one picture: a panel a benchmark, a line a row, the paper's figures beside them."""
+"""A comparison as one picture: a panel per benchmark, a line per row, the paper's figures beside them."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ HEAD_INCHES, FOOT_INCHES = 2.0, 1.5
 
 
 def draw_comparison(path: Path, comparison: Comparison) -> None:
-    """Write a PNG of 14 inches at 150 dots an inch; rows without a figure say why."""
+    """Write a PNG of 14 inches at 150 dots per inch; rows without a figure say why."""
     height = HEAD_INCHES + FOOT_INCHES + ROW_INCHES * len(comparison.rows)
     ours = [benchmark.key for benchmark in comparison.benchmarks() if benchmark.key not in LEFT_OUT]
     theirs = comparison.published_keys()
@@ -76,7 +76,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
 
 
 def _draw_own(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> None:
-    """Bars from 0; a stroke of its colour for each baseline of the same row."""
+    """Draw bars from 0; a stroke of its colour for each baseline of the same row."""
     _begin(axes, key, "this run", INK, is_narrow)
     separator = "\n " if is_narrow else " "
     colours = _colours(comparison)
@@ -102,7 +102,7 @@ def _draw_own(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> 
 
 
 def _draw_published(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> None:
-    """Dots on an axis of the figures' own range: they lie close together."""
+    """Draw dots on an axis of the figures' own range: they lie close together."""
     _begin(axes, key, "paper", PAPER, is_narrow)
     known = [
         (place, row.published.figures[key]) for place, row in enumerate(comparison.rows) if row.published

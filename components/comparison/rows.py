@@ -20,12 +20,12 @@ GOOD_STATES = ("ran", "restored", "unchanged")
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """One run.
+    """One run of a family.
 
     Attributes:
         name: for programs.
         title: for people.
-        state: what became of the run: ``ran``, ``unchanged``, ``failed``, ``stopped`` or ``not started``.
+        state: outcome of the run: ``ran``, ``unchanged``, ``failed``, ``stopped`` or ``not started``.
         message: why it failed.
         setup: of the run.
         figures: in percent, by `Benchmark.key`; without those that this run did not bring up to date.
@@ -136,7 +136,7 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
 
 
 def _parameters(published: PublishedModel, presets: Path) -> list[str]:
-    """Of the workspace that is the working directory."""
+    """List what differs from the paper, in the workspace that is the working directory."""
     protocol = read_protocol(published, folder=presets)
     if protocol.preset is None:
         return ["no preset of the published model is here to hold them against"]
@@ -145,7 +145,7 @@ def _parameters(published: PublishedModel, presets: Path) -> list[str]:
 
 
 def _published(name: str | None, setup: Setup) -> PublishedModel | None:
-    """The model of that name, else that of the same architecture if it has learned from the same data."""
+    """Return the model of that name, else the one of the same architecture and data, if any."""
     if name:
         return next(model for model in MODELS if model.name == name)
     same = same_model(setup)
@@ -154,7 +154,7 @@ def _published(name: str | None, setup: Setup) -> PublishedModel | None:
 
 
 def _figures(data: ReportData, backbone: str, good: set[str]) -> dict[str, float]:
-    """A backbone's figures; those of stages that are not up to date belong to other parameters."""
+    """Return a backbone's figures; those of stages that are not up to date belong to other parameters."""
     return {
         result.benchmark.key: result.figures[backbone]
         for result in data.results

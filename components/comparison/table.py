@@ -41,7 +41,7 @@ PRETRAINING = (  # key of metrics.json, title, form
 
 
 def markdown(comparison: Comparison) -> str:
-    """The whole comparison."""
+    """Return the whole comparison."""
     parts = [
         f"# {comparison.title[0].upper()}{comparison.title[1:]} compared",
         wrap(_legend(comparison)),
@@ -58,7 +58,7 @@ def markdown(comparison: Comparison) -> str:
 
 
 def results_table(comparison: Comparison) -> str:
-    """Rows, then baselines, by benchmark, with the paper's figures."""
+    """Return rows, then baselines, by benchmark, with the paper's figures."""
     benchmarks, published = comparison.benchmarks(), comparison.published_keys()
     header = ["Row"]
     for benchmark in benchmarks:
@@ -84,7 +84,7 @@ def results_table(comparison: Comparison) -> str:
 
 
 def comparability(comparison: Comparison) -> str:
-    """Whether the figures may be held against the paper's."""
+    """Say whether the figures may be held against the paper's."""
     rows = [row for row in comparison.rows if row.published]
     if not rows:
         return "The paper has no such rows."
@@ -106,7 +106,7 @@ def comparability(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison for programs; figures in percent."""
+    """Return the comparison for programs; figures in percent."""
     return {
         "format": "virtex-comparison",
         "version": 1,
@@ -122,7 +122,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """One line a row; empty where there is no figure."""
+    """Return one line per row; empty where there is no figure."""
     keys = [benchmark.key for benchmark in comparison.benchmarks()]
     published = comparison.published_keys()
     buffer = io.StringIO()

@@ -61,7 +61,7 @@ STYLE: dict[Any, Any] = {
 
 
 def losses(train: Curve | None, val: Curve | None) -> str:
-    """Training and validation loss of pretraining by iteration; empty without either."""
+    """Draw training and validation loss of pretraining by iteration; empty without either."""
     if not (train or val):
         return ""
     pairs = (("training", train, 1.2, "", RANDOM), ("validation", val, 2.0, "o", VIRTEX))
@@ -85,7 +85,7 @@ def losses(train: Curve | None, val: Curve | None) -> str:
 
 
 def lines(found: Mapping[str, Line], x_label: str) -> str:
-    """A line a name; empty where none has two points."""
+    """Draw a line per name; empty where none has two points."""
     if not any(len(x) > 1 for x, _ in found.values()):
         return ""
     with mpl.rc_context(STYLE):
@@ -104,12 +104,12 @@ def lines(found: Mapping[str, Line], x_label: str) -> str:
 
 
 def training(found: Training) -> str:
-    """A benchmark's curves."""
+    """Draw a benchmark's curves."""
     return lines(found.lines, found.unit)
 
 
 def candidates(rows: Sequence[Mapping[str, Any]], criterion: str) -> str:
-    """Checkpoints by what they were chosen by, the chosen one filled; empty without rows."""
+    """Draw checkpoints by what they were chosen by, the chosen one filled; empty without rows."""
     if not rows:
         return ""
     with mpl.rc_context(STYLE):
@@ -125,13 +125,16 @@ def candidates(rows: Sequence[Mapping[str, Any]], criterion: str) -> str:
 
 
 def precision_recall(precision: Mapping[str, Sequence[float]]) -> str:
-    """Interpolated precision by recall, mean over classes, a line a backbone; empty without any."""
+    """Draw interpolated precision by recall, mean over classes, a line per backbone; empty without any."""
     found = {name: (list(RECALLS), list(values)) for name, values in precision.items()}
     return lines(found, "recall")
 
 
 def class_figures(found: ClassFigures) -> str:
-    """A row a class, best first: a bar of the first backbone, a mark for each other; empty if all are 0."""
+    """Draw a row per class, best first: a bar of the first backbone, a mark for each other.
+
+    Empty if all are 0.
+    """
     if not any(value for of in found.figures.values() for value in of.values()):
         return ""
     colours = backbone_colours(list(found.figures))
@@ -170,7 +173,7 @@ def class_figures(found: ClassFigures) -> str:
 
 
 def frequency(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """Top-1 by how many training images a class has: bars a backbone; empty without figures."""
+    """Draw top-1 by how many training images a class has: bars per backbone; empty without figures."""
     colours = backbone_colours(list(found))
     groups = [g for g in ("many", "medium", "few") if any("top1" in of.get(g, {}) for of in found.values())]
     if not groups:
@@ -192,7 +195,7 @@ def frequency(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 
 def confusion(found: Confusion) -> str:
-    """Share of each actual class (row) by predicted class (column), less transparent for more."""
+    """Draw the share of each actual class (row) by predicted class (column), less transparent for more."""
     shares = found.counts / found.counts.sum(axis=1, keepdims=True)
     tint = np.empty((*shares.shape, 4))
     tint[..., :3] = to_rgb(BOTH_WAYS)
@@ -229,7 +232,7 @@ def _short(name: str) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """As text for the inside of a page; what matplotlib says about itself is left out."""
+    """Return text for the inside of a page; what matplotlib says about itself is left out."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True)
     text = buffer.getvalue()

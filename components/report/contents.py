@@ -20,7 +20,7 @@ from components.report.table import comparability, dataset_titles, headline, los
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Where and when, what it cost.
+    """Where and when the run was, and what it cost.
 
     Attributes:
         environment: of the report's own process: versions, commit, host, device.
@@ -36,7 +36,7 @@ class RunContext:
 def report_json(
     data: ReportData, protocol: Protocol, details: Details, gallery: Gallery, around: RunContext
 ) -> dict[str, Any]:
-    """All of it; figures in percent."""
+    """Return all of it; figures in percent."""
     return {
         "format": "virtex-report",
         "version": 3,

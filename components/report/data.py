@@ -51,19 +51,19 @@ class Result:
 
     @property
     def difference(self) -> float | None:
-        """Pretrained minus random, in percentage points; None without both."""
+        """Return pretrained minus random, in percentage points; None without both."""
         if self.benchmark.compares_backbones and self.figures.keys() >= set(PAIR):
             return self.figures[PAIR[0]] - self.figures[PAIR[1]]
         return None
 
     @property
     def published_difference(self) -> float | None:
-        """This run's minus the paper's, in percentage points; None without both."""
+        """Return this run's figure minus the paper's, in percentage points; None without both."""
         return self._above(self.published)
 
     @property
     def imagenet_difference(self) -> float | None:
-        """This run's minus the published ImageNet-supervised one; None without both."""
+        """Return this run's figure minus the published ImageNet-supervised one; None without both."""
         return self._above(self.imagenet)
 
     def _above(self, other: float | None) -> float | None:
@@ -87,7 +87,7 @@ class ReportData:
         setup: of this run.
         published: the model of the paper that the figures are held against.
         backbones: names of those compared, in the order of the report.
-        results: one a benchmark, in the order of the report.
+        results: one per benchmark, in the order of the report.
         pretraining: metrics.json of pretraining, empty when there is none.
         choice: metrics.json of checkpoint selection, empty when there is none.
         captioning: metrics.json of captioning, empty when there is none.
@@ -112,15 +112,15 @@ class ReportData:
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     def title(self, benchmark: Benchmark) -> str:
-        """Of a benchmark, with what its data are where its name says something else."""
+        """Return a benchmark's title, with what its data are where its name says something else."""
         return benchmark.title + layout_note(benchmark.name, self.manifest)
 
     def result(self, key: str) -> Result:
-        """The result of one benchmark by its key, such as ``voc07.mAP``."""
+        """Return the result of one benchmark by its key, such as ``voc07.mAP``."""
         return next(result for result in self.results if result.benchmark.key == key)
 
     def of_group(self, group: str) -> list[Result]:
-        """Rows of one table, by its key in `GROUPS`.
+        """Return the rows of one table, by its key in `GROUPS`.
 
         Of a benchmark without any figure only headlines and what the paper has a figure of.
         """
@@ -137,17 +137,17 @@ class ReportData:
         ]
 
     def headlines(self) -> list[Result]:
-        """The few results that a picture has room for."""
+        """Return the few results that a picture has room for."""
         return [result for result in self.results if result.benchmark.is_headline]
 
     def compared(self) -> list[tuple[str, Any, Any]]:
-        """The set-up beside the published model's: (name, this run's, the paper's)."""
+        """Return the set-up beside the published model's: (name, this run's, the paper's)."""
         head = () if self.setup.objective in TRANSFORMER_OBJECTIVES else ("hidden_size", "num_layers")
         names = [name for name in Setup.__dataclass_fields__ if name not in head]
         return [(name, getattr(self.setup, name), getattr(self.published.setup, name)) for name in names]
 
     def differences(self) -> list[str]:
-        """Names of what differs."""
+        """Name what differs."""
         return [name for name, ours, theirs in self.compared() if ours != theirs]
 
 
@@ -160,7 +160,7 @@ def configured_setup(
     schedule: params.Schedule,
     pretrain: params.Pretrain,
 ) -> Setup:
-    """The set-up without its numbers of images, which the results know."""
+    """Return the set-up without its numbers of images, which the results know."""
     return Setup(
         captions=_captions(download),
         captioned_images=None,
@@ -250,14 +250,14 @@ def _result(
 
 
 def _measured(benchmark: Benchmark, asked: params.Benchmarks) -> Sequence[str]:
-    """Backbones that params.yaml wants the benchmark's figures of."""
+    """Return the backbones that params.yaml wants the benchmark's figures of."""
     if not benchmark.compares_backbones:
         return (PRETRAINED,)
     return asked.detection_backbones if benchmark.is_detection else asked.backbones
 
 
 def _reason_not_run(metrics: Mapping[str, Any], metric: str) -> str | None:
-    """Why the whole benchmark, or one metric of it, was left out; None if nothing says so."""
+    """Say why the whole benchmark, or one metric of it, was left out; None if nothing says so."""
     reasons = metrics.get("not_run")
     return reasons.get(metric) if isinstance(reasons, Mapping) else reasons
 
@@ -275,7 +275,7 @@ def _read_class_aps(folder: Path, missing: list[str]) -> dict[str, float]:
 
 
 def _captions(download: params.Download) -> str:
-    """Datasets that were pretrained on; ``coco`` alone is taken for COCO Captions."""
+    """Name the datasets that were pretrained on; ``coco`` alone is taken for COCO Captions."""
     if download.source == "drawn_world":
         return "drawn world"
     names = download.captioned_datasets

@@ -54,7 +54,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A curve a backbone of one benchmark."""
+    """A curve per backbone of one benchmark."""
 
     title: str
     unit: str
@@ -79,7 +79,7 @@ class Details:
         rates: learning rates of pretraining by part of the model.
         candidates: rows of the checkpoints that were to choose from: iteration, score, chosen.
         precision: of VOC07 at `RECALLS`, interpolated, mean over classes, by backbone.
-        classes: figures by class, a benchmark each.
+        classes: figures by class, one per benchmark.
         frequency: iNaturalist by how many training images a class has, by backbone.
         trainings: curves of the benchmarks.
         confusions: of classification.
@@ -191,7 +191,7 @@ def _training(stage: str, backbones: Sequence[str], notes: list[str]) -> Trainin
 
 
 def _of_first_rate(path: Path, rows: list[dict[str, Any]], notes: list[str]) -> list[dict[str, Any]]:
-    """Several heads are trained at once; the first one has the reported learning rate."""
+    """Keep the rows of the first of several heads trained at once, which has the reported learning rate."""
     rates = [row.get("learning_rate") for row in read_rows(path, notes, "learning_rate")]
     return [row for row, rate in zip(rows, rates, strict=False) if rate == rates[0]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def read_metrics(folder: Path, missing: list[str]) -> dict[str, Any]:
-    """metrics.json of a stage; empty, and noted in ``missing``, if there is none or it is broken."""
+    """Read metrics.json of a stage; empty, and noted in ``missing``, if there is none or it is broken."""
     path = folder / "metrics.json"
     value = read_json(path, missing)
     if value is not None and not isinstance(value, dict):
@@ -18,7 +18,7 @@ def read_metrics(folder: Path, missing: list[str]) -> dict[str, Any]:
 
 
 def read_json(path: Path, missing: list[str]) -> Any:
-    """What a JSON file holds, NaN refused; None, and noted in ``missing``, if it cannot be read."""
+    """Return what a JSON file holds, NaN refused; None, and noted in ``missing``, if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
@@ -31,7 +31,7 @@ def read_json(path: Path, missing: list[str]) -> Any:
 def read_rows(
     path: Path, missing: list[str], *columns: str, labels: tuple[str, ...] = ()
 ) -> list[dict[str, Any]]:
-    """Rows of a CSV file with ``columns`` as numbers and ``labels`` as text.
+    """Read rows of a CSV file with ``columns`` as numbers and ``labels`` as text.
 
     A number that the file leaves empty is absent from its row. Other columns are left out.
     """
@@ -50,7 +50,7 @@ def read_rows(
 
 
 def figure_at(metrics: Mapping[str, Any], name: str) -> float | None:
-    """The number called ``name``, where ``box.AP`` is ``AP`` of the group ``box``; None without one."""
+    """Return the number called ``name``, where ``box.AP`` is ``AP`` of the group ``box``; None if absent."""
     value: Any = metrics
     for key in [name] if name in metrics else name.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None

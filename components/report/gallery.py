@@ -40,7 +40,7 @@ class Gallery:
 
 
 def gather_gallery(captioning: Mapping[str, Any]) -> Gallery:
-    """Choose and load; ``captioning`` is metrics.json of the caption stage."""
+    """Choose and load what is shown; ``captioning`` is metrics.json of the caption stage."""
     notes: list[str] = []
     captions = _chosen(read_json(paths.stage_dir("caption") / "captions.json", notes), notes)
     wanted = {str(caption["image_id"]) for caption in captions}

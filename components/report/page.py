@@ -65,12 +65,12 @@ def page(
 
 
 def pointer(*keys: object) -> str:
-    """Where a value lies in report.json, as a JSON Pointer (RFC 6901)."""
+    """Say where a value lies in report.json, as a JSON Pointer (RFC 6901)."""
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
 def value_at(report: Any, address: str) -> Any:
-    """What lies at a JSON Pointer; None if nothing does."""
+    """Return what lies at a JSON Pointer; None if nothing does."""
     value = report
     for part in address.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -101,7 +101,7 @@ class _Numbers:
 
 
 def _tables(report: Mapping[str, Any], data: ReportData) -> dict[str, dict[str, Any]]:
-    """Rows and columns of each group's table."""
+    """Return rows and columns of each group's table."""
     tables = {}
     for group in GROUPS:
         results = data.of_group(group)

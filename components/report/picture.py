@@ -42,7 +42,7 @@ STYLE: dict[Any, Any] = {
 
 
 def draw_report(path: Path, data: ReportData, protocol: Protocol) -> None:
-    """Write a PNG of 14 inches at 150 dots an inch, legible at 1400 pixels; absent parts say so."""
+    """Write a PNG of 14 inches at 150 dots per inch, legible at 1400 pixels; absent parts say so."""
     num_classes = len({name for aps in data.class_aps.values() for name in aps})
     body = max(7.0, 1.3 + 0.34 * num_classes)
     with mpl.rc_context(STYLE):
@@ -93,7 +93,7 @@ def _draw_head(figure: SubFigure, data: ReportData) -> None:
 
 
 def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
-    """Value, name and note of each headline figure."""
+    """Return value, name and note of each headline figure."""
     voc07, caption = data.result("voc07.mAP"), data.result("caption.CIDEr-D")
     gain = "" if voc07.difference is None else f"{voc07.difference:+.1f} on random"
     seconds, rate = data.pretraining.get("seconds"), data.pretraining.get("images_per_second")
@@ -111,12 +111,12 @@ def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
         (
             _number(data.pretraining.get("val_loss"), 2),
             "validation loss",
-            "nats an image" if by_image else f"perplexity {_number(perplexity)}",
+            "nats per image" if by_image else f"perplexity {_number(perplexity)}",
         ),
         (
             _number(data.pretraining.get("images_seen"), 0),
             "images seen",
-            f"{_number(rate)} a second",
+            f"{_number(rate)} images/s",
         ),
         (ABSENT if seconds is None else duration(seconds), "pretraining time", clock),
     ]
@@ -165,14 +165,14 @@ def _draw_losses(axes: Axes, data: ReportData) -> None:
 
 
 def backbone_colours(backbones: Sequence[str]) -> dict[str, str]:
-    """A colour a backbone, the same wherever it is drawn."""
+    """Return a colour per backbone, the same wherever it is drawn."""
     others = itertools.cycle(OTHERS)
     own = {PAIR[0]: VIRTEX, PAIR[1]: RANDOM}
     return {name: own.get(name) or next(others) for name in backbones}
 
 
 def _draw_results(axes: Axes, data: ReportData) -> None:
-    """A table: benchmarks by backbone, with the paper's figure."""
+    """Draw a table: benchmarks by backbone, with the paper's figure."""
     _begin(axes, "Benchmarks, percent")
     axes.set_axis_off()
     results, colours = data.headlines(), backbone_colours(data.backbones)
@@ -227,7 +227,7 @@ def _cells(result: Result, backbones: Sequence[str]) -> list[str]:
 
 
 def _draw_classes(axes: Axes, data: ReportData) -> None:
-    """A row a class, best first, a dot a backbone, a line between them."""
+    """Draw a row per class, best first, a dot per backbone, a line between them."""
     _begin(axes, "VOC07 average precision by class, percent")
     first = data.class_aps[data.backbones[0]]
     virtex, random = (data.class_aps.get(name, {}) for name in PAIR)

@@ -73,7 +73,7 @@ class Protocol:
     differences: list[Difference] = field(default_factory=list)
 
     def of(self, section: str) -> list[Difference]:
-        """What differs in one section."""
+        """Return what differs in one section."""
         return [difference for difference in self.differences if difference.section == section]
 
 
@@ -90,7 +90,7 @@ def read_protocol(published: PublishedModel, path: Path = PARAMS, folder: Path =
 
 
 def as_text(value: Any) -> str:
-    """A parameter's value as params.yaml has it, numbers in groups of three."""
+    """Return a parameter's value as params.yaml has it, numbers in groups of three."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -101,7 +101,7 @@ def as_text(value: Any) -> str:
 
 
 def pretraining_differences(data: ReportData, protocol: Protocol) -> list[str]:
-    """What pretraining did otherwise than the published model's; in words, "name: ours, paper's"."""
+    """Say what pretraining did otherwise than the published model's; in words, "name: ours, paper's"."""
     setup = [
         f"{name}: {as_text(ours)}, paper {as_text(theirs)}"
         for name, ours, theirs in data.compared()
@@ -115,7 +115,7 @@ def pretraining_differences(data: ReportData, protocol: Protocol) -> list[str]:
 
 
 def result_differences(result: Result, data: ReportData, protocol: Protocol) -> list[str]:
-    """What makes a figure another one than the paper's; empty if the two may be compared."""
+    """Say what makes a figure another one than the paper's; empty if the two may be compared."""
     if result.published is None:
         return ["the paper has no figure"]
     found = pretraining_differences(data, protocol)
@@ -130,17 +130,17 @@ def result_differences(result: Result, data: ReportData, protocol: Protocol) -> 
 
 
 def is_comparable(result: Result, data: ReportData, protocol: Protocol) -> bool:
-    """Whether this run's figure may be held against the paper's; not where either is absent."""
+    """Tell whether this run's figure may be held against the paper's; not where either is absent."""
     return result.published_difference is not None and not result_differences(result, data, protocol)
 
 
 def comparable_results(data: ReportData, protocol: Protocol) -> list[Result]:
-    """Those of which that is so."""
+    """Return the results that may be held against the paper's."""
     return [result for result in data.results if is_comparable(result, data, protocol)]
 
 
 def warnings(data: ReportData, protocol: Protocol) -> list[str]:
-    """Benchmarks with all of the paper's parameters on data of another number of classes."""
+    """Name benchmarks with all of the paper's parameters on data of another number of classes."""
     if protocol.preset is None:
         return []
     return list(
@@ -160,7 +160,7 @@ def warn(texts: list[str]) -> None:
 
 
 def parameter_differences(protocol: Protocol, *sections: str) -> Iterator[str]:
-    """Those of some sections, in words; without what the set-up says already."""
+    """Yield those of some sections, in words; without what the set-up says already."""
     for section in sections:
         for difference in protocol.of(section):
             if (section, difference.key) not in _SETUP_PARAMETERS:
@@ -169,7 +169,7 @@ def parameter_differences(protocol: Protocol, *sections: str) -> Iterator[str]:
 
 
 def _preset_of(published: PublishedModel, folder: Path) -> str | None:
-    """The shortest name among the presets with the model's task and architecture."""
+    """Return the shortest name among the presets with the model's task and architecture."""
     setup = published.setup
     wanted: dict[tuple[str, str], Any] = {
         ("objective", "name"): setup.objective,

@@ -24,16 +24,16 @@ MARK = "*"  # of a published figure that this run's may be held against
 ABSENT = "–"
 BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
 LOSS_TITLES = {
-    "bicaptioning": "Loss of both directions, nats a token",
-    "captioning": "Loss, nats a token",
-    "masked_lm": "Loss, nats a hidden token",
-    "token_classification": "Loss, nats an image",
-    "multilabel_classification": "Loss, nats an image",
+    "bicaptioning": "Loss of both directions, nats per token",
+    "captioning": "Loss, nats per token",
+    "masked_lm": "Loss, nats per hidden token",
+    "token_classification": "Loss, nats per image",
+    "multilabel_classification": "Loss, nats per image",
 }
 SETUP_TITLES = {
     "captions": "Captioned datasets",
     "captioned_images": "Training images",
-    "captions_per_image": "Captions an image",
+    "captions_per_image": "Captions per image",
     "backbone": "Backbone",
     "objective": "Pretraining task",
     "hidden_size": "Width of the textual head",
@@ -69,12 +69,12 @@ def markdown(report: Mapping[str, Any], data: ReportData, protocol: Protocol) ->
 
 
 def taught_by(objective: str) -> str:
-    """What people wrote or marked that the backbone learns from."""
+    """Say what people wrote or marked that the backbone learns from."""
     return "object labels" if objective == "multilabel_classification" else "captions"
 
 
 def loss_parts(pretraining: dict[str, Any]) -> dict[str, float]:
-    """Validation losses by title from pretraining's metrics.json, where the loss is a sum."""
+    """Return validation losses by title from pretraining's metrics.json, where the loss is a sum."""
     parts = pretraining.get("val")
     if not isinstance(parts, dict) or len(parts) < 2:
         return {}
@@ -82,7 +82,7 @@ def loss_parts(pretraining: dict[str, Any]) -> dict[str, float]:
 
 
 def headline(data: ReportData) -> str:
-    """One sentence that says whether pretraining helped."""
+    """Return one sentence that says whether pretraining helped."""
     voc07 = data.result("voc07.mAP")
     caption = data.result("caption.CIDEr-D").figures.get(PAIR[0])
     captions = "" if caption is None else f" Its captions score CIDEr-D {caption:.1f}."
@@ -97,13 +97,13 @@ def headline(data: ReportData) -> str:
 
 
 def dataset_titles(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """What the datasets of the run are, by their names."""
+    """Say what the datasets of the run are, by their names."""
     names = [*manifest.get("captions", {}), *(name for name in DATASETS if manifest.get(name))]
     return {name: dataset_title(name, manifest) for name in names}
 
 
 def data_line(data: ReportData) -> str:
-    """That benchmarks go by the names of data that these are not; empty where they are those."""
+    """Say that benchmarks go by the names of data that these are not; empty where they are those."""
     if data.manifest.get("source") == DRAWN:
         layouts = listed([DATASETS[name].title for name in dataset_titles(data.manifest) if name in DATASETS])
         return f"All data are the drawn world: shapes drawn by this project, in the layouts of {layouts}."
@@ -113,7 +113,7 @@ def data_line(data: ReportData) -> str:
 
 
 def comparability(data: ReportData, protocol: Protocol) -> str:
-    """Which figures may be held against the paper's, and why others may not."""
+    """Say which figures may be held against the paper's, and why others may not."""
     differences = pretraining_differences(data, protocol)
     if differences:
         setup = [within(SETUP_TITLES[name]) for name in data.differences()]
@@ -140,7 +140,7 @@ def comparability(data: ReportData, protocol: Protocol) -> str:
 
 
 def _named(differences: Sequence[str]) -> str:
-    """The first few parameters; fields of the set-up have no section and are said before."""
+    """Name the first few parameters; fields of the set-up have no section and are said before."""
     parameters = [text for text in differences if "." in text.partition(":")[0] or ":" not in text]
     more = f"; and {len(parameters) - _FEW} more" if len(parameters) > _FEW else ""
     return "; ".join(parameters[:_FEW]) + more
@@ -149,7 +149,7 @@ def _named(differences: Sequence[str]) -> str:
 def results_table(
     results: Sequence[Result], backbones: Sequence[str], comparable: Collection[str] = ()
 ) -> str:
-    """Metrics by backbone, with the gain, the published figures and the difference from the paper's.
+    """Return metrics by backbone, with the gain, the published figures and the difference from the paper's.
 
     Published figures of the keys in ``comparable`` are marked.
     """
@@ -171,34 +171,34 @@ def results_table(
 
 
 def columns_of(results: Sequence[Result], backbones: Sequence[str]) -> list[str]:
-    """Backbones that any of the results is about."""
+    """Return the backbones that any of the results is about."""
     return [name for name in backbones if any(name in {**r.figures, **r.problems} for r in results)]
 
 
 def has_imagenet(results: Sequence[Result]) -> bool:
-    """Whether there is a published ImageNet-supervised figure beside any of the results."""
+    """Tell whether there is a published ImageNet-supervised figure beside any of the results."""
     return any(result.imagenet is not None for result in results)
 
 
 def number(value: float | None) -> str:
-    """One decimal, or that there is none."""
+    """Return one decimal, or that there is none."""
     return ABSENT if value is None else f"{value:.1f}"
 
 
 def signed(value: float | None) -> str:
-    """One decimal with its sign, or that there is none."""
+    """Return one decimal with its sign, or that there is none."""
     if value is None:
         return ABSENT
     return f"{value:+.1f}" if round(value, 1) else "0.0"
 
 
 def backbone_title(name: str) -> str:
-    """A backbone's name, for people."""
+    """Return a backbone's name, for people."""
     return BACKBONE_TITLES.get(name, name)
 
 
 def headline_figures(data: ReportData) -> dict[str, float]:
-    """The few figures for metrics.json; without those that are absent."""
+    """Return the few figures for metrics.json; without those that are absent."""
     voc07, caption = data.result("voc07.mAP"), data.result("caption.CIDEr-D")
     figures = {
         **{f"{name}_mAP": voc07.figures.get(name) for name in data.backbones},
@@ -213,7 +213,7 @@ def headline_figures(data: ReportData) -> dict[str, float]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """A Markdown table with its columns aligned: the first ``text_columns`` left, the others right."""
+    """Return a Markdown table with its columns aligned: the first ``text_columns`` left, the others right."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
 
@@ -232,13 +232,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: in
 
 
 def duration(seconds: float) -> str:
-    """``1:02:03`` or ``2:03`` in hours, minutes and seconds."""
+    """Return ``1:02:03`` or ``2:03`` in hours, minutes and seconds."""
     text = str(timedelta(seconds=round(seconds)))
     return text.removeprefix("0:").removeprefix("0") if text.startswith("0:") else text
 
 
 def figure_text(result: Result, backbone: str) -> str:
-    """A backbone's figure, or in a word why there is none."""
+    """Return a backbone's figure, or in a word why there is none."""
     if backbone in result.figures:
         return f"{result.figures[backbone]:.1f}"
     problem = result.problems.get(backbone)
@@ -246,7 +246,7 @@ def figure_text(result: Result, backbone: str) -> str:
 
 
 def legend(data: ReportData, difference: str = "Diff") -> str:
-    """What the columns of the tables are; ``difference`` is the name of that from the paper."""
+    """Say what the columns of the tables are; ``difference`` is the name of that from the paper."""
     remarks = [REMARKS[result.benchmark.key] for result in data.results if result.benchmark.key in REMARKS]
     return " ".join(
         [
@@ -262,7 +262,7 @@ def legend(data: ReportData, difference: str = "Diff") -> str:
 
 
 def problem_lines(data: ReportData) -> list[str]:
-    """What has no figure and why, a line a benchmark and reason."""
+    """Say what has no figure and why, a line per benchmark and reason."""
     stages: dict[str, list[Result]] = {}
     for result in data.results:
         stages.setdefault(result.benchmark.name, []).append(result)
@@ -284,7 +284,7 @@ def problem_lines(data: ReportData) -> list[str]:
 
 
 def protocol_line(protocol: Protocol) -> str:
-    """Which parameters are not the paper's, by section."""
+    """Say which parameters are not the paper's, by section."""
     if protocol.preset is None:
         return "There is no preset of the published model here to hold the parameters against."
     if not protocol.differences:
@@ -355,20 +355,20 @@ def _plain(value: Any) -> str:
 
 
 def within(title: str) -> str:
-    """A title inside a sentence; names in capitals stay."""
+    """Return a title for inside a sentence; names in capitals stay."""
     return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Join names as ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def bullets(texts: Sequence[str]) -> str:
-    """A list of Markdown, wrapped."""
+    """Return a list in Markdown, wrapped."""
     return "\n".join(wrap(f"- {text}", indent="  ") for text in texts)
 
 
 def wrap(text: str, indent: str = "") -> str:
-    """Lines of WIDTH; all but the first begin with ``indent``."""
+    """Return lines of WIDTH; all but the first begin with ``indent``."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)

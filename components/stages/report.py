@@ -54,7 +54,7 @@ def main(run: StageRun, *sections: params.Section) -> None:
 
 
 def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None:
-    """The pretrained backbone and its card; a registered one, if none has a better mAP on this VOC2007."""
+    """Register the pretrained backbone with its card, if none has a better mAP on this VOC2007."""
     exported = (read_json(paths.stage_dir("export") / paths.MLFLOW_RUN_FILE, []) or {}).get("run_id")
     voc = (read_json(paths.DATASETS_MANIFEST, []) or {}).get("voc2007")
     if score is None or not exported or not voc:
@@ -90,7 +90,7 @@ def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None
 
 
 def _context(has_record: bool) -> RunContext:
-    """Of this process, and of the stages' MLflow runs if there is MLflow."""
+    """Describe this process, and the stages' MLflow runs if there is MLflow."""
     tags = provenance("report", "components.stages.report")
     names = {
         "mlflow.source.git.commit": "Commit",

@@ -1,4 +1,4 @@
-"""MLflow for a stage: one run a stage that really ran, nested below its pipeline run.
+"""MLflow for a stage: one run per stage that really ran, nested below its pipeline run.
 
 The tracking server is never allowed to stop a training: when it is away this says so once, goes on,
 and the figures stay in the stage's own files (``metrics.json`` and its CSVs in the output folder).

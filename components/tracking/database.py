@@ -22,7 +22,7 @@ from components.core.logs import own_logger
 
 _logger = own_logger(__name__)
 
-# Tables with what people would miss. A file without any row there is made anew without loss.
+# Tables with what people would miss. A file without any row there is created again without loss.
 _CONTENT = ("runs", "registered_models", "logged_models", "trace_info")
 _LOCATIONS = (  # tables and columns in which MLflow keeps them
     ("experiments", "artifact_location"),
@@ -52,11 +52,11 @@ def ensure_database(database: Path) -> None:
     if fault is None:
         return
     _create(database)
-    _logger.warning("%s %s and held nothing; it is made anew", database, fault)
+    _logger.warning("%s %s and held nothing; it was created again", database, fault)
 
 
 def database_fault(database: Path) -> str | None:
-    """What is wrong with a file that holds nothing, None if nothing is; it continues "mlflow.db ...".
+    """Say what is wrong with a file that holds nothing, None if nothing is; continues "mlflow.db ...".
 
     Raises:
         InputError: it cannot be read as a database.
@@ -80,7 +80,7 @@ def database_fault(database: Path) -> str | None:
 
 
 def explain_failure(database: Path, error: Exception) -> InputError | None:
-    """What to do about a file with contents that MLflow cannot bring to its own format; else None."""
+    """Say what to do about a file with contents that MLflow cannot bring to its own format; else None."""
     text = str(error).lower()
     if not any(sign in text for sign in ("duplicate column", "already exists", "no such", "revision")):
         return None
@@ -134,7 +134,7 @@ def _newest_revision() -> str:
 
 
 def _create(database: Path) -> None:
-    """Aside, in a folder of its own with SQLite's journals, and then renamed."""
+    """Make it aside, in a folder of its own with SQLite's journals, and then renamed."""
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
 
     aside = database.with_name(database.name + ".new")
@@ -159,7 +159,7 @@ def _create(database: Path) -> None:
 
 
 def _moves(connection: sqlite3.Connection, name: str, artifacts: Path) -> Iterator[tuple[str, str]]:
-    """Former and present root of the store, as MLflow writes them: URIs, and plain paths."""
+    """Yield former and present root of the store, as MLflow writes them: URIs, and plain paths."""
     root = artifacts.parent
     for (location,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments"):
         former = _local_path(location or "")

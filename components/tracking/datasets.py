@@ -50,7 +50,7 @@ class ListedDataset(Protocol):
 
 
 def used_splits(name: str, entry: ListedDataset, contexts: Mapping[str, str]) -> list[UsedDataset]:
-    """The splits of a dataset in the manifest that ``contexts`` names, with what each is used for.
+    """Return the splits of a dataset in the manifest that ``contexts`` names, with what each is used for.
 
     A split without a listing has nothing to tell it by, and is left out.
     """
@@ -71,7 +71,7 @@ def log_datasets(store: Store, run_id: str, datasets: Iterable[UsedDataset]) -> 
 
 
 def inherit_datasets(store: Store, run_id: str, below: Iterable[str]) -> None:
-    """Let a run have the inputs of the runs ``below``, each once; raises whatever MLflow raises.
+    """Log the inputs of the runs ``below`` as a run's own, each once; raises whatever MLflow raises.
 
     Those that this store does not know, made by another one and restored from DVC's cache, are left out.
     """

@@ -146,7 +146,7 @@ class MetricSender:
 
 
 def _system_monitor(run_id: str) -> SystemMetricsMonitor | None:
-    """MLflow's own samplers under its own names, driven by our thread instead of a second one."""
+    """Return MLflow's own samplers under its own names, driven by our thread instead of a second one."""
     try:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -157,17 +157,17 @@ def _system_monitor(run_id: str) -> SystemMetricsMonitor | None:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether the server answered that these values will never be taken (sending again is no use)."""
+    """Tell whether the server answered that these values will never be taken (sending again is no use)."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 
 
 def first_line(error: Exception) -> str:
-    """What a warning has room for."""
+    """Return what a warning has room for."""
     return (str(error).strip().splitlines() or [""])[0][:300]
 
 
 def warn_refused(what: str, refused: Mapping[str, str], hint: str) -> None:
-    """Name what was refused, a few of many, with the first reason; nothing is said of none."""
+    """Warn of what was refused, a few names of many, with the first reason; of none nothing."""
     if not refused:
         return
     names = list(refused)

@@ -107,7 +107,7 @@ class ModelCandidate:
 
 
 def register_if_best(store: Store, candidate: ModelCandidate) -> str:
-    """Register the model, if it beats the one called ``best``; returns in words what was done.
+    """Register the model, if it beats the one called ``best``; return in words what was done.
 
     Raises whatever MLflow raises.
     """
@@ -141,7 +141,7 @@ def register_if_best(store: Store, candidate: ModelCandidate) -> str:
 
 
 def _signature(inputs: Sequence[Tensor], outputs: Any) -> ModelSignature:
-    """Tensor signature with a free batch dimension."""
+    """Return a tensor signature with a free batch dimension."""
     from mlflow.models import ModelSignature
     from mlflow.types import Schema
 

@@ -11,7 +11,9 @@ _REFUSED = re.compile(r"[^\w\-. :/]")
 
 
 def mlflow_name(name: str) -> str:
-    """``name`` as MLflow takes it in keys: ``lmdb@train`` is ``lmdb/train``, ``remote (tv)`` ``remote _tv_``.
+    """Return ``name`` as MLflow takes it in keys.
+
+    So ``lmdb@train`` is ``lmdb/train``, and ``remote (tv)`` is ``remote _tv_``.
 
     MLflow takes letters, digits and ``_-. :/``, of paths only those that are written in the one normal way
     (no ``a//b``, ``/a``, ``a/``, ``a/.`` or ``../a``), and 250 characters.
@@ -24,7 +26,7 @@ def mlflow_name(name: str) -> str:
 
 
 def mlflow_names(names: Iterable[str], taken: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The MLflow name of each of ``names``, no two the same.
+    """Return the MLflow name of each of ``names``, no two the same.
 
     Where several would share one, that which needs no change keeps it, else the first; the others end in
     a digest of their own, which is the same in each run.
@@ -51,7 +53,7 @@ def _marked(legal: str, name: str) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings and pydantic models as ``("section.key", value)``."""
+    """Yield the leaves of nested mappings and pydantic models as ``("section.key", value)``."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if hasattr(value, "model_dump"):
@@ -63,7 +65,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numeric leaves of ``values``; truth values, texts and lists are left out."""
+    """Return the numeric leaves of ``values``; truth values, texts and lists are left out."""
     return {
         name: float(value)
         for name, value in flatten(values)

@@ -39,7 +39,7 @@ _CLOSER = "pipelines.repro_record"  # a process of its own, not an import
 
 
 def run_name(preset: str | None = None) -> str:
-    """Name of a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``.
+    """Name a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``.
 
     ``VIRTEX_RUN_NAME`` names it otherwise.
     """
@@ -48,12 +48,12 @@ def run_name(preset: str | None = None) -> str:
 
 
 def preset_in_force() -> str:
-    """The most specific preset whose values params.yaml has, else ``own parameters``."""
+    """Return the most specific preset whose values params.yaml has, else ``own parameters``."""
     return next(iter(matching_presets()), OWN_PARAMETERS)
 
 
 def all_params(path: Path = paths.PARAMS) -> dict[str, object]:
-    """Every parameter of params.yaml as ``section.key``; nothing where there is no such file."""
+    """Return every parameter of params.yaml as ``section.key``; nothing where there is no such file."""
     return dict(flatten(load_yaml(path))) if path.is_file() else {}
 
 
@@ -65,7 +65,7 @@ def create_flow_run(
     parent_run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Create the run and close those of the same ``flow`` whose process is dead; returns its id.
+    """Create the run and close those of the same ``flow`` whose process no longer exists; return its id.
 
     Raises whatever MLflow raises.
     """
@@ -74,7 +74,7 @@ def create_flow_run(
 
 
 def parent_of_repro(store: Store) -> str | None:
-    """The id of the run of the DVC process that started this one; None if there is no such process.
+    """Return the id of the run of the DVC process that started this one; None if there is no such process.
 
     Raises whatever MLflow raises.
     """
@@ -119,7 +119,7 @@ def _dvc_process() -> psutil.Process | None:
 
 
 def _arguments(dvc: psutil.Process) -> list[str]:
-    """What the user asked of DVC: ``repro``, ``exp run -S ...``."""
+    """Return what the user asked of DVC: ``repro``, ``exp run -S ...``."""
     parts = dvc.cmdline()
     return parts[next(i for i, part in enumerate(parts) if Path(part).name == "dvc") + 1 :]
 

@@ -41,7 +41,7 @@ class StageTime:
 
 
 def stage_times(outputs_dir: Path) -> list[StageTime]:
-    """Those of the run files below ``outputs_dir``, in order of their starts.
+    """Return the times of the run files below ``outputs_dir``, in order of their starts.
 
     Empty, with a warning, when the tracking store is out of reach. Runs that it does not know, or that have
     not ended, are left out.
@@ -49,7 +49,7 @@ def stage_times(outputs_dir: Path) -> list[StageTime]:
     try:
         store = open_store()
     except Exception as error:
-        _logger.warning("MLflow is out of reach (%s): no times of stages", type(error).__name__)
+        _logger.warning("MLflow is out of reach (%s): no stage times", type(error).__name__)
         return []
     runs = [run for run_id in set(_run_ids(outputs_dir)) if (run := _ended_run(store, run_id)) is not None]
     return [_time(store, run) for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DATABASE = Path("mlflow.db")
 ARTIFACTS_DIR = Path("mlartifacts")
 PARENT_RUN_VARIABLE = "VIRTEX_PARENT_RUN_ID"
-# MLflow's own defaults let a dead server hold a process for minutes, and all three tools telephone home.
+# MLflow's own defaults let an unreachable server hold a process for minutes; all three tools send telemetry.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -79,17 +79,17 @@ def prepare_environment() -> None:
 
 
 def tracking_uri() -> str:
-    """``MLFLOW_TRACKING_URI``, else the SQLite file at the root of the repository (working directory)."""
+    """Return ``MLFLOW_TRACKING_URI``, else the SQLite file at the root of the repository (working folder)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.absolute()}"
 
 
 def experiment_name() -> str:
-    """``MLFLOW_EXPERIMENT_NAME``, else ``virtex``."""
+    """Return ``MLFLOW_EXPERIMENT_NAME``, else ``virtex``."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "virtex"
 
 
 def public_uri(uri: str) -> str | None:
-    """``uri`` if it can be shown and stored: no credentials in it, and no path of this machine."""
+    """Return ``uri`` if it can be shown and stored: no credentials in it, and no path of this machine."""
     parts = urlsplit(uri)
     if parts.scheme in ("sqlite", "file", "") or parts.username or parts.password or parts.query:
         return None
@@ -97,13 +97,13 @@ def public_uri(uri: str) -> str | None:
 
 
 def run_page(store: Store, run_id: str) -> str | None:
-    """Address of a run's page; None where MLflow is a file of this machine."""
+    """Return the address of a run's page; None where MLflow is a file of this machine."""
     uri = public_uri(store.uri)
     return f"{uri.rstrip('/')}/#/experiments/{store.experiment_id}/runs/{run_id}" if uri else None
 
 
 def runs_page(address: str, experiment_id: str) -> str:
-    """The page of the experiment's runs on the MLflow server at ``address``, in that view."""
+    """Return the page of the experiment's runs on the MLflow server at ``address``, in that view."""
     query = f"workflowType=machine_learning&viewStateShareKey={_VIEW}"
     return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
 

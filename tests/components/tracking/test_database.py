@@ -73,7 +73,7 @@ def test_a_half_made_one_is_recognised_and_made_anew(
     killed_at(statement, "in place")
     assert database_fault(Path("mlflow.db")) is not None
     assert is_usable()
-    assert "held nothing; it is made anew" in capsys.readouterr().err
+    assert "held nothing; it was created again" in capsys.readouterr().err
     assert database_fault(Path("mlflow.db")) is None
 
 
