@@ -4,8 +4,9 @@ import errno
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from operator import contains
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from components.core import machine, paths
@@ -31,9 +32,9 @@ _HELD_BACK_SECONDS = 10.0
 
 def run_stage(
     stage: str,
-    sections: Sequence[type[Section]],
+    sections: Sequence[type[Section]] | Mapping[str, type[Section]],
     main: Callable[..., None],
-    items: Sequence[str] | Callable[[], Sequence[str]] | None = None,
+    *items: Sequence[str] | Callable[[], Sequence[str]],
     in_several_processes: bool = False,
     is_recorded: bool = True,
 ) -> None:
@@ -41,9 +42,10 @@ def run_stage(
 
     Args:
         stage: the stage's name in dvc.yaml, without the matrix item.
-        sections: the sections of params.yaml that dvc.yaml lists for the stage, in ``main``'s order.
+        sections: the sections of params.yaml that dvc.yaml lists for the stage, in ``main``'s order; or the
+            one of each task, for a stage whose first argument is a task.
         main: the stage; gets a ``StageRun`` and one typed section for each of ``sections``.
-        items: for a stage with items, those the single command-line argument may name, or what gives them.
+        items: for each command-line argument of a stage with items, what it may name, or what gives that.
         in_several_processes: whether ``main`` can run in as many processes as the machine has GPUs. They
             are started here, unless ``torchrun`` has done so; the first one opens the record.
         is_recorded: whether the stage has an MLflow run.
@@ -51,7 +53,8 @@ def run_stage(
     handle_ending(_interrupt)
     try:
         item = _item(stage, items, sys.argv[1:])
-        values = [read_section(section) for section in sections]
+        used = (sections[sys.argv[1]],) if isinstance(sections, Mapping) else sections
+        values = [read_section(section) for section in used]
         record: dict[str, Any] = {section_name(type(value)): value.model_dump() for value in values}
         if in_several_processes and not machine.is_launched() and machine.num_processes() > 1:
             from components.training.distributed import launch  # torch is not for every stage
@@ -99,18 +102,17 @@ def _run(
 
 
 def _item(
-    stage: str, items: Sequence[str] | Callable[[], Sequence[str]] | None, arguments: Sequence[str]
+    stage: str, items: Sequence[Sequence[str] | Callable[[], Sequence[str]]], arguments: Sequence[str]
 ) -> str | None:
-    if items is None:
-        if arguments:
-            raise InputError(f"{stage} takes no arguments, got {' '.join(arguments)}")
-        return None
-    known = items() if callable(items) else items
-    if len(arguments) != 1 or arguments[0] not in known:
-        raise InputError(
-            f"{stage} takes one of {', '.join(known) or '(none yet)'}, got {' '.join(arguments) or 'nothing'}"
-        )
-    return arguments[0]
+    """Return DVC's name of the item, its parts joined by hyphens; None for a stage without."""
+    known = [found() if callable(found) else found for found in items]
+    if len(arguments) == len(known) and all(map(contains, known, arguments)):
+        return "-".join(arguments) or None
+    given = " ".join(arguments)
+    if not known:
+        raise InputError(f"{stage} takes no arguments, got {given}")
+    expected = " and one of ".join(", ".join(names) or "(none yet)" for names in known)
+    raise InputError(f"{stage} takes one of {expected}, got {given or 'nothing'}")
 
 
 def _interrupt(signum: int, _frame: object) -> NoReturn:

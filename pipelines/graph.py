@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from components.core.errors import InputError
+from components.core.paths import benchmark_of
 from components.params import Download, read_section
 from components.sources.fingerprint import changed_sources
 from pipelines.stage_meta import NO_META, StageMeta, read_meta
@@ -73,8 +74,8 @@ def read_plan(
     """Plan the working directory's stages.
 
     Args:
-        targets: names of stages (``lmdb@train``, or ``lmdb`` for every item) to plan with all that they
-            need; none plans every stage.
+        targets: names of stages (``lmdb@train``, or ``lmdb`` for every item, or ``detection@voc*``) to plan
+            with all that they need; none plans every stage.
         allow_missing: outputs that are not here, those of runs on other machines, are no change.
         reasons: why stages are not to be run, by their names without the item.
 
@@ -88,8 +89,9 @@ def read_plan(
 
 
 def base_name(stage: str) -> str:
-    """The name of a stage without its item: ``voc07`` of ``voc07@random``."""
-    return stage.partition("@")[0]
+    """Return a stage's section in params.yaml: ``voc07`` of ``voc07@random``, the task of a ``detection``."""
+    name, _, item = stage.partition("@")
+    return benchmark_of(name, item)[0]
 
 
 def _address(node: Any) -> str:
@@ -117,7 +119,7 @@ def _planned(targets: Sequence[str]) -> Iterator[tuple[Any, Any, list[Any]]]:
         graph = get_active_graph(repo.index.graph)
         for target in targets:
             _check_target(repo, graph, target)
-        nodes = plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE]))
+        nodes = plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE], glob=bool(targets)))
         yield repo, graph, [node for node in nodes if not node.is_data_source]
 
 
@@ -219,11 +221,14 @@ def _is_as_before(node: Any) -> bool:
 def _check_target(repo: Any, graph: Any, target: str) -> None:
     from dvc.exceptions import DvcException
 
+    reason: Exception | None = None
     try:
-        repo.stage.collect(target)
+        if list(repo.stage.collect(target, glob=True)):
+            return
     except DvcException as error:
-        names = ", ".join(sorted(node.addressing for node in graph if not node.is_data_source))
-        raise InputError(f"unknown target `{target}`: expected a stage of dvc.yaml ({names})") from error
+        reason = error
+    names = ", ".join(sorted(node.addressing for node in graph if not node.is_data_source))
+    raise InputError(f"unknown target `{target}`: expected a stage of dvc.yaml ({names})") from reason
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from components.core.redaction import redacted
 from components.core.stage_lock import WAITED
+from pipelines.graph import base_name
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NOISE = (
@@ -28,7 +29,7 @@ _STATES = (
 _EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (-?\d+)$")
 _KILLED = re.compile(r"killed by signal: Killed|exitcode\s*: -9\b|oom-kill", re.IGNORECASE)
 _KEPT_LINES = 400
-_WITH_BATCHES = (  # stages whose section has a batch_size, which is what takes the most memory
+_WITH_BATCHES = (  # sections with a batch_size, which is what takes the most memory
     *("pretrain", "voc07", "imagenet_linear", "inaturalist", "caption"),
     *("coco_segmentation", "lvis_segmentation", "voc_detection"),
 )
@@ -115,8 +116,8 @@ class StageOutput:
         words = self._words()
         if number is None and not (_KILLED.search("\n".join(self._lines)) and self.state == "ran"):
             return words
-        stage, _, _ = self._stage.partition("@")
-        return f"{self._stage}: {_end_by_signal(number or signal.SIGKILL, stage)}; before that:\n{words}"
+        section = base_name(self._stage)
+        return f"{self._stage}: {_end_by_signal(number or signal.SIGKILL, section)}; before that:\n{words}"
 
     def _words(self) -> str:
         """Its error message, its exception, or its last lines."""
@@ -142,12 +143,12 @@ def killed_by(exit_status: int | None) -> int | None:
     return -exit_status if exit_status < 0 else exit_status - 128
 
 
-def _end_by_signal(number: int, stage: str) -> str:
+def _end_by_signal(number: int, section: str) -> str:
     if number == signal.SIGBUS:
         return "killed by signal 7, most likely as shared memory is full: enlarge /dev/shm"
     if number != signal.SIGKILL:
         return f"killed by signal {number} ({signal.strsignal(number) or 'unknown'})"
-    setting = f"{stage}.batch_size, " if stage in _WITH_BATCHES else ""
+    setting = f"{section}.batch_size, " if section in _WITH_BATCHES else ""
     return (
         f"killed by signal 9, most likely out of memory (see `dmesg`): lower {setting}VIRTEX_NUM_WORKERS, "
         "or VIRTEX_MAX_PARALLEL and so the stages beside it, or end other programs; then start again"

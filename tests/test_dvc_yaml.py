@@ -1,7 +1,9 @@
 """dvc.yaml against the stages' own code: sections, paths, entry points."""
 
 import ast
+import functools
 import importlib
+import itertools
 import json
 from pathlib import Path
 
@@ -31,30 +33,50 @@ UNWATCHED = [
 ]
 
 
-def items(name: str) -> tuple[str, list[str]]:
-    """How a stage's entries name its item, and the items, as params.yaml has them."""
+def items(name: str) -> list[dict[str, str]]:
+    """Return what stands for each ``${...}`` in a stage's entries, by item, as params.yaml has them."""
     stage = WRITTEN[name]
-    word, values = next(iter(stage.get("matrix", {"": [""]}).items()))
-    word, values = ("${key}", stage["foreach"]) if "foreach" in stage else (f"${{item.{word}}}", values)
-    if isinstance(values, str):
-        section, key = values.removeprefix("${").removesuffix("}").split(".")
-        values = PARAMS[section][key] or DATASETS
-    return word, list(values)
+    if "foreach" in stage:
+        return [{"${key}": str(value)} for value in values_of(stage["foreach"])]
+    words = [[(f"${{item.{key}}}", v) for v in values_of(of)] for key, of in stage.get("matrix", {}).items()]
+    return [dict(combination) for combination in itertools.product(*words)]
+
+
+def values_of(written: str | list[str]) -> list[str]:
+    if isinstance(written, list):
+        return written
+    section, key = written.removeprefix("${").removesuffix("}").split(".")
+    return list(PARAMS[section][key] or DATASETS)
+
+
+def expanded(name: str, text: str) -> set[str]:
+    """Return an entry of a stage once per item."""
+    found = set()
+    for item in items(name):
+        one = text
+        for word, value in item.items():
+            one = one.replace(word, value)
+        found.add(one)
+    return found
 
 
 def outputs(name: str) -> list[str]:
     stage = STAGES[name]
     entries = [*stage.get("outs", []), *stage.get("metrics", []), *stage.get("plots", [])]
     found = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
-    word, values = items(name)
-    return [path.replace(word, str(item)) for path in found for item in values]
+    return sorted(path for entry in found for path in expanded(name, entry))
+
+
+def watched_sections(name: str) -> set[str]:
+    written = STAGES[name].get("params", [])
+    return {key.split(".")[0] for entry in written for key in expanded(name, entry)}
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_reads_the_sections_that_dvc_watches(name: str) -> None:
     module = importlib.import_module(f"components.stages.{name}")
-    watched = {entry.split(".")[0] for entry in STAGES[name].get("params", [])}
-    assert {section_name(section) for section in module.SECTIONS} == watched
+    sections = module.SECTIONS.values() if isinstance(module.SECTIONS, dict) else module.SECTIONS
+    assert {section_name(section) for section in sections} == watched_sections(name)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -79,9 +101,10 @@ def test_dependencies_on_code_exist(name: str) -> None:
     for dependency in STAGES[name]["deps"]:
         if dependency.startswith(("components/", "presets/")):
             assert (REPOSITORY / dependency).exists(), dependency
-        elif "${" not in dependency:
-            parents = {str(parent) for parent in Path(dependency).parents} | {dependency}
-            assert parents & made or dependency in holding, f"no stage makes {dependency}"
+            continue
+        for path in expanded(name, dependency):
+            parents = {str(parent) for parent in Path(path).parents} | {path}
+            assert parents & made or path in holding, f"no stage makes {path}"
 
 
 def imported_files(source: Path) -> set[Path]:
@@ -96,14 +119,9 @@ def imported_files(source: Path) -> set[Path]:
     return {file for file in files if file.is_file() and not any(map(file.is_relative_to, UNWATCHED))}
 
 
-def code_files(name: str) -> list[str]:
-    """The stage's entry point and the benchmarks' code that it watches."""
-    watched = [place for place in STAGES[name]["deps"] if place.startswith("components/benchmarks/")]
-    return [f"components/stages/{name}.py", *(place for place in watched if place.endswith(".py"))]
-
-
-@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"download", "sources"}))  # dvc.yaml says why
-def test_dvc_watches_the_code_that_makes_the_outputs(name: str) -> None:
+@functools.cache
+def code_files(name: str) -> frozenset[Path]:
+    """Return the stage's entry point and all that it imports, and these in turn."""
     found: set[Path] = set()
     waiting = [REPOSITORY / "components" / "stages" / f"{name}.py"]
     while waiting:
@@ -111,18 +129,25 @@ def test_dvc_watches_the_code_that_makes_the_outputs(name: str) -> None:
         if file not in found:
             found.add(file)
             waiting += imported_files(file)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("name", sorted(STAGES.keys() - {"download", "sources"}))  # dvc.yaml says why
+def test_dvc_watches_the_folders_of_the_code_that_makes_the_outputs(name: str) -> None:
+    found = code_files(name)
     watched = [REPOSITORY / dependency for dependency in STAGES[name]["deps"]]
     unwatched = {file for file in found if not any(file.is_relative_to(place) for place in watched)}
     assert not unwatched
     code = [place for place in watched if place.is_relative_to(REPOSITORY / "components")]
-    assert not [place for place in code if not any(file.is_relative_to(place) for file in found)]
+    modules = [place for place in code if place.is_dir() or place.suffix == ".py"]  # not templates
+    assert not [place for place in modules if not any(file.is_relative_to(place) for file in found)]
 
 
 @pytest.mark.parametrize("name", sorted(STAGES.keys() - {"report"}))  # which knows the protocols, no more
 def test_stages_that_compute_ask_for_a_gpu(name: str) -> None:
-    texts = {place: (REPOSITORY / place).read_text(encoding="utf-8") for place in code_files(name)}
-    computes = any("device_name()" in text for text in texts.values())
-    entry = texts[f"components/stages/{name}.py"]
+    entry = (REPOSITORY / "components" / "stages" / f"{name}.py").read_text(encoding="utf-8")
+    benchmarks = [file for file in code_files(name) if "benchmarks" in file.parts]
+    computes = any("device_name()" in text for text in (entry, *map(Path.read_text, benchmarks)))
     meta = read_meta(name, STAGES[name].get("meta"))
     assert meta.gpus == ("all" if "in_several_processes=True" in entry else int(computes))
 
@@ -151,8 +176,7 @@ def test_stages_wait_for_their_own_dataset_only(name: str) -> None:
 
 
 def test_every_section_belongs_to_a_stage() -> None:
-    watched = {entry.split(".")[0] for stage in STAGES.values() for entry in stage.get("params", [])}
-    assert watched == set(params.SECTIONS)
+    assert set().union(*map(watched_sections, STAGES)) == set(params.SECTIONS)
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -160,7 +184,8 @@ def test_plots_have_templates_and_titles_of_their_own(name: str) -> None:
     own = {path.stem: path.read_text(encoding="utf-8") for path in REPOSITORY.glob(".dvc/plots/*.json")}
     plots = [next(iter(entry.items())) for entry in STAGES[name].get("plots", []) if isinstance(entry, dict)]
     for path, plot in plots:
-        assert ("${item" in path) == ("${item" in plot["title"]), f"{path}: which item's plot is it?"
+        words = [word for item in items(name)[:1] for word in item]
+        assert all((word in path) == (word in plot["title"]) for word in words), f"{path}: which item's plot?"
         assert plot.get("template", "linear") in {*own, "linear", "scatter", "confusion"}
     for text in own.values():
         assert "<DVC_METRIC_DATA>" in text

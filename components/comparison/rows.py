@@ -11,7 +11,7 @@ from components import params
 from components.core.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 from components.params import PRETRAINED
 from components.params.presets import PRESETS_DIR
-from components.report.data import PAIR, SETUP_SECTIONS, ReportData, Result, configured_setup, gather
+from components.report.data import PAIR, SETUP_SECTIONS, ReportData, configured_setup, gather
 from components.report.protocol import PRETRAINING_SECTIONS, parameter_differences, read_protocol
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
@@ -158,10 +158,5 @@ def _figures(data: ReportData, backbone: str, good: set[str]) -> dict[str, float
     return {
         result.benchmark.key: result.figures[backbone]
         for result in data.results
-        if backbone in result.figures and _stage(result, backbone) in good
+        if backbone in result.figures and result.benchmark.stage(backbone) in good
     }
-
-
-def _stage(result: Result, backbone: str) -> str:
-    name = result.benchmark.name
-    return f"{name}@{backbone}" if result.benchmark.compares_backbones else name

@@ -5,6 +5,8 @@ dvc.yaml names the same paths; tests/test_dvc_yaml.py holds the two together.
 
 from pathlib import Path
 
+from components.core.published import BACKBONE_BENCHMARKS, DETECTION_STAGE
+
 PARAMS = Path("params.yaml")
 
 DATASETS_DIR = Path("data/datasets")
@@ -20,6 +22,7 @@ INCOMING_DIR = Path("datasets/incoming")  # {dataset}/, where archives arrive or
 UNPACKED_DIR = Path("datasets/unpacked")  # {dataset}-{key of its archives}/, made again when missing
 
 OUTPUTS_DIR = Path("outputs")
+BENCHMARKS_DIR = OUTPUTS_DIR / "benchmarks"  # {benchmark}/{backbone}/
 CANDIDATES_DIR = OUTPUTS_DIR / "pretrain" / "checkpoints"  # iteration_{count}.safetensors
 CAPTIONER = OUTPUTS_DIR / "select" / "captioner.safetensors"
 BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # {name}.safetensors
@@ -31,12 +34,12 @@ SCRATCH_DIR = Path(".scratch")  # resume checkpoints; git-ignored and unknown to
 MLFLOW_RUN_FILE = "mlflow_run.json"  # in each stage's output folder
 
 
-def dataset_part(*names: str) -> Path:
-    """Return the manifest of one part of the datasets, such as ``voc2007`` or ``images, coco``.
+def dataset_part(name: str) -> Path:
+    """Return the manifest of one part of the datasets, such as ``voc2007``.
 
     components.sources.parts says which there are. A stage depends on the part's folder alone.
     """
-    return DATASETS_DIR.joinpath(*names) / DATASETS_MANIFEST.name
+    return DATASETS_DIR / name / DATASETS_MANIFEST.name
 
 
 def lmdb_path(split: str) -> Path:
@@ -60,5 +63,22 @@ def exported_backbones() -> list[str]:
 
 
 def stage_dir(stage: str, item: str | None = None) -> Path:
-    """Return the folder of a stage's own outputs: ``outputs/voc07/random`` for ``voc07@random``."""
-    return OUTPUTS_DIR / stage / item if item else OUTPUTS_DIR / stage
+    """Return the folder of a stage's own outputs, such as ``outputs/lmdb/train`` of ``lmdb@train``.
+
+    That of a benchmark, ``voc07`` or the task of a ``detection``, has a folder per backbone below
+    ``outputs/benchmarks``. ``caption`` is none of them: it measures the captioner, of which there is one.
+    """
+    name, item = benchmark_of(stage, item)
+    parent = BENCHMARKS_DIR if name in BACKBONE_BENCHMARKS else OUTPUTS_DIR
+    return parent / name / item if item else parent / name
+
+
+def benchmark_of(stage: str, item: str | None) -> tuple[str, str | None]:
+    """Return what results and params.yaml call a stage, and its backbone, split or other item.
+
+    ``("voc_detection", "random")`` for ``detection@voc_detection-random``; other stages as they are given.
+    """
+    if stage == DETECTION_STAGE and item:
+        task, _, backbone = item.partition("-")  # no task has a hyphen
+        return task, backbone or None
+    return stage, item

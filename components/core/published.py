@@ -61,10 +61,17 @@ class Benchmark:
     @property
     def is_detection(self) -> bool:
         """Whether it is measured for `benchmarks.detection_backbones`."""
-        return self.name in DETECTION_STAGES
+        return self.name in DETECTION_TASKS
+
+    def stage(self, backbone: str) -> str:
+        """Return DVC's name of the stage that measures ``backbone``."""
+        if self.is_detection:
+            return f"{DETECTION_STAGE}@{self.name}-{backbone}"
+        return f"{self.name}@{backbone}" if self.compares_backbones else self.name
 
 
-DETECTION_STAGES = ("coco_segmentation", "lvis_segmentation", "voc_detection")
+DETECTION_STAGE = "detection"
+DETECTION_TASKS = ("coco_segmentation", "lvis_segmentation", "voc_detection")
 
 
 def _rows(
@@ -128,6 +135,7 @@ BENCHMARKS = (
         "CIDEr-D SPICE",
     ),
 )
+BACKBONE_BENCHMARKS = tuple(dict.fromkeys(row.name for row in BENCHMARKS if row.compares_backbones))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,14 +81,14 @@ def load_backbone(path: Path) -> tuple[nn.Module, dict[str, str]]:
     if metadata.get("feature_size") != str(feature_size):
         raise InputError(
             f"{path}: feature_size {metadata.get('feature_size')} in its metadata, but "
-            f"{metadata['architecture']} has {feature_size}; export it again (stage export or baseline)"
+            f"{metadata['architecture']} has {feature_size}; export it again (stage select or baseline)"
         )
     try:
         backbone.load_state_dict(load_file(path), assign=True)
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise InputError(
             f"{path}: its weights are not those of torchvision's {metadata['architecture']} without fc; "
-            f"export it again (stage export or baseline). {error}"
+            f"export it again (stage select or baseline). {error}"
         ) from error
     require_sound(path)
     metadata.pop(DIGEST, None)  # of this file; a writer of another one computes its own
@@ -143,18 +143,18 @@ def _empty_resnet(architecture: str) -> tuple[nn.Module, int]:
 
 def _read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise InputError(f"{path}: no such backbone; run the stage that writes it (export or baseline)")
+        raise InputError(f"{path}: no such backbone; run the stage that writes it (select or baseline)")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path}: not a whole safetensors file ({error}); export it again (stage export or baseline)"
+            f"{path}: not a whole safetensors file ({error}); export it again (stage select or baseline)"
         ) from error
     if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
         raise InputError(
             f"{path}: expected a {FORMAT} file of version {VERSION}, its metadata says "
-            f"{json.dumps(metadata)[:300]}; name a file written by the stage export or baseline"
+            f"{json.dumps(metadata)[:300]}; name a file written by the stage select or baseline"
         )
     if metadata.get("architecture") not in backbone_names():
         raise InputError(

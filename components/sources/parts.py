@@ -3,31 +3,31 @@
 Below data/datasets, always all of them, whatever data the run has:
 
 - ``captions/``: the captioned datasets as texts, and the indices of one's own data
-- ``images/``: the images of all captioned datasets and their objects; ``images/<name>/`` those of one
+- ``images/``: the images of all captioned datasets and their objects
 - ``voc2007/`` and so on: one for each dataset of a benchmark
+- ``coco_segmentation/``, ``lvis_segmentation/``, ``voc_detection/``: what that detection task reads
 - ``coco/``: nothing to read; the drawn world has its captioned images there
 
-A dataset that is drawn lies in its part's folder beside the manifest.
+A dataset that is drawn lies in the folder of its name beside the manifest.
 """
 
-from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from components.core.datasets import BENCHMARK_DATASETS
 from components.core.files import write_text
-from components.core.paths import dataset_part
-from components.sources.manifest import CaptionedEntry, Manifest, read_manifest, write_manifest
+from components.sources.manifest import CaptionedEntry, Manifest, write_manifest
 
+_DETECTION = {"lvis_segmentation": ("lvis",), "voc_detection": ("voc2007", "voc2012")}
 _COCO_NOTE = "The drawn world's captioned images are here, if the run draws it.\n"
 
 
-def write_parts(folder: Path, manifest: Manifest, wanted: Collection[str] = ()) -> None:
+def write_parts(folder: Path, manifest: Manifest, segmented: str = "coco") -> None:
     """Write the manifest to ``folder``, and its parts to the folders there.
 
     Args:
         folder: data/datasets, or what becomes it.
         manifest: of all datasets.
-        wanted: captioned datasets of which stages ask for the images, whether the run has them or not.
+        segmented: the captioned dataset of ``coco_segmentation``, whether the run has it or not.
     """
 
     def write(part: Manifest, *names: str) -> None:
@@ -41,12 +41,11 @@ def write_parts(folder: Path, manifest: Manifest, wanted: Collection[str] = ()) 
     write(manifest)
     write(bare.model_copy(update={"captions": texts}), "captions")
     write(bare.model_copy(update={"captions": images}), "images")
-    for name in {*wanted, *images}:
-        captions = {name: images[name]} if name in images else {}
-        write(bare.model_copy(update={"captions": captions}), "images", name)
-    for name in BENCHMARK_DATASETS:
-        own = {name: manifest.benchmarks[name]} if name in manifest.benchmarks else {}
-        write(bare.model_copy(update={"benchmarks": own}), name)
+    segmented_images = {name: entry for name, entry in images.items() if name == segmented}
+    write(bare.model_copy(update={"captions": segmented_images}), "coco_segmentation")
+    for part, names in ({name: (name,) for name in BENCHMARK_DATASETS} | _DETECTION).items():
+        own = {name: entry for name, entry in manifest.benchmarks.items() if name in names}
+        write(bare.model_copy(update={"benchmarks": own}), part)
     (folder / "coco").mkdir(exist_ok=True)
     write_text(folder / "coco" / "about.txt", _COCO_NOTE)
 
@@ -64,13 +63,3 @@ def _images(entry: CaptionedEntry) -> CaptionedEntry:
 def _is_of_objects(entry: CaptionedEntry, name: str) -> bool:
     """Whether an annotation file holds objects and no captions, which COCO's layout tells by its name."""
     return entry.index is None and PurePosixPath(name).name.startswith("instances_")
-
-
-def read_voc_parts() -> Manifest:
-    """The manifest of both years of VOC.
-
-    Raises:
-        InputError: as ``read_manifest``.
-    """
-    first, second = (read_manifest(dataset_part(name)) for name in ("voc2007", "voc2012"))
-    return first.model_copy(update={"benchmarks": first.benchmarks | second.benchmarks})

@@ -86,7 +86,7 @@ def main(
                 dataset, (figures["captions"] if DATASETS[dataset].captioned else figures)[dataset]
             )
         moved = manifest.moved(temporary, paths.DATASETS_DIR)
-        write_parts(temporary, moved, [segmentation.dataset])
+        write_parts(temporary, moved, segmentation.dataset)
     write_named(download, moved)
     for name in own.left_out:
         forget_fetched(name)

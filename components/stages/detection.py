@@ -1,21 +1,83 @@
-"""Stage ``detection``: which backbones the three detection benchmarks are to measure, maybe none."""
+"""Stage ``detection``: a detector fine-tuned from one backbone, for one of three tasks."""
+
+from typing import Any
 
 from components import params
+from components.benchmarks.detection.benchmark import run_recorded
+from components.benchmarks.detection.data import (
+    COCO_SEGMENTATION,
+    LVIS_SEGMENTATION,
+    VOC_DETECTION,
+    DetectionSplit,
+    read_coco,
+    read_lvis,
+    read_voc,
+)
 from components.core import paths
-from components.core.files import write_json
-from components.core.published import DETECTION_STAGES
+from components.core.published import DETECTION_STAGE
 from components.entry import run_stage
+from components.sources.manifest import read_manifest
+from components.sources.readers import coco
 from components.tracking import StageRun
 
-SECTIONS = (params.Benchmarks,)
+Data = tuple[DetectionSplit, DetectionSplit] | str  # training and test images, or why this run has none
+
+SECTIONS: dict[str, type[params.Section]] = {
+    "coco_segmentation": params.CocoSegmentation,
+    "lvis_segmentation": params.LvisSegmentation,
+    "voc_detection": params.VocDetection,
+}
 
 
-def main(run: StageRun, benchmarks: params.Benchmarks) -> None:
-    """Write it into the folder of each benchmark's results, which is then there without any result."""
-    for stage in DETECTION_STAGES:
-        write_json(paths.stage_dir(stage) / "backbones.json", benchmarks.detection_backbones)
-    run.metrics({"backbones": len(benchmarks.detection_backbones)})
+def main(run: StageRun, settings: params.Detection) -> None:
+    """Benchmark a backbone, ``run.item`` is ``TASK-BACKBONE``; empty results if this run lacks the data."""
+    name, backbone = paths.benchmark_of(run.stage, run.item)
+    task, read_data = TASKS[name]
+    assert backbone is not None
+    run_recorded(run, task, backbone, read_data(settings), settings)
+
+
+def coco_data(settings: params.CocoSegmentation) -> Data:
+    """Return the images and objects of one captioned dataset."""
+    dataset = settings.dataset
+    manifest = read_manifest(paths.dataset_part("coco_segmentation"))
+    if dataset not in manifest.captions:
+        return f"this run has no captioned dataset `{dataset}`"
+    root = manifest.captioned_root(dataset)
+    files = [coco.annotation_path(root, "instances", split) for split in ("train", "val")]
+    if absent := [path.name for path in files if not path.is_file()]:
+        return f"`{dataset}` has no {absent[0]}"
+    return read_coco(root, "train"), read_coco(root, "val")
+
+
+def lvis_data(_: params.LvisSegmentation) -> Data:
+    """Return LVIS v1, whose images are COCO's."""
+    manifest = read_manifest(paths.dataset_part("lvis_segmentation"))
+    if "lvis" not in manifest.benchmarks:
+        return "this run has no `lvis` data"
+    root, images_root = manifest.root_of("lvis"), manifest.lvis_images_root
+    return read_lvis(root, "train", images_root), read_lvis(root, "val", images_root)
+
+
+def voc_data(settings: params.VocDetection) -> Data:
+    """Return the sets of VOC that the section names."""
+    roots = read_manifest(paths.dataset_part("voc_detection")).voc_roots
+    for name in (*settings.train_sets, *settings.test_sets):
+        year = name.partition("/")[0]
+        if int(year) not in roots:
+            return f"this run has no VOC{year}, which the set {name} needs"
+    train = read_voc(roots, settings.train_sets)
+    return train, read_voc(roots, settings.test_sets, train.classes)
+
+
+TASKS: dict[str, Any] = {
+    "coco_segmentation": (COCO_SEGMENTATION, coco_data),
+    "lvis_segmentation": (LVIS_SEGMENTATION, lvis_data),
+    "voc_detection": (VOC_DETECTION, voc_data),
+}
 
 
 if __name__ == "__main__":
-    run_stage("detection", SECTIONS, main)
+    run_stage(
+        DETECTION_STAGE, SECTIONS, main, tuple(SECTIONS), paths.exported_backbones, in_several_processes=True
+    )

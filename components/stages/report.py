@@ -55,9 +55,9 @@ def main(run: StageRun, *sections: params.Section) -> None:
 
 def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None:
     """Register the pretrained backbone with its card, if none has a better mAP on this VOC2007."""
-    exported = (read_json(paths.stage_dir("export") / paths.MLFLOW_RUN_FILE, []) or {}).get("run_id")
+    selected = (read_json(paths.stage_dir("select") / paths.MLFLOW_RUN_FILE, []) or {}).get("run_id")
     voc = (read_json(paths.DATASETS_MANIFEST, []) or {}).get("voc2007")
-    if score is None or not exported or not voc:
+    if score is None or not selected or not voc:
         return
     sizes, listings = voc["images"], json.dumps(voc["listings"], sort_keys=True)
     digest = hashlib.sha256(listings.encode()).hexdigest()
@@ -75,7 +75,7 @@ def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None
     candidate = ModelCandidate(
         name=name,
         about=f"Backbones pretrained on captions, compared by VOC07 mAP on {images}.",
-        run_id=exported,
+        run_id=selected,
         logged_as="backbone",
         score=score,
         score_title="VOC07 mAP",

@@ -1,10 +1,11 @@
-"""Stage ``select``: the best of the models that pretraining kept; later stages use that one."""
+"""Stage ``select``: the best of the models that pretraining kept, and its backbone, for later stages."""
 
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from components import params
 from components.benchmarks.voc07.checkpoint_choice import (
@@ -18,8 +19,9 @@ from components.benchmarks.voc07.checkpoint_choice import (
 from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.benchmarks.voc07.svm import ClassResult, mean_ap_percent
 from components.core import paths
+from components.core.tensor_files import tensors_sha256
 from components.entry import run_stage
-from components.export.backbone import export_backbone, load_backbone
+from components.export.backbone import example_images, export_backbone, load_backbone
 from components.objectives.saved import copy_captioner, load_captioner
 from components.tracking import StageRun
 
@@ -27,13 +29,17 @@ SECTIONS = (params.Select, params.Voc07, params.Caption)
 
 
 def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: params.Caption) -> None:
-    """Measure the candidates if the choice goes by that, and copy the best one, with how it captions."""
+    """Measure the candidates if the choice goes by that; copy the best one and write its backbone."""
     candidates = read_candidates(paths.CANDIDATES_DIR, paths.stage_dir("pretrain") / "val.csv")
     if select.by == "voc07":
         benchmark = Voc07Benchmark(voc07)
         candidates = [_measured(run, candidate, benchmark) for candidate in candidates]
     chosen = choose(candidates, select)
     copy_captioner(chosen.path, paths.CAPTIONER, caption.image_size, caption.antialias)
+    backbone_path = paths.backbone_path(params.PRETRAINED)
+    backbone, metadata = _export(chosen.path, backbone_path)
+    run.model("backbone", backbone, example_images())
+    run.artifact(backbone_path)
     write_table(run.output_dir / "checkpoints.csv", candidates, select)
     draw(run.output_dir / "checkpoints.png", candidates, select)
     for name in ("checkpoints.csv", "checkpoints.png"):
@@ -44,6 +50,9 @@ def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: par
             "iteration": chosen.iteration,
             "criterion": criterion(select),
             "num_candidates": len(candidates),
+            "feature_size": int(metadata["feature_size"]),
+            "num_parameters": sum(parameter.numel() for parameter in backbone.parameters()),
+            "file_bytes": backbone_path.stat().st_size,
             **{name: value for name, value in figures.items() if value is not None},
         }
     )
@@ -51,18 +60,28 @@ def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: par
 
 
 def _measured(run: StageRun, candidate: Candidate, benchmark: Voc07Benchmark) -> Candidate:
-    """The candidate with its mAPs. Its backbone is the one that ``export`` would write."""
-    objective, config = load_captioner(candidate.path)
+    """Return the candidate with its mAPs, those of the backbone file that it would become."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "backbone.safetensors")
-        cnn = objective.visual.get_submodule("cnn")
-        export_backbone(cnn, path, config.backbone.name, params.PRETRAINED)
-        backbone, _ = load_backbone(path)
+        backbone, _ = _export(candidate.path, Path(folder, "backbone.safetensors"))
     results = benchmark.measure(backbone).results
     test_map, trainval_map = mean_ap_percent(results), _cross_validated(results)
     run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
     print(f"iteration {candidate.iteration}: VOC07 mAP {test_map:.2f} % on test", flush=True)
     return replace(candidate, test_map=test_map, trainval_map=trainval_map)
+
+
+def _export(captioner: Path, path: Path) -> tuple[nn.Module, dict[str, str]]:
+    """Write the backbone of a captioner file without its textual head; return it as it is read back."""
+    objective, config = load_captioner(captioner)
+    details = {
+        "objective": config.objective.name,
+        "pretraining_config": config.model_dump_json(),
+        # Not of the header: a change of how the captioner captions is none of the backbone.
+        "captioner_tensors_sha256": tensors_sha256(captioner),
+    }
+    cnn = objective.visual.get_submodule("cnn")
+    export_backbone(cnn, path, config.backbone.name, params.PRETRAINED, details)
+    return load_backbone(path)
 
 
 def _cross_validated(results: list[ClassResult]) -> float:

@@ -56,7 +56,8 @@ def stage_times(outputs_dir: Path) -> list[StageTime]:
 
 
 def _run_ids(outputs_dir: Path) -> Iterator[str]:
-    for path in (*outputs_dir.glob(f"*/{MLFLOW_RUN_FILE}"), *outputs_dir.glob(f"*/*/{MLFLOW_RUN_FILE}")):
+    folders = ("*", "*/*", "benchmarks/*/*")
+    for path in (path for folder in folders for path in outputs_dir.glob(f"{folder}/{MLFLOW_RUN_FILE}")):
         try:
             run_id = json.loads(path.read_text(encoding="utf-8")).get("run_id")
         except (OSError, ValueError, AttributeError):

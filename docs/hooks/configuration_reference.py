@@ -138,9 +138,13 @@ def _watchers(dvc_text: str) -> dict[str, list[str]]:
     """Stages by the section they watch, whole or in part."""
     found: dict[str, list[str]] = {}
     for name, stage in YAML(typ="safe").load(dvc_text)["stages"].items():
-        for section in dict.fromkeys(
-            key.partition(".")[0] for key in stage.get("do", stage).get("params", [])
-        ):
+        tasks = stage.get("matrix", {}).get("task", [])
+        keys = [
+            written.replace("${item.task}", task)
+            for written in stage.get("do", stage).get("params", [])
+            for task in (tasks if "${item.task}" in written else [""])
+        ]
+        for section in dict.fromkeys(key.partition(".")[0] for key in keys):
             found.setdefault(section, []).append(name)
     return found
 

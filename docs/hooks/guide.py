@@ -22,12 +22,9 @@ STAGE_PAGES = {  # where a click on a stage leads
     "voc07": "benchmarks/voc07.md",
     "imagenet_linear": "benchmarks/imagenet-linear.md",
     "inaturalist": "benchmarks/inaturalist.md",
-    "coco_segmentation": "detection.md",
-    "lvis_segmentation": "detection.md",
-    "voc_detection": "detection.md",
     "detection": "detection.md",
     "caption": "benchmarks/captioning.md",
-    "export": "export.md",
+    "select": "benchmarks/voc07.md",
     "pretrain": "distributed.md",
 }
 

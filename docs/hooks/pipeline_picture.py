@@ -2,7 +2,7 @@
 
 Stages that run once an item (a backbone, a split) are one name, and stages with the same arrows share a
 box. An arrow that follows from others is left out: `datasets` feeds the benchmarks too, but they wait for
-`export`, which comes after it anyway.
+`select`, which comes after it anyway.
 """
 
 import itertools

@@ -27,14 +27,15 @@ def sources_of(stage: Stage, stages: Iterable[Stage]) -> list[Stage]:
 def inputs_of(stage: Stage, sources: Iterable[Stage]) -> tuple[str, ...]:
     """Paths of what ``stage`` reads of the outputs of ``sources``.
 
-    It may read a part of an output, or a folder with several of them in it.
+    It may read a part of an output, or a folder with several of them in it. Of the datasets all comes with
+    the manifest of a part: it may name images that the drawn world has in another folder.
     """
     found: dict[str, None] = {}
     outs = [PurePosixPath(out) for source in sources for out in source.outs]
     for dep in map(PurePosixPath, stage.deps):
         for out in outs:
             if dep.is_relative_to(out):
-                found[str(dep)] = None
+                found[str(out if out == PurePosixPath(DATASETS_DIR) else dep)] = None
             elif out.is_relative_to(dep):
                 found[str(out)] = None
     if _unpacks(stage):

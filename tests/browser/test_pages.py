@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 
 BENCHMARKS = ["voc07@virtex", "imagenet_linear@virtex", "inaturalist@virtex", "caption"]
 STAGES = [
-    *("datasets", "tokenize", "lmdb@train", "lmdb@val", "pretrain", "select", "export", "baseline@random"),
+    *("datasets", "tokenize", "lmdb@train", "lmdb@val", "pretrain", "select", "baseline@random"),
     *(*BENCHMARKS, "report"),
 ]
 
@@ -111,5 +111,5 @@ def test_mlflow_shows_the_registered_backbone_as_the_best(finished, page, keep) 
     expect(version).to_contain_text("VOC07 mAP")
     page.get_by_role("link", name="Version 1", exact=True).click()
     expect(page.get_by_text("pretrained on captions").first).to_be_visible()
-    expect(page.get_by_role("link", name="export", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="select", exact=True)).to_be_visible()
     keep("mlflow-registry")

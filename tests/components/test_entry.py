@@ -18,7 +18,7 @@ from components.params import Baseline
 def main(run, baseline):
     {body}
 
-run_stage("baseline", (Baseline,), main, items=("random",))
+run_stage("baseline", (Baseline,), main, ("random",))
 """
 
 

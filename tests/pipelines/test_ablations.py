@@ -34,7 +34,7 @@ stages:
     matrix: {backbone: [virtex, random]}
     cmd: python stage.py voc07 ${item.backbone}
     deps: [outputs/pretrain/out.txt]
-    metrics: ["outputs/voc07/${item.backbone}/metrics.json"]
+    metrics: ["outputs/benchmarks/voc07/${item.backbone}/metrics.json"]
 """
 
 STAGE = """

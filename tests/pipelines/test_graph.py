@@ -66,6 +66,7 @@ def test_whole_plan(repository):
 def test_targets(repository):
     assert {stage.name for stage in read_plan(["part@a"]).stages} == {"first", "part@a"}
     assert {stage.name for stage in read_plan(["part"]).stages} == {"first", "part@a", "part@b"}
+    assert {stage.name for stage in read_plan(["part@*b"]).stages} == {"first", "part@b"}
 
 
 def test_a_stage_that_dvc_always_runs_is_unchanged_while_the_data_are(repository, monkeypatch):

@@ -13,13 +13,13 @@ DVC_YAML = """
 stages:
   voc07:
     matrix: {backbone: [virtex, random]}
-    cmd: echo 1 > outputs/voc07/${item.backbone}/metrics.json
+    cmd: echo 1 > outputs/benchmarks/voc07/${item.backbone}/metrics.json
     deps: [source.txt]
-    outs: ["outputs/voc07/${item.backbone}/metrics.json"]
+    outs: ["outputs/benchmarks/voc07/${item.backbone}/metrics.json"]
     meta: {may_fail: true}
   report:
-    cmd: find outputs/voc07 -type f | wc -l > report.txt
-    deps: [outputs/voc07]
+    cmd: find outputs/benchmarks/voc07 -type f | wc -l > report.txt
+    deps: [outputs/benchmarks/voc07]
     outs: [report.txt]
 """
 
@@ -45,7 +45,7 @@ def test_results_of_other_data_go_and_the_report_is_made_again(repository):
     from dvc.repo import Repo
 
     for backbone in ("virtex", "random"):
-        (repository / "outputs" / "voc07" / backbone).mkdir(parents=True)
+        (repository / "outputs" / "benchmarks" / "voc07" / backbone).mkdir(parents=True)
     with Repo(str(repository)) as repo:
         repo.reproduce()
     assert (repository / "report.txt").read_text().strip() == "2"
@@ -61,11 +61,11 @@ def test_results_of_other_data_go_and_the_report_is_made_again(repository):
     assert notices[-1] == "Not run: voc07@random, voc07@virtex (this run has no `voc2007` data)."
     assert plan.pending == ("report",)
     assert not list((repository / "outputs").rglob("*.json"))
-    assert (repository / "outputs" / "voc07").is_dir()
+    assert (repository / "outputs" / "benchmarks" / "voc07").is_dir()
 
 
 def test_a_fresh_workspace_has_the_folder_that_the_report_asks_for(repository):
     overrides = ("voc_trainval_images=0", "voc_test_images=0")
     plan, _ = prepared(repository, *(f"download.drawn_world.{one}" for one in overrides), "select.by=last")
     assert plan.pending == ("report",)
-    assert (repository / "outputs" / "voc07").is_dir()
+    assert (repository / "outputs" / "benchmarks" / "voc07").is_dir()

@@ -10,6 +10,7 @@ import pytest
 
 from components.comparison.__main__ import main
 from components.comparison.table import COLUMN_TITLES
+from components.core.paths import stage_dir
 from components.core.published import BENCHMARKS
 from components.params import overlay
 
@@ -24,8 +25,8 @@ def make_row(folder: Path, name: str, override: str, voc07: float, **more) -> di
     shutil.copy(REPOSITORY / "params.yaml", workspace)
     overlay(None, [override], workspace / "params.yaml")
     results = {
-        "voc07/virtex": {"mAP": voc07, "num_test": 80},
-        "voc07/random": {"mAP": 15.0, "num_test": 80},
+        "benchmarks/voc07/virtex": {"mAP": voc07, "num_test": 80},
+        "benchmarks/voc07/random": {"mAP": 15.0, "num_test": 80},
         "caption": {"CIDEr-D": 42.0},
         "pretrain": {"val_loss": 2.5, "num_parameters": 1234, "images_per_second": 9.5, "seconds": 61},
     }
@@ -107,12 +108,11 @@ def test_files_for_programs_and_people(tmp_path, rows):
 
 def test_every_benchmark_has_its_column(tmp_path, rows):
     (row, *_) = rows
-    stages = {f"{benchmark.name}@virtex" for benchmark in BENCHMARKS} | {"caption"}
+    stages = {benchmark.stage("virtex") for benchmark in BENCHMARKS}
     overlay(None, ["benchmarks.detection_backbones=[virtex]"], Path(row["workspace"], "params.yaml"))
-    folder = Path(row["workspace"], "outputs")
     for number, benchmark in enumerate(BENCHMARKS):
-        item = "virtex" if benchmark.compares_backbones else ""
-        path = folder / benchmark.name / item / "metrics.json"
+        folder = stage_dir(benchmark.name, "virtex" if benchmark.compares_backbones else None)
+        path = Path(row["workspace"], folder, "metrics.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         known = json.loads(path.read_text()) if path.exists() else {}
         group, _, name = benchmark.metric.rpartition(".")

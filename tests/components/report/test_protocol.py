@@ -34,10 +34,10 @@ def write_results(num_classes: int = 1000) -> None:
     results = {
         "pretrain": {"images": 118_287, "iterations": 500_000, "val_loss": 2.0},
         "caption": {"CIDEr-D": 80.0, "SPICE": 17.0, "images": 5000},
-        "voc07/virtex": {"mAP": 88.0, "num_test": 4952},
-        "imagenet_linear/virtex": {"top1": 53.0, "top5": 77.0, "num_classes": num_classes},
-        "inaturalist/virtex": {"top1": 60.0, "num_classes": 8142},
-        "coco_segmentation/virtex": {"box": boxes, "mask": boxes},
+        "benchmarks/voc07/virtex": {"mAP": 88.0, "num_test": 4952},
+        "benchmarks/imagenet_linear/virtex": {"top1": 53.0, "top5": 77.0, "num_classes": num_classes},
+        "benchmarks/inaturalist/virtex": {"top1": 60.0, "num_classes": 8142},
+        "benchmarks/coco_segmentation/virtex": {"box": boxes, "mask": boxes},
     }
     for folder, metrics in results.items():
         write_json(Path("outputs") / folder / "metrics.json", metrics)

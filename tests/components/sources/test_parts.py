@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from components.sources.folders import OwnReading, verify_folders
-from components.sources.manifest import read_manifest
-from components.sources.parts import read_voc_parts, write_parts
+from components.sources.manifest import Manifest, read_manifest
+from components.sources.parts import write_parts
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import DatasetFolders
 
@@ -38,7 +38,7 @@ def parts(
 
     def write() -> dict[str, bytes]:
         manifest, _ = verify_folders(folders, "folders", own)
-        write_parts(DATA, manifest, ["coco", "absent"])
+        write_parts(DATA, manifest, "coco")
         found: dict[str, bytes] = {}
         for path in sorted(DATA.rglob("*")):
             if path.is_file():
@@ -56,13 +56,20 @@ def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
 
 def test_all_parts_are_there_whatever_the_run_has(parts: Callable[[], dict[str, bytes]]) -> None:
     assert set(parts()) == {
-        ".", "captions", "captions/mine", "coco", "images", "images/coco", "images/mine", "images/absent",
+        ".", "captions", "captions/mine", "coco", "images",
         "voc2007", "voc2012", "imagenet", "inaturalist", "lvis",
+        "coco_segmentation", "lvis_segmentation", "voc_detection",
     }  # fmt: skip
-    assert read_manifest(DATA / "images/absent/manifest.json").captions == {}
+    assert set(read_manifest(DATA / "coco_segmentation/manifest.json").captions) == {"coco"}
     assert len(read_manifest(DATA / "captions/manifest.json").captions_of("train")) == 3
     assert read_manifest(DATA / "images/manifest.json").object_labels_of("train").of_image == {"coco/2": (1,)}
-    assert list(read_voc_parts().voc_roots) == [2007]
+    assert list(read_manifest(DATA / "voc_detection/manifest.json").voc_roots) == [2007]
+
+
+def test_a_dataset_that_the_run_lacks_leaves_an_empty_part(tmp_path: Path) -> None:
+    write_parts(tmp_path, Manifest(source="folders", captions={}), "absent")
+    assert read_manifest(tmp_path / "coco_segmentation/manifest.json").captions == {}
+    assert read_manifest(tmp_path / "voc_detection/manifest.json").voc_roots == {}
 
 
 def swapped(path: Path) -> None:
@@ -81,28 +88,31 @@ def replaced(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("change", "stale"),
     [
-        (lambda root: swapped(root / "own/1.jpg"), {"images", "images/mine"}),
+        (lambda root: swapped(root / "own/1.jpg"), {"images"}),
         (lambda root: replaced(root / "own/mine.csv", "A dog.", "A fox."), {"captions", "captions/mine"}),
-        (lambda root: swapped(root / "coco/val2017/000000000002.jpg"), {"images", "images/coco"}),
+        (lambda root: swapped(root / "coco/val2017/000000000002.jpg"), {"images", "coco_segmentation"}),
         # An image without captions is one of those with objects.
-        (lambda root: swapped(root / "coco/val2017/000000000003.jpg"), {"images", "images/coco"}),
+        (lambda root: swapped(root / "coco/val2017/000000000003.jpg"), {"images", "coco_segmentation"}),
         (
             lambda root: replaced(root / "coco/annotations/captions_val2017.json", "A two.", "A cat."),
             {"captions"},
         ),
         (
             lambda root: replaced(root / "coco/annotations/instances_val2017.json", "dog", "cow"),
-            {"images", "images/coco"},
+            {"images", "coco_segmentation"},
         ),
         # LVIS has its images from COCO.
         (
             lambda root: swapped(root / "coco/train2017/000000000002.jpg"),
-            {"images", "images/coco", "lvis"},
+            {"images", "coco_segmentation", "lvis", "lvis_segmentation"},
         ),
-        (lambda root: swapped(root / "VOCdevkit/VOC2007/JPEGImages/000001.jpg"), {"voc2007"}),
+        (
+            lambda root: swapped(root / "VOCdevkit/VOC2007/JPEGImages/000001.jpg"),
+            {"voc2007", "voc_detection"},
+        ),
         (
             lambda root: replaced(root / "VOCdevkit/VOC2007/Annotations/000003.xml", "2.5", "1.5"),
-            {"voc2007"},
+            {"voc2007", "voc_detection"},
         ),
         (lambda root: swapped(root / "imagenet/val/n01/x.jpg"), {"imagenet"}),
         (lambda root: swapped(root / "inaturalist/train_val2018/Aves/5/1.jpg"), {"inaturalist"}),

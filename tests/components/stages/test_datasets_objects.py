@@ -14,7 +14,7 @@ from components.core.errors import InputError
 from components.data.image import encode_jpeg
 from components.params import read_section
 from components.sources.manifest import read_manifest
-from components.stages import coco_segmentation, datasets
+from components.stages import datasets, detection
 from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -111,7 +111,7 @@ def test_objects_without_masks_do_not_stop_pretraining(
     folder = paths.stage_dir("coco_segmentation", "random")
     folder.mkdir(parents=True)
     settings = read_section(params.CocoSegmentation, REPOSITORY / "params.yaml")
-    coco_segmentation.main(StageRun("coco_segmentation", "random", folder, None), settings)
+    detection.main(StageRun("detection", "coco_segmentation-random", folder, None), settings)
     assert json.loads((folder / "metrics.json").read_text()) == {
         "not_run": "no object of the training images has a mask (`segmentation`)"
     }

@@ -1,4 +1,4 @@
-"""The three detection stages, on the drawn world's own COCO, LVIS and VOC."""
+"""The stage ``detection`` and its three tasks, on the drawn world's own COCO, LVIS and VOC."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from components.params import DrawnWorld, Section, read_section
 from components.sources.drawn_world.world import draw_world
 from components.sources.manifest import CaptionedEntry, DatasetEntry, LvisEntry, Manifest
 from components.sources.parts import write_parts
-from components.stages import baseline, coco_segmentation, lvis_segmentation, voc_detection
+from components.stages import baseline, detection
 from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -31,10 +31,10 @@ SMALL = {
     "test_size": 64, "max_size": 64, "rois_per_image": 8, "train_proposals": 100, "test_proposals": 4,
     "precise_bn_batches": 1, "max_test_images": 2, "gallery_images": 2,
 }  # fmt: skip
-STAGES: dict[str, tuple[Any, type[Section], set[str]]] = {
-    "coco_segmentation": (coco_segmentation, params.CocoSegmentation, {"box", "mask"}),
-    "lvis_segmentation": (lvis_segmentation, params.LvisSegmentation, {"box", "mask"}),
-    "voc_detection": (voc_detection, params.VocDetection, {"box"}),
+KINDS = {
+    "coco_segmentation": {"box", "mask"},
+    "lvis_segmentation": {"box", "mask"},
+    "voc_detection": {"box"},
 }
 
 # The stage, in which the second process kills itself after its second iteration, the first time.
@@ -49,7 +49,7 @@ def advance_and_die(self, num_images):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 Progress.advance = advance_and_die
-runpy.run_module("components.stages.coco_segmentation", run_name="__main__")
+runpy.run_module("components.stages.detection", run_name="__main__")
 """
 
 pytestmark = pytest.mark.integration
@@ -72,16 +72,22 @@ def workspace(world: Path, folder: Path) -> Path:
         voc2007=DatasetEntry(root=str(world / "voc2007/VOCdevkit"), **none),
         lvis=LvisEntry(root=str(world / "lvis"), images_root=str(world / "coco"), **none),
     )
-    write_parts(paths.DATASETS_DIR, manifest, ["coco"])
+    write_parts(paths.DATASETS_DIR, manifest, "coco")
     section = params.Baseline(seed=0, sources={"random": "random"})
-    baseline.main(stage_run("baseline"), section, params.Backbone(name="resnet18", zero_init_residual=True))
+    baseline.main(
+        stage_run("baseline", "random"), section, params.Backbone(name="resnet18", zero_init_residual=True)
+    )
     return folder
 
 
-def stage_run(stage: str) -> StageRun:
-    output_dir = paths.stage_dir(stage, "random")
+def stage_run(stage: str, item: str) -> StageRun:
+    output_dir = paths.stage_dir(stage, item)
     output_dir.mkdir(parents=True, exist_ok=True)
-    return StageRun(stage, "random", output_dir, None)
+    return StageRun(stage, item, output_dir, None)
+
+
+def task_run(task: str) -> StageRun:
+    return stage_run("detection", f"{task}-random")
 
 
 def settings(section: type[Section], **changes: Any) -> Any:
@@ -89,11 +95,11 @@ def settings(section: type[Section], **changes: Any) -> Any:
     return section.model_validate({**shipped.model_dump(), **SMALL, **changes})
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_stage_leaves_figures_tables_and_a_picture(name: str, workspace: Path) -> None:
-    module, section, kinds = STAGES[name]
-    run = stage_run(name)
-    module.main(run, settings(section))
+    kinds, run = KINDS[name], task_run(name)
+    assert run.output_dir == Path("outputs/benchmarks", name, "random")
+    detection.main(run, settings(detection.SECTIONS[name]))
     figures = json.loads((run.output_dir / "metrics.json").read_text())
     assert kinds == {kind for kind in ("box", "mask") if kind in figures}
     assert figures["images"] == 2
@@ -112,8 +118,8 @@ def test_two_processes_of_which_one_is_killed_give_what_one_gives(workspace: Pat
         log_every=1,
         train_sizes=[48, 64],
     )
-    run = stage_run("coco_segmentation")
-    coco_segmentation.main(run, section)
+    run = task_run("coco_segmentation")
+    detection.main(run, section)
     alone = losses_of(run)
     figures = json.loads((run.output_dir / "metrics.json").read_text())
 
@@ -121,7 +127,7 @@ def test_two_processes_of_which_one_is_killed_give_what_one_gives(workspace: Pat
     (workspace / "worker.py").write_text(WORKER)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     finished = subprocess.run(
-        [*torchrun, "--max-restarts", "1", "worker.py", "random"],
+        [*torchrun, "--max-restarts", "1", "worker.py", "coco_segmentation", "random"],
         env={
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
@@ -166,12 +172,12 @@ def test_without_its_data_a_stage_says_so_and_the_run_goes_on(
     plain = CaptionedEntry(root=str(workspace / "plain"), num_captions={}, **none)
     voc2007 = DatasetEntry(root=str(world / "voc2007/VOCdevkit"), **none)
     manifest = Manifest(source="folders", captions={"plain": plain}, benchmarks={"voc2007": voc2007})
-    write_parts(paths.DATASETS_DIR, manifest, ["coco"])
-    module, section, kinds = STAGES[name]
+    kinds = KINDS[name]
     if name == "voc_detection":
         changes = {"train_sets": ["2007/trainval", "2012/trainval"]}
-    run = stage_run(name)
-    module.main(run, settings(section, **changes))
+    run = task_run(name)
+    write_parts(paths.DATASETS_DIR, manifest, changes.get("dataset", "coco"))
+    detection.main(run, settings(detection.SECTIONS[name], **changes))
     assert json.loads((run.output_dir / "metrics.json").read_text()) == {"not_run": reason}
     assert (run.output_dir / "ap.csv").read_text() == ",".join(["class", *sorted(kinds)]) + "\n"
     assert (run.output_dir / "losses.csv").read_text() == "iteration,loss\n"
@@ -184,6 +190,4 @@ def test_without_detectron2_its_engine_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "detectron2", None)
     with pytest.raises(InputError, match=r"pip install .*detectron2"):
-        coco_segmentation.main(
-            stage_run("coco_segmentation"), settings(params.CocoSegmentation, engine="detectron2")
-        )
+        detection.main(task_run("coco_segmentation"), settings(params.CocoSegmentation, engine="detectron2"))

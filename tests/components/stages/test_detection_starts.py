@@ -20,7 +20,7 @@ from components.export.zoo.resnets import make_baseline
 from components.params import Section, read_section
 from components.sources.manifest import DatasetEntry, Manifest
 from components.sources.parts import write_parts
-from components.stages import baseline, voc_detection
+from components.stages import baseline, detection
 from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -90,9 +90,9 @@ def test_the_stage_starts_from_it(start: str, folder: Path, monkeypatch: pytest.
         given.append(backbone)
 
     monkeypatch.setattr(benchmark, "run_benchmark", take)
-    monkeypatch.setattr(voc_detection, "read_voc", lambda *_: DetectionSplit((), ("a", "b"), (1, 2)))
+    monkeypatch.setattr(detection, "read_voc", lambda *_: DetectionSplit((), ("a", "b"), (1, 2)))
     section = shipped(params.VocDetection)
-    voc_detection.main(stage_run("voc_detection", start), section)
+    detection.main(stage_run("detection", f"voc_detection-{start}"), section)
     (backbone,) = given
     assert backbone.architecture == "resnet18"
     trunk = {name: tensor for name, tensor in expected.items() if not name.startswith("fc.")}

@@ -173,7 +173,7 @@ def test_nothing_has_run(run: StageRun) -> None:
     text, report, figures = make_report(run)
     assert figures == {}
     assert "is not known" in text
-    assert "- outputs/voc07/random/ap.csv is missing" in text
+    assert "- outputs/benchmarks/voc07/random/ap.csv is missing" in text
     assert all(not result["figures"] for result in report["results"])
 
 
@@ -216,7 +216,7 @@ def test_broken_results_are_named_and_do_not_stop_it(run: StageRun) -> None:
     text, report, _ = make_report(run)
     assert ["VOC07 mAP", "61.1", "failed", "–", "88.7", "-27.6", "–"] in rows_of(text)
     flat = " ".join(text.split())
-    assert "outputs/voc07/random/metrics.json cannot be read" in flat
+    assert "outputs/benchmarks/voc07/random/metrics.json cannot be read" in flat
     assert "Captioning: not run: it writes no captions" in flat
     assert "outputs/pretrain/val.csv cannot be read" in flat
     assert len(report["missing"]) == 2

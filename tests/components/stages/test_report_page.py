@@ -246,11 +246,11 @@ def test_nothing_has_run(run: StageRun) -> None:
 BROKEN = {
     "pretrain/train.csv": "iteration,loss\n1,nan\n",
     "select/checkpoints.csv": "iteration\n3\n",
-    "voc07/virtex/precision_recall.csv": "recall,precision\nx,y\n",
-    "imagenet_linear/virtex/classes.csv": "class,top1\nowl,much\n",
-    "inaturalist/random/metrics.json": "[]",
-    "coco_segmentation/virtex/metrics.json": '{"box": {"AP": NaN}}',
-    "coco_segmentation/virtex/detections.png": "no picture",
+    "benchmarks/voc07/virtex/precision_recall.csv": "recall,precision\nx,y\n",
+    "benchmarks/imagenet_linear/virtex/classes.csv": "class,top1\nowl,much\n",
+    "benchmarks/inaturalist/random/metrics.json": "[]",
+    "benchmarks/coco_segmentation/virtex/metrics.json": '{"box": {"AP": NaN}}',
+    "benchmarks/coco_segmentation/virtex/detections.png": "no picture",
     "caption/captions.json": '[{"caption": 3}]',
     "datasets/metrics.json": "{",
 }

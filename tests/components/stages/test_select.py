@@ -4,15 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 import torch
+import torchvision
+from safetensors.torch import load_file
 
 from components import params
 from components.core import paths
 from components.core.errors import InputError
 from components.core.tensor_files import tensors_sha256
+from components.export.backbone import load_backbone
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing, save_captioner
-from components.stages import export, select, voc07
+from components.stages import select, voc07
 from components.tracking import StageRun
 
 VOC07 = params.Voc07(
@@ -51,13 +55,17 @@ LOSSES = {10: 3.0, 20: 2.0, 30: 2.5}
 
 
 class RecordingRun(StageRun):
-    """A stage run without MLflow that keeps the figures it is given."""
+    """A stage run without MLflow that keeps the figures and models it is given."""
 
     def __init__(self, stage: str, item: str | None = None) -> None:
         output_dir = paths.stage_dir(stage, item)
         output_dir.mkdir(parents=True, exist_ok=True)
         super().__init__(stage, item, output_dir, None)
         self.rows: list[tuple[Any, int | None]] = []
+        self.models: dict[str, tuple[torch.nn.Module, torch.Tensor]] = {}
+
+    def model(self, name, module, example) -> None:
+        self.models[name] = (module, example)
 
     def log(self, metrics, step=None) -> None:
         self.rows.append((metrics, step))
@@ -104,7 +112,7 @@ def test_the_chosen_model_remembers_at_which_scale_it_captions(candidates: dict[
 
 @pytest.mark.parametrize("split", ["test", "trainval"])
 @pytest.mark.integration
-def test_the_best_on_voc07_is_the_one_that_is_exported_and_measured_but_once(
+def test_the_best_on_voc07_is_the_one_that_is_kept_and_measured_but_once(
     candidates: dict[int, Path], voc: Path, monkeypatch: pytest.MonkeyPatch, split: str
 ) -> None:
     run = RecordingRun("select")
@@ -124,7 +132,6 @@ def test_the_best_on_voc07_is_the_one_that_is_exported_and_measured_but_once(
     def extract(*_: object, **__: object) -> None:
         raise AssertionError("the features are there already")
 
-    export.main(RecordingRun("export"))
     monkeypatch.setattr("components.benchmarks.feature_cache.extract_features", extract)
     benchmark = RecordingRun("voc07", "virtex")
     voc07.main(benchmark, VOC07)
@@ -136,3 +143,54 @@ def test_a_run_without_voc2007_is_refused(candidates: dict[int, Path]) -> None:
     with pytest.raises(InputError, match="run the datasets stage first"):
         select.main(RecordingRun("select"), params.Select(by="voc07", split="test"), VOC07, CAPTION)
     assert not paths.CAPTIONER.exists()
+
+
+LAST = params.Select(by="last", split="test")
+
+
+def test_writes_the_backbone_of_the_chosen_model(candidates: dict[int, Path]) -> None:
+    torch.manual_seed(0)
+    objective = build_objective(CONFIG).train()
+    objective.visual(torch.randn(4, 3, 64, 64))  # moves the BatchNorm statistics
+    save_captioner(candidates[30], objective, CONFIG)
+    run = RecordingRun("select")
+    select.main(run, LAST, VOC07, CAPTION)
+
+    path = paths.backbone_path("virtex")
+    backbone, metadata = load_backbone(path)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = objective.eval().visual(images).mean(dim=(2, 3))
+    torch.testing.assert_close(backbone(images), expected)
+    assert metadata["objective"] == "bicaptioning"
+    assert metadata["source"] == "virtex"
+    assert ModelConfig.model_validate_json(metadata["pretraining_config"]) == CONFIG
+    assert torchvision.models.resnet18().load_state_dict(load_file(path), strict=False).missing_keys == [
+        "fc.weight",
+        "fc.bias",
+    ]
+    module, example = run.models["backbone"]
+    assert len(example) >= 2
+    assert module(example).shape == (len(example), 512)
+    figures = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
+    assert figures["feature_size"] == 512
+    assert figures["num_parameters"] == 11_176_512  # torchvision's resnet18 without its fc
+
+
+def test_a_damaged_model_leaves_the_old_backbone(candidates: dict[int, Path]) -> None:
+    candidates[30].write_bytes(b"damaged")
+    paths.BACKBONES_DIR.mkdir(parents=True)
+    paths.backbone_path("virtex").write_bytes(b"old")
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        select.main(RecordingRun("select"), LAST, VOC07, CAPTION)
+    assert paths.backbone_path("virtex").read_bytes() == b"old"
+
+
+def test_the_same_model_gives_the_same_bytes(candidates: dict[int, Path]) -> None:
+    written = []
+    for _ in range(2):
+        select.main(RecordingRun("select"), LAST, VOC07, CAPTION)
+        written.append(paths.backbone_path("virtex").read_bytes())
+    assert written[0] == written[1]
+    with safetensors.safe_open(paths.backbone_path("virtex"), framework="pt") as file:
+        assert len(file.metadata()["captioner_tensors_sha256"]) == 64

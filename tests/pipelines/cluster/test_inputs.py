@@ -46,7 +46,7 @@ def test_files_unpacked_from_archives_need_the_archives():
     train = stage("train", ["data/lmdb"], ["outputs/train"], ["lmdb"])
     stages = [download, datasets, lmdb, train]
     assert sources_of(lmdb, stages) == [download, datasets]
-    assert inputs_of(lmdb, [download, datasets]) == ("data/datasets/manifest.json", "datasets/archives/coco")
+    assert inputs_of(lmdb, [download, datasets]) == ("data/datasets", "datasets/archives/coco")
     assert sources_of(train, stages) == [lmdb]
     assert inputs_of(train, [lmdb]) == ("data/lmdb",)
 

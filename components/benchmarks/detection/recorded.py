@@ -1,3 +1,0 @@
-"""The entry of the three stages."""
-
-from components.benchmarks.detection.benchmark import run_recorded as run_recorded
