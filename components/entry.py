@@ -16,6 +16,7 @@ from components.core.errors import (
     EXIT_TEMPORARY,
     InputError,
     TemporaryError,
+    disk_full_message,
 )
 from components.core.process import handle_ending
 from components.core.redaction import redacted
@@ -75,9 +76,8 @@ def run_stage(
     except KeyboardInterrupt:
         _fail(stage, "interrupted; what was finished is kept, start it again to go on", EXIT_INTERRUPTED)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" while writing {error.filename}" if error.filename else ""
-            _fail(stage, f"the disk is full{where}; free some space and start again", EXIT_INPUT_ERROR)
+        if message := disk_full_message(error):
+            _fail(stage, f"{message} and start again", EXIT_INPUT_ERROR)
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
             reason = f"{error.filename}: {error.strerror}; make it accessible and start again"
             _fail(stage, reason, EXIT_INPUT_ERROR)

@@ -25,10 +25,10 @@ from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, Work, in_turn
 from components.core import machine
 from components.core.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from components.data.batch import Batch
+from components.data.batch import Batch, collate_targets
 from components.data.build import build_store
 from components.data.dataset import TrainDataset
-from components.data.loader import train_loader
+from components.data.loader import visit_loader
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
@@ -160,8 +160,9 @@ def our_batches(
         make_targets("bicaptioning", tokenizer, MAX_LENGTH),
         seed=0,
     )
-    return train_loader(
+    return visit_loader(
         dataset,
+        collate_targets,
         batch_size=batch_size,
         start_iteration=0,
         num_iterations=num_batches,

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from components.data.batch import collate_images
 from components.data.dataset import ImageDataset
-from components.data.loader import image_loader
+from components.data.loader import in_order_loader
 
 Features = NDArray[np.float32]
 
@@ -32,7 +33,9 @@ def extract_features(
     """
     backbone = backbone.to(device).eval()
     on_gpu = torch.device(device).type == "cuda"
-    loader = image_loader(dataset, batch_size=batch_size, num_workers=num_workers, pin_memory=on_gpu)
+    loader = in_order_loader(
+        dataset, collate_images, batch_size=batch_size, num_workers=num_workers, pin_memory=on_gpu
+    )
     parts: list[Features] = []
     with (
         torch.inference_mode(),

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError
+from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError, disk_full_message
 from components.core.redaction import redacted
 
 EXIT_BROKEN_PIPE = 1
@@ -20,7 +20,6 @@ _OF_PLACES = (  # what the system answers about a place that a user chose
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY),
 )
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def ended(command: Callable[[], int]) -> int:
@@ -44,9 +43,8 @@ def ended(command: Callable[[], int]) -> int:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
             return EXIT_BROKEN_PIPE
-        if error.errno in _FULL:
-            where = f" while writing {error.filename}" if error.filename else ""
-            return _failed(f"the disk is full{where}; free some space")
+        if message := disk_full_message(error):
+            return _failed(message)
         if error.errno in _OF_PLACES and error.filename:
             return _failed(f"{os.fsdecode(error.filename)}: {error.strerror}; name another place")
         raise

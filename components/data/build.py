@@ -21,7 +21,7 @@ import cv2
 import lmdb
 from tqdm import tqdm
 
-from components.core.errors import InputError
+from components.core.errors import DISK_FULL, InputError
 from components.core.files import writing
 from components.core.image_files import printable
 from components.data.image import DecodeError, decode, encode_jpeg, encode_ppm, resize_short_side, verify
@@ -250,7 +250,7 @@ class _Writer:
             ) from error
 
     def _is_disk_full(self, error: Exception) -> bool:
-        if any(os.strerror(code) in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):
+        if any(os.strerror(code) in str(error) for code in DISK_FULL):
             return True
         # LMDB calls a write that was cut short an input/output error.
         room = shutil.disk_usage(self._path.parent).free

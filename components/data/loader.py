@@ -9,35 +9,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from components.core.errors import InputError
-from components.data.batch import Batch, ImageBatch, collate_images, collate_targets
-from components.data.dataset import ImageDataset, TrainDataset, ValDataset
+from components.data.batch import Batch, collate_targets
+from components.data.dataset import ValDataset
 from components.data.sampling import WHOLE_SHARD, Shard
 
 _Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")
-
-
-def train_loader(
-    dataset: TrainDataset,
-    *,
-    batch_size: int,
-    start_iteration: int,
-    num_iterations: int,
-    num_workers: int,
-    pin_memory: bool = False,
-    shard: Shard = WHOLE_SHARD,
-) -> Iterator[Batch]:
-    """Give batches with captions, as `visit_loader` makes them."""
-    return visit_loader(
-        dataset,
-        collate_targets,
-        batch_size=batch_size,
-        start_iteration=start_iteration,
-        num_iterations=num_iterations,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        shard=shard,
-    )
 
 
 def visit_loader(
@@ -100,15 +77,6 @@ def val_loader(
         batch_size=batch_size,
         num_workers=num_workers,
         pin_memory=pin_memory,
-    )
-
-
-def image_loader(
-    dataset: ImageDataset, *, batch_size: int, num_workers: int, pin_memory: bool = False
-) -> DataLoader[ImageBatch]:
-    """Give batches of images alone in order, as often as it is iterated; the last may be smaller."""
-    return in_order_loader(
-        dataset, collate_images, batch_size=batch_size, num_workers=num_workers, pin_memory=pin_memory
     )
 
 

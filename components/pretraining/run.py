@@ -13,7 +13,7 @@ from components.captioning.samples import picture_of_captions, picture_of_sample
 from components.core import machine, paths
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
-from components.data.loader import train_loader, val_loader
+from components.data.loader import val_loader, visit_loader
 from components.data.sampling import Shard
 from components.data.selection import num_labels, select
 from components.data.store import CaptionStore, Identity, identify
@@ -105,8 +105,9 @@ def pretrain_model(
             build_optimizer(model, optimizer),
             multiplier(**schedule.model_dump()),
             _options(optimizer, schedule, pretrain),
-            train_batches=lambda done: train_loader(
+            train_batches=lambda done: visit_loader(
                 train_dataset,
+                collate_targets,
                 batch_size=pretrain.batch_size,
                 start_iteration=done,
                 num_iterations=schedule.iterations,

@@ -22,8 +22,9 @@ from components import params
 from components.benchmarks.captioning.metrics import CaptionScores, score_captions
 from components.captioning.captioner import Captioner
 from components.core.errors import InputError
+from components.data.batch import collate_images
 from components.data.dataset import ImageDataset
-from components.data.loader import image_loader
+from components.data.loader import in_order_loader
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
 from components.objectives.captioning import CaptioningObjective
@@ -194,8 +195,9 @@ def caption_images(
     """
     on_gpu = torch.device(captioner.device).type == "cuda"
     dataset = Subset(ImageDataset(store, captioner.transform), indices)
-    loader = image_loader(
-        dataset,  # type: ignore[arg-type]  # a part of an ImageDataset is read like a whole one
+    loader = in_order_loader(
+        dataset,
+        collate_images,
         batch_size=batch_size,
         num_workers=num_workers,
         pin_memory=on_gpu,

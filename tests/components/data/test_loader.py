@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from components.core.errors import InputError
-from components.data.batch import Batch
+from components.data.batch import Batch, collate_images, collate_targets
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
-from components.data.loader import image_loader, train_loader, val_loader
+from components.data.loader import in_order_loader, val_loader, visit_loader
 from components.data.sampling import Shard
 from components.data.selection import select
 from components.data.store import CaptionStore
@@ -23,8 +23,13 @@ def dataset(store: CaptionStore, augmentation, targets: MakeTargets) -> TrainDat
 
 def batches(dataset: TrainDataset, start: int, end: int, num_workers: int) -> list[Batch]:
     return list(
-        train_loader(
-            dataset, batch_size=4, start_iteration=start, num_iterations=end, num_workers=num_workers
+        visit_loader(
+            dataset,
+            collate_targets,
+            batch_size=4,
+            start_iteration=start,
+            num_iterations=end,
+            num_workers=num_workers,
         )
     )
 
@@ -67,8 +72,9 @@ def test_the_shares_of_an_iteration_make_the_whole(
     dataset: TrainDataset, world_size: int, accumulate: int, num_workers: int
 ) -> None:
     shards = [
-        train_loader(
+        visit_loader(
             dataset,
+            collate_targets,
             batch_size=4,
             start_iteration=2,
             num_iterations=6,
@@ -88,8 +94,9 @@ def test_the_shares_of_an_iteration_make_the_whole(
 
 def test_an_iteration_that_cannot_be_dealt_out_evenly_is_refused(dataset: TrainDataset) -> None:
     with pytest.raises(InputError, match=r"4 images per iteration .* 3 processes in 1 rounds.*multiple of 3"):
-        train_loader(
+        visit_loader(
             dataset,
+            collate_targets,
             batch_size=4,
             start_iteration=0,
             num_iterations=1,
@@ -115,7 +122,9 @@ def test_a_finished_run_has_no_batches(dataset: TrainDataset) -> None:
 
 
 def test_a_training_loader_is_an_iterator_of_whole_batches(dataset: TrainDataset) -> None:
-    loader = train_loader(dataset, batch_size=4, start_iteration=0, num_iterations=2, num_workers=0)
+    loader = visit_loader(
+        dataset, collate_targets, batch_size=4, start_iteration=0, num_iterations=2, num_workers=0
+    )
     assert isinstance(loader, Iterator)
     batch = next(loader)
     assert batch["image"].shape == (4, 32, 32, 3)
@@ -131,7 +140,11 @@ def test_loaders_leave_torchs_generator_alone(
     expected = torch.rand(1)
     torch.manual_seed(0)
     batches(dataset, 0, 1, num_workers)
-    list(image_loader(ImageDataset(store, EvalTransform(24, 24)), batch_size=8, num_workers=num_workers))
+    list(
+        in_order_loader(
+            ImageDataset(store, EvalTransform(24, 24)), collate_images, batch_size=8, num_workers=num_workers
+        )
+    )
     assert torch.rand(1) == expected
 
 
@@ -164,14 +177,23 @@ def test_a_workers_input_error_keeps_its_message(
     everything = select(store, "bicaptioning")
     if kind == "train":
         dataset = TrainDataset(store, everything, Refuses(), targets, seed=4)  # type: ignore[arg-type]
-        loader = train_loader(
-            dataset, batch_size=2, start_iteration=0, num_iterations=1, num_workers=num_workers
+        loader = visit_loader(
+            dataset,
+            collate_targets,
+            batch_size=2,
+            start_iteration=0,
+            num_iterations=1,
+            num_workers=num_workers,
         )
     elif kind == "val":
         validation = ValDataset(store, everything, Refuses(), targets)
         loader = iter(val_loader(validation, batch_size=2, num_workers=num_workers))
     else:
-        loader = iter(image_loader(ImageDataset(store, Refuses()), batch_size=2, num_workers=num_workers))
+        loader = iter(
+            in_order_loader(
+                ImageDataset(store, Refuses()), collate_images, batch_size=2, num_workers=num_workers
+            )
+        )
     with pytest.raises(InputError) as raised:
         next(loader)
     assert str(raised.value) == "world/0: broken\nInputError: replace it"
@@ -179,11 +201,19 @@ def test_a_workers_input_error_keeps_its_message(
 
 @pytest.mark.integration
 def test_loading_works_under_spawn(store: CaptionStore) -> None:
-    expected = list(image_loader(ImageDataset(store, EvalTransform(24, 24)), batch_size=5, num_workers=0))
+    expected = list(
+        in_order_loader(
+            ImageDataset(store, EvalTransform(24, 24)), collate_images, batch_size=5, num_workers=0
+        )
+    )
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("spawn", force=True)
     try:
-        found = list(image_loader(ImageDataset(store, EvalTransform(24, 24)), batch_size=5, num_workers=1))
+        found = list(
+            in_order_loader(
+                ImageDataset(store, EvalTransform(24, 24)), collate_images, batch_size=5, num_workers=1
+            )
+        )
     finally:
         multiprocessing.set_start_method(before, force=True)
     assert [batch["image_id"] for batch in found] == [batch["image_id"] for batch in expected]

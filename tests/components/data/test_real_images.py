@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from components.core.normalisation import normalised
+from components.data.batch import collate_targets
 from components.data.build import build_store
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import decode
-from components.data.loader import train_loader
+from components.data.loader import visit_loader
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
@@ -69,7 +70,9 @@ def test_photographs_through_the_store(
     targets = make_targets("bicaptioning", Words(), 30)
     everything = select(store, "bicaptioning")
     dataset = TrainDataset(store, everything, TrainTransform(augmentation), targets, seed=0)
-    loader = train_loader(dataset, batch_size=8, start_iteration=0, num_iterations=6, num_workers=2)
+    loader = visit_loader(
+        dataset, collate_targets, batch_size=8, start_iteration=0, num_iterations=6, num_workers=2
+    )
     values = np.concatenate([normalised(batch["image"]).numpy() for batch in loader])
     assert values.shape == (48, 3, 32, 32)
     assert np.abs(values.mean(axis=(0, 2, 3))).max() < 0.6  # normalised: near 0, and near 1 below
