@@ -1,7 +1,7 @@
 """The report as one picture: headline figures, loss curves, VOC07 by class, all benchmarks."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from components.core.files import writing
 from components.params import PRETRAINED
-from components.report.data import PAIR, ReportData, Result
+from components.report.data import PAIR, ReportData
 from components.report.protocol import Protocol, comparable_results
 from components.report.table import (
     ABSENT,
@@ -172,92 +172,88 @@ def backbone_colours(backbones: Sequence[str]) -> dict[str, str]:
 
 
 def _draw_results(axes: Axes, data: ReportData) -> None:
-    """Draw a table: benchmarks by backbone, with the paper's figure."""
+    """Draw a row per benchmark; this run's figure and gain stand at its right, or why there is none."""
+    results = data.headlines()[::-1]
+    names = [result.benchmark.row_title for result in results]
+    figures = {
+        backbone: {
+            result.benchmark.row_title: result.figures[backbone]
+            for result in results
+            if backbone in result.figures
+        }
+        for backbone in data.backbones
+    }
     _begin(axes, "Benchmarks, percent")
     axes.set_axis_off()
-    results, colours = data.headlines(), backbone_colours(data.backbones)
-    many = len(data.backbones) > len(PAIR)  # then names lean, and "not run" stands once in a row
-    titles = [
-        *((backbone_title(name), colours[name]) for name in data.backbones),
-        ("Gain", INK),
-        ("Paper", PAPER),
-    ]
-    columns = [1.0 - 0.44 * place / (len(titles) - 1) for place in reversed(range(len(titles)))]
-    for left, (name, colour) in zip(columns, titles, strict=True):
-        place: dict[str, Any] = (
-            {"ha": "left", "va": "bottom", "rotation": 40, "rotation_mode": "anchor", "size": 11}
-            if many
-            else {"ha": "right", "va": "top"}
-        )
-        height, shift = (0.94, -0.04) if many else (1.0, 0.0)
-        axes.text(left + shift, height, name, color=colour, weight="bold", transform=axes.transAxes, **place)
-    step = 0.92 / len(results)
+    axes = axes.inset_axes((0.38, 0.06, 0.42, 0.9))  # names at its left, figures at its right
+    axes.set_facecolor(PAGE)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    known = [(result.published, row) for row, result in enumerate(results) if result.published is not None]
+    axes.scatter(*zip(*known, strict=True), s=110, marker="|", linewidths=3, color=PAPER, label="Paper")
+    _draw_dots(axes, figures, names, {name: backbone_title(name) for name in figures})
     for row, result in enumerate(results):
-        top = 0.86 - row * step
-        axes.plot(
-            [0, 1],
-            [top + step * 0.55] * 2,
-            color=LINE,
-            linewidth=0.8,
-            transform=axes.transAxes,
-            clip_on=False,
+        ran = PRETRAINED in result.figures
+        gain = "" if result.difference is None else f" ({signed(result.difference)})"
+        axes.text(
+            1.04,
+            row,
+            figure_text(result, PRETRAINED) + gain,
+            va="center",
+            color=INK if ran else SOFT,
+            weight="bold" if ran else "normal",
+            transform=axes.get_yaxis_transform(),
         )
-        ran = bool(result.figures)
-        title = result.benchmark.row_title
-        axes.text(0, top, title, va="center", color=INK if ran else SOFT, transform=axes.transAxes)
-        for left, text in zip(columns, _cells(result, data.backbones), strict=True):
-            axes.text(
-                left,
-                top,
-                text,
-                ha="right",
-                va="center",
-                size=12 if ran or text != "not run" else 10.5,
-                color=INK if ran else SOFT,
-                weight="bold" if ran and left == columns[0] else "normal",
-                transform=axes.transAxes,
-            )
-
-
-def _cells(result: Result, backbones: Sequence[str]) -> list[str]:
-    figures = [figure_text(result, name) for name in backbones]
-    if len(backbones) > len(PAIR) and not result.figures:
-        figures[1:] = [ABSENT] * (len(figures) - 1)
-    return [*figures, signed(result.difference), _number(result.published)]
 
 
 def _draw_classes(axes: Axes, data: ReportData) -> None:
-    """Draw a row per class, best first, a dot per backbone, a line between them."""
+    """Draw a row per class, best at the top, with the mean of each backbone."""
     _begin(axes, "VOC07 average precision by class, percent")
     first = data.class_aps[data.backbones[0]]
-    virtex, random = (data.class_aps.get(name, {}) for name in PAIR)
     found = {name for aps in data.class_aps.values() for name in aps}
     names = sorted(found, key=lambda name: (first.get(name, 0.0), name))
     if not names:
         _say(axes, "no VOC07 results")
         return
-    rows = range(len(names))
-    for row, name in zip(rows, names, strict=True):
+    labels = {}
+    for backbone, colour in backbone_colours(tuple(data.class_aps)).items():
+        aps = data.class_aps[backbone].values()
+        mean = sum(aps) / len(aps) if aps else 0.0
+        labels[backbone] = f"{backbone_title(backbone)}, mean {mean:.1f}"
+        if aps:
+            axes.axvline(mean, color=colour, linestyle=(0, (4, 3)), linewidth=1.2, zorder=0)
+    _draw_dots(axes, data.class_aps, names, labels)
+
+
+def _draw_dots(
+    axes: Axes, figures: Mapping[str, Mapping[str, float]], names: Sequence[str], labels: Mapping[str, str]
+) -> None:
+    """Draw a row per name from below, a dot per backbone, and a line between this run's and random.
+
+    Args:
+        axes: drawn into.
+        figures: percent by backbone and name; absent ones are left out.
+        names: of the rows.
+        labels: of the backbones, for the legend.
+    """
+    virtex, random = (figures.get(name, {}) for name in PAIR)
+    for row, name in enumerate(names):
         if name in virtex and name in random:
             axes.plot([random[name], virtex[name]], [row, row], color=LINE, linewidth=4, zorder=1)
-    for backbone, colour in reversed(backbone_colours(tuple(data.class_aps)).items()):
-        aps, label = data.class_aps[backbone], backbone_title(backbone)
-        known = [(aps[name], row) for row, name in zip(rows, names, strict=True) if name in aps]
-        if not known:
-            continue
-        mean = sum(ap for ap, _ in known) / len(known)
-        values, heights = [ap for ap, _ in known], [row for _, row in known]
-        axes.scatter(values, heights, s=62, color=colour, zorder=3, label=f"{label}, mean {mean:.1f}")
-        axes.axvline(mean, color=colour, linestyle=(0, (4, 3)), linewidth=1.2, zorder=0)
-    axes.set_yticks(list(rows), names)
+    for backbone, colour in reversed(backbone_colours(tuple(figures)).items()):
+        known = [
+            (figures[backbone][name], row) for row, name in enumerate(names) if name in figures[backbone]
+        ]
+        if known:
+            axes.scatter(*zip(*known, strict=True), s=62, color=colour, zorder=3, label=labels[backbone])
+    highest = max((value for of in figures.values() for value in of.values()), default=0.0)
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.7, len(names) - 0.3)
-    axes.set_xlim(0, 100)
+    axes.set_xlim(0, max(100.0, 1.05 * highest))
     axes.grid(axis="x", color=LINE, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
-    handles, labels = axes.get_legend_handles_labels()
-    axes.legend(
-        handles[::-1], labels[::-1], frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=2
-    )
+    handles, shown = axes.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.06), "ncols": 3}
+    axes.legend(handles[::-1], shown[::-1], frameon=False, **place)
 
 
 def _begin(axes: Axes, title: str) -> None:

@@ -1,4 +1,8 @@
-"""Metrics by iteration: collected without waiting, sent in batches by one background thread."""
+"""Metrics by iteration: collected without waiting, sent in batches by one background thread.
+
+MLflow's own asynchronous logging drops a batch whose retries are spent, and its sampler of system metrics
+stops for good when the server does not answer; here nothing is dropped while the process runs.
+"""
 
 from __future__ import annotations
 
