@@ -9,6 +9,7 @@ from components.params.sections import (
     Fraction,
     NonNegative,
     Positive,
+    Rising,
     Section,
     area_share,
     as_pair,
@@ -115,15 +116,13 @@ class Inaturalist(Classification):
     """Fine-tuning the whole backbone on iNaturalist 2018 (paper, section 4.3)."""
 
     weight_decay: Annotated[float, Field(ge=0.0)]
-    milestones: list[Positive]
+    milestones: Annotated[Rising, Field(min_length=1)]  # epochs
     gamma: Annotated[float, Field(gt=0.0)]
     many_above: NonNegative
     few_below: NonNegative
 
     @model_validator(mode="after")
     def _in_order(self) -> "Inaturalist":
-        if not self.milestones or self.milestones != sorted(set(self.milestones)):
-            raise ValueError(f"milestones: epochs that rise, at least one, got {self.milestones}")
         if self.few_below > self.many_above + 1:
             raise ValueError(f"few_below {self.few_below} is above many_above {self.many_above}")
         return self
@@ -141,12 +140,12 @@ class Detection(Section):
     learning_rate: Annotated[float, Field(gt=0.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
     warmup_iterations: NonNegative
-    milestones: list[Positive]
+    milestones: Rising
     batch_size: Positive
     train_sizes: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=1)]
     test_size: Annotated[int, Field(ge=32)]
     max_size: Annotated[int, Field(ge=32)]
-    anchor_sizes: Annotated[list[Positive], Field(min_length=5, max_length=5)]
+    anchor_sizes: Annotated[Rising, Field(min_length=5, max_length=5)]
     rois_per_image: Positive
     train_proposals: Positive
     test_proposals: Positive
@@ -162,10 +161,6 @@ class Detection(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "Detection":
-        if self.milestones != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must rise, got {self.milestones}")
-        if self.anchor_sizes != sorted(set(self.anchor_sizes)):
-            raise ValueError(f"anchor_sizes must rise, got {self.anchor_sizes}")
         if max(*self.train_sizes, self.test_size) > self.max_size:
             raise ValueError(f"max_size {self.max_size} is below one of the shorter sides")
         return self

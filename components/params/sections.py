@@ -7,7 +7,7 @@ deliberately absent: params.yaml is complete, and a value stands in one place on
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -19,6 +19,15 @@ class Section(BaseModel):
     """Base of all sections: frozen, strict types, finite numbers, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _rising(values: list[int]) -> list[int]:
+    if values != sorted(set(values)):
+        raise ValueError(f"must rise, got {values}")
+    return values
+
+
+Rising = Annotated[list[Positive], AfterValidator(_rising)]
 
 
 def as_pair(value: object) -> object:
@@ -166,7 +175,7 @@ class Schedule(Section):
     name: Literal["cosine", "linear", "multistep", "none"]
     iterations: Positive
     warmup_iterations: NonNegative
-    milestones: list[Positive]
+    milestones: Rising
     gamma: Annotated[float, Field(gt=0.0)]
 
     @model_validator(mode="after")
@@ -175,8 +184,6 @@ class Schedule(Section):
             raise ValueError(
                 f"warmup_iterations {self.warmup_iterations} must be below iterations {self.iterations}"
             )
-        if self.milestones != sorted(set(self.milestones)):
-            raise ValueError(f"milestones must rise, got {self.milestones}")
         if self.name == "multistep" and not self.milestones:
             raise ValueError("multistep needs milestones")
         return self

@@ -44,7 +44,7 @@ def score_captions(
     hypotheses: Mapping[str, str],
     metrics: Mapping[tuple[str, ...], Metric] | None = None,
 ) -> CaptionScores:
-    """Score one caption an image with every metric that this machine can run.
+    """Score one caption per image with every metric that this machine can run.
 
     CIDEr-D weighs words by how many images' references have them, so a caption's score depends on
     the set it is scored in, and with a single image it is 0.

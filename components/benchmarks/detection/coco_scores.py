@@ -15,13 +15,13 @@ from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detections import Detections, as_coco_results
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # the first six of COCOeval's statistics
-LVIS_DETECTIONS = 300  # an image, over all categories (arXiv 1908.03195)
+LVIS_DETECTIONS = 300  # per image, over all categories (arXiv 1908.03195)
 FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 KINDS = {"box": "bbox", "mask": "segm"}
 
 
 def coco_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
-    """Percent by ``box`` and ``mask``: AP, AP50, AP75, APs, APm, APl and ``classes``, AP by name.
+    """Return percent by ``box`` and ``mask``: AP, AP50, AP75, APs, APm, APl and ``classes``, AP by name.
 
     Only the images in ``found`` count. Figures without a true object are None.
     """
@@ -29,7 +29,7 @@ def coco_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str,
 
 
 def lvis_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
-    """As `coco_scores`, under LVIS's rules, with APr, APc and APf over rare, common, frequent categories."""
+    """Score as `coco_scores`, by LVIS's rules, with APr, APc and APf of rare, common, frequent categories."""
     scores = _scores(split, found, FederatedEval)
     assert split.annotations is not None
     frequency = {category["id"]: category["frequency"] for category in split.annotations["categories"]}
@@ -50,7 +50,7 @@ class FederatedEval(COCOeval):
 
     An image is scored on the categories that are known to be there or known to be absent from it. In
     the images where a category is not annotated exhaustively, its unmatched detections count as
-    nothing. There are no crowds. At most 300 detections an image, over all categories. As in lvis-api, what
+    nothing. There are no crowds. At most 300 detections per image, over all categories. As in lvis-api, what
     has no area is not there: masks of detectors are empty at times.
     """
 
@@ -72,7 +72,7 @@ class FederatedEval(COCOeval):
                 del self._dts[image_id, category_id]
 
     def _has_any(self, pair: tuple[Any, Any]) -> bool:
-        """Few of LVIS's 24 million pairs of image and category; COCOeval would fill its tables for all."""
+        """Tell whether a pair has objects, as few of LVIS's 24 million have; COCOeval tables all."""
         return pair in self._gts or pair in self._dts
 
     def computeIoU(self, imgId: Any, catId: Any) -> Any:
@@ -107,7 +107,7 @@ def _scores(split: DetectionSplit, found: Sequence[Detections], evaluation: Any)
 
 
 def _strongest(image: Detections, federated: bool) -> Detections:
-    """The detections that LVIS counts; COCO's own limit is by category and left to COCOeval."""
+    """Return the detections that LVIS counts; COCO's own limit is per category and left to COCOeval."""
     if not federated or len(image.scores) <= LVIS_DETECTIONS:
         return image
     kept = np.argsort(-image.scores, kind="stable")[:LVIS_DETECTIONS]
@@ -169,7 +169,7 @@ def _evaluate(
 
 
 def _mean_precision(values: NDArray[np.float64]) -> float | None:
-    """Percent; COCOeval marks what has no true object with -1."""
+    """Return percent; COCOeval marks what has no true object with -1."""
     known = values[values > -1]
     return 100.0 * float(known.mean()) if known.size else None
 

@@ -26,7 +26,7 @@ MASK_THRESHOLD = 0.5
 COLUMNS = 4
 PICTURE_INCHES = 3.2
 SHOWN_SCORE = 0.5  # weaker detections are not drawn, unless nothing else was found
-SHOWN_OBJECTS = 8
+SHOWN_OBJECTS = 8  # per image
 MASK_OPACITY = 0.45
 
 

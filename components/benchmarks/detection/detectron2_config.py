@@ -21,7 +21,7 @@ BOX_HEAD_WIDTH = 4  # times the channels of the pyramid
 
 
 def require_detectron2() -> None:
-    """Raises InputError, with the command that installs it, if detectron2 is not there."""
+    """Raise InputError, with the command that installs it, if detectron2 is not installed."""
     try:
         import detectron2  # noqa: F401
     except ImportError as error:
@@ -42,7 +42,7 @@ def build_config(
     device: str,
     mask_format: str = "polygon",
 ) -> Any:
-    """A frozen ``CfgNode``.
+    """Return a frozen ``CfgNode``.
 
     Args:
         settings: the benchmark's section, which also says which detector.

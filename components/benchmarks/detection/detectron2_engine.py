@@ -52,8 +52,7 @@ def fit_and_detect(
 
     Raises:
         InputError: detectron2 is missing, has no counterpart of the architecture, or has to train on the
-            CPU in several processes, images cannot be dealt evenly to the processes, or the loss is not
-            finite.
+            CPU in several processes, images cannot be divided evenly between them, or the loss is not finite.
         RuntimeError: a tensor of the backbone did not find its place.
     """
     require_detectron2()
@@ -102,7 +101,7 @@ def _join(processes: Processes, device: torch.device) -> None:
 
 
 def _seed(seed: int) -> None:
-    """torch's numbers, and numpy's and Python's, from which detectron2 draws the order of the images."""
+    """Seed torch, and numpy and Python, from which detectron2 draws the order of the images."""
     from detectron2.utils.env import seed_all_rng
 
     seed_all_rng(seed)
@@ -151,14 +150,14 @@ def _register(
 
 
 def mask_format(images: Sequence[DetectionImage]) -> Literal["polygon", "bitmask"]:
-    """Polygons, as in the paper; bitmasks where an object to train on has run lengths, which need them."""
+    """Return polygons, as in the paper, or bitmasks where an object to train on has run lengths."""
     trained = (item for image in images for item in image.objects if not item.is_crowd)
     has_runs = any(isinstance(item.segmentation, dict) for item in trained)
     return "bitmask" if has_runs else "polygon"
 
 
 def record(image: DetectionImage, with_masks: bool, box_mode: Any) -> dict[str, Any]:
-    """An image as detectron2's catalogue has it.
+    """Return an image as detectron2's catalogue has it.
 
     Numbers are floats: detectron2 resizes whole ones to whole ones.
 
@@ -188,7 +187,7 @@ def record(image: DetectionImage, with_masks: bool, box_mode: Any) -> dict[str, 
 
 
 def _segmentation(segmentation: Any, image: DetectionImage) -> Any:
-    """Polygons as they are, run lengths compressed."""
+    """Leave polygons as they are, compress run lengths."""
     if isinstance(segmentation, list):
         return [list(map(float, polygon)) for polygon in segmentation]
     return encode_mask(segmentation, image.width, image.height)
@@ -196,7 +195,7 @@ def _segmentation(segmentation: Any, image: DetectionImage) -> Any:
 
 @torch.inference_mode()
 def _detect(model: nn.Module, config: Any, images: Sequence[DetectionImage]) -> list[Detections]:
-    """In this process's part of the images."""
+    """Detect in this process's part of the images."""
     from detectron2.data import build_detection_test_loader
 
     model.eval()
@@ -253,7 +252,7 @@ def register_heads() -> None:
 
 @functools.cache
 def trainer_class() -> Any:
-    """A ``DefaultTrainer`` that evaluates nothing itself and records its losses."""
+    """Define a ``DefaultTrainer`` that evaluates nothing itself and records its losses."""
     from detectron2.engine import DefaultTrainer, hooks
     from detectron2.utils import comm
     from detectron2.utils.events import get_event_storage
@@ -273,7 +272,7 @@ def trainer_class() -> Any:
             ]
             recording = [self._recording] if comm.is_main_process() else []  # where losses are gathered
             # First, so that a checkpoint has the loss of its own iteration.
-            return [*recording, *kept, Shown(self.cfg.SOLVER.IMS_PER_BATCH)]
+            return [*recording, *kept, ProgressBar(self.cfg.SOLVER.IMS_PER_BATCH)]
 
     class Recording(hooks.HookBase):
         """Losses; the trainer puts this hook's state into its checkpoints."""
@@ -293,7 +292,7 @@ def trainer_class() -> Any:
             if done % self._log_every == 0 or done == self.trainer.max_iter:
                 self._losses.close(done)
 
-    class Shown(hooks.HookBase):
+    class ProgressBar(hooks.HookBase):
         """How far training is, as the torchvision engine shows it."""
 
         def __init__(self, images_per_iteration: int) -> None:
@@ -316,6 +315,6 @@ def trainer_class() -> Any:
 
 
 def loss_parts(latest: Mapping[str, tuple[float, int]]) -> dict[str, Tensor]:
-    """The parts of an iteration's loss among all that detectron2 stores of it, by name with its iteration."""
+    """Return the parts of an iteration's loss among all that detectron2 stores by name with iteration."""
     losses = {name: torch.tensor(value) for name, (value, _) in latest.items() if name.startswith("loss")}
     return losses or {"total_loss": torch.tensor(latest["total_loss"][0])}

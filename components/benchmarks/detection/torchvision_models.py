@@ -30,9 +30,9 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 CANONICAL_SIZE, CANONICAL_STRIDE = 224, 16  # a region of this size is cut from the level of that stride
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
-FPN_STRIDES = (4, 8, 16, 32)  # pixels of the image to a position of layer1 to layer4
+FPN_STRIDES = (4, 8, 16, 32)  # pixels of the image per position of layer1 to layer4
 C4_STRIDE = 16
-BOX_CELLS, MASK_CELLS = 7, 14  # a side, into which a region of the pyramid is cut
+BOX_CELLS, MASK_CELLS = 7, 14  # per side, into which a region of the pyramid is cut
 MASK_CONVOLUTIONS = 4
 BOX_HEAD_WIDTH = 4  # times the channels of the pyramid
 
@@ -40,7 +40,7 @@ BOX_HEAD_WIDTH = 4  # times the channels of the pyramid
 def mask_rcnn_fpn(
     architecture: str, backbone: Mapping[str, Tensor], num_classes: int, settings: params.Segmentation
 ) -> GeneralizedRCNN:
-    """Mask R-CNN on all four stages through a feature pyramid.
+    """Build Mask R-CNN on all four stages through a feature pyramid.
 
     With ``norm: batch`` all normalisation is trained, FPN's included; ``frozen`` keeps the backbone's
     statistics and has none in the FPN (the paper's ImageNet baseline on LVIS).
@@ -80,7 +80,7 @@ def mask_rcnn_fpn(
 def faster_rcnn_c4(
     architecture: str, backbone: Mapping[str, Tensor], num_classes: int, settings: params.VocDetection
 ) -> GeneralizedRCNN:
-    """Faster R-CNN whose regions come from layer3 and pass through layer4; arguments as above."""
+    """Build Faster R-CNN whose regions come from layer3 and pass through layer4; arguments as above."""
     cnn = _resnet(architecture, backbone, settings.norm)
     res5 = cnn.get_submodule("layer4")
     width = out_channels(res5)
@@ -99,7 +99,7 @@ def faster_rcnn_c4(
 
 
 def set_image_sizes(model: GeneralizedRCNN, shorter_sides: Sequence[int]) -> None:
-    """From now on images are resized to one of these: by chance in training, to the last in eval mode."""
+    """Have images resized to one of these from now on: by chance in training, to the last in eval mode."""
     model.transform.min_size = tuple(shorter_sides)
 
 
@@ -118,7 +118,7 @@ def _shared(settings: params.Detection) -> dict[str, object]:
 
 
 def _resnet(architecture: str, backbone: Mapping[str, Tensor], norm: str) -> nn.Module:
-    """The ResNet with its weights, all of it trainable."""
+    """Build the ResNet with its weights, all of it trainable."""
     cnn = torchvision.models.get_model(architecture, weights=None, norm_layer=NORMS[norm])
     cnn.fc = nn.Identity()
     cnn.load_state_dict(dict(backbone))
@@ -129,8 +129,8 @@ class AlignedRegions(MultiScaleRoIAlign):
     """RoIAlign without torchvision's shift by half a position ("aligned", as in detectron2).
 
     Args:
-        strides: pixels of the image to a position of each level, powers of two that double.
-        cells: a side, into which each region is cut.
+        strides: pixels of the image per position of each level, powers of two that double.
+        cells: per side, into which each region is cut.
     """
 
     def __init__(self, strides: Sequence[int], cells: int) -> None:
@@ -141,7 +141,7 @@ class AlignedRegions(MultiScaleRoIAlign):
         self.level_of = LevelMapper(levels[0], levels[-1], CANONICAL_SIZE, canonical)
 
     def forward(self, x: Mapping[str, Tensor], boxes: list[Tensor], image_shapes: object) -> Tensor:
-        """Maps ``(batch, channels, height, width)`` by name -> ``(boxes, channels, cells, cells)``."""
+        """Cut named maps ``(batch, channels, height, width)`` into ``(boxes, channels, cells, cells)``."""
         maps = [x[name] for name in self.featmap_names]
         levels = self.level_of(boxes)
         images = torch.repeat_interleave(
@@ -204,6 +204,6 @@ def draw_as_detectron2(model: nn.Module) -> None:
 
 
 def out_channels(stage: nn.Module) -> int:
-    """Channels that a ResNet stage puts out."""
+    """Return the channels that a ResNet stage puts out."""
     convolutions = [module for module in stage.modules() if isinstance(module, nn.Conv2d)]
     return convolutions[-1].out_channels

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def voc_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
-    """Percent under ``box``: AP (mean over overlaps 0.5 to 0.95 and classes), AP50, AP75, ``classes`` (AP50).
+    """Return percent by ``box``: AP (mean over overlaps 0.5 to 0.95), AP50, AP75, ``classes`` (AP50 each).
 
     VOC2007's rules: eleven recalls; boxes hold their end pixels; a detection belongs to the true box it
     overlaps most; the strongest one counts, further ones are false; on a difficult object it counts as
@@ -35,7 +35,7 @@ def _figure(value: float) -> float | None:
 
 
 def _class_aps(split: DetectionSplit, found: Sequence[Detections], label: int) -> Array:
-    """AP, 0 to 1, at each threshold; NaN where no object counts."""
+    """Return the AP, 0 to 1, at each threshold; NaN where no object counts."""
     truth = {
         image.image_id: [item for item in image.objects if item.label == label] for image in split.images
     }
@@ -55,7 +55,7 @@ def _class_aps(split: DetectionSplit, found: Sequence[Detections], label: int) -
 
 
 def _match(boxes: Array, objects: Sequence[Any]) -> NDArray[np.int8]:
-    """1 true, -1 false, 0 nothing, for each threshold and each box, strongest first."""
+    """Return 1 true, -1 false, 0 nothing, per threshold and box, strongest first."""
     outcome = np.full((len(THRESHOLDS), len(boxes)), -1, np.int8)
     if not objects or not len(boxes):
         return outcome
@@ -74,7 +74,7 @@ def _match(boxes: Array, objects: Sequence[Any]) -> NDArray[np.int8]:
 
 
 def _overlaps(boxes: Array, others: Array) -> Array:
-    """Intersection over union ``(boxes, others)`` of boxes whose last pixel is ``right - 1``.
+    """Return the intersection over union ``(boxes, others)`` of boxes whose last pixel is ``right - 1``.
 
     In VOC's own coordinates, which count from 1 with the ends included, widths are ``xmax - xmin + 1``:
     with ours, left from 0 and right excluded, that is the plain difference.
