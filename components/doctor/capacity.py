@@ -14,8 +14,8 @@ from components.core import machine, paths
 from components.core.errors import InputError
 from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless
 from components.params import section_of
-from components.sources.download.archives.disk import existing_folder
-from components.sources.download.fetch import dataset
+from components.sources.download import dataset
+from components.sources.download.archives_on_disk import existing_folder
 from components.sources.progress import shown_bytes
 
 Need = tuple[Path, int, str]  # folder, bytes, what

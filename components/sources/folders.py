@@ -19,7 +19,7 @@ from components.sources.manifest import (
 )
 from components.sources.readers import coco
 from components.sources.readers.own.dataset import OwnDataset, is_own, read_own
-from components.sources.readers.own.fetched import LeftOut
+from components.sources.readers.own.image_places import LeftOut
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.registry import READERS
 from components.sources.readers.types import DatasetFolders, Verified

@@ -24,9 +24,9 @@ from components.core import machine, paths
 from components.core.datasets import BENCHMARK_DATASETS
 from components.core.errors import InputError
 from components.core.files import write_text
-from components.sources.download.archives.unpacked import require_unpacked
+from components.sources.download.unpack import require_unpacked
 from components.sources.readers import coco
-from components.sources.readers.object_labels import ObjectLabels, read_object_labels
+from components.sources.readers.coco import ObjectLabels, read_object_labels
 from components.sources.readers.own.index import read_index
 from components.sources.readers.types import CaptionedImage
 

@@ -12,14 +12,13 @@ from components.core import machine, paths
 from components.core.datasets import BENCHMARK_DATASETS, DATASETS
 from components.core.files import write_text, writing
 from components.entry import run_stage
-from components.sources.download.archives.counts import require_counts
-from components.sources.download.archives.unpacked import unpack_dataset
+from components.sources.download.unpack import require_counts, unpack_dataset
 from components.sources.drawn_world import draw_world
 from components.sources.fingerprint import write_named
 from components.sources.folders import OwnReading, verify_folders
 from components.sources.manifest import stored_path
 from components.sources.parts import write_parts
-from components.sources.readers.own.fetched import LeftOut, forget_fetched
+from components.sources.readers.own.image_places import LeftOut, forget_fetched
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import DatasetFolders
 from components.tracking import StageRun

@@ -3,7 +3,7 @@
 from components import params
 from components.core.datasets import DATASETS
 from components.entry import run_stage
-from components.sources.download.fetch.dataset import fetch_dataset
+from components.sources.download.dataset import fetch_dataset
 from components.tracking import StageRun
 
 SECTIONS = (params.Download,)

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from components.sources.drawn_world.backgrounds import BACKGROUND_WEIGHTS, BACKGROUNDS
-from components.sources.drawn_world.looks import (
+from components.sources.drawn_world.render import BACKGROUND_WEIGHTS, BACKGROUNDS
+from components.sources.drawn_world.scene import Crowd, Placed, Scene, draw_radius, make_placed
+from components.sources.drawn_world.shapes import (
     COLOUR_NAMES,
+    SHAPE_NAMES,
     SIZE_WEIGHTS,
     SIZES,
     TEXTURE_WEIGHTS,
     TEXTURES,
     Look,
 )
-from components.sources.drawn_world.scene import Crowd, Placed, Scene, draw_radius, make_placed
-from components.sources.drawn_world.shapes import SHAPE_NAMES
 
 SEEN_SHARE = 0.45  # of each object that must be seen
 HIDDEN_SHARE = 0.12  # the same where mostly hidden objects are wanted

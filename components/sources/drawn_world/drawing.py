@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from components.sources.drawn_world.captions import captions_of
 from components.sources.drawn_world.compose import SceneStyle, compose
-from components.sources.drawn_world.geometry import box_of, polygons_of, run_lengths
-from components.sources.drawn_world.looks import Look
 from components.sources.drawn_world.render import render
 from components.sources.drawn_world.scene import Placed
+from components.sources.drawn_world.shapes import Look
+from components.sources.drawn_world.sprites import box_of, polygons_of, run_lengths
 
 JPEG_QUALITY = 90
 CHUNK = 16  # images a worker takes at a time

@@ -1,4 +1,4 @@
-"""Turning a shape into pixels: one object's coverage, placed on the canvas."""
+"""A shape in pixels on the canvas, and masks as boxes, polygons and run lengths, as COCO has them."""
 
 from dataclasses import dataclass
 
@@ -82,3 +82,106 @@ def draw_sprite(
 
 def _fine(points: np.ndarray, left: int, top: int) -> list[float]:
     return ((points - [left, top]) * SUPERSAMPLING - 0.5).ravel().tolist()
+
+
+Vertex = tuple[int, int]
+
+
+def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """The tight box of a (height, width) bool mask as x, y, width, height in pixels (all 0 if empty)."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    x, y = int(columns[0]), int(rows[0])
+    return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """Uncompressed COCO run lengths of a (height, width) bool mask: columns first, zeros first."""
+    flat = np.concatenate([[False], mask.ravel(order="F")])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+
+
+def polygons_of(mask: np.ndarray) -> list[list[int]]:
+    """Polygons [x, y, x, y, ...] along the pixels' edges whose union, rasterised by COCO, is the mask.
+
+    Separate parts give separate polygons. COCO's polygons know no holes, so that a part with a hole
+    is cut in two along a column through it.
+    """
+    left, top, width, height = box_of(mask)
+    polygons = _trace(mask[top : top + height, left : left + width])
+    return [[value + (top if at % 2 else left) for at, value in enumerate(polygon)] for polygon in polygons]
+
+
+def _trace(mask: np.ndarray) -> list[list[int]]:
+    loops = _boundary_loops(mask)
+    for loop in loops:
+        if _signed_area(loop) < 0:
+            column = (min(x for x, _ in loop) + max(x for x, _ in loop)) // 2
+            left, right = mask.copy(), mask.copy()
+            left[:, column:] = False
+            right[:, :column] = False
+            if not left.any() or not right.any():
+                raise AssertionError("a hole has no two sides")
+            return _trace(left) + _trace(right)
+    return [[value for vertex in loop for value in vertex] for loop in loops]
+
+
+def _boundary_loops(mask: np.ndarray) -> list[list[Vertex]]:
+    """Corners of all boundaries, the inside on the right: outer ones clockwise on the screen."""
+    onward = _boundary_edges(mask)
+    loops = []
+    while onward:
+        start = next(iter(onward))
+        loop: list[Vertex] = []
+        at, direction = start, onward[start][0]
+        while True:
+            _leave(onward, at, direction)
+            loop.append(at)
+            at = (at[0] + direction[0], at[1] + direction[1])
+            ways = onward.get(at, [])
+            clockwise = (-direction[1], direction[0])  # at a corner shared by two parts, stay with this part
+            if at == start and clockwise not in ways:
+                break
+            direction = clockwise if clockwise in ways else ways[0]
+        loops.append(_corners(loop))
+    return loops
+
+
+def _boundary_edges(mask: np.ndarray) -> dict[Vertex, list[Vertex]]:
+    """From every boundary vertex the unit steps that leave it."""
+    padded = np.pad(mask, 1)
+    inside = padded[1:-1, 1:-1]
+    sides = (
+        (inside & ~padded[:-2, 1:-1], (0, 0), (1, 0)),
+        (inside & ~padded[1:-1, 2:], (1, 0), (0, 1)),
+        (inside & ~padded[2:, 1:-1], (1, 1), (-1, 0)),
+        (inside & ~padded[1:-1, :-2], (0, 1), (0, -1)),
+    )
+    onward: dict[Vertex, list[Vertex]] = {}
+    for cells, (dx, dy), direction in sides:
+        rows, columns = np.nonzero(cells)
+        for x, y in zip((columns + dx).tolist(), (rows + dy).tolist(), strict=True):
+            onward.setdefault((x, y), []).append(direction)
+    return onward
+
+
+def _leave(onward: dict[Vertex, list[Vertex]], at: Vertex, direction: Vertex) -> None:
+    onward[at].remove(direction)
+    if not onward[at]:
+        del onward[at]
+
+
+def _corners(loop: list[Vertex]) -> list[Vertex]:
+    """The vertices at which the way turns."""
+    before, after = loop[-1:] + loop[:-1], loop[1:] + loop[:1]
+    return [
+        here
+        for last, here, following in zip(before, loop, after, strict=True)
+        if (here[0] - last[0], here[1] - last[1]) != (following[0] - here[0], following[1] - here[1])
+    ]
+
+
+def _signed_area(loop: list[Vertex]) -> float:
+    return sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(loop, loop[1:] + loop[:1], strict=True)) / 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.core.files import writing
 from components.params import DrawnWorld
-from components.sources.drawn_world import coco, inaturalist, lvis, voc
+from components.sources.drawn_world import coco, species, voc
 from components.sources.drawn_world.compose import SceneStyle
 from components.sources.drawn_world.drawing import Drawing, ImageRecord, Studio, studio
 from components.sources.drawn_world.shapes import SHAPE_NAMES
@@ -85,7 +85,7 @@ def _draw_captioned(settings: DrawnWorld, root: Path, workers: Studio) -> None:
             first_id += count
     with writing(root / "lvis") as folder:
         (folder / "annotations").mkdir(parents=True)
-        lvis.write_lvis(splits, folder / "annotations", settings.seed)
+        coco.write_lvis(splits, folder / "annotations", settings.seed)
 
 
 def _draw_voc(settings: DrawnWorld, folder: Path, workers: Studio) -> None:
@@ -127,19 +127,19 @@ def _draw_inaturalist(settings: DrawnWorld, folder: Path, workers: Studio) -> No
     (folder / "annotations").mkdir(parents=True)
     first_id = 1
     for name, counts in (("train", train_counts), ("val", val_counts)):
-        members = [species for species, count in zip(SPECIES, counts, strict=True) for _ in range(count)]
+        members = [member for member, count in zip(SPECIES, counts, strict=True) for _ in range(count)]
         image_ids = range(first_id, first_id + len(members))
         paths = [
-            folder / inaturalist.file_name(species, image_id)
-            for species, image_id in zip(members, image_ids, strict=True)
+            folder / species.file_name(member, image_id)
+            for member, image_id in zip(members, image_ids, strict=True)
         ]
         for parent in sorted({path.parent for path in paths}):
             parent.mkdir(parents=True, exist_ok=True)
         styles = [
-            SceneStyle(SUBJECT_COUNTS, subject_shape=species.shape, subject_texture=species.texture)
-            for species in members
+            SceneStyle(SUBJECT_COUNTS, subject_shape=member.shape, subject_texture=member.texture)
+            for member in members
         ]
         records = workers.draw_all(_drawings(settings, f"inaturalist/{name}", paths, styles.__getitem__))
         path = folder / "annotations" / f"{name}2018.json"
-        inaturalist.write_annotations(path, members, image_ids, records)
+        species.write_annotations(path, members, image_ids, records)
         first_id += len(members)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.image_files import is_image, printable
-from components.sources.layout import read_text, shown
-from components.sources.readers.own.named_files import identity_of
+from components.sources.layout import Tally, read_text, shown
+from components.sources.readers.own.image_places import identity_of
 from components.sources.readers.own.sample import OwnImage, OwnImages
-from components.sources.tally import Tally
 
 CAPTIONS = "Flickr8k.token.txt"
 LISTS = {

@@ -8,9 +8,8 @@ import numpy as np
 
 from components.core.errors import InputError
 from components.core.image_files import is_companion, is_image, is_utf8, printable, walk
-from components.sources.layout import require_folder
+from components.sources.layout import Tally, require_folder
 from components.sources.readers.types import ClassifiedImages, DatasetFolders, Verified, verified_classes
-from components.sources.tally import Tally
 
 SPLITS = ("train", "val")
 _WORDNET_ID = re.compile(r"n\d{8}")

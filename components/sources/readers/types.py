@@ -27,7 +27,7 @@ class CaptionedImage:
         dataset: the name the dataset has in params.yaml, such as ``coco``.
         path: the encoded image on disk, or the archive that holds it.
         captions: at least one, as written (not normalised).
-        labels: of the objects it shows, from 1, rising; see components.sources.readers.object_labels.
+        labels: of the objects it shows, from 1, rising; see components.sources.readers.coco.
         member: which part of ``path`` the image is; None for all of it.
     """
 

@@ -11,7 +11,7 @@ from components import params
 from components.core import paths
 from components.core.errors import InputError
 from components.data.store import CaptionStore
-from components.sources.readers.object_labels import ObjectLabels
+from components.sources.readers.coco import ObjectLabels
 from components.sources.readers.types import CaptionedImage
 from components.stages import lmdb as stage
 from components.tracking.run import StageRun

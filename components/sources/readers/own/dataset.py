@@ -7,18 +7,21 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.image_files import is_image, printable, walk
+from components.sources.layout import Tally
 from components.sources.readers.flickr8k import find_flickr8k, read_flickr8k
-from components.sources.readers.own import shards, sidecar
-from components.sources.readers.own.fetched import LeftOut, fetch_urls
-from components.sources.readers.own.imagefolder import find_metadata, find_parquet, read_tables
+from components.sources.readers.own.image_folder import (
+    find_metadata,
+    find_parquet,
+    read_sidecars,
+    read_tables,
+)
+from components.sources.readers.own.image_places import LeftOut, PackedImages, fetch_urls
 from components.sources.readers.own.index import write_index
-from components.sources.readers.own.packed import PackedImages
-from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettings
-from components.sources.readers.own.splits import divide
+from components.sources.readers.own.rows import COMPRESSED, SUFFIXES, kind_of
+from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettings, divide
+from components.sources.readers.own.shards import find_shards, read_shards
 from components.sources.readers.own.table import TableReader
-from components.sources.readers.own.table_files import COMPRESSED, SUFFIXES, kind_of
 from components.sources.readers.types import CaptionedImage
-from components.sources.tally import Tally
 
 EMBEDDED_NAME = "embedded.tar"
 
@@ -131,9 +134,9 @@ def _read(
         if metadata := find_metadata(listing):
             read_tables(path, metadata, listing, reader, images, tally)
             return path, metadata, images.listed()
-        if found := shards.find_shards(path, listing):
+        if found := find_shards(path, listing):
             root = path if path.is_dir() else Path(os.path.commonpath([shard.parent for shard in found]))
-            shards.read_shards(found, root, settings, images, tally)
+            read_shards(found, root, settings, images, tally)
             others = [folder / name for folder, names in listing for name in names]
             for other in sorted({*others} - {*found}):
                 tally.leave_out("files beside the archives", other)
@@ -143,7 +146,7 @@ def _read(
             return path, tables, images.listed()
         if not path.is_dir():
             raise InputError(f"{os.path.abspath(path)}: nothing there; expected {FORMS}")
-        return path, sidecar.read_sidecars(path, listing, images, tally), images.listed()
+        return path, read_sidecars(path, listing, images, tally), images.listed()
 
 
 def _present(

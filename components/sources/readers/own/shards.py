@@ -15,14 +15,18 @@ from typing import IO, Any
 
 from components.core.errors import InputError
 from components.core.image_files import UNDECODABLE, folded, has_companion, is_companion, is_image, printable
-from components.sources.download.archives.extract import members_of
-from components.sources.layout import shown
-from components.sources.readers.own.imagefolder import Listing
-from components.sources.readers.own.named_files import Identity, identity_of
-from components.sources.readers.own.sample import BESIDE_ANOTHER, OwnImage, OwnImages, OwnSettings
-from components.sources.readers.own.splits import split_of_shard
+from components.sources.download.extract import members_of
+from components.sources.layout import Tally, shown
+from components.sources.readers.own.image_folder import Listing
+from components.sources.readers.own.image_places import Identity, identity_of
+from components.sources.readers.own.sample import (
+    BESIDE_ANOTHER,
+    OwnImage,
+    OwnImages,
+    OwnSettings,
+    split_of_shard,
+)
 from components.sources.readers.types import ArchiveMember
-from components.sources.tally import Tally
 
 _ZEROS_BYTES = 2**20  # read at a time behind an archive's end
 

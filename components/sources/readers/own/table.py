@@ -6,27 +6,93 @@ captions (JSON, Parquet), and an image its bytes (Parquet, as Hugging Face write
 
 import base64
 import binascii
+import difflib
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
 from components.core.errors import InputError
 from components.core.image_files import is_image, printable
-from components.sources.download.fetch.images import url_fault
-from components.sources.layout import shown
-from components.sources.readers.own import records
-from components.sources.readers.own.columns import Columns
-from components.sources.readers.own.delimited import DelimitedFile
-from components.sources.readers.own.named_files import NamedFiles
-from components.sources.readers.own.packed import PackedImages
-from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettings
-from components.sources.readers.own.splits import SPLIT_NAMES, split_named
-from components.sources.readers.own.table_files import kind_of, opened
-from components.sources.tally import Tally
+from components.sources.download.images import url_fault
+from components.sources.layout import Tally, shown
+from components.sources.readers.own import rows
+from components.sources.readers.own.image_places import NamedFiles, PackedImages
+from components.sources.readers.own.rows import DelimitedFile, kind_of, opened
+from components.sources.readers.own.sample import SPLIT_NAMES, OwnImage, OwnImages, OwnSettings, split_named
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Indices into a row's cells.
+
+    Attributes:
+        image: of the image.
+        captions: of all columns with captions, from left to right.
+        split: of the split; None without one.
+        wanted: names of all these.
+    """
+
+    image: int
+    captions: tuple[int, ...]
+    split: int | None
+    wanted: frozenset[str]
+
+    @classmethod
+    def choose(cls, where: object, names: Sequence[str], settings: OwnSettings, tally: Tally) -> "Columns":
+        """Find the columns that ``settings`` names.
+
+        Captions are in every column of their name, also with a number behind (``caption``, ``caption``,
+        ``caption_2``). Columns that are not read are noted.
+
+        Args:
+            where: the table or row, for messages.
+            names: of all columns, from left to right.
+            settings: their names.
+            tally: is told of the columns that are not read.
+
+        Raises:
+            InputError: there is none, or there are two for the image or the split.
+        """
+        numbered = re.compile(re.escape(settings.caption_column) + r"([ ._-]?\d+)?")
+        captions = tuple(index for index, name in enumerate(names) if numbered.fullmatch(name))
+        images = _indices(names, settings.image_column)
+        splits = _indices(names, settings.split_column)
+        for key, found in (("image_column", images), ("caption_column", captions)):
+            if not found:
+                raise InputError(_lacking(where, names, key, getattr(settings, key)))
+        for name, found in ((settings.image_column, images), (settings.split_column, splits)):
+            if len(found) > 1:
+                raise InputError(f"{where}: {len(found)} columns are called `{name}`; expected one")
+        used = {*captions, *images, *splits}
+        for index, name in enumerate(names):
+            if index not in used and name:
+                tally.note_once("columns that are not read", f"`{name}`")
+        wanted = frozenset(names[index] for index in used)
+        return cls(images[0], captions, splits[0] if splits else None, wanted)
+
+    def of(self, cells: Sequence[Any]) -> tuple[Any, list[Any], Any]:
+        """The image, the cells with captions, and the split, of a row."""
+        split = None if self.split is None else cells[self.split]
+        return cells[self.image], [cells[index] for index in self.captions], split
+
+
+def _indices(names: Sequence[str], wanted: str) -> list[int]:
+    return [index for index, name in enumerate(names) if name == wanted]
+
+
+def _lacking(where: object, names: Sequence[str], key: str, name: str) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" (did you mean `{close[0]}`?)" if close else ""
+    return (
+        f"{where}: no column `{name}`{hint}; it has {', '.join(names) or 'none'}. Rename one, or name yours "
+        f"in params.yaml (download.own_data.{key})"
+    )
+
 
 FILE_NAME, _TEXT = "file_name", "text"  # the columns of Hugging Face's imagefolder
 _Row = tuple[str, Any, list[Any], Any]  # where, image, cells with captions, split
@@ -159,15 +225,15 @@ class TableReader:
     def _rows(self, path: Path, files: NamedFiles) -> Iterator[_Row]:
         kind = kind_of(path)
         if kind == ".parquet":
-            names = records.parquet_columns(path)
+            names = rows.parquet_columns(path)
             columns = self._columns(path, path, names)
-            yield from self._chosen(path, records.parquet_rows(path, columns.wanted))
+            yield from self._chosen(path, rows.parquet_rows(path, columns.wanted))
             return
         with opened(path) as file:
             if kind in (".csv", ".tsv"):
                 yield from self._delimited(path, file, files, "\t" if kind == ".tsv" else ",")
             else:
-                read = records.json_records if kind == ".json" else records.json_lines
+                read = rows.json_records if kind == ".json" else rows.json_lines
                 yield from self._chosen(path, read(path, file))
 
     def _delimited(self, path: Path, file: IO[bytes], files: NamedFiles, separator: str) -> Iterator[_Row]:
@@ -191,10 +257,10 @@ class TableReader:
                 settings = replace(settings, caption_column=_TEXT)
         return Columns.choose(where, names, settings, self._tally)
 
-    def _chosen(self, path: Path, rows: Iterator[records.Record]) -> Iterator[_Row]:
+    def _chosen(self, path: Path, records: Iterator[rows.Record]) -> Iterator[_Row]:
         """Of records that name their cells themselves."""
         by_names: dict[tuple[str, ...], Columns] = {}
-        for where, names, cells in rows:
+        for where, names, cells in records:
             columns = by_names.get(tuple(names))
             if columns is None:
                 columns = self._columns(path, where, names)

@@ -5,11 +5,9 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from components.sources.drawn_world.compose import SEEN_SHARE, SceneStyle, compose
-from components.sources.drawn_world.geometry import box_of, polygons_of, run_lengths
-from components.sources.drawn_world.looks import COLOURS
 from components.sources.drawn_world.render import render
-from components.sources.drawn_world.shapes import SHAPES
-from components.sources.drawn_world.sprites import draw_sprite
+from components.sources.drawn_world.shapes import COLOURS, SHAPES
+from components.sources.drawn_world.sprites import box_of, draw_sprite, polygons_of, run_lengths
 
 
 def rasterised(polygons: list[list[int]], size: tuple[int, int]) -> np.ndarray:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from components.core.errors import InputError
+from components.sources.layout import Tally
 from components.sources.readers import coco
 from components.sources.readers.types import CaptionedImage
-from components.sources.tally import Tally
 
 Edit = Callable[[Path, Callable[[Any], Any]], None]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
+from components.sources.layout import Tally
 from components.sources.readers.imagenet import read_imagenet
-from components.sources.tally import Tally
 
 
 def test_sorted_classes_and_images(imagenet_root: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from components.core.errors import InputError
 from components.sources.readers import coco
-from components.sources.readers.object_labels import read_object_labels
+from components.sources.readers.coco import read_object_labels
 
 Edit = Callable[[Path, Callable[[Any], Any]], None]
 

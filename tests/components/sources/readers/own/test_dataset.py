@@ -15,8 +15,7 @@ import pytest
 from components.core.errors import InputError
 from components.sources.readers.own.dataset import OwnDataset, is_own, read_own
 from components.sources.readers.own.index import read_index
-from components.sources.readers.own.sample import OwnImage, OwnSettings
-from components.sources.readers.own.splits import divide
+from components.sources.readers.own.sample import OwnImage, OwnSettings, divide
 from components.sources.readers.types import CaptionedImage
 
 SETTINGS = OwnSettings(val_fraction=0.25)

@@ -15,11 +15,11 @@ import pyarrow.parquet
 import pytest
 
 from components.core.errors import InputError
-from components.sources.readers.own.packed import PackedImages
+from components.sources.layout import Tally
+from components.sources.readers.own.image_places import PackedImages
 from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettings
 from components.sources.readers.own.table import TableReader
 from components.sources.readers.types import CaptionedImage
-from components.sources.tally import Tally
 
 ROWS = [
     {"image": "a.jpg", "caption": "A dog, running", "split": "train"},

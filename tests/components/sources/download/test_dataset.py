@@ -16,10 +16,10 @@ from scipy.io import savemat
 from components.core import machine, paths
 from components.core.datasets import DATASETS, Archive
 from components.core.errors import InputError
-from components.sources.download.archives import disk, unpacked
-from components.sources.download.archives.record import read_record
-from components.sources.download.archives.unpacked import require_unpacked, unpack_dataset
-from components.sources.download.fetch.dataset import fetch_dataset
+from components.sources.download import archives_on_disk, unpack
+from components.sources.download.archives_on_disk import read_record
+from components.sources.download.dataset import fetch_dataset
+from components.sources.download.unpack import require_unpacked, unpack_dataset
 
 from .conftest import HURRIED, Served, Server
 
@@ -131,17 +131,17 @@ def test_an_interrupted_unpacking_leaves_nothing_that_looks_whole(
     key = fetched(coco)
     (paths.UNPACKED_DIR / f".coco-{key}.partial").mkdir(parents=True)  # of a killed process
     (paths.UNPACKED_DIR / f".coco-{key}.partial" / "half").touch()
-    right = unpacked.extract
+    right = unpack.extract
 
     def interrupted(archive: Path, *rest: Any) -> None:
         right(archive, *rest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(unpacked, "extract", interrupted)
+    monkeypatch.setattr(unpack, "extract", interrupted)
     with pytest.raises(KeyboardInterrupt):
         unpack_dataset("coco")
     assert not [path for path in paths.UNPACKED_DIR.iterdir() if path.is_dir()]
-    monkeypatch.setattr(unpacked, "extract", right)
+    monkeypatch.setattr(unpack, "extract", right)
     assert not (unpack_dataset("coco") / "half").exists()
 
 
@@ -157,7 +157,7 @@ def test_the_archives_must_be_here_and_the_same(coco: Server) -> None:
 
 
 def test_room_is_asked_for_before_anything_is_fetched(coco: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: _Usage())
+    monkeypatch.setattr(archives_on_disk.shutil, "disk_usage", lambda _: _Usage())
     with pytest.raises(
         InputError, match=r"are free on this disk, .* needed \(.* of coco's archives, .*unpacked"
     ):

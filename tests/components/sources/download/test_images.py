@@ -9,9 +9,9 @@ import pytest
 
 from components.core import paths
 from components.core.errors import InputError
-from components.sources.download.fetch import images as fetching
+from components.sources.download import images as fetching
 from components.sources.readers.own.dataset import OwnDataset, read_own
-from components.sources.readers.own.fetched import forget_fetched
+from components.sources.readers.own.image_places import forget_fetched
 from components.sources.readers.own.index import read_index
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import CaptionedImage

@@ -20,7 +20,7 @@ import urllib3
 
 from components.core.files import write_json
 from components.core.http import MirrorError, PaceError, Patience, ask, chunks, reason_of, require_file
-from components.sources.download.fetch.remote import Remote, content_range
+from components.sources.download.remote import Remote, content_range
 
 PIECE_BYTES = 16 * 2**20
 _WORTH_BYTES = 64 * 2**10  # a try that brings at least this much counts as a success

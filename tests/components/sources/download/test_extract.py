@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from components.sources.download.archives.extract import extract
+from components.sources.download.extract import extract
 
 ROOM = 10**6
 

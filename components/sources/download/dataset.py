@@ -10,10 +10,14 @@ from components.core.datasets import DATASETS, Dataset
 from components.core.errors import InputError
 from components.core.files import writing
 from components.core.http import Patience, open_session
-from components.sources.download.archives.disk import require_room
-from components.sources.download.archives.record import ArchiveRecord, ArchivesRecord, write_record
-from components.sources.download.archives.unpacked import unpacked_estimate
-from components.sources.download.fetch.mirrors import Checked, Wanted, check_file, fetch_file, with_mirrors
+from components.sources.download.archives_on_disk import (
+    ArchiveRecord,
+    ArchivesRecord,
+    require_room,
+    write_record,
+)
+from components.sources.download.mirrors import Checked, Wanted, check_file, fetch_file, with_mirrors
+from components.sources.download.unpack import unpacked_estimate
 
 
 def fetch_dataset(

@@ -13,8 +13,8 @@ import requests
 from components.core.errors import InputError, TemporaryError
 from components.core.http import MirrorError, Patience
 from components.core.redaction import redacted
-from components.sources.download.fetch.remote import look_at
-from components.sources.download.fetch.transfer import PIECE_BYTES, ChangedError, Transfer, state_path
+from components.sources.download.remote import look_at
+from components.sources.download.transfer import PIECE_BYTES, ChangedError, Transfer, state_path
 from components.sources.progress import Progress, shown_bytes
 
 _HASH_BYTES = 4 * 2**20
