@@ -69,7 +69,7 @@ def train(
     options: LoopOptions,
     *,
     train_batches: TrainBatches,
-    val_batches: ValBatches,
+    val_batches: ValBatches | None,
     checkpoints: CheckpointFolder,
     log: Log,
     candidates: CandidateFolder | None = None,
@@ -96,7 +96,8 @@ def train(
         options: length, intervals, number formats.
         train_batches: gives the iterator of the batches that follow a number of iterations,
             ``options.accumulate`` of them per iteration, all of one size.
-        val_batches: gives the batches of the validation set, of this process's share of it.
+        val_batches: gives the batches of the validation set, of this process's share of it;
+            None validates nothing.
         checkpoints: where to continue from and to save to.
         log: receives ``train/...`` and ``val/...`` figures and the iterations done by then; after
             a restart, those from before it too.
@@ -139,7 +140,11 @@ def train(
         try:
             batches = stop.watch(in_groups(train_batches(state.iteration), options.accumulate))
             while True:
-                if is_due(options.validate_every) and not state.history.is_validated(state.iteration):
+                if (
+                    val_batches is not None
+                    and is_due(options.validate_every)
+                    and not state.history.is_validated(state.iteration)
+                ):
                     divergence.check(checkpoints)
                     processes.share_buffers(objective)
                     val = stop.watch(val_batches())

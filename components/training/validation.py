@@ -21,20 +21,31 @@ TrainBatches = Callable[[int], Iterator[Batch]]  # from iterations already done 
 ValBatches = Callable[[], Iterable[Batch]]  # a whole validation set, each time it is called
 
 
-def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> dict[str, Tensor]:
-    """The batch's tensors on ``device``; everything else is left out.
+def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> dict[str, Any]:
+    """Return the batch's tensors on ``device``, those in lists and dictionaries too, and nothing else.
 
-    Images become ``(batch, 3, height, width)`` float32 in ``memory_format``: uint8 pixels
+    Stacked images become ``(batch, 3, height, width)`` float32 in ``memory_format``: uint8 pixels
     ``(batch, height, width, 3)`` are normalised, others are normalised already.
     """
-    tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
-    moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
+    moved = _on_device(batch, device)
     image = moved.get("image")
-    if image is not None:
+    if isinstance(image, Tensor):
         as_pixels = image.dtype == torch.uint8
         moved["image"] = (
             normalised(image, memory_format) if as_pixels else image.contiguous(memory_format=memory_format)
         )
+    return moved
+
+
+def _on_device(batch: Batch, device: torch.device) -> dict[str, Any]:
+    moved: dict[str, Any] = {}
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device, non_blocking=True)
+        elif isinstance(value, list) and value and isinstance(value[0], Tensor):
+            moved[name] = [item.to(device, non_blocking=True) for item in value]
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            moved[name] = [_on_device(item, device) for item in value]
     return moved
 
 

@@ -32,7 +32,6 @@ from components.benchmarks.detection.data import (
     DetectionTask,
 )
 from components.benchmarks.detection.detections import Detections, draw_detections, from_json, to_json
-from components.benchmarks.detection.run_state import Log
 from components.benchmarks.detection.voc_scores import voc_scores
 from components.benchmarks.empty_picture import draw_nothing
 from components.benchmarks.tables import write_csv
@@ -41,6 +40,7 @@ from components.core.errors import InputError
 from components.export.backbone import load_backbone
 from components.training.checkpoints import configuration_key
 from components.training.distributed import ALONE, Processes, current
+from components.training.loop import Log
 
 ENGINES = {
     "torchvision": torchvision_engine.fit_and_detect,

@@ -21,12 +21,13 @@ from components.benchmarks.detection.data import (
 )
 from components.benchmarks.detection.detections import Detections, encode_masks
 from components.benchmarks.detection.detectron2_config import build_config, require_detectron2
-from components.benchmarks.detection.run_state import Log, LossRows, not_finite
+from components.benchmarks.detection.run_state import LossRows, not_finite
 from components.core.errors import InputError
 from components.data.sampling import Shard
 from components.export.detectron2 import detectron2_name
 from components.sources.readers.objects import encode_mask
 from components.training.distributed import Processes
+from components.training.loop import Log
 from components.training.metrics import Progress
 
 RES5 = "roi_heads."  # where C4 models have the last stage

@@ -1,44 +1,32 @@
 """Statistics of batch normalisation, renewed after training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from components.benchmarks.detection.batches import part_batches, part_of, to_device
-from components.benchmarks.detection.samples import TrainSamples, Visits
-from components.benchmarks.detection.sampling import Draws
+from components.benchmarks.detection.training import DetectorObjective
 from components.training.distributed import ALONE, Processes
+from components.training.validation import Batch, to_device
 
 
 def recompute_normalisation(
-    model: nn.Module,
-    draws: Draws,
-    samples: TrainSamples,
-    visits: Visits,
-    *,
-    num_batches: int,
-    device: torch.device,
-    num_workers: int,
-    processes: Processes,
+    objective: DetectorObjective, batches: Iterable[Batch], device: torch.device, processes: Processes
 ) -> None:
-    """Replace the running statistics of batch normalisation by those of ``num_batches`` training batches.
+    """Replace the running statistics of batch normalisation by those of some training batches.
 
     The weights stay ("precise BN", arXiv 2105.07576, as in the paper's detectron2 configurations).
     """
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    if not layers or num_batches == 0:
+    layers = [module for module in objective.modules() if isinstance(module, _BatchNorm)]
+    if not layers:
         return
-    model.to(device).train()
+    objective.to(device).train()
     with torch.no_grad(), population_statistics(layers, processes):
-        for iteration, batch in enumerate(
-            part_batches(samples, visits, 0, num_batches, num_workers, processes)
-        ):
-            draws.begin(visits.numbers(iteration)[part_of(processes)], device)
-            model(*to_device(batch, device))
+        for batch in batches:
+            objective(to_device(batch, device, torch.contiguous_format))
 
 
 @contextmanager

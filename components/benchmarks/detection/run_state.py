@@ -1,24 +1,21 @@
-"""A detector's training run between two iterations, and what is written of it."""
+"""Losses that detectron2's loop logs."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.core.errors import InputError
-from components.training.checkpoints import Checkpoint, CheckpointFolder
-from components.training.distributed import Processes
-
-Log = Callable[[dict[str, float], int], None]
+from components.training.loop import Log
 
 
 class LossRows:
-    """Logged losses of a run, whichever engine trains; they go with its checkpoints.
+    """Logged losses of a run; they go with its checkpoints.
 
     Attributes:
-        rows: losses by iteration, means over all processes since the row before.
+        rows: losses by iteration, means since the row before.
     """
 
     def __init__(self, log: Log) -> None:
@@ -49,12 +46,6 @@ class LossRows:
         self._log({f"train/{name}": value for name, value in row.items()}, iteration)
         return row
 
-    def share(self, processes: Processes) -> None:
-        """Make the losses since the last row the mean over processes, the same in each."""
-        if processes.count > 1:
-            for total in self._sums.values():
-                processes.add_up(total).div_(processes.count)
-
     def state_dict(self) -> dict[str, Any]:
         return {"rows": list(self.rows), "sums": dict(self._sums), "count": self._count}
 
@@ -71,60 +62,3 @@ def not_finite(where: str) -> InputError:
         f"the detection loss is not finite {where}; lower the learning rate or lengthen the warm-up of this "
         f"benchmark in params.yaml"
     )
-
-
-class DetectorRun:
-    """How far a run is, in each of the processes that train together.
-
-    Attributes:
-        iteration: iterations done.
-        losses: what was logged.
-    """
-
-    def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, processes: Processes, log: Log
-    ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.processes = processes
-        self.device = next(model.parameters()).device
-        self.iteration = 0
-        self.losses = LossRows(log)
-
-    def add(self, losses: dict[str, Tensor]) -> None:
-        self.iteration += 1
-        self.losses.add(losses)
-
-    def close_row(self) -> dict[str, float]:
-        self.losses.share(self.processes)
-        return self.losses.close(self.iteration)
-
-    def save(self, checkpoints: CheckpointFolder) -> None:
-        """All processes call it, the first one writes."""
-        self.losses.share(self.processes)
-        if not self.processes.is_first:
-            return
-        state: dict[str, Any] = {
-            "iteration": self.iteration,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            **self.losses.state_dict(),
-        }
-        checkpoints.save(self.iteration, state)
-
-    def resume(self, checkpoints: CheckpointFolder) -> None:
-        """From the newest checkpoint that the first process can read, if there is one."""
-        newest = checkpoints.latest() if self.processes.is_first else None
-        iteration = self.processes.from_first(newest.iteration if newest else -1)
-        if iteration >= 0:
-            self._continue(newest or checkpoints.at(iteration))
-
-    def _continue(self, checkpoint: Checkpoint) -> None:
-        state = checkpoint.state
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        sums = {name: value.to(self.device) for name, value in state["sums"].items()}
-        self.losses.load_state_dict({**state, "sums": sums})
-        self.iteration = state["iteration"]
-        if self.processes.is_first:
-            print(f"continuing after iteration {self.iteration}, from {checkpoint.path}", flush=True)

@@ -1,5 +1,10 @@
-"""Samples for the torchvision engine: pixels, boxes and masks, in a random order that the seed decides."""
+"""Samples for the torchvision engine: pixels, boxes and masks, in a random order that the seed decides.
 
+Images with rare categories may be visited more often (repeat-factor sampling of LVIS, arXiv 1908.03195).
+"""
+
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -8,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from components.benchmarks.detection.data import DetectionImage, DetectionObject
-from components.benchmarks.detection.repeat_factors import epoch_order
 from components.core.errors import InputError
 from components.data.image import DecodeError, Pixels, decode
 from components.sources.readers.objects import encode_mask
+from components.training.distributed import Processes
 
 
 class Target(TypedDict, total=False):
@@ -112,6 +117,62 @@ class Visits:
             order = epoch_order(self.factors, rng)
             yield from zip(order.tolist(), (rng.random(len(order)) < 0.5).tolist(), strict=True)
             epoch += 1
+
+
+def repeat_factors(images: Sequence[DetectionImage], threshold: float) -> NDArray[np.float64]:
+    """How often to visit each image in an epoch, on average; at least 1.
+
+    With ``f`` the share of the images that show a category, the category's factor is
+    ``max(1, sqrt(threshold / f))``, and an image's is the largest of its categories.
+
+    Args:
+        images: all training images.
+        threshold: share of the images below which a category counts as rare; 0 gives 1 everywhere.
+    """
+    present = [{item.label for item in image.objects if not item.is_crowd} for image in images]
+    counts = Counter(label for labels in present for label in labels)
+    factors = {label: max(1.0, math.sqrt(threshold * len(images) / count)) for label, count in counts.items()}
+    return np.array([max((factors[label] for label in labels), default=1.0) for labels in present])
+
+
+def epoch_order(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Image indices of one epoch in random order; the fraction of a factor is an extra visit by chance."""
+    whole = np.floor(factors).astype(np.int64)
+    repeats = whole + (rng.random(len(factors)) < factors - whole)
+    return rng.permutation(np.repeat(np.arange(len(factors)), repeats))
+
+
+def train_batches(
+    samples: TrainSamples,
+    visits: Visits,
+    iterations: range,
+    num_workers: int,
+    processes: Processes,
+) -> Iterator[dict[str, Any]]:
+    """Yield this process's part of each iteration's samples.
+
+    Yields:
+        ``image``, tensors ``(3, height, width)``; ``target``, a ``Target`` of each; ``visit``, int64
+        ``(images,)``, how many visits the run has made before each.
+    """
+    part = slice(processes.rank, None, processes.count)
+    chosen = visits.batches(iterations.start, iterations.stop)
+    loader: DataLoader[Any] = DataLoader(
+        samples,
+        batch_sampler=[batch[part] for batch in chosen],
+        collate_fn=list,
+        num_workers=num_workers,
+        generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_start_worker,
+    )
+    for iteration, batch in zip(iterations, loader, strict=True):
+        images, targets = zip(*batch, strict=True)
+        numbers = torch.tensor(visits.numbers(iteration)[part])
+        yield {"image": list(images), "target": list(targets), "visit": numbers}
+
+
+def _start_worker(_worker: int) -> None:
+    torch.set_num_threads(1)
 
 
 def read_pixels(image: DetectionImage) -> Pixels:

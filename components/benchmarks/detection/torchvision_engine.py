@@ -1,7 +1,8 @@
 """Training and detection with torchvision's detectors, for machines without detectron2."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,20 +17,19 @@ from components.benchmarks.detection.data import (
 )
 from components.benchmarks.detection.detections import Detections, detect
 from components.benchmarks.detection.normalisation import recompute_normalisation
-from components.benchmarks.detection.repeat_factors import repeat_factors
-from components.benchmarks.detection.run_state import Log
-from components.benchmarks.detection.samples import TrainSamples, Visits
+from components.benchmarks.detection.samples import TrainSamples, Visits, repeat_factors, train_batches
 from components.benchmarks.detection.sampling import draw_by_image
 from components.benchmarks.detection.torchvision_models import (
     faster_rcnn_c4,
     mask_rcnn_fpn,
     set_image_sizes,
 )
-from components.benchmarks.detection.training import DetectorSchedule, train_detector
+from components.benchmarks.detection.training import DetectorObjective, train_detector
 from components.core.errors import InputError
 from components.data.sampling import Shard
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes
+from components.training.loop import Log
 
 
 def fit_and_detect(
@@ -74,32 +74,24 @@ def fit_and_detect(
     model = _detector(settings, backbone, len(train.classes))
     if settings.norm == "batch" and processes.count > 1:
         model = _synchronised(model, device, processes)
-    draws = draw_by_image(model, settings.seed)
+    objective = DetectorObjective(model, draw_by_image(model, settings.seed), processes).to(device)
     samples = TrainSamples(images, task.with_masks)
     visits = Visits(repeat_factors(images, settings.repeat_threshold), settings.seed, settings.batch_size)
+
+    def batches(iterations: range) -> Iterator[dict[str, Any]]:
+        return train_batches(samples, visits, iterations, num_workers, processes)
+
     rows = train_detector(
-        model,
-        draws,
-        samples,
-        visits,
-        _schedule(settings),
-        checkpoints=CheckpointFolder(scratch_dir, scratch_dir.name, keep=1),
-        device=device,
-        num_workers=num_workers,
+        objective,
+        batches,
+        settings,
+        section=task.name,
+        checkpoints=CheckpointFolder(scratch_dir / "checkpoints", scratch_dir.name, keep=1),
         processes=processes,
         log=log,
     )
     if settings.norm == "batch":
-        recompute_normalisation(
-            model,
-            draws,
-            samples,
-            visits,
-            num_batches=settings.precise_bn_batches,
-            device=device,
-            num_workers=num_workers,
-            processes=processes,
-        )
+        recompute_normalisation(objective, batches(range(settings.precise_bn_batches)), device, processes)
     set_image_sizes(model, [settings.test_size])
     found = detect(
         model,
@@ -126,15 +118,3 @@ def _synchronised(model: GeneralizedRCNN, device: torch.device, processes: Proce
     if processes.is_first:
         print("batch normalisation is over the images of each process: torch cannot do better on CPUs")
     return model
-
-
-def _schedule(settings: params.Detection) -> DetectorSchedule:
-    return DetectorSchedule(
-        settings.iterations,
-        settings.learning_rate,
-        settings.weight_decay,
-        settings.warmup_iterations,
-        tuple(settings.milestones),
-        settings.checkpoint_every,
-        settings.log_every,
-    )

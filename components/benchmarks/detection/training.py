@@ -1,20 +1,20 @@
-"""Training torchvision's detectors: SGD by iterations, resumable at any, in one process or several."""
+"""torchvision's detectors in the one training loop (components.training): objective, SGD, schedule."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from components.benchmarks.detection.batches import part_batches, part_of, to_device
-from components.benchmarks.detection.run_state import DetectorRun, Log
-from components.benchmarks.detection.samples import TrainSamples, Visits
+from components import params
 from components.benchmarks.detection.sampling import Draws
+from components.objectives.interface import Objective, ObjectiveOutput
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes
-from components.training.metrics import Progress
-from components.training.stopping import Stopped, StopRequest
+from components.training.loop import Log, LoopOptions, train
+from components.training.schedules import Multiplier
+from components.training.validation import TrainBatches
 
 MOMENTUM = 0.9
 GAMMA = 0.1  # factor at each milestone
@@ -29,102 +29,115 @@ MEAN_OVER = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorSchedule:
-    """SGD with linear warm-up and steps; counts are iterations."""
+class DetectorObjective(Objective):
+    """A detector's losses, summed; images count as tokens.
 
-    iterations: int
-    learning_rate: float
-    weight_decay: float
-    warmup_iterations: int
-    milestones: tuple[int, ...]
-    checkpoint_every: int
-    log_every: int
+    Batch keys: ``image``, tensors ``(3, height, width)`` float32 between 0 and 1; ``target``, the boxes,
+    labels and masks of each; ``visit`` ``(images,)`` int64, which decides the images' random numbers.
 
-    def factor(self, iteration: int) -> float:
-        """On the learning rate of the 0-based ``iteration``."""
-        factor = GAMMA ** sum(iteration >= milestone for milestone in self.milestones)
-        if iteration < self.warmup_iterations:
-            done = iteration / self.warmup_iterations
-            factor *= WARMUP_FACTOR * (1 - done) + done
-        return factor
+    Args:
+        visual: torchvision's ``FasterRCNN`` or ``MaskRCNN``.
+        draws: its random numbers, from ``draw_by_image``.
+        processes: those that train together. Each one's losses are scaled so that their mean over
+            processes is that over all images' samples: a process with more samples of a kind counts for
+            more; the mean of means would count them alike.
+    """
+
+    def __init__(self, visual: nn.Module, draws: Draws, processes: Processes) -> None:
+        super().__init__()
+        self.visual = visual
+        self._draws = draws
+        self._processes = processes
+
+    def forward(self, batch: Mapping[str, Any]) -> ObjectiveOutput:
+        """Return the loss of a batch, with its parts by torchvision's names."""
+        visits = batch["visit"]
+        self._draws.begin(visits.tolist(), visits.device)
+        losses = self._means_over_all(self.visual(batch["image"], batch["target"]))
+        loss = torch.stack(list(losses.values())).sum()
+        parts = {name: value.detach() for name, value in losses.items()}
+        return ObjectiveOutput(loss, parts, torch.tensor(len(visits), device=visits.device))
+
+    def _means_over_all(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        count = self._processes.count
+        if count == 1:
+            return losses
+        names = sorted(set(MEAN_OVER.values()))
+        own = torch.stack([getattr(self._draws, name) for name in names]).double()
+        total = self._processes.add_up(own.clone()).clamp(min=1)
+        factors = dict(zip(names, (count * own / total).float(), strict=True))
+        return {name: value * factors[MEAN_OVER[name]] for name, value in losses.items()}
 
 
 def train_detector(
-    model: nn.Module,
-    draws: Draws,
-    samples: TrainSamples,
-    visits: Visits,
-    schedule: DetectorSchedule,
+    objective: DetectorObjective,
+    batches: Callable[[range], Any],
+    settings: params.Detection,
     *,
+    section: str,
     checkpoints: CheckpointFolder,
-    device: torch.device,
-    num_workers: int,
     processes: Processes,
     log: Log,
 ) -> list[dict[str, float]]:
-    """Train ``model`` in place, from the newest checkpoint if there is one.
+    """Train ``objective`` in place, on its device, from the newest checkpoint if there is one.
 
-    A run that was stopped and started again gives the same weights on a CPU as one that was not. Several
-    processes call this together; each works on its part of every iteration's images, and the losses are
-    means over those of all, so that only batch normalisation can tell how many there are.
+    A run that was stopped and started again gives the same weights on a CPU as one that was not. How the
+    images of an iteration are dealt to processes does not matter, but for batch normalisation.
+
+    Args:
+        batches: gives this process's batches of a range of iterations.
+        section: of params.yaml, for messages.
 
     Returns:
-        One row a logged iteration: ``iteration``, ``loss`` and its parts, means since the row before.
+        One row per logged iteration: ``iteration``, ``loss`` and its parts, means since the row before.
 
     Raises:
         KeyboardInterrupt: after SIGINT or SIGTERM, once a checkpoint is written.
-        InputError: if the loss is not finite, or the images cannot be dealt out evenly.
+        InputError: if the loss or its gradient is not finite.
     """
-    model.to(device).train()
-    wrapped = processes.spread(model, device)
     optimizer = torch.optim.SGD(
-        _decayed_and_not(model, schedule.weight_decay), lr=schedule.learning_rate, momentum=MOMENTUM
+        _decayed_and_not(objective, settings.weight_decay), lr=settings.learning_rate, momentum=MOMENTUM
     )
-    run = DetectorRun(model, optimizer, processes, log)
-    run.resume(checkpoints)
-    with (
-        StopRequest(processes) as stop,
-        Progress(schedule.iterations, run.iteration, is_shown=processes.is_first) as progress,
-    ):
-        try:
-            batches = stop.watch(
-                part_batches(samples, visits, run.iteration, schedule.iterations, num_workers, processes)
-            )
-            while run.iteration < schedule.iterations:
-                images, targets = to_device(next(batches), device)
-                for group in optimizer.param_groups:
-                    group["lr"] = schedule.learning_rate * schedule.factor(run.iteration)
-                draws.begin(visits.numbers(run.iteration)[part_of(processes)], device)
-                losses = _means_over_all(wrapped(images, targets), draws, processes)
-                optimizer.zero_grad()
-                torch.stack(list(losses.values())).sum().backward()
-                optimizer.step()
-                run.add(losses)
-                progress.advance(visits.batch_size)
-                if run.iteration % schedule.log_every == 0 or run.iteration == schedule.iterations:
-                    row = run.close_row()
-                    progress.show({"loss": row["loss"]})
-                if run.iteration % schedule.checkpoint_every == 0 and run.iteration < schedule.iterations:
-                    run.save(checkpoints)
-        except Stopped:
-            run.save(checkpoints)
-            raise KeyboardInterrupt(f"stopped after iteration {run.iteration}") from None
-    return run.losses.rows
+    after: TrainBatches = lambda done: batches(range(done, settings.iterations))  # noqa: E731
+    options = LoopOptions(
+        iterations=settings.iterations,
+        validate_every=settings.iterations,
+        checkpoint_every=settings.checkpoint_every,
+        log_every=settings.log_every,
+        section=section,
+        advice=f"Lower {section}.learning_rate or lengthen {section}.warmup_iterations.",
+        channels_last=False,
+        seed=settings.seed,
+    )
+    state = train(
+        objective,
+        optimizer,
+        schedule(settings),
+        options,
+        train_batches=after,
+        val_batches=None,
+        checkpoints=checkpoints,
+        log=log,
+        processes=processes,
+    )
+    parts = ({name: value for name, value in row.items() if name in MEAN_OVER} for row in state.history.train)
+    return [
+        {"iteration": row["iteration"], "loss": sum(of_row.values()), **of_row}
+        for row, of_row in zip(state.history.train, parts, strict=True)
+    ]
 
 
-def _means_over_all(losses: dict[str, Tensor], draws: Draws, processes: Processes) -> dict[str, Tensor]:
-    """This process's losses, scaled so that their mean over processes is that over all images' samples.
+def schedule(settings: params.Detection) -> Multiplier:
+    """Return detectron2's WarmupMultiStepLR: steps, which a linear warm-up multiplies."""
 
-    A process with more samples of a kind counts for more; the mean of means would count them alike.
-    """
-    if processes.count == 1:
-        return losses
-    names = sorted(set(MEAN_OVER.values()))
-    own = torch.stack([getattr(draws, name) for name in names]).double()
-    total = processes.add_up(own.clone()).clamp(min=1)
-    factors = dict(zip(names, (processes.count * own / total).float(), strict=True))
-    return {name: value * factors[MEAN_OVER[name]] for name, value in losses.items()}
+    def factor(iteration: int) -> float:
+        steps = GAMMA ** sum(iteration >= milestone for milestone in settings.milestones)
+        if iteration >= settings.warmup_iterations:
+            return steps
+        done = iteration / settings.warmup_iterations
+        return steps * (WARMUP_FACTOR * (1 - done) + done)
+
+    return factor
 
 
 def _decayed_and_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -132,7 +145,9 @@ def _decayed_and_not(model: nn.Module, weight_decay: float) -> list[dict[str, An
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     kept = {id(parameter) for layer in layers for parameter in layer.parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if id(parameter) not in kept]
+    normalisation = [parameter for parameter in trained if id(parameter) in kept]
     return [
-        {"params": [p for p in trained if id(p) not in kept], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) in kept], "weight_decay": 0.0},
+        {"params": decayed, "part": "detector", "weight_decay": weight_decay},
+        {"params": normalisation, "part": "detector", "weight_decay": 0.0},
     ]
