@@ -25,7 +25,7 @@ _logger = own_logger(__name__)
 
 
 def configuration_key(sections: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """Hash of all that a training run depends on; names its checkpoint folder.
+    """Return the hash of all that a training run depends on; names its checkpoint folder.
 
     Args:
         sections: plain JSON values of the stage's sections, by name.
@@ -62,7 +62,7 @@ class CheckpointFolder:
         self._keep = keep
 
     def paths(self) -> list[Path]:
-        """The files there are, oldest first."""
+        """Return the files there are, oldest first."""
         return sorted(self.folder.glob("iteration_*.pt"), key=lambda path: int(path.stem.split("_")[1]))
 
     def save(self, iteration: int, state: Mapping[str, Any]) -> Path:
@@ -90,7 +90,7 @@ class CheckpointFolder:
         return path
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that can be read, on the CPU; None if there is none.
+        """Return the newest checkpoint that can be read, on the CPU; None if there is none.
 
         A damaged file is passed over with a warning. What a killed writer left behind is removed.
 
@@ -115,7 +115,7 @@ class CheckpointFolder:
         return None
 
     def at(self, iteration: int) -> Checkpoint:
-        """The checkpoint made after ``iteration`` iterations, which another process has found to be sound.
+        """Return the checkpoint made after ``iteration`` iterations, which another process found sound.
 
         Raises:
             InputError: if it cannot be read here.
@@ -167,7 +167,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 class CandidateFolder:
-    """A folder of ``iteration_<count>.safetensors``: one a validation, the newest and the best of them.
+    """A folder of ``iteration_<count>.safetensors``: one per validation, the newest and the best of them.
 
     It lies beside the resume checkpoints until training has ended: outputs must be whole or absent.
 
@@ -183,7 +183,7 @@ class CandidateFolder:
         self._write = write
 
     def paths(self) -> dict[int, Path]:
-        """The files there are by number of iterations, oldest first."""
+        """Return the files there are by number of iterations, oldest first."""
         found = {int(path.stem.split("_")[1]): path for path in self.folder.glob("iteration_*.safetensors")}
         return dict(sorted(found.items()))
 
@@ -192,21 +192,21 @@ class CandidateFolder:
         iteration = int(history.val[-1]["iteration"])
         self._write(self.folder / f"iteration_{iteration:09d}.safetensors")
         paths = self.paths()
-        for later in [number for number in paths if number > iteration]:  # of a run that died
+        for later in [number for number in paths if number > iteration]:  # of a run that crashed
             paths.pop(later).unlink()
         best = history.best_validation
         kept = {*list(paths)[-self._keep :], int(best["iteration"]) if best else iteration}
         for number in paths.keys() - kept:
             paths[number].unlink()
 
-    def hand_over(self, destination: Path) -> None:
+    def publish(self, destination: Path) -> None:
         """Copy the folder to ``destination``, as a whole; it stays here until the run's scratch goes."""
         with writing(destination) as temporary:
             shutil.copytree(self.folder, temporary, copy_function=_link_or_copy)
 
 
 def _link_or_copy(source: str, destination: str) -> None:
-    """A hard link where the file system has them: the files are large and nobody changes them."""
+    """Link where the file system has hard links: the files are large and nobody changes them."""
     try:
         os.link(source, destination)
     except OSError:

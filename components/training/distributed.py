@@ -1,4 +1,4 @@
-"""Several processes that train one model: how they start, which of them this is, what they tell each other.
+"""Several processes that train one model: how they start, which this is, what they exchange.
 
 ``torchrun`` or ``launch`` starts them. Each holds the whole model, works on its share
 of every iteration's images, and takes the mean of all gradients.
@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from components.core import machine
 from components.core.errors import EXIT_INTERRUPTED, InputError
 
-# Processes that are started again must not find the addresses of those that died, which they do in the
+# Processes that are started again must not find the addresses of those that crashed, which they do in the
 # store that they share with torchrun by default (pytorch issue 135712).
 OWN_STORE_VARIABLE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # The last to wait for at a stop: the first process closes its MLflow run meanwhile.
@@ -55,25 +55,25 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until all have come this far."""
-        self.any_of(False)
+        """Wait until all have come this far."""
+        self.all_reduce_any(False)
 
-    def add_up(self, values: Tensor) -> Tensor:
-        """``values`` summed over the processes, in place; a GPU is not waited for."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Return ``values`` summed over the processes, in place; a GPU is not waited for."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
-    def any_of(self, *flags: bool) -> list[bool]:
-        """Whether each flag is set in any of the processes."""
+    def all_reduce_any(self, *flags: bool) -> list[bool]:
+        """Return whether each flag is set in any of the processes."""
         if self.count == 1:
             return list(flags)
         numbers = torch.tensor(flags, dtype=torch.int32)
         dist.all_reduce(numbers, dist.ReduceOp.MAX)
         return [bool(number) for number in numbers.tolist()]
 
-    def from_first(self, number: int) -> int:
-        """The first process's ``number``."""
+    def broadcast(self, number: int) -> int:
+        """Return the first process's ``number``."""
         if self.count == 1:
             return number
         told = torch.tensor(number)
@@ -81,7 +81,7 @@ class Processes:
         return int(told)
 
     def gathered(self, values: Tensor) -> list[Tensor]:
-        """Everybody's ``values`` by rank: CPU tensors of one shape and dtype."""
+        """Return everybody's ``values`` by rank: CPU tensors of one shape and dtype."""
         if self.count == 1:
             return [values]
         parts = [torch.empty_like(values) for _ in range(self.count)]
@@ -89,7 +89,7 @@ class Processes:
         return parts
 
     def gathered_text(self, text: str) -> list[str]:
-        """Everybody's ``text`` by rank."""
+        """Return everybody's ``text`` by rank."""
         own = torch.from_numpy(np.frombuffer(text.encode(), np.uint8).copy())
         lengths = [int(length) for length in self.gathered(torch.tensor(len(own)))]
         padded = torch.zeros(max(lengths), dtype=torch.uint8)
@@ -103,15 +103,15 @@ class Processes:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
 
-    def spread(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """``module``, wrapped so that ``backward`` leaves the mean of all processes' gradients in it."""
+    def wrap_ddp(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """Return ``module``, wrapped so that ``backward`` leaves the mean of all processes' gradients."""
         if self.count == 1:
             return module
         device_ids = [device] if device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=device_ids, gradient_as_bucket_view=True)
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
@@ -122,13 +122,13 @@ def joined() -> Iterator[Processes]:
         InputError: if this process's GPU cannot be used, or a restart could not work.
     """
     if not machine.is_launched():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     end_with_parent()
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) and _shares_store():
         raise InputError(
             f"torchrun --max-restarts needs {OWN_STORE_VARIABLE}=1 in its environment, or processes that are "
-            "started again look for those that died; set it and start again"
+            "started again look for those that crashed; set it and start again"
         )
     device = torch.device(machine.device_name())
     if device.type == "cuda":
@@ -145,12 +145,12 @@ def joined() -> Iterator[Processes]:
 
 
 def current() -> Processes:
-    """This process among those it has ``joined``."""
-    return Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+    """Return this process among those it has ``joined``."""
+    return Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else SINGLE_PROCESS
 
 
 def with_sync_batch_norm(objective: nn.Module, device: torch.device, processes: Processes) -> nn.Module:
-    """``objective`` with batch normalisation over the images of all processes; unchanged if there is one.
+    """Return ``objective`` with batch normalisation over all processes' images; unchanged if there is one.
 
     Raises:
         InputError: on a CPU, for which torch has none.
@@ -170,7 +170,7 @@ def _shares_store() -> bool:
 
 
 def _part() -> None:
-    """A process that ends first would make ``torchrun`` kill the others before they are done."""
+    """Wait for the others: a process that ends first would make ``torchrun`` kill them."""
     try:
         work = dist.all_reduce(torch.zeros(1), async_op=True)
         work.wait(timedelta(seconds=_PARTING_SECONDS))
@@ -191,7 +191,7 @@ def launch(module: str, arguments: Sequence[str], num_processes: int, max_restar
         module: joins the others with ``components.training.distributed.joined``.
         arguments: of every process.
         num_processes: on this machine.
-        max_restarts: how often all are started again after one has died.
+        max_restarts: how often all are started again after one has crashed.
     """
     threads = max(1, machine.num_cpus() // num_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))

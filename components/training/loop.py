@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from components.objectives.interface import Objective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder
-from components.training.distributed import ALONE, Processes
+from components.training.distributed import SINGLE_PROCESS, Processes
 from components.training.metrics import DivergenceCheck, Progress, TokenMean
 from components.training.optimizer import autocast, check_precision, learning_rates
 from components.training.profiling import Keep, profiling
@@ -75,7 +75,7 @@ def train(
     candidates: CandidateFolder | None = None,
     after_validation: Callable[[int], None] | None = None,
     profiled: Keep | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> TrainingState:
     """Train ``objective`` in place, from the newest checkpoint if there is one.
 
@@ -117,7 +117,7 @@ def train(
     device = next(objective.parameters()).device
     check_precision(device, options.precision, f"{options.section}.precision")
     memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
-    model = processes.spread(objective.train(), device)
+    model = processes.wrap_ddp(objective.train(), device)
     state = TrainingState(objective, optimizer, schedule, options.precision, device, options.seed, processes)
     _resume(state, checkpoints, log)
     divergence = DivergenceCheck(device, options.advice, gradients_too=options.precision != "fp16")
@@ -211,7 +211,7 @@ def train(
 
 
 def _gradients_exchanged(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:
-    """Processes exchange the gradients of an iteration once, with those of its last part."""
+    """Have processes exchange the gradients of an iteration once, with those of its last part."""
     if isinstance(model, DistributedDataParallel) and not is_last:
         return model.no_sync()
     return nullcontext()
@@ -221,7 +221,7 @@ def _resume(state: TrainingState, checkpoints: CheckpointFolder, log: Log) -> No
     """Continue from the newest checkpoint that the first process can read, if there is one."""
     processes = state.processes
     checkpoint = checkpoints.latest() if processes.is_first else None
-    iteration = processes.from_first(checkpoint.iteration if checkpoint else -1)
+    iteration = processes.broadcast(checkpoint.iteration if checkpoint else -1)
     if iteration < 0:
         if processes.count > 1:
             seed_process(state.seed, processes.rank)  # dropout; the weights are drawn already, alike

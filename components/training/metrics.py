@@ -49,7 +49,7 @@ class TokenMean:
 
     def finish(self, gradients: Iterable[Tensor]) -> dict[str, Tensor]:
         """Correct the gradients in place; returns the loss and its parts, means over all tokens."""
-        totals = self._processes.add_up(torch.stack(self._sums).sum(dim=0))
+        totals = self._processes.all_reduce_sum(torch.stack(self._sums).sum(dim=0))
         num_tokens, sums = totals[0].clamp(min=1), totals[1:]
         if not self._is_whole:
             factor = self._processes.count * self._num_images / num_tokens

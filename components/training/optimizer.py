@@ -86,7 +86,7 @@ def build_optimizer(module: nn.Module, settings: params.Optimizer) -> torch.opti
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Learning rates in force, by part: ``{"backbone": ..., "head": ...}``."""
+    """Return the learning rates in force, by part: ``{"backbone": ..., "head": ...}``."""
     return {group["part"]: float(group["lr"]) for group in optimizer.param_groups}
 
 
@@ -107,10 +107,10 @@ def check_precision(device: torch.device, precision: str, key: str) -> None:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context of a forward pass in ``precision``; weights stay float32."""
+    """Return the context of a forward pass in ``precision``; weights stay float32."""
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")
 
 
 def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """Loss scaling that keeps small fp16 gradients from vanishing; passes everything through otherwise."""
+    """Return loss scaling that keeps fp16 gradients from vanishing; it passes all else through."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

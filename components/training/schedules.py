@@ -65,7 +65,7 @@ class LearningRateSchedule:
         self._apply()
 
     def state_dict(self) -> dict[str, Any]:
-        """The 0-based iteration whose learning rates are in force, and the base values."""
+        """Return the 0-based iteration whose learning rates are in force, and the base values."""
         return {"iteration": self.iteration, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from components.core.files import write_text
 from components.objectives.interface import Objective
-from components.training.distributed import ALONE, Processes
+from components.training.distributed import SINGLE_PROCESS, Processes
 from components.training.optimizer import grad_scaler
 from components.training.schedules import LearningRateSchedule, Multiplier
 
@@ -51,7 +51,7 @@ class TrainingState:
         precision: str,
         device: torch.device,
         seed: int = 0,
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
     ) -> None:
         self.device = device
         self.seed = seed
@@ -67,7 +67,7 @@ class TrainingState:
         self.seconds = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only, the random states of all processes included, which all must ask."""
+        """Return tensors and plain values, random states of all processes included, which all must ask."""
         return {
             "iteration": self.iteration,
             "objective": self.objective.state_dict(),
@@ -132,7 +132,7 @@ class Averages:
             self._counts += finite
 
     def read(self) -> dict[str, float]:
-        """The means, names without a finite value left out; starts afresh."""
+        """Return the means, names without a finite value left out; starts afresh."""
         if self._sums is None or self._counts is None:
             return {}
         gathered = zip(self._names, self._sums.tolist(), self._counts.tolist(), strict=True)
@@ -141,7 +141,7 @@ class Averages:
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been gathered since the last reading."""
+        """Return what has been gathered since the last reading."""
         return {"names": self._names, "sums": self._sums, "counts": self._counts}
 
     def load_state_dict(self, state_dict: dict[str, Any], device: torch.device) -> None:
@@ -193,8 +193,8 @@ class RandomState(TypedDict):
     gpu: Tensor
 
 
-def random_states(device: torch.device, processes: Processes = ALONE) -> list[RandomState]:
-    """The present states of all processes, by rank."""
+def random_states(device: torch.device, processes: Processes = SINGLE_PROCESS) -> list[RandomState]:
+    """Return the present states of all processes, by rank."""
     on_gpu = device.type == "cuda"
     cpu = torch.get_rng_state()
     gpu = torch.cuda.get_rng_state(device) if on_gpu else torch.empty(0, dtype=torch.uint8)

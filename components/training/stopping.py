@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 from components.core.process import ENDING
-from components.training.distributed import ALONE, Processes
+from components.training.distributed import SINGLE_PROCESS, Processes
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class StopRequest:
     Processes that train together stop together, whichever of them was asked.
     """
 
-    def __init__(self, processes: Processes = ALONE) -> None:
+    def __init__(self, processes: Processes = SINGLE_PROCESS) -> None:
         self.signal_number: int | None = None
         self._processes = processes
         self._previous: dict[int, Any] = {}
@@ -56,7 +56,7 @@ class StopRequest:
         iterator = iter(batches)
         while True:
             following = self._next(iterator)
-            is_asked, are_there_more = self._processes.any_of(bool(self), bool(following))
+            is_asked, are_there_more = self._processes.all_reduce_any(bool(self), bool(following))
             if is_asked:
                 raise Stopped
             if not are_there_more:
@@ -64,7 +64,7 @@ class StopRequest:
             yield from following
 
     def _next(self, iterator: Iterator[T]) -> list[T]:
-        """The next batch; nothing at the end, and nothing once asked to stop."""
+        """Return the next batch; nothing at the end, and nothing once asked to stop."""
         if self:
             return []
         try:

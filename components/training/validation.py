@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from components.core.errors import InputError
 from components.core.normalisation import normalised
 from components.objectives.interface import Objective
-from components.training.distributed import ALONE, Processes
+from components.training.distributed import SINGLE_PROCESS, Processes
 from components.training.optimizer import autocast
 from components.training.state import unchanged_random_state
 
@@ -50,7 +50,7 @@ def _on_device(batch: Batch, device: torch.device) -> dict[str, Any]:
 
 
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    """Lists of ``size`` batches; what is left over at the end is dropped."""
+    """Yield lists of ``size`` batches; what is left over at the end is dropped."""
     while len(group := list(islice(batches, size))) == size:
         yield group
 
@@ -61,9 +61,9 @@ def validate(
     device: torch.device,
     precision: str = "fp32",
     memory_format: torch.memory_format = torch.contiguous_format,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> dict[str, float]:
-    """Mean loss and mean of each of its parts over all predictions of all batches of all processes.
+    """Return the means of the loss and its parts over all predictions of all batches of all processes.
 
     Batches count by their number of predictions (tokens), so that their size and the length of
     their captions do not matter. The objective is in eval mode meanwhile and then in the mode it
@@ -88,7 +88,7 @@ def validate(
                 sums[name] = sums[name] + total if name in sums else total
     if not sums:
         raise InputError("the validation set is empty: it needs at least one image with a caption a process")
-    totals = processes.add_up(torch.stack([num_tokens.double(), *sums.values()]))
+    totals = processes.all_reduce_sum(torch.stack([num_tokens.double(), *sums.values()]))
     if not totals[0]:
         raise InputError("the validation set has nothing to predict")
     means = zip(sums, (totals[1:] / totals[0]).tolist(), strict=True)
@@ -97,7 +97,7 @@ def validate(
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; afterwards each submodule is in the mode it was in."""
+    """Set eval mode for a while; afterwards each submodule is in the mode it was in."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:

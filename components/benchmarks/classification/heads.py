@@ -158,7 +158,7 @@ def _with_sound_heads(module: nn.Module, state: dict[str, Any], prefix: str, *_:
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of each head.
+    """Return the mean cross entropy of each head.
 
     Shape:
         logits ``(num_heads, batch, num_classes)``, labels ``(batch,)`` -> ``(num_heads,)``
@@ -169,7 +169,7 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def ranked_classes(logits: Tensor) -> Tensor:
-    """The TOP likeliest classes, best first; all where there are fewer.
+    """Return the TOP likeliest classes, best first; all where there are fewer.
 
     Shape:
         logits ``(..., num_classes)`` -> ``(..., TOP)`` int64

@@ -130,7 +130,7 @@ def schedule(num_images: int, settings: params.ImagenetLinear) -> Multiplier:
 def build_probe(
     backbone: nn.Module, feature_size: int, num_classes: int, settings: params.ImagenetLinear
 ) -> ClassificationObjective:
-    """A head a learning rate, all drawn from ``settings.seed``, on the backbone as it is."""
+    """Return one head per learning rate, all drawn from ``settings.seed``, on the backbone as it is."""
     torch.manual_seed(settings.seed)
     rates = settings.learning_rates
     return ClassificationObjective(
@@ -143,7 +143,7 @@ def build_probe(
 
 
 def probe_heads(settings: params.ImagenetLinear) -> tuple[Head, ...]:
-    """The heads by learning rate, the paper's first; a single one needs no name."""
+    """Return the heads by learning rate, the paper's first; a single one needs no name."""
     rates = settings.learning_rates
     return tuple(Head(f"_lr{rate:g}" if len(rates) > 1 else "", rate) for rate in rates)
 
@@ -151,7 +151,7 @@ def probe_heads(settings: params.ImagenetLinear) -> tuple[Head, ...]:
 def figures_by_rate(
     heads: Sequence[Head], labels: NDArray[np.int64], ranked: NDArray[np.int64], diverged: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
-    """Accuracies in percent by learning rate, from classes ``(num_heads, num_images, k)``.
+    """Return accuracies in percent by learning rate, from classes ``(num_heads, num_images, k)``.
 
     Learning rates that are in ``diverged`` have none.
     """
@@ -185,7 +185,7 @@ def probe_summary(
     by_rate: dict[str, dict[str, dict[str, float]]],
     diverged: dict[str, str],
 ) -> dict[str, Any]:
-    """The paper's learning rate, and beside it the best one: chosen on ``holdout``, else on ``val``.
+    """Return figures at the paper's learning rate, and at the best one: by ``holdout``, else by ``val``.
 
     The latter chooses by the very images it then reports, so it is optimistic, the more so the more
     learning rates there are. A head that has ``diverged`` has no figures but the reason why.
@@ -215,7 +215,7 @@ def probe_summary(
 
 
 def shown_rate(rate: float) -> str:
-    """A learning rate as results name it."""
+    """Return a learning rate as results name it."""
     return f"{rate:g}"
 
 

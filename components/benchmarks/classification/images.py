@@ -23,7 +23,7 @@ from components.data.loader import in_order_loader, visit_loader
 from components.data.sampling import WHOLE_SHARD, Shard
 from components.data.transforms import EvalTransform, TrainTransform
 from components.sources.readers.types import ClassifiedImages
-from components.training.distributed import ALONE, Processes, current
+from components.training.distributed import SINGLE_PROCESS, Processes, current
 from components.training.validation import TrainBatches
 
 CROP_RATIO = (3 / 4, 4 / 3)  # width / height, as torchvision's RandomResizedCrop
@@ -36,7 +36,7 @@ class Machine:
 
     device: torch.device
     num_workers: int
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     @property
     def on_gpu(self) -> bool:
@@ -45,7 +45,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> "Machine":
-        """This one."""
+        """Return this one."""
         device = torch.device(machine.device_name())
         return cls(device, machine.loading_workers(device.type), current())
 
@@ -75,7 +75,7 @@ def train_batches(
 def labelled_batches(
     images: ClassifiedImages, settings: params.Classification, host: Machine, shard: Shard = WHOLE_SHARD
 ) -> Callable[[], Iterable[LabelledBatch]]:
-    """Gives the batches of a shard of some images, in order, scaled and cropped for evaluation."""
+    """Return what gives batches of a shard of some images, in order, scaled and cropped for evaluation."""
     transform = EvalTransform(settings.image_size, settings.crop_size, settings.antialias)
     loader = in_order_loader(
         ClassifiedDataset(shard_of(images, shard), transform),

@@ -190,7 +190,7 @@ def write_outcome(folder: Path, outcome: Outcome) -> list[Path]:
 
 
 def write_nothing(folder: Path, title: str, reason: str) -> None:
-    """The same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
+    """Write the same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
     for name in ("train.csv", "val.csv"):
         write_csv(folder / name, CURVE_COLUMNS, ())
     write_csv(folder / "classes.csv", CLASS_COLUMNS, ())

@@ -144,7 +144,7 @@ def plain_sgd(
 def rank_classes(
     objective: ClassificationObjective, batches: Iterable[Batch], device: torch.device, precision: str
 ) -> NDArray[np.int64]:
-    """The likeliest classes of every image, best first: ``(num_heads, num_images, at most 5)``."""
+    """Return the likeliest classes of every image, best first: ``(num_heads, num_images, at most 5)``."""
     parts = []
     with evaluating(objective), torch.inference_mode():
         for batch in batches:

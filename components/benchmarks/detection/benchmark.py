@@ -39,7 +39,7 @@ from components.core import machine, paths
 from components.core.errors import InputError
 from components.export.backbone import load_backbone
 from components.training.checkpoints import configuration_key
-from components.training.distributed import ALONE, Processes, current
+from components.training.distributed import SINGLE_PROCESS, Processes, current
 from components.training.loop import Log
 
 ENGINES = {
@@ -169,7 +169,7 @@ def run_benchmark(
     scratch_dir: Path,
     device: torch.device,
     num_workers: int,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
     log: Log,
 ) -> Measured | None:
     """Fine-tune from ``backbone``, detect in the test images, score.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from components.benchmarks.detection.training import DetectorObjective
-from components.training.distributed import ALONE, Processes
+from components.training.distributed import SINGLE_PROCESS, Processes
 from components.training.validation import Batch, to_device
 
 
@@ -30,7 +30,9 @@ def recompute_normalisation(
 
 
 @contextmanager
-def population_statistics(layers: Sequence[_BatchNorm], processes: Processes = ALONE) -> Iterator[None]:
+def population_statistics(
+    layers: Sequence[_BatchNorm], processes: Processes = SINGLE_PROCESS
+) -> Iterator[None]:
     """Leave in ``layers`` the mean and variance of all that passes through them meanwhile, in all processes.
 
     As fvcore's ``update_bn_stats``, which detectron2 calls: every position of every batch counts alike, and
@@ -69,7 +71,7 @@ class _Population:
     def store(self, processes: Processes) -> None:
         """Put mean and variance into the layer; it stays as it is if it has seen nothing."""
         for sums in (self.count, self.mean, self.square):
-            processes.add_up(sums)
+            processes.all_reduce_sum(sums)
         if not self.count:
             return
         mean = self.mean / self.count

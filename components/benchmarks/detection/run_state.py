@@ -25,7 +25,7 @@ class LossRows:
         self._count = 0
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """The parts of one iteration's loss."""
+        """Add the parts of one iteration's loss."""
         self._count += 1
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
@@ -57,7 +57,7 @@ class LossRows:
 
 
 def not_finite(where: str) -> InputError:
-    """What to do when training has diverged."""
+    """Return the error that says what to do when training has diverged."""
     return InputError(
         f"the detection loss is not finite {where}; lower the learning rate or lengthen the warm-up of this "
         f"benchmark in params.yaml"

@@ -99,7 +99,7 @@ class Visits:
         self.batch_size = batch_size
 
     def batches(self, start_iteration: int, num_iterations: int) -> Iterator[list[tuple[int, bool]]]:
-        """The visits of iterations ``start_iteration`` to ``num_iterations - 1``."""
+        """Yield the visits of iterations ``start_iteration`` to ``num_iterations - 1``."""
         visits = self._visits()
         for iteration in range(num_iterations):
             batch = [next(visits) for _ in range(self.batch_size)]

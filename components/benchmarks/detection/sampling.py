@@ -98,7 +98,7 @@ def draw_by_image(model: GeneralizedRCNN, seed: int) -> Draws:
 
 
 def _choose(candidates: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """A uint8 mask of ``count`` of the candidates, or of all where there are fewer."""
+    """Return a uint8 mask of ``count`` of the candidates, or of all where there are fewer."""
     indices = torch.where(candidates)[0]
     order = torch.randperm(len(indices), generator=generator, device=indices.device)
     chosen = torch.zeros_like(candidates, dtype=torch.uint8)

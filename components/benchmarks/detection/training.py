@@ -64,7 +64,7 @@ class DetectorObjective(Objective):
             return losses
         names = sorted(set(MEAN_OVER.values()))
         own = torch.stack([getattr(self._draws, name) for name in names]).double()
-        total = self._processes.add_up(own.clone()).clamp(min=1)
+        total = self._processes.all_reduce_sum(own.clone()).clamp(min=1)
         factors = dict(zip(names, (count * own / total).float(), strict=True))
         return {name: value * factors[MEAN_OVER[name]] for name, value in losses.items()}
 

@@ -14,7 +14,7 @@ from components import params
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.captioning import BicaptioningObjective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder
-from components.training.distributed import ALONE, Processes, with_sync_batch_norm
+from components.training.distributed import SINGLE_PROCESS, Processes, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
 from components.training.optimizer import build_optimizer
 from components.training.profiling import compiled
@@ -114,7 +114,7 @@ class Trainer:
     num_workers: int = 0
     batch_size: int = BATCH_SIZE
     is_random: bool = True
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
     device: str = "cpu"
     pretrain: dict[str, Any] = field(default_factory=dict)
     before_batch: Callable[[int], None] = lambda iteration: None

@@ -189,6 +189,6 @@ def test_hands_over_whole_copies(tmp_path: Path) -> None:
     _kept(folder, {3: 2.0, 6: 1.0}, keep=2)
     former = tmp_path / "outputs"
     _write(former / "iteration_000000001.safetensors")
-    CandidateFolder(folder, 2, _write).hand_over(former)
+    CandidateFolder(folder, 2, _write).publish(former)
     assert sorted(path.name for path in former.iterdir()) == sorted(path.name for path in folder.iterdir())
     assert (former / "iteration_000000006.safetensors").read_text() == "iteration_000000006"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.core.errors import InputError
-from components.training.distributed import ALONE, Processes, current, joined, with_sync_batch_norm
+from components.training.distributed import SINGLE_PROCESS, Processes, current, joined, with_sync_batch_norm
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 CONFTEST = Path(__file__).with_name("conftest.py")
@@ -28,8 +28,8 @@ torch.set_num_threads(1)
 torch.compile = functools.partial(torch.compile, backend="aot_eager")  # traced; no C++ compiler
 with joined() as processes:
     assert processes.count == 2
-    assert processes.any_of(processes.rank == 1, False) == [True, False]
-    assert processes.from_first(7 if processes.is_first else 8) == 7
+    assert processes.all_reduce_any(processes.rank == 1, False) == [True, False]
+    assert processes.broadcast(7 if processes.is_first else 8) == 7
     results = {{}}
     for name, settings in {WAYS}.items():
         run = conftest.new_trainer(Path(sys.argv[1], name)).with_(
@@ -104,13 +104,13 @@ def test_a_process_that_nobody_launched_is_alone(monkeypatch: pytest.MonkeyPatch
     for variable in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
     with joined() as processes:
-        assert processes is ALONE
-    assert current() is ALONE
-    assert processes.any_of(True, False) == [True, False]
+        assert processes is SINGLE_PROCESS
+    assert current() is SINGLE_PROCESS
+    assert processes.all_reduce_any(True, False) == [True, False]
     values = torch.tensor([1.0])
-    assert processes.add_up(values) is values
+    assert processes.all_reduce_sum(values) is values
     module = torch.nn.Linear(1, 1)
-    assert processes.spread(module, torch.device("cpu")) is module
+    assert processes.wrap_ddp(module, torch.device("cpu")) is module
 
 
 def test_restarts_that_could_not_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_each_process_takes_a_gpu_by_its_number(
 
 def test_batch_normalisation_over_processes_needs_gpus() -> None:
     module = torch.nn.Sequential(torch.nn.BatchNorm2d(2))
-    assert with_sync_batch_norm(module, torch.device("cpu"), ALONE) is module
+    assert with_sync_batch_norm(module, torch.device("cpu"), SINGLE_PROCESS) is module
     with pytest.raises(InputError, match=r"sync_batch_norm.*needs GPUs"):
         with_sync_batch_norm(module, torch.device("cpu"), Processes(0, 2))
     synced = with_sync_batch_norm(module, torch.device("cuda"), Processes(0, 2))

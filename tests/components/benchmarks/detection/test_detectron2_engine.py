@@ -29,7 +29,7 @@ from components.benchmarks.detection.detectron2_engine import (
     mask_format,
     record,
 )
-from components.training.distributed import ALONE
+from components.training.distributed import SINGLE_PROCESS
 
 
 def place(**parameters: torch.Tensor) -> nn.Module:
@@ -110,7 +110,7 @@ def test_it_trains_detects_and_continues(
             scratch_dir=tmp_path / "key",
             device=torch.device("cpu"),
             num_workers=0,
-            processes=ALONE,
+            processes=SINGLE_PROCESS,
             log=lambda _, iteration: logged.append(iteration),
         )
 

@@ -24,7 +24,7 @@ from components.benchmarks.detection.samples import TrainSamples
 from components.benchmarks.detection.torchvision_engine import fit_and_detect
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
 from components.core.errors import InputError
-from components.training.distributed import ALONE
+from components.training.distributed import SINGLE_PROCESS
 
 TASKS = (COCO_SEGMENTATION, VOC_DETECTION)
 Settings = Callable[..., params.Detection]
@@ -54,7 +54,7 @@ def fit(
         scratch_dir=folder,
         device=torch.device("cpu"),
         num_workers=0,
-        processes=ALONE,
+        processes=SINGLE_PROCESS,
         log=lambda *_: None,
     )
 
