@@ -15,12 +15,15 @@ from components.benchmarks.detection.data import (
 )
 from components.core import paths
 from components.core.published import DETECTION_STAGE
+from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.sources.readers import coco
-from components.tracking import StageRun
+from components.tracking import StageRun, used_splits
 
 Data = tuple[DetectionSplit, DetectionSplit] | str  # training and test images, or why this run has none
+
+CONTEXTS = {"train": "training", "val": "validation"}  # of the splits of COCO and LVIS
 
 SECTIONS: dict[str, type[params.Section]] = {
     "coco_segmentation": params.CocoSegmentation,
@@ -34,10 +37,10 @@ def main(run: StageRun, settings: params.Detection) -> None:
     name, backbone = paths.benchmark_of(run.stage, run.item)
     task, read_data = TASKS[name]
     assert backbone is not None
-    run_recorded(run, task, backbone, read_data(settings), settings)
+    run_recorded(run, task, backbone, read_data(run, settings), settings)
 
 
-def coco_data(settings: params.CocoSegmentation) -> Data:
+def coco_data(run: StageRun, settings: params.CocoSegmentation) -> Data:
     """Return the images and objects of one captioned dataset."""
     dataset = settings.dataset
     manifest = read_manifest(paths.dataset_part("coco_segmentation"))
@@ -47,25 +50,33 @@ def coco_data(settings: params.CocoSegmentation) -> Data:
     files = [coco.annotation_path(root, "instances", split) for split in ("train", "val")]
     if absent := [path.name for path in files if not path.is_file()]:
         return f"`{dataset}` has no {absent[0]}"
+    run.uses(*used_splits(title_here(dataset), manifest.captions[dataset], CONTEXTS))
     return read_coco(root, "train"), read_coco(root, "val")
 
 
-def lvis_data(_: params.LvisSegmentation) -> Data:
+def lvis_data(run: StageRun, _: params.LvisSegmentation) -> Data:
     """Return LVIS v1, whose images are COCO's."""
     manifest = read_manifest(paths.dataset_part("lvis_segmentation"))
     if "lvis" not in manifest.benchmarks:
         return "this run has no `lvis` data"
+    run.uses(*used_splits(title_here("lvis"), manifest.benchmarks["lvis"], CONTEXTS))
     root, images_root = manifest.root_of("lvis"), manifest.lvis_images_root
     return read_lvis(root, "train", images_root), read_lvis(root, "val", images_root)
 
 
-def voc_data(settings: params.VocDetection) -> Data:
+def voc_data(run: StageRun, settings: params.VocDetection) -> Data:
     """Return the sets of VOC that the section names."""
-    roots = read_manifest(paths.dataset_part("voc_detection")).voc_roots
+    manifest = read_manifest(paths.dataset_part("voc_detection"))
+    roots = manifest.voc_roots
     for name in (*settings.train_sets, *settings.test_sets):
         year = name.partition("/")[0]
         if int(year) not in roots:
             return f"this run has no VOC{year}, which the set {name} needs"
+    for context, sets in (("training", settings.train_sets), ("test", settings.test_sets)):
+        for year, _, split in (name.partition("/") for name in sets):
+            run.uses(
+                *used_splits(title_here(f"voc{year}"), manifest.benchmarks[f"voc{year}"], {split: context})
+            )
     train = read_voc(roots, settings.train_sets)
     return train, read_voc(roots, settings.test_sets, train.classes)
 

@@ -15,10 +15,17 @@ from components.core import paths
 from components.core.errors import InputError
 from components.params import DrawnWorld, Section, read_section
 from components.sources.drawn_world.world import draw_world
-from components.sources.manifest import CaptionedEntry, DatasetEntry, LvisEntry, Manifest
+from components.sources.manifest import (
+    CaptionedEntry,
+    DatasetEntry,
+    LvisEntry,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from components.sources.parts import write_parts
 from components.stages import baseline, detection
-from components.tracking import StageRun
+from components.tracking import StageRun, UsedDataset
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WORLD = {
@@ -107,6 +114,35 @@ def test_a_stage_leaves_figures_tables_and_a_picture(name: str, workspace: Path)
     header = (run.output_dir / "ap.csv").read_text().splitlines()[0]
     assert header.split(",")[1:] == sorted(kinds)
     assert (run.output_dir / "detections.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "contexts"),
+    [
+        ("coco_segmentation", "coco", {"train": "training", "val": "validation"}),
+        ("lvis_segmentation", "lvis", {"train": "training", "val": "validation"}),
+        ("voc_detection", "voc2007", {"trainval": "training", "test": "test"}),
+    ],
+)
+def test_the_data_are_inputs_of_the_run(
+    name: str, dataset: str, contexts: dict[str, str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = paths.dataset_part(name)
+    listings = {split: split * 9 for split in contexts}
+    images = {split: len(split) for split in contexts}
+    manifest = read_manifest(path)
+    entries: dict[str, Any] = {**manifest.benchmarks, **manifest.captions}
+    entries[dataset].listings.update(listings)
+    entries[dataset].images.update(images)
+    write_manifest(path, manifest)
+    used: list[UsedDataset] = []
+    monkeypatch.setattr(StageRun, "uses", lambda _, *datasets: used.extend(datasets))
+    monkeypatch.setattr(detection, "run_recorded", lambda *_: None)
+    detection.main(task_run(name), settings(detection.SECTIONS[name]))
+    assert {(entry.name.split()[-1], entry.context, entry.digest) for entry in used} == {
+        (split, context, split * 9) for split, context in contexts.items()
+    }
+    assert [entry.profile for entry in used] == [{"images": len(split)} for split in contexts]
 
 
 def test_two_processes_of_which_one_is_killed_give_what_one_gives(workspace: Path) -> None:
