@@ -28,7 +28,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS contents (path BLOB PRIMARY KEY, stamp TEXT
 
 
 def stamp(status: os.stat_result) -> str:
-    """What tells whether a file was touched, without reading it."""
+    """Return what tells whether a file was touched, without reading it."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
@@ -89,7 +89,7 @@ def content_digests(files: Sequence[Path]) -> list[str]:
 
 @contextlib.contextmanager
 def _memory() -> Iterator[sqlite3.Connection | None]:
-    """The database; None where it cannot be used, which costs time and nothing else."""
+    """Open the database; None where it cannot be used, which costs time and nothing else."""
     try:
         MEMORY.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite3.connect(MEMORY, timeout=10.0)

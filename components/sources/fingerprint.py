@@ -30,7 +30,7 @@ Entry = dict[str, Any]
 
 
 def fingerprint(download: params.Download) -> str:
-    """What ``data/sources.json`` should hold: JSON, an entry by key of ``download.folders``.
+    """Return what ``data/sources.json`` should hold: JSON, an entry by key of ``download.folders``.
 
     Costs some microseconds a file on a local disk.
     """

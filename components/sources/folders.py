@@ -102,7 +102,7 @@ def _entry(root: Path, verified: Verified) -> DatasetEntry | LvisEntry:
 
 
 def _described(root: Path, verified: Verified) -> dict[str, Any]:
-    """The fields of a ``DatasetEntry``."""
+    """Return the fields of a ``DatasetEntry``."""
     below = verified.images_root or root
     return {
         "root": stored_path(root).as_posix(),

@@ -41,7 +41,7 @@ def require_file(path: Path, holds: str) -> Path:
 
 
 def read_text(path: Path, holds: str) -> str:
-    """The text of a UTF-8 file without the mark (BOM) that it may begin with; see :func:`require_folder`.
+    """Return the text of a UTF-8 file without the mark (BOM) it may begin with; see :func:`require_folder`.
 
     Raises:
         InputError: it is missing or not UTF-8.
@@ -55,12 +55,12 @@ def read_text(path: Path, holds: str) -> str:
 
 
 def without_halves(text: str) -> str:
-    """The text without lone surrogates: halves of characters, which JSON can hold and UTF-8 cannot."""
+    """Return the text without lone surrogates: halves of characters, which JSON can hold and UTF-8 cannot."""
     return text if text.isascii() else text.encode("utf-8", "ignore").decode()
 
 
 def nearest_entry(path: Path) -> str:
-    """A hint naming what lies beside ``path`` under a similar name, or its first missing parent."""
+    """Return a hint naming what lies beside ``path`` under a similar name, or its first missing parent."""
     if not path.parent.is_dir():
         missing = path.parent
         while not missing.parent.is_dir():
@@ -97,7 +97,7 @@ def read_annotations(path: Path, lists: Iterable[str]) -> dict[str, Any]:
 
 
 def unique_ids(path: Path, records: list[dict[str, Any]], kind: str) -> dict[Any, dict[str, Any]]:
-    """Records by their ``id``, in file order.
+    """Return records by their ``id``, in file order.
 
     Raises:
         InputError: a record without an id (all whole numbers, or all text), or an id given twice.
@@ -119,7 +119,7 @@ def is_known(key: object, by_id: Mapping[Any, object]) -> bool:
 
 
 def file_name(path: Path, image: dict[str, Any]) -> str:
-    """An image record's ``file_name``, which must stay inside its folder.
+    """Return an image record's ``file_name``, which must stay inside its folder.
 
     Raises:
         InputError: it is missing, absolute or climbs out with ``..``.
@@ -156,7 +156,7 @@ def require_images(root: Path, names: Iterable[str], listed_in: Path, what: str 
 
 
 def shown(record: object) -> str:
-    """A record, cut to a readable length."""
+    """Return a record, cut to a readable length."""
     text = repr(record)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
@@ -170,11 +170,11 @@ class Tally:
         self._once: set[tuple[str, str]] = set()
 
     def leave_out(self, what: str, example: object, number: int = 1) -> None:
-        """``number`` more are not taken; ``what`` is their kind and the reason, in the plural."""
+        """Count ``number`` more that are not taken; ``what`` is their kind and the reason, in the plural."""
         _count(self._left_out, what, example, number)
 
     def note(self, what: str, example: object, number: int = 1) -> None:
-        """``number`` more are taken, and in which way."""
+        """Count ``number`` more that are taken, and in which way."""
         _count(self._notes, what, example, number)
 
     def note_once(self, what: str, example: str) -> None:

@@ -185,7 +185,7 @@ class Manifest(BaseModel):
         }
 
     def moved(self, before: Path, after: Path) -> "Manifest":
-        """The same datasets after the folder ``before`` became ``after``."""
+        """Return the same datasets after the folder ``before`` became ``after``."""
         old, new = stored_path(before), stored_path(after)
         fields = self.model_dump()
         named = [fields[name] for name in BENCHMARK_DATASETS if fields[name]]
@@ -237,7 +237,7 @@ def stored_path(path: Path) -> Path:
 
 
 def resolved_path(stored: str) -> Path:
-    """The path that :func:`stored_path` wrote; archives are unpacked again if that is where it leads.
+    """Return the path that :func:`stored_path` wrote; archives are unpacked again if that is where it leads.
 
     Raises:
         InputError: they cannot be.
@@ -250,7 +250,7 @@ def resolved_path(stored: str) -> Path:
 
 
 def source_name(path: Path, root: Path) -> str:
-    """The key of a file in ``DatasetEntry.annotations``."""
+    """Return the key of a file in ``DatasetEntry.annotations``."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else stored_path(path).as_posix()
 
 

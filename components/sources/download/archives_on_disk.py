@@ -96,7 +96,7 @@ def require_room(needs: Iterable[tuple[Path, int, str]]) -> None:
 
 
 def existing_folder(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+    """Return the folder, or the nearest one above it that exists."""
     folder = Path(os.path.abspath(folder))
     while not folder.exists():
         folder = folder.parent

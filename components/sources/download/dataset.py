@@ -112,7 +112,7 @@ def disk_needs(dataset: str) -> list[tuple[Path, int, str]]:
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name for the file; a copy where the disk knows no such thing."""
+    """Give the file a second name; copy it where the disk knows no such thing."""
     try:
         os.link(source, target)
     except OSError:

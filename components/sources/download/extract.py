@@ -63,7 +63,7 @@ class _Budget:
         self._allowed = self._left = allowed
 
     def spend(self, num_bytes: int) -> None:
-        """Raises InputError when it is more than is left."""
+        """Take from what is left; raise InputError when it is too little."""
         self._left -= num_bytes
         if self._left < 0:
             raise InputError(
@@ -124,7 +124,7 @@ def _extract_zip(archive: Path, target: Path, budget: _Budget, advance: Advance)
 
 
 def _require_small_directory(archive: Path) -> None:
-    """A zip archive's directory is read as a whole; where it is, its last record says.
+    """Refuse a zip archive with a large directory, which zipfile reads as a whole.
 
     Raises:
         InputError: it is too large.
@@ -197,7 +197,7 @@ def _make_folder(archive: Path, path: Path) -> None:
 
 
 def _inside(archive: Path, target: Path, name: str) -> Path:
-    """The place of a member; nothing that is unpacked is a link, so the names alone decide."""
+    """Return the place of a member; nothing that is unpacked is a link, so the names alone decide."""
     written = PurePosixPath(name)
     shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
     if not name or "\0" in name or written.is_absolute() or ".." in written.parts:

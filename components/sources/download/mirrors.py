@@ -170,5 +170,5 @@ def _remove(part: Path) -> None:
 
 
 def with_mirrors(urls: Sequence[str], name: str, mirrors: Sequence[str]) -> tuple[str, ...]:
-    """The user's mirrors (folders that hold the file under its own name) before the official places."""
+    """Return the user's mirrors (folders that hold the file under its name) before the official places."""
     return (*(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors), *urls)

@@ -71,7 +71,7 @@ _ARRANGE = {"imagenet": sort_validation_images}
 
 
 def unpack_dataset(dataset: str) -> Path:
-    """The folder of a dataset's files, unpacked now if they are not there.
+    """Return the folder of a dataset's files, unpacked now if they are not there.
 
     Raises:
         InputError: its archives are missing, damaged or refused, or the disk is too full.
@@ -81,7 +81,7 @@ def unpack_dataset(dataset: str) -> Path:
 
 
 def require_unpacked(name: str) -> Path:
-    """The folder of this ``<dataset>-<key>``, as a manifest names it, unpacked now if it is not there.
+    """Return the folder of this ``<dataset>-<key>``, as a manifest names it, unpacked now if it is not there.
 
     Raises:
         InputError: as :func:`unpack_dataset`, or the archives here are others by now.

@@ -12,7 +12,7 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven")
 
 
 def article(word: str) -> str:
-    """The indefinite article that fits before ``word``."""
+    """Return the indefinite article that fits before ``word``."""
     return "an" if word[0] in "aeiou" else "a"
 
 
@@ -29,12 +29,12 @@ def described(look: Look, *features: str) -> str:
 
 
 def one(description: str) -> str:
-    """``a red circle``."""
+    """Return ``a red circle``."""
     return f"{article(description)} {description}"
 
 
 def many(description: str, count: int) -> str:
-    """``a red circle`` for one, ``two red circles`` for more; the description ends with a shape."""
+    """Return ``a red circle`` for one, ``two red circles`` for more; the description ends with a shape."""
     if count == 1:
         return one(description)
     *adjectives, shape = description.split()
@@ -47,7 +47,7 @@ def counted(descriptions: Sequence[str]) -> list[str]:
 
 
 def listed(phrases: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Return ``a, b and c``."""
     if len(phrases) == 1:
         return phrases[0]
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
@@ -147,7 +147,7 @@ def _related(relation: Relation, rng: np.random.Generator, *features: str) -> st
 
 
 def _rest(scene: Scene, mentioned: list[Placed]) -> list[str]:
-    """The other objects by shape; ``another`` and ``more`` where their shape was mentioned before."""
+    """Return the other objects by shape; ``another`` and ``more`` where their shape was mentioned before."""
     others = [placed.look.shape for placed in scene.objects if all(placed is not m for m in mentioned)]
     named = {placed.look.shape for placed in mentioned}
     phrases = []
@@ -184,7 +184,7 @@ def _num_details(look: Look) -> int:
 
 
 def _second_relation(scene: Scene, relation: Relation | None, rng: np.random.Generator) -> str:
-    """A relation between shapes, then the rest; how many things there are where none relate."""
+    """Return a relation between shapes, then the rest; how many things there are where none relate."""
     if relation is None:
         return _total(scene, rng)
     rest = _rest(scene, [relation.first, relation.second]) + _crowd_words(scene)

@@ -118,7 +118,7 @@ RARE_UP_TO, COMMON_UP_TO = 10, 100  # training images of a category, as LVIS cou
 
 
 def category_name(look: Look) -> str:
-    """The vocabulary's word for a look."""
+    """Return the vocabulary's word for a look."""
     if look.texture == "plain":
         return look.shape
     if look.texture == "checked":

@@ -40,7 +40,7 @@ def draw_background(
 
 
 def _muted(colours: set[str], rng: np.random.Generator) -> np.ndarray:
-    """The best of a few random muted colours, as far as needed from all object colours, (3,) float32."""
+    """Return the best of a few random muted colours, far enough from all object colours, (3,) float32."""
     grey = rng.uniform(55, 205, (8, 1))
     candidates = grey + rng.uniform(-24, 24, (8, 3))
     named = np.array([COLOURS[name] for name in sorted(colours)])

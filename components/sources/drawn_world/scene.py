@@ -90,7 +90,7 @@ def make_placed(
 
 
 def draw_radius(look: Look, short_side: int, rng: np.random.Generator) -> float:
-    """A radius in pixels that deserves the look's size word."""
+    """Return a radius in pixels that deserves the look's size word."""
     return rng.uniform(*RADIUS_RANGE[look.size]) * short_side
 
 

@@ -151,7 +151,7 @@ def shade(colour: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def second_tone(tone: np.ndarray) -> np.ndarray:
-    """The other tone of a two-tone texture: lighter for dark colours, darker for light ones."""
+    """Return the other tone of a two-tone texture: lighter for dark colours, darker for light ones."""
     brightness = tone @ np.array([0.3, 0.59, 0.11], dtype=np.float32)
     return tone * 0.66 if brightness > 120 else tone + (255 - tone) * 0.38
 

@@ -41,7 +41,7 @@ class Sprite:
         )  # fmt: skip
 
     def mask(self, size: tuple[int, int]) -> np.ndarray:
-        """The part on a canvas of ``size`` (height, width), bool."""
+        """Return the part on a canvas of ``size`` (height, width), bool."""
         rows, columns, own_rows, own_columns = self.window(size)
         mask = np.zeros(size, dtype=bool)
         mask[rows, columns] = self.coverage[own_rows, own_columns] >= INSIDE
@@ -88,7 +88,7 @@ Vertex = tuple[int, int]
 
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The tight box of a (height, width) bool mask as x, y, width, height in pixels (all 0 if empty)."""
+    """Return the tight box of a (height, width) bool mask as x, y, width, height in pixels (0 if empty)."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return 0, 0, 0, 0
@@ -174,7 +174,7 @@ def _leave(onward: dict[Vertex, list[Vertex]], at: Vertex, direction: Vertex) ->
 
 
 def _corners(loop: list[Vertex]) -> list[Vertex]:
-    """The vertices at which the way turns."""
+    """Return the vertices at which the way turns."""
     before, after = loop[-1:] + loop[:-1], loop[1:] + loop[:1]
     return [
         here

@@ -177,7 +177,7 @@ class ObjectLabels:
     of_image: Mapping[str, tuple[int, ...]]
 
     def added_to(self, images: Iterable[CaptionedImage]) -> list[CaptionedImage]:
-        """The same images with their labels."""
+        """Return the same images with their labels."""
         return [replace(image, labels=self.of_image.get(image.image_id, ())) for image in images]
 
 

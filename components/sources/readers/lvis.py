@@ -23,7 +23,7 @@ def annotation_path(root: Path, split: str) -> Path:
 
 
 def read_lvis(root: Path, split: str, images_root: Path, is_told: bool = True) -> dict[str, Any]:
-    """A split's annotations, parsed, checked and mended, with all their keys.
+    """Return a split's annotations, parsed, checked and mended, with all their keys.
 
     Args:
         root: folder that contains ``annotations/``.
@@ -84,7 +84,7 @@ def check_lvis(path: Path, parsed: dict[str, Any]) -> Notes:
 
 
 def image_name(path: Path, image: dict[str, Any]) -> str:
-    """An image's path below the images' root, such as ``val2017/000000000139.jpg``.
+    """Return an image's path below the images' root, such as ``val2017/000000000139.jpg``.
 
     Raises:
         InputError: its ``coco_url`` is missing or does not end in a folder and a file.

@@ -98,7 +98,7 @@ def mend_objects(path: Path, parsed: dict[str, Any]) -> Notes:
 
 
 def clipped(box: Box, width: float, height: float) -> Box | None:
-    """The part of a box (left, top, right, bottom) inside an image; None if that has no extent."""
+    """Return the part of a box (left, top, right, bottom) inside an image; None if that has no extent."""
     left, top, right, bottom = box
     left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
     return (left, top, right, bottom) if left < right and top < bottom else None
@@ -151,7 +151,7 @@ def _require_understood(path: Path, annotation: dict[str, Any], width: int, heig
 
 
 def _polygon_fault(polygons: Any) -> str | None:
-    """What is wrong with what should be a list of polygons."""
+    """Return what is wrong with what should be a list of polygons."""
     if not isinstance(polygons, list) or not all(isinstance(polygon, list) for polygon in polygons):
         return "and is neither"
     for polygon in polygons:

@@ -44,7 +44,7 @@ class CaptionedImage:
         return self.path if self.member is None else self.path / self.member.name
 
     def read_bytes(self) -> bytes:
-        """The encoded image. Raises OSError; an archive that was cut short gives fewer bytes."""
+        """Return the encoded image. Raises OSError; an archive that was cut short gives fewer bytes."""
         if self.member is None:
             return self.path.read_bytes()
         with self.path.open("rb") as file:

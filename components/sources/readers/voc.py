@@ -65,7 +65,7 @@ def annotation_path(root: Path, image_id: str, year: int = 2007) -> Path:
 
 
 def list_paths(root: Path, split: str) -> list[Path]:
-    """The split's own list, then its class lists by class name."""
+    """Return the split's own list, then its class lists by class name."""
     folder = image_sets_dir(root)
     return [folder / f"{split}.txt", *sorted(folder.glob(f"[!.]*_{split}.txt"))]  # no ._dog_trainval.txt
 
@@ -143,7 +143,7 @@ def _with_annotations(root: Path, images: list[Path], year: int) -> list[Path]:
 
 
 def read_annotated_images(root: Path, split: str, year: int) -> list[Path]:
-    """A split's images in the order of its list, each with an annotation; for detection.
+    """Return a split's images in the order of its list, each with an annotation; for detection.
 
     Args:
         root: folder that contains ``VOC<year>/``, usually named ``VOCdevkit``.
@@ -180,7 +180,7 @@ def read_image_ids(path: Path) -> list[str]:
 def read_annotations(
     root: Path, images: Iterable[Path], year: int = 2007, classes: Collection[str] = ()
 ) -> list[VocAnnotation]:
-    """The objects of each image; what was done to objects is printed in one line.
+    """Return the objects of each image; what was done to objects is printed in one line.
 
     Args:
         root: folder that contains ``VOC<year>/``.
@@ -202,7 +202,7 @@ def read_annotations(
 
 
 def require_classes(path: Path, annotation: VocAnnotation, classes: Collection[str]) -> None:
-    """Raises InputError if an object is of none of the ``classes``, where there are any."""
+    """Refuse an object of none of the ``classes``, where there are any (InputError)."""
     unknown = sorted({thing.name for thing in annotation.objects} - set(classes))
     if classes and unknown:
         raise InputError(f"{path}: an object of class {unknown[0]!r}; expected one of {', '.join(classes)}")

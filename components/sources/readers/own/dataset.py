@@ -1,4 +1,4 @@
-"""Captions of one's own, in any of the forms that are taken, to an index of each split."""
+"""Captions of one's own, in any supported format, to an index of each split."""
 
 import os
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ def read_own(
 def _read(
     path: Path, settings: OwnSettings, folder: Path, tally: Tally
 ) -> tuple[Path, list[Path], list[OwnImage]]:
-    """The root, the files with the captions, and the images."""
+    """Return the root, the files with the captions, and the images."""
     images = OwnImages(tally)
     with PackedImages(folder / EMBEDDED_NAME) as packed:
         reader = TableReader(settings, images, packed, tally)

@@ -34,7 +34,7 @@ _HEAD_BYTES = 2**16
 
 
 def find_metadata(listing: Listing) -> list[Path]:
-    """The tables of metadata, sorted; files of this name without the column are others' business."""
+    """Return the tables of metadata, sorted; files of this name without the column are others' business."""
     found = [folder / name for folder, names in listing for name in names if name.lower() in _METADATA]
     return sorted(path for path in found if _names_files(path))
 
@@ -47,7 +47,7 @@ def _names_files(path: Path) -> bool:
 
 
 def find_parquet(listing: Listing) -> list[Path]:
-    """The Parquet files, sorted, of a folder without image files; beside those they are others' business."""
+    """Return the Parquet files, sorted, of a folder without image files, beside which they are not ours."""
     if any(is_image(name) for _, names in listing for name in names):
         return []
     return sorted(
@@ -110,7 +110,7 @@ def read_sidecars(root: Path, listing: Listing, images: OwnImages, tally: Tally)
 
 
 def _pair(folder: Path, pictures: list[str], texts: list[str], tally: Tally) -> dict[str, str | None]:
-    """The text of each image; an undecodable image gives way to another one of its name."""
+    """Return the text of each image; an undecodable image gives way to another one of its name."""
     pairs: dict[str, str | None] = dict.fromkeys(pictures)
     owners: dict[str, str] = {}
     for key_of in (str, folded):  # exactly the same name comes first

@@ -29,7 +29,7 @@ _REMEMBERED = 2**16
 
 
 def identity_of(path: Path) -> Identity | None:
-    """The same for all names, links among them, of one regular file; None where there is none."""
+    """Return the same for all names, links among them, of one regular file; None where there is none."""
     try:
         status = path.stat()
     except (OSError, ValueError):  # ValueError: a name that no file can have
@@ -52,7 +52,7 @@ class NamedFiles:
         self._normal: dict[Path, dict[str, str]] = {}
 
     def _find(self, name: str) -> tuple[Path, str, Identity | None]:
-        """The file, its key and identity; where there is none, the path it should have, and None.
+        """Return the file, its key and identity; where there is none, the path it should have, and None.
 
         The key is the path relative to the root, equal for ``./a`` and ``a``; absolute if it is not below.
         """

@@ -31,7 +31,7 @@ COMPRESSED = tuple(_OPENERS)
 
 
 def kind_of(path: Path) -> str | None:
-    """The suffix that says what kind of table a path names, compressed or not; None if it names none."""
+    """Return the suffix of the kind of table that a path names, compressed or not; None if it names none."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if len(suffixes) > 1 and suffixes[-1] in _OPENERS and suffixes[-2] in _TEXTS:
         return suffixes[-2]
@@ -40,7 +40,7 @@ def kind_of(path: Path) -> str | None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of a table, uncompressed.
+    """Open a table for its bytes, uncompressed.
 
     Raises:
         InputError: damaged, or, while it is read, not UTF-8.
@@ -133,7 +133,7 @@ class DelimitedFile:
         )
 
     def _next_cells(self, width: int | None) -> list[str] | None:
-        """The next row's cells; lines that are empty count as rows and are passed over."""
+        """Return the next row's cells; lines that are empty count as rows and are passed over."""
         while (line := self._next_line()) is not None:
             self._number += 1
             if line.strip("\r\n"):
@@ -176,7 +176,7 @@ Record = tuple[str, list[str], list[Any]]  # where, names of the cells, the cell
 
 
 def json_lines(path: Path, file: IO[bytes]) -> Iterator[Record]:
-    """A record a line; line by line, so that a fault's line is known.
+    """Yield a record per line; line by line, so that a fault's line is known.
 
     Raises:
         InputError: a line is no object in JSON.
@@ -216,7 +216,7 @@ def _parsed(where: str, written: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What a key given twice holds is both, in a list; otherwise the last would win without a word."""
+    """Keep both values of a key given twice, in a list; otherwise the last would win without a word."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         found[key] = [found[key], value] if key in found else value

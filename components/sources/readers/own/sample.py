@@ -132,19 +132,19 @@ _SYNONYMS = {"training": "train", "validation": "val", "valid": "val", "dev": "v
 
 
 def split_named(written: str) -> str | None:
-    """The split that a word means, or None if it means none."""
+    """Return the split that a word means, or None if it means none."""
     word = written.strip().lower()
     word = _SYNONYMS.get(word, word)
     return word if word in SPLIT_NAMES else None
 
 
 def split_of_folder(relative: PurePath) -> str | None:
-    """The split that the first folder of a path below the dataset is named after, if it is."""
+    """Return the split that the first folder of a path below the dataset is named after, if it is."""
     return split_named(relative.parts[0]) if len(relative.parts) > 1 else None
 
 
 def split_of_shard(relative: PurePath) -> str | None:
-    """The split of a file of many samples: its folder's, or the word that its name begins with."""
+    """Return the split of a file of many samples: its folder's, or the word that its name begins with."""
     return split_of_folder(relative) or split_named(relative.stem.partition("-")[0].partition("_")[0])
 
 

@@ -61,7 +61,7 @@ class _Sample:
 
 
 def find_shards(path: Path, listing: Listing) -> list[Path]:
-    """The shards that a file, a folder (``listing`` says what is below it) or a pattern such as
+    """Return the shards that a file, a folder (``listing`` says what is below it) or a pattern such as
     ``photos/*.tar`` names, sorted."""
     if path.is_dir():
         found = [folder / name for folder, names in listing for name in names]

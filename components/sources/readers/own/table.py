@@ -76,7 +76,7 @@ class Columns:
         return cls(images[0], captions, splits[0] if splits else None, wanted)
 
     def of(self, cells: Sequence[Any]) -> tuple[Any, list[Any], Any]:
-        """The image, the cells with captions, and the split, of a row."""
+        """Return the image, the cells with captions, and the split, of a row."""
         split = None if self.split is None else cells[self.split]
         return cells[self.image], [cells[index] for index in self.captions], split
 
