@@ -18,17 +18,22 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.params.families import chosen_family
+from components.tracking.pipeline_run import RUN_STATUS, Row, create_run
 from components.tracking.store import PARENT_RUN_VARIABLE, tracking_uri
-from pipelines.comparison import base_title, comparison_figures, comparison_text, write_comparison
 from pipelines.notifications import message, notify
-from pipelines.outcomes import Row
-from pipelines.ready_rows import ready_rows, shared_stages
-from pipelines.record import RUN_STATUS, create_run
-from pipelines.row import GOOD_ROWS, ReadyRow, RowRunner
-from pipelines.row_workspace import workspace_dir
+from pipelines.process import Stop, stop_on_signals, stop_when
+from pipelines.row import (
+    GOOD_ROWS,
+    ReadyRow,
+    RowRunner,
+    base_title,
+    comparison_figures,
+    comparison_text,
+    write_comparison,
+)
+from pipelines.row_workspace import ready_rows, shared_stages, workspace_dir
 from pipelines.run import StageError, cancelled_in_prefect
-from pipelines.stopping import Stop, stop_on_signals, stop_when
-from pipelines.workspace import end_leftovers, run_lock
+from pipelines.workspace import run_lock, stop_orphans
 
 _RUNNER: Any = ThreadPoolTaskRunner()  # rows are processes; RowRunner holds the number at a time
 
@@ -79,8 +84,8 @@ def ablation(
     chosen = chosen_family(family, rows or ())
     folder = root / workspace_dir(family)
     with run_lock(folder), stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):
-        for left in end_leftovers(folder):
-            logger.info("Ended %s, left over from a run that died.", left)
+        for left in stop_orphans(folder):
+            logger.info("Stopped orphaned row %s of a crashed run.", left)
         ready = ready_rows(root, chosen, preset, overrides or (), targets or (), stop.is_set)
         settings = {"family": family, "base": base_title(chosen, preset, overrides or ())}
         opened = create_run(root, f"{family} · {time.strftime('%Y-%m-%d %H:%M')}", "ablation", settings)

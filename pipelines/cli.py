@@ -1,24 +1,53 @@
-"""The command line ``virtex``; its commands are in pipelines.commands."""
+"""The command line ``virtex``: its parser, how a command ends, and the commands that fit a screen.
+
+The larger ones are in modules of pipelines.commands. Each has a function that adds its arguments and sets
+``command`` to the function that runs it: options in, exit status out. Commands that need torch are modules of
+components.commands, which this process turns into.
+"""
 
 import argparse
-import importlib
+import json
+import os
+import shutil
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from components.core.command import ended
 from components.core.errors import InputError
 from components.core.paths import PARAMS
-from pipelines.commands import COMMANDS
-from pipelines.commands.children import CHILD_COMMANDS, become
+from components.params import Change, list_presets, matching_presets, overlay, read_preset
+from components.params.presets import PRESETS_DIR, preset_summary
+from components.tracking.pipeline_run import REPORT, REPORT_PAGE
+from pipelines.commands import EXIT_FAILED, ablate, pages, run
+from pipelines.record import report_text
+from pipelines.workspace import run_lock
+
+# name: what it does, for `virtex --help`; the module in components.commands parses its own arguments.
+CHILD_COMMANDS: dict[str, str] = {
+    "doctor": "check this machine: what is fine, what is broken, what to do",
+    "export": "write a backbone for torchvision, timm, detectron2, ONNX or Hugging Face",
+    "zoo": "the published models, and checkpoints of other people",
+    "bench": "how fast this machine works, beside the paper's own recipe",
+    "caption": "caption images with a pretrained model",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0, 1 (a stage failed), 2 (bad input) or 130 (stopped)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in CHILD_COMMANDS:
-        become(arguments[0], arguments[1:])
+        _exec_command(arguments[0], arguments[1:])
     return ended(lambda: _run(arguments))
+
+
+def _exec_command(name: str, arguments: Sequence[str]) -> NoReturn:
+    """Turn this process into the command's: signals and the exit status are its own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"components.commands.{name}", *arguments])
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -30,16 +59,126 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """What the command line may say."""
+    """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="virtex", description="From captioned images to a benchmarked backbone."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        importlib.import_module(f"pipelines.commands.{name}").add_parser(commands)
+    for add_parser in (
+        run.add_parser,
+        pages.add_serve_parser,
+        _add_status_parser,
+        ablate.add_parser,
+        _add_worker_parser,
+        pages.add_ui_parser,
+        _add_report_parser,
+        _add_preset_parser,
+    ):
+        add_parser(commands)
     for name, purpose in CHILD_COMMANDS.items():
         commands.add_parser(name, help=purpose, add_help=False)
     return parser
+
+
+def _add_status_parser(commands: Any) -> None:
+    parser = commands.add_parser("status", help="what has run, what is stale and why, and what it would cost")
+    parser.add_argument("targets", nargs="*", help="stages, with all that they need; none means all")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--all", action="store_true", help="every stage on a line of its own")
+    shown.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(command=_status)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from pipelines.status.state import as_json, read_status
+    from pipelines.status.text import all_lines, as_lines
+
+    status = read_status(Path.cwd(), options.targets)
+    if options.json:
+        print(json.dumps(as_json(status), indent=2, ensure_ascii=False))
+    elif options.all:
+        print(*all_lines(status), sep="\n")
+    else:
+        print(*as_lines(status, shutil.get_terminal_size((110, 24)).columns), sep="\n")
+    return 0
+
+
+def _add_worker_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "worker", help="run stages for `virtex run --cluster` elsewhere; Ctrl-C stops it"
+    )
+    parser.add_argument("scheduler", metavar="ADDRESS", help="of the Dask scheduler, such as tcp://host:8786")
+    parser.add_argument(
+        "--name", default=socket.gethostname(), help="of this worker, in messages; the host's if not given"
+    )
+    parser.set_defaults(command=_worker)
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from pipelines.runners import installed
+
+    with installed():
+        from pipelines.cluster.worker import serve
+    return 0 if serve(Path.cwd(), options.scheduler, options.name) else EXIT_FAILED
+
+
+def _add_report_parser(commands: Any) -> None:
+    parser = commands.add_parser("report", help="print the results of the last run and where their page is")
+    parser.set_defaults(command=_report)
+
+
+def _report(_: argparse.Namespace) -> int:
+    if not REPORT.is_file():
+        raise InputError(f"{REPORT} does not exist yet: run `virtex run` first")
+    print(report_text())
+    if REPORT_PAGE.is_file():
+        print(f"\nPage: {REPORT_PAGE.resolve()}")
+    return 0
+
+
+def _add_preset_parser(commands: Any) -> None:
+    preset = commands.add_parser("preset", help="overlays on params.yaml").add_subparsers(required=True)
+    preset.add_parser("list", help="all presets; * marks those in force").set_defaults(command=_list_presets)
+    show = preset.add_parser("show", help="print a preset and what it would change in params.yaml")
+    show.add_argument("name")
+    show.set_defaults(command=_show_preset)
+    apply = preset.add_parser("apply", help="lay a preset over params.yaml, which keeps its comments")
+    apply.add_argument("name")
+    apply.add_argument("--dry-run", action="store_true", help="only show what would change")
+    apply.set_defaults(command=_apply_preset)
+
+
+def _list_presets(_: argparse.Namespace) -> int:
+    in_force, names = matching_presets(), list_presets()
+    size, width = max(map(len, names), default=0), shutil.get_terminal_size((110, 24)).columns
+    for name in names:
+        line = f"{'*' if name in in_force else ' '} {name:<{size}}  {preset_summary(name)}".rstrip()
+        print(line if len(line) <= width else line[: width - 3].rstrip() + "...")
+    return 0
+
+
+def _show_preset(options: argparse.Namespace) -> int:
+    read_preset(options.name)
+    print((PRESETS_DIR / f"{options.name}.yaml").read_text(encoding="utf-8"), end="")
+    print("\n# Changes to params.yaml as it is:")
+    print(*(f"#   {line}" for line in _lines(overlay(options.name, dry_run=True))), sep="\n")
+    return 0
+
+
+def _apply_preset(options: argparse.Namespace) -> int:
+    if options.dry_run:
+        changes = overlay(options.name, dry_run=True)
+    else:
+        with run_lock(Path.cwd()):
+            changes = overlay(options.name)
+    print(*_lines(changes), sep="\n")
+    if options.dry_run and changes:
+        print("Nothing is written: --dry-run.")
+    return 0
+
+
+def _lines(changes: Sequence[Change]) -> list[str]:
+    return [str(change) for change in changes] or ["none: params.yaml has these values already"]
 
 
 if __name__ == "__main__":

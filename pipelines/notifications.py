@@ -13,7 +13,7 @@ from components.core.logs import own_logger
 from components.core.paths import REPORT_DIR
 from components.core.redaction import redacted_values
 from components.tracking.names import numbers
-from pipelines.outcomes import Row
+from components.tracking.pipeline_run import Row
 
 # A secret, like most webhooks' addresses: in the environment, not in params.yaml, which MLflow gets to see.
 WEBHOOK_VARIABLE = "VIRTEX_WEBHOOK_URL"
@@ -78,7 +78,7 @@ def notify(content: Mapping[str, Any]) -> bool:
     try:
         _post(url, redacted_values(content))
     except Exception as error:  # says nothing of the address, which may hold a secret
-        _logger.warning("%s was not told that the run ended (%s)", WEBHOOK_VARIABLE, type(error).__name__)
+        _logger.warning("%s did not receive the end of the run (%s)", WEBHOOK_VARIABLE, type(error).__name__)
         return False
     return True
 

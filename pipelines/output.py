@@ -133,7 +133,7 @@ class StageOutput:
                 return "\n".join(lines[raised[0] : raised[0] + _SHOWN_LINES])
         if len(lines) < len(self._lines) and self.state is None:
             lines = list(self._lines)  # DVC itself failed, before the stage's command
-        return "\n".join(lines[-_SHOWN_LINES:]) or "it ended without a word"
+        return "\n".join(lines[-_SHOWN_LINES:]) or "exited without output"
 
 
 def killed_by(exit_status: int | None) -> int | None:

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 from components.core.errors import EXIT_INTERRUPTED, InputError
 from components.core.process import ENDING
 from components.core.redaction import redacted
-from pipelines.stopping import Stop
-from pipelines.workspace import forget_holder
+from pipelines.process import Stop
+from pipelines.workspace import clear_holder
 
 ADDRESS_VARIABLE = "PREFECT_API_URL"
 _ANSWER_SECONDS = 15.0
@@ -166,7 +166,7 @@ def _leave(message: str, outcome: Callable[[], int]) -> None:
     status = 1
     with contextlib.suppress(Exception):
         status = outcome()
-        forget_holder()
+        clear_holder()
     with contextlib.suppress(OSError):
         print(f"virtex: error: {message}", file=sys.stderr, flush=True)
         sys.stdout.flush()

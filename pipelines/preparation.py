@@ -1,18 +1,28 @@
-"""What precedes every run: nothing left over, parameters laid over and checked, the graph planned."""
+"""What precedes every run: a crashed run cleared up, parameters laid over and checked, the graph planned."""
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
+from components.core.errors import InputError
+from components.core.logs import own_logger
 from components.core.machine import num_cpus, positive
 from components.params import check_params, overlay
 from components.params.reading import reasons_not_run
-from pipelines.aftermath import clear_up
-from pipelines.graph import Plan, read_plan
+from components.tracking.store import open_store
+from pipelines.dvc_internals import check_out, read_plan
+from pipelines.graph import Plan
+from pipelines.notifications import message, notify
+from pipelines.workspace import STATE_DIR, crashed_before, noted_stages, run_lock, stop_orphans
 
-_prepared: ContextVar[Plan | None] = ContextVar("prepared", default=None)
+_logger = own_logger(__name__)
+_FLOW_RUN = STATE_DIR / "dead_flow_run"  # its id, until a server can be told
+_DIED = "its process crashed"
+_TELLING_SECONDS = 15.0
 
 
 def prepare(
@@ -59,21 +69,6 @@ def not_run_lines(not_run: Mapping[str, str]) -> list[str]:
     return [f"Not run: {', '.join(sorted(names))} ({why})." for why, names in by_reason.items()]
 
 
-@contextlib.contextmanager
-def prepared(plan: Plan) -> Iterator[None]:
-    """Within it, ``prepared_plan`` is this one, since the run lock was held from then on."""
-    token = _prepared.set(plan)
-    try:
-        yield
-    finally:
-        _prepared.reset(token)
-
-
-def prepared_plan() -> Plan | None:
-    """The plan of the command that called the flow; None if nobody has prepared, which takes seconds."""
-    return _prepared.get()
-
-
 def stages_at_a_time() -> int:
     """``VIRTEX_MAX_PARALLEL``, else one a core, four at most.
 
@@ -81,3 +76,96 @@ def stages_at_a_time() -> int:
         InputError: if the variable is not a positive whole number.
     """
     return positive("VIRTEX_MAX_PARALLEL") or min(num_cpus(), 4)
+
+
+def clear_up(root: Path) -> list[str]:
+    """Stop the processes of a crashed run, put their stages' outputs back, and close its MLflow runs.
+
+    To be called with the run lock held. Returns notices for people, none if nothing crashed.
+    """
+    interrupted = noted_stages(root)
+    notices = [f"Stopped orphaned stage {stage} of a crashed run." for stage in stop_orphans(root)]
+    if interrupted:
+        notices += _put_back(interrupted)
+    with crashed_before(root) as holder:
+        if holder is not None:
+            who = f"process {holder.get('pid', 'unknown')}, started {holder.get('started', 'at some time')}"
+            notices.insert(0, f"The run before this one ({who}) crashed.")
+            notices += _close_mlflow_runs()
+            if holder.get("flow_run"):
+                (root / _FLOW_RUN).write_text(str(holder["flow_run"]), encoding="utf-8")
+    return notices
+
+
+def _put_back(stages: Sequence[str]) -> list[str]:
+    """Half-written outputs must not be taken for results by whoever looks before the stage has run again."""
+    try:
+        check_out(stages)
+    except InputError as error:
+        return [f"The earlier outputs of {', '.join(stages)} could not all be put back: {error}"]
+    return []
+
+
+def _close_mlflow_runs() -> list[str]:
+    try:
+        from components.tracking.provenance import close_orphaned_runs
+
+        closed = close_orphaned_runs(open_store())
+    except Exception as error:
+        _logger.warning("MLflow runs of a crashed run stay open (%s)", type(error).__name__)
+        return []
+    return [f"Closed {len(closed)} MLflow runs of it."] if closed else []
+
+
+def mark_crashed(root: Path) -> None:
+    """Tell Prefect that the flow run of a crashed run is over, unless it knows; a silent server is left."""
+    if (root / _FLOW_RUN).is_file():
+        thread = threading.Thread(target=_mark_crashed, args=(root / _FLOW_RUN,), daemon=True)
+        thread.start()
+        thread.join(_TELLING_SECONDS)
+
+
+def _mark_crashed(path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Crashed
+
+    with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server, perhaps
+        flow_run = client.read_flow_run(UUID(path.read_text(encoding="utf-8")))
+        if flow_run.state is None or not flow_run.state.is_final():
+            client.set_flow_run_state(flow_run.id, Crashed(message=_DIED), force=True)
+        _end_task_runs(client, flow_run.id)
+    path.unlink(missing_ok=True)
+
+
+def clear_up_after(flow: Any, flow_run: Any, state: Any) -> None:
+    """Prefect's hook, in the process that serves the flow, once the flow's own process is gone.
+
+    Prefect kills a flow 30 seconds after its cancellation, while stages may need longer to end.
+    """
+    from prefect.client.orchestration import get_client
+
+    root = Path.cwd()
+    if not (root / STATE_DIR).is_dir():
+        return
+    with contextlib.suppress(InputError), run_lock(root):  # another run has begun, and cleared up itself
+        notices = clear_up(root)
+        if not notices:
+            return
+        for notice in notices:
+            _logger.info(notice)
+        name = flow_run.name
+        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
+            name = client.read_flow_run(flow_run.id).name  # as the flow has renamed it
+            _end_task_runs(client, flow_run.id)
+        end = "cancelled" if state.is_cancelling() else "failed"
+        notify(message(name, end, errors={"run": f"{_DIED}; {state.message}"}))
+
+
+def _end_task_runs(client: Any, flow_run_id: UUID) -> None:
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.states import Crashed
+
+    only_these = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    for task_run in client.read_task_runs(flow_run_filter=only_these):
+        if task_run.state is None or not task_run.state.is_final():
+            client.set_task_run_state(task_run.id, Crashed(message=_DIED), force=True)

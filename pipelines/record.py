@@ -1,112 +1,30 @@
-"""The pipeline's own MLflow run, which the stages' runs hang below."""
-
-from __future__ import annotations
+"""The record of a run: the table of its stages, what the last run here did, the flow's MLflow run."""
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from components.core.logs import own_logger
-from components.core.paths import PARAMS, stage_dir
-from components.tracking.names import numbers
-from components.tracking.parents import PRESET_TAG, all_params, create_flow_run, preset_in_force
-from components.tracking.store import PARENT_RUN_VARIABLE, open_store, run_page
-from pipelines.outcomes import REPORT_PAGE, Row, as_markdown
+from components.core.files import write_json
+from components.tracking.pipeline_run import (
+    GOOD_STATES,
+    REPORT,
+    REPORT_PAGE,
+    PipelineRecord,
+    Row,
+    create_run,
+    table_row,
+)
+from components.tracking.store import PARENT_RUN_VARIABLE
+from pipelines.graph import Plan
+from pipelines.stage import Outcome
+from pipelines.workspace import STATE_DIR
 
-if TYPE_CHECKING:
-    from components.tracking.run import Record
-    from components.tracking.store import Store
-
-_logger = own_logger(__name__)
-
-_PRETRAINING_FIGURES = ("train_loss", "val_loss", "perplexity", "images_per_second", "seconds")
-RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
-
-
-class PipelineRecord:
-    """The parent run, or nothing at all when the tracking server is away.
-
-    Attributes:
-        run_id: handed to the stages; None if there is no run.
-    """
-
-    def __init__(self, root: Path, store: Store | None, record: Record | None) -> None:
-        self._root = root
-        self._store = store
-        self._record = record
-        self.run_id = record.run_id if record else None
-
-    @property
-    def experiment_id(self) -> str | None:
-        return self._store.experiment_id if self._store else None
-
-    @property
-    def page(self) -> str | None:
-        """Address of the run's page; None without a run, or where MLflow is a file."""
-        return run_page(self._store, self.run_id) if self._store and self.run_id else None
-
-    @property
-    def report_page(self) -> str | None:
-        """Address of the report's page in MLflow; None without a run, or where MLflow is a file."""
-        return f"{self.page}/artifacts/report/{REPORT_PAGE.name}" if self.page else None
-
-    def stage_runs(self) -> dict[str, str]:
-        """Ids of the runs below this one, by DVC stage."""
-        if not (self._store and self.run_id):
-            return {}
-        try:
-            children = self._store.client.search_runs(
-                [self._store.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{self.run_id}'"
-            )
-        except Exception as error:
-            _logger.warning("MLflow did not list the stages' runs (%s)", type(error).__name__)
-            return {}
-        return {child.data.tags.get("dvc.stage", ""): child.info.run_id for child in reversed(children)}
-
-    def _end_stage_runs(self) -> None:
-        """No stage is at work any more: a run that is open is that of a process, or a machine, that died."""
-        assert self._store
-        below = f"tags.mlflow.parentRunId = '{self.run_id}' and attributes.status = 'RUNNING'"
-        try:
-            for run in self._store.client.search_runs([self._store.experiment_id], filter_string=below):
-                self._store.client.set_terminated(run.info.run_id, RUN_STATUS["cancelled"])
-        except Exception as error:
-            _logger.warning("MLflow did not end the runs of dead stages (%s)", type(error).__name__)
-
-    def close(self, table: Sequence[Row], end: str, report_dir: Path | None = None) -> None:
-        """Store the table, the lock file and the parameters, and end the run.
-
-        Args:
-            table: one row a stage.
-            end: ``completed``, ``failed`` or ``cancelled``.
-            report_dir: of a report that belongs to this run, stored with its figures.
-        """
-        if not self._record:
-            return
-        self._end_stage_runs()
-        stages = as_markdown(table, self.experiment_id)
-        self._record.text(stages, "stages.md")
-        self._record.text(json.dumps(list(table), indent=2) + "\n", "stages.json")
-        self._record.inherit_datasets(str(row["run_id"]) for row in table if row["run_id"])
-        for name in (str(PARAMS), "dvc.lock"):
-            if (self._root / name).is_file():  # as text, which the record frees from secrets
-                self._record.text((self._root / name).read_text(encoding="utf-8"), name)
-        if report_dir:
-            self._record.artifact(report_dir, "report")
-            self._record.log(_headline(report_dir / "metrics.json"))
-            self._record.log(_pretraining(self._root))
-        if report_dir and (report_dir / REPORT_PAGE.name).is_file():
-            self._record.describe("The report as one page", f"report/{REPORT_PAGE.name}", stages)
-        else:
-            self._record.describe("Stages", "stages.md", stages)
-        self._record.close(RUN_STATUS[end])
+_LAST_RUN = STATE_DIR / "last_run.json"
 
 
 def open_record(root: Path, name: str, settings: Mapping[str, object]) -> PipelineRecord:
-    """Create the parent run called ``name``, and close those of pipelines that died.
+    """Create the parent run called ``name``, and close those of pipelines that crashed.
 
     It hangs below the run that ``VIRTEX_PARENT_RUN_ID`` names, if any: that of a family.
     """
@@ -114,45 +32,64 @@ def open_record(root: Path, name: str, settings: Mapping[str, object]) -> Pipeli
     return PipelineRecord(root, *(opened or (None, None)))
 
 
-def create_run(
-    root: Path, name: str, flow: str, settings: Mapping[str, object], parent_run_id: str | None = None
-) -> tuple[Store, Record] | None:
-    """A new MLflow run of a flow, with ``settings`` and params.yaml as its parameters.
+def rows(root: Path, plan: Plan, outcomes: Mapping[str, Outcome], new_runs: Mapping[str, str]) -> list[Row]:
+    """Return one row per stage, in the plan's order.
 
-    None if the store is out of reach.
-    Open runs of the same flow whose process is dead are closed.
+    Args:
+        root: the repository.
+        plan: of the run.
+        outcomes: by stage; a stage without one was never started.
+        new_runs: ids of the MLflow runs made in this pipeline run, by stage.
     """
-    try:
-        from components.tracking.run import Record
-
-        store = open_store()
-        tags = {PRESET_TAG: preset_in_force()}
-        run_id = create_flow_run(store, name, flow, "pipelines.run", parent_run_id, tags)
-        record = Record(store, run_id, root / "outputs")
-    except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0][:300]
-        _logger.warning(
-            "No MLflow run for this pipeline run, the tracking store is out of reach (%s: %s). The work goes "
-            "on; its figures are in outputs/.",
-            type(error).__name__,
-            first_line,
-        )
-        return None
-    record.params({**settings, **all_params(root / PARAMS)})
-    return store, record
+    table = []
+    for stage in plan.stages:
+        outcome = outcomes.get(stage.name, Outcome(stage.name, "not started"))
+        run_id = new_runs.get(stage.name)
+        table.append(table_row(root, stage.name, stage.outs, outcome.state, outcome.seconds, run_id))
+    return table
 
 
-def _pretraining(root: Path) -> dict[str, float]:
-    """What tells runs apart in MLflow's table besides the report's figures."""
-    figures = _headline(root / stage_dir("pretrain") / "metrics.json")
-    return {f"pretrain.{name}": figures[name] for name in _PRETRAINING_FIGURES if name in figures}
-
-
-def _headline(path: Path) -> dict[str, float]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return (
-        {k: v for k, v in numbers(content).items() if math.isfinite(v)} if isinstance(content, dict) else {}
+def has_report(plan: Plan, outcomes: Mapping[str, Outcome]) -> bool:
+    """Whether the report is one of this run."""
+    return any(
+        str(REPORT) in stage.outs and stage.name in outcomes and outcomes[stage.name].state in GOOD_STATES
+        for stage in plan.stages
     )
+
+
+def write_states(root: Path, states: Mapping[str, str]) -> None:
+    """Note what the last run here did with each of its stages."""
+    write_json(root / _LAST_RUN, dict(states))
+
+
+def read_states(root: Path) -> dict[str, str]:
+    """What the last run there did with each of its stages; nothing if there was none."""
+    try:
+        return dict(json.loads((root / _LAST_RUN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def last_run_time(root: Path) -> float | None:
+    """When that run ended, in seconds of the epoch."""
+    try:
+        return (root / _LAST_RUN).stat().st_mtime
+    except OSError:
+        return None
+
+
+def forget_states(root: Path) -> None:
+    """Before a run: one that crashes at once must not be taken for the run before it."""
+    (root / _LAST_RUN).unlink(missing_ok=True)
+
+
+def report_text() -> str:
+    """The results table of the last run, which has to exist."""
+    return REPORT.read_text(encoding="utf-8").rstrip()
+
+
+def page_line(root: Path, address: str | None) -> str:
+    """Where the report's page is, as Markdown: in MLflow if it has an ``address``, else the file."""
+    if address:
+        return f"[The report as one page]({address})"
+    return f"The report as one page: `{root / REPORT_PAGE}`"

@@ -1,30 +1,36 @@
-"""One row of a family: `virtex run` as a child process in the row's workspace."""
+"""One row of a family, `virtex run` as a child process in the row's workspace; the comparison of all rows.
 
+The comparison is made by a process of its own: pipelines draw nothing.
+"""
+
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from components.core.files import write_json
 from components.core.machine import num_cpus
-from components.params.families import FamilyRow
+from components.core.paths import OUTPUTS_DIR
+from components.params.families import PRESETS, Family, FamilyRow
 from components.tracking.parents import RUN_NAME_VARIABLE
-from pipelines.child import ChildEnd, run_child
 from pipelines.graph import Plan
 from pipelines.notifications import WEBHOOK_VARIABLE
-from pipelines.outcomes import forget_states, read_states
 from pipelines.preparation import stages_at_a_time
+from pipelines.process import ChildEnd, Stop, run_child
+from pipelines.record import forget_states, read_states
 from pipelines.runners import CLUSTER_VARIABLE
-from pipelines.stopping import Stop
 from pipelines.workspace import (
     STAGE_VARIABLE,
     STATE_DIR,
-    end_leftovers,
-    remember_group,
+    note_group,
     run_lock,
+    stop_orphans,
 )
 
 LOG = STATE_DIR / "run.log"  # in a row's workspace: what its last run printed
@@ -150,7 +156,7 @@ class RowRunner:
                     command,
                     environment=self._environment(label),
                     folder=ready.workspace,
-                    on_start=lambda group: notes.append(remember_group(self._folder, label, group)),
+                    on_start=lambda group: notes.append(note_group(self._folder, label, group)),
                     on_line=on_line,
                     cancelled=lambda: self._stop.requests,
                     stop_sequence=STOP_SEQUENCE,
@@ -158,9 +164,9 @@ class RowRunner:
             finally:
                 for note in notes:
                     note.unlink(missing_ok=True)
-        if end.returncode not in (0, 1, 2, 130):  # it died, and could not stop what it had started
+        if end.returncode not in (0, 1, 2, 130):  # it crashed, and could not stop what it had started
             with run_lock(ready.workspace):
-                end_leftovers(ready.workspace)
+                stop_orphans(ready.workspace)
         return _judge(end, printed)
 
     def _environment(self, label: str) -> dict[str, str]:
@@ -185,5 +191,77 @@ def _judge(end: ChildEnd, printed: Sequence[str]) -> tuple[str, str]:
         return "stopped", "stopped; what was finished is kept"
     start = next((i for i in reversed(range(len(printed))) if printed[i].startswith(_ERROR)), None)
     if start is None:
-        return "failed", "\n".join(printed[-15:]) or "it ended without a word"
+        return "failed", "\n".join(printed[-15:]) or "exited without output"
     return "failed", "\n".join(printed[start:]).removeprefix(_ERROR)
+
+
+class ComparisonError(RuntimeError):
+    """The comparison could not be made; says why."""
+
+
+def comparison_dir(family: str) -> Path:
+    """Folder of a family's comparison, relative to the repository root."""
+    return OUTPUTS_DIR / "ablations" / family
+
+
+def base_title(family: Family, preset: str | None, overrides: Sequence[str]) -> str:
+    """What the rows are laid over, for people."""
+    base = preset or ("params.yaml" if family.name == PRESETS else "params.yaml as it is")
+    return " with ".join([base, *([", ".join(overrides)] if overrides else [])])
+
+
+def write_comparison(
+    root: Path, family: Family, base: str, ready: Sequence[ReadyRow], outcomes: Mapping[str, RowOutcome]
+) -> Path:
+    """Write comparison.md, .json, .csv and .png from the rows' own files; returns their folder.
+
+    Args:
+        root: the repository.
+        family: what was run.
+        base: what the rows were laid over, for people.
+        ready: its rows.
+        outcomes: by row; a row without one was never started.
+
+    Raises:
+        ComparisonError: with the messages of the process.
+    """
+    folder = root / comparison_dir(family.name)
+    request = {
+        "family": family.name,
+        "title": family.title,
+        "paper_base": family.paper_base,
+        "base": base,
+        "rows": [
+            {
+                "name": row.row.name,
+                "title": row.row.title,
+                "workspace": str(row.workspace),
+                "published": row.row.published and row.row.published.name,
+                **_outcome(outcomes.get(row.row.name, RowOutcome(row.row.name, "not started"))),
+            }
+            for row in ready
+        ],
+    }
+    write_json(folder / "rows.json", request)
+    command = [sys.executable, "-m", "components.comparison", str(folder / "rows.json"), str(folder)]
+    done = subprocess.run(  # in a session of its own: it takes seconds, Ctrl-C need not stop it
+        command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
+    )
+    if done.returncode:
+        raise ComparisonError(f"the comparison could not be made: {(done.stderr or done.stdout).strip()}")
+    return folder
+
+
+def comparison_text(folder: Path) -> str:
+    """The comparison as Markdown."""
+    return (folder / "comparison.md").read_text(encoding="utf-8").rstrip()
+
+
+def comparison_figures(folder: Path) -> dict[str, float]:
+    """The figures of all rows by ``row/benchmark.metric``, for MLflow."""
+    rows = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    return {f"{row['name']}/{key}": value for row in rows for key, value in row["figures"].items()}
+
+
+def _outcome(outcome: RowOutcome) -> dict[str, object]:
+    return {key: value for key, value in asdict(outcome).items() if key != "row"}

@@ -1,25 +1,32 @@
-"""The workspace of a row: the user's files as they are now, in a Git and DVC repository of its own.
+"""The workspace of a row: a Git and DVC repository of its own with the files as they are now, and its plan.
 
 It borrows the user's Git objects, as `git clone --shared` does, and DVC's cache, so what one workspace has
 made is restored in the next. Not a Git worktree, which would leave its marks in the user's repository; not a
 clone, which would lack what the user has not committed.
 """
 
+import contextlib
 import filecmp
 import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
 from components.core.files import write_json, write_text
 from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
-from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, read_section
+from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, overlay, read_section
+from components.params.families import Family, FamilyRow
 from components.params.reading import load_yaml
-from pipelines.graph import share_cache
-from pipelines.workspace import STATE_DIR
+from components.tracking.names import flatten
+from pipelines.dvc_internals import share_cache
+from pipelines.graph import Plan
+from pipelines.preparation import prepare
+from pipelines.row import ReadyRow
+from pipelines.workspace import STATE_DIR, run_lock, stop_orphans
 
 WORKSPACES_DIR = STATE_DIR / "workspaces"
 _COPIED = STATE_DIR / "copied.json"  # in a workspace: the files that came from the user's tree
@@ -156,3 +163,81 @@ def _git(folder: Path, *arguments: str, may_fail: bool = False) -> str:
     if done.returncode and not may_fail:
         raise InputError(f"`{' '.join(command)}` in {folder}: {done.stderr.strip()}")
     return done.stdout
+
+
+def ready_rows(
+    root: Path,
+    family: Family,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> list[ReadyRow]:
+    """Prepare every row, none of which has started yet.
+
+    Args:
+        root: the repository, absolute.
+        family: the rows to prepare.
+        preset: the base; none means the user's params.yaml as it is.
+        overrides: ``section.key=value`` changes of the base.
+        targets: stages to plan; none means all.
+        is_stopped: asked before each row.
+
+    To be called with the run lock of the family's folder held.
+
+    Raises:
+        InputError: bad parameters, or a row whose workspace is at work.
+        KeyboardInterrupt: once ``is_stopped``.
+    """
+    ready = []
+    for row in family.rows:
+        if is_stopped():
+            raise KeyboardInterrupt
+        workspace = root / workspace_dir(family.name, row.name)
+        with run_lock(workspace), contextlib.chdir(workspace):
+            plan, notices = _prepare(root, workspace, row, preset, overrides, targets)
+        ready.append(ReadyRow(row, workspace, plan, tuple(notices)))
+    return ready
+
+
+def _prepare(
+    root: Path,
+    workspace: Path,
+    row: FamilyRow,
+    preset: str | None,
+    overrides: Sequence[str],
+    targets: Sequence[str],
+) -> tuple[Plan, list[str]]:
+    left = [f"Stopped orphaned stage {stage} of a crashed run." for stage in stop_orphans(workspace)]
+    bring_up_to_date(root, workspace)
+    link_imported_backbones(root, workspace)
+    changes = overlay(row.preset or preset, [*overrides, *row.overrides])
+    share_unpacked_archives(root, workspace)
+    plan, notices = prepare(workspace, targets, overrides=reach_inputs(root, workspace))
+    return plan, [*left, *(f"params.yaml: {change}" for change in changes), *notices]
+
+
+def shared_stages(ready: Sequence[ReadyRow]) -> list[str]:
+    """Names of the stages that are the same in all rows, in order.
+
+    They and all that they need read no parameter in which the rows differ.
+    """
+    varying = _varying_keys([load_yaml(row.workspace / PARAMS) for row in ready])
+    everywhere = set.intersection(*({stage.name for stage in row.plan.stages} for row in ready))
+    shared: list[str] = []
+    for stage in ready[0].plan.stages:
+        reads = any(_overlap(key, other) for key in stage.params for other in varying)
+        if stage.name in everywhere and not reads and set(stage.upstream) <= set(shared):
+            shared.append(stage.name)
+    return shared
+
+
+def _varying_keys(trees: Sequence[dict[str, Any]]) -> set[str]:
+    flat = [dict(flatten(tree)) for tree in trees]
+    keys = {key for values in flat for key in values}
+    return {key for key in keys if any(values.get(key, ...) != flat[0].get(key, ...) for values in flat)}
+
+
+def _overlap(key: str, other: str) -> bool:
+    """Whether one is the other or lies within it: ``textual_head`` and ``textual_head.num_layers``."""
+    return f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.")

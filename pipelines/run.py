@@ -3,47 +3,63 @@
 Start it with ``virtex run``; without ``PREFECT_API_URL`` that uses a temporary server.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import allow_failure, flow, get_run_logger, runtime, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.urls import url_for
+from pydantic import Field, WithJsonSchema
 
 from components.core.redaction import redacted
+from components.params import list_presets
 from components.tracking.parents import run_name
+from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN, REPORT, PipelineRecord, Row, as_markdown
 from components.tracking.store import PARENT_RUN_VARIABLE
-from pipelines.aftermath import clear_up_after, mark_crashed
 from pipelines.graph import Plan, Stage
 from pipelines.notifications import errors_announced, message, notify, results
-from pipelines.outcomes import (
-    GOOD_STATES,
-    REPORT,
-    Row,
-    has_report,
-    rows,
-    write_states,
-)
-from pipelines.parameters import AtLeastOne, Cluster, Override, Preset, Target
-from pipelines.prefect_log import prefect_says_it_once
-from pipelines.preparation import prepare, prepared_plan
-from pipelines.publishing import flow_run_page, publish
-from pipelines.record import PipelineRecord, open_record
+from pipelines.preparation import clear_up_after, mark_crashed, prepare
+from pipelines.process import Stop, stop_on_signals, stop_when
+from pipelines.record import has_report, open_record, page_line, rows, write_states
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
-from pipelines.stage import NOT_RUN, Outcome
-from pipelines.stopping import Stop, stop_on_signals, stop_when
+from pipelines.servers import has_lasting_server
+from pipelines.stage import Outcome
 from pipelines.workspace import run_lock
 
 _STATE_NAMES = {NOT_RUN: "NotRun", "unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
-
-
 # Threads, since stages are processes; the runner holds the number of stages at a time.
 _RUNNER: Any = ThreadPoolTaskRunner()
+_SAID_ALREADY = ("Task run failed with state:", "Finished in state Failed(", "Finished in state NotReady(")
+
+
+def _preset_schema() -> dict[str, object]:
+    """One of the presets that there are when the flow is loaded; any text if there are none."""
+    presets = list_presets()
+    return {"type": "string", "enum": presets} if presets else {"type": "string"}
+
+
+Preset = Annotated[str, WithJsonSchema(_preset_schema())]
+
+
+Override = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+\s*=")]
+
+
+Target = Annotated[str, Field(pattern=r"^\S+$")]
+
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+Cluster = Annotated[str, Field(pattern=r"^\w+://\S+$")]
 
 
 class StageError(RuntimeError):
@@ -78,77 +94,95 @@ def stage_task(
     return Completed(name=_STATE_NAMES[outcome.state], message=f"{outcome.state}, {outcome.seconds:.1f} s")
 
 
-@flow(
-    name="virtex",
-    flow_run_name=_flow_run_name,
-    task_runner=_RUNNER,
-    log_prints=False,
-    on_cancellation=[clear_up_after],
-    on_crashed=[clear_up_after],
-)
-def virtex(
-    targets: list[Target] | None = None,
-    preset: Preset | None = None,
-    set: list[Override] | None = None,
-    force: bool = False,
-    max_parallel: AtLeastOne | None = None,
-    cluster: Cluster | None = None,
-) -> State[Any]:
-    """Run the pipeline in the working directory.
+def pipeline_flow(prepared: Plan | None = None) -> Any:
+    """Return the flow.
 
     Args:
-        targets: stages to bring up to date; none means all.
-        preset: overlay on params.yaml, by name; stays in force afterwards.
-        set: ``section.key=value`` changes on top of it.
-        force: run the stages even if they are unchanged.
-        max_parallel: stages at a time; none means ``VIRTEX_MAX_PARALLEL``, else one a core, four at most.
-        cluster: Dask scheduler whose workers run the stages, ``tcp://host:8786``; none means
-            ``VIRTEX_CLUSTER``, else this machine.
-
-    Stages that do not depend on a failed one still run.
-
-    Raises:
-        InputError: bad parameters, or another run in this workspace.
-        StageError: with the failed stages' own messages.
+        prepared: the plan of a command that holds the workspace and has prepared it. A flow without one, as
+            Prefect starts it for a deployment, prepares for itself.
     """
-    root, stop, logger = Path.cwd(), Stop(), get_run_logger()
-    me = runtime.flow_run
-    watch = stop_when(cancelled_in_prefect(), stop)
-    with errors_announced(me.name), run_lock(root, me.id), stop_on_signals(stop), watch:
-        cluster = cluster_address(cluster)
-        plan, notices = prepared_plan(), list[str]()
-        if plan is None:
-            plan, notices = prepare(root, targets or (), preset, set or (), allow_missing=bool(cluster))
-        mark_crashed(root)
-        for notice in notices:
-            logger.info(redacted(notice))
-        unchanged = plan.unchanged & plan.not_run.keys() if force else plan.unchanged
-        idle = all(stage.name in unchanged or stage.name in plan.not_run for stage in plan.stages)
-        settings = {"targets": targets, "preset": preset, "set": set, "force": force}
-        record = PipelineRecord(root, None, None) if idle else open_record(root, run_name(preset), settings)
-        variables = {PARENT_RUN_VARIABLE: record.run_id or ""}  # empty: stages make no parent of their own
-        place = Place(root, cluster if not idle else None, max_parallel)
-        outcomes: dict[str, Outcome] = {}
-        table: list[Row] = []
-        end = "failed"
-        try:
-            with stage_runner(place, plan, unchanged, variables, force, stop, logger.info) as runner:
-                outcomes = runner.outcomes
-                _run_stages(plan, runner, unchanged)
-            end = how_it_ended(plan, outcomes, stop.is_set())
-        finally:
-            table = rows(root, plan, outcomes, record.stage_runs())
-            write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
-            is_reported = has_report(plan, outcomes)
-            record.close(table, end, root / REPORT.parent if is_reported else None)
+
+    @flow(
+        name="virtex",
+        flow_run_name=_flow_run_name,
+        task_runner=_RUNNER,
+        log_prints=False,
+        on_cancellation=[clear_up_after],
+        on_crashed=[clear_up_after],
+    )
+    def virtex(
+        targets: list[Target] | None = None,
+        preset: Preset | None = None,
+        set: list[Override] | None = None,
+        force: bool = False,
+        max_parallel: AtLeastOne | None = None,
+        cluster: Cluster | None = None,
+    ) -> State[Any]:
+        """Run the pipeline in the working directory.
+
+        Args:
+            targets: stages to bring up to date; none means all.
+            preset: overlay on params.yaml, by name; stays in force afterwards.
+            set: ``section.key=value`` changes on top of it.
+            force: run the stages even if they are unchanged.
+            max_parallel: stages at a time; none means ``VIRTEX_MAX_PARALLEL``, else one per core, at most 4.
+            cluster: Dask scheduler whose workers run the stages, ``tcp://host:8786``; none means
+                ``VIRTEX_CLUSTER``, else this machine.
+
+        Stages that do not depend on a failed one still run.
+
+        Raises:
+            InputError: bad parameters, or another run in this workspace.
+            StageError: with the failed stages' own messages.
+        """
+        root, stop, me = Path.cwd(), Stop(), runtime.flow_run
+        watch = stop_when(cancelled_in_prefect(), stop)
+        with errors_announced(me.name), run_lock(root, me.id), stop_on_signals(stop), watch:
+            cluster = cluster_address(cluster)
+            plan, notices = prepared, list[str]()
+            if plan is None:
+                plan, notices = prepare(root, targets or (), preset, set or (), allow_missing=bool(cluster))
+            mark_crashed(root)
+            for notice in notices:
+                get_run_logger().info(redacted(notice))
+            settings = {"targets": targets, "preset": preset, "set": set, "force": force}
+            return _run_plan(plan, settings, Place(root, cluster, max_parallel), stop)
+
+    return virtex
+
+
+virtex = pipeline_flow()  # for deployments, which name it by its place
+
+
+def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop) -> State[Any]:
+    """Open the record, run the stages, close the record, and tell whoever wants to know."""
+    root, force, me = place.root, bool(settings["force"]), runtime.flow_run
+    unchanged = plan.unchanged & plan.not_run.keys() if force else plan.unchanged
+    idle = all(stage.name in unchanged or stage.name in plan.not_run for stage in plan.stages)
+    if idle:
+        record, place = PipelineRecord(root, None, None), Place(root, None, place.max_parallel)
+    else:
+        record = open_record(root, run_name(settings["preset"]), settings)
+    variables = {PARENT_RUN_VARIABLE: record.run_id or ""}  # empty: stages make no parent of their own
+    outcomes: dict[str, Outcome] = {}
+    end = "failed"
+    try:
+        with stage_runner(place, plan, unchanged, variables, force, stop, get_run_logger().info) as runner:
+            outcomes = runner.outcomes
+            _run_stages(plan, runner, unchanged)
+        end = how_it_ended(plan, outcomes, stop.is_set())
+    finally:
+        table = rows(root, plan, outcomes, record.stage_runs())
+        write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
+        is_reported = has_report(plan, outcomes)
+        record.close(table, end, root / REPORT.parent if is_reported else None)
     errors = {o.stage: redacted(o.message) for o in outcomes.values() if o.state == "failed"}
     if not idle:
         figures = results(root) if is_reported else {}
         links = {"MLflow": record.page, "Prefect": flow_run_page()}
         notify(message(me.name, end, table, errors, figures, links))
-    publish(
-        root, table, record.report_page if is_reported else None, is_reported
-    )  # last: Prefect may be away
+    # Last, since Prefect may be away.
+    publish(root, table, record.report_page if is_reported else None, is_reported)
     return _final_state(end, errors, idle)
 
 
@@ -216,3 +250,39 @@ def cancelled_in_prefect() -> Any:
         return state is not None and (state.is_cancelling() or state.is_cancelled())
 
     return asked
+
+
+@contextlib.contextmanager
+def prefect_says_it_once() -> Iterator[None]:
+    """Within it, task runs log nothing of a failure that the flow logs, and nothing of those below it.
+
+    Prefect logs a failure twice more, once with the traceback of no exception ("NoneType: None"), and each
+    task below it as an error of its own.
+    """
+    logger = logging.getLogger("prefect.task_runs")
+    logger.addFilter(_is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_new)
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_SAID_ALREADY)
+
+
+def publish(root: Path, table: list[Row], report_page: str | None, is_reported: bool) -> None:
+    """Table of the stages and, if it is one of this run, the report."""
+    create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
+    if is_reported:
+        line, text = page_line(root, report_page), redacted((root / REPORT).read_text(encoding="utf-8"))
+        create_markdown_artifact(f"{line}\n\n{text}", key="report", description=f"Results. {line}")
+        if report_page:
+            create_link_artifact(report_page, "The report as one page", key="report-page")
+
+
+def flow_run_page() -> str | None:
+    """Address of this flow run's page; None with a temporary server, whose page ends with it."""
+    if not has_lasting_server():
+        return None
+    return url_for("flow-run", obj_id=str(runtime.flow_run.id))

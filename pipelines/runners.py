@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from components.core.errors import InputError
-from pipelines.graph import Plan, Stage, default_remote
+from pipelines.dvc_internals import default_remote
+from pipelines.graph import Plan, Stage
 from pipelines.preparation import stages_at_a_time
+from pipelines.process import Stop
 from pipelines.stage import Log, Outcome, StageRunner
-from pipelines.stopping import Stop
 
 CLUSTER_VARIABLE = "VIRTEX_CLUSTER"
 

@@ -1,7 +1,9 @@
-"""The MLflow and Prefect servers of this workspace, on loopback addresses."""
+"""The MLflow and Prefect servers of this workspace, on loopback addresses, and Prefect's for one command."""
 
+import atexit
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,16 +16,21 @@ from typing import Any
 
 from components.core.errors import InputError
 from components.core.files import write_json
-from components.core.machine import LOOPBACK, port_is_free
+from components.core.machine import LOOPBACK, port_is_free, positive
 from components.core.process import is_alive, process_mark
 from components.core.redaction import redacted
 from components.tracking.store import ARTIFACTS_DIR, open_store, tracking_uri
-from pipelines.child import stop_group
-from pipelines.workspace import STATE_DIR
+from pipelines.prefect_server import ADDRESS_VARIABLE, require_server
+from pipelines.process import stop_group
+from pipelines.workspace import STATE_DIR, note_servers
 
 UI_NOTE = STATE_DIR / "ui.json"  # where the servers of a running `virtex ui` are
 _DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-_LAST_LINES = 5  # of a dead server's messages, for its obituary
+_LAST_LINES = 5  # of an exited server's messages, for its exit message
+PATIENCE_VARIABLE = "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"  # Prefect's, for the same thing
+_OURS_VARIABLE = "VIRTEX_TEMPORARY_SERVER"  # whose page nobody can open once the command has ended
+# As Prefect starts its own: no pages, and of its services only those that keep what a flow does.
+_VARIABLES = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +63,7 @@ class Pages:
 
     def ended(self) -> str | None:
         """What to say of a server that has ended by itself; None while all are up."""
-        return next((server.obituary() for server in self._servers if not server.is_up()), None)
+        return next((server.exit_message() for server in self._servers if not server.is_up()), None)
 
 
 def use_workspace_server(root: Path) -> None:
@@ -85,7 +92,7 @@ def running_ui(root: Path) -> RunningUi | None:
         return None
 
 
-def _end_leftovers(root: Path) -> None:
+def _stop_orphans(root: Path) -> None:
     """Stop the servers of a `virtex ui` that was killed outright."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         note = _read_note(root)
@@ -110,11 +117,11 @@ def mlflow_command(port: int) -> list[str]:
     ]
 
 
-def prefect_command(port: int) -> list[str]:
-    """Command line of a Prefect server on the workspace's database."""
+def prefect_command(port: int, *options: str) -> list[str]:
+    """Return the command line of a Prefect server on the workspace's database, with options of uvicorn."""
     return [
         *(sys.executable, "-m", "uvicorn", "--factory", "pipelines.prefect_database:create_app"),
-        *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning"),
+        *("--host", LOOPBACK, "--port", str(port), *(options or ("--log-level", "warning"))),
     ]
 
 
@@ -135,7 +142,7 @@ def servers(root: Path, mlflow_port: int, prefect_port: int) -> Iterator[Pages]:
     pages = Pages()
     api = os.environ.get("PREFECT_API_URL")
     own_api = None
-    _end_leftovers(root)
+    _stop_orphans(root)
     try:
         if tracking_uri().startswith("http"):
             pages.addresses["MLflow"] = redacted(tracking_uri())
@@ -221,10 +228,10 @@ class Server:
             except OSError:
                 time.sleep(0.1)
         if not self.is_up():
-            raise InputError(self.obituary())
+            raise InputError(self.exit_message())
         raise InputError(f"no answer from {self._health}; the server's messages are in {self._log}")
 
-    def obituary(self) -> str:
+    def exit_message(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         said = "".join(f"\n  {line}" for line in lines)
         return f"the {self._name} server has ended; its last messages (all are in {self._log}):{said}"
@@ -248,3 +255,43 @@ def free_port(wanted: int) -> int:
         if port_is_free(port):
             return port
     raise InputError(f"no free port from {wanted} to {wanted + 99}: choose another one with --...-port")
+
+
+def start_temporary_server(root: Path) -> Callable[[Callable[[], bool]], None]:
+    """Start one, unless a server is configured, and point Prefect at it. Has to precede Prefect's import.
+
+    It ends with this process, after whatever Prefect sends last; Ctrl-C in a terminal does not reach it.
+
+    Returns:
+        a function that waits until the server answers, or until the function that it is given says True.
+
+    Raises:
+        InputError: the number of seconds to wait for it is none. The returned function: the server has ended
+            or does not answer; one that is configured is given seconds.
+    """
+    configured = os.environ.get(ADDRESS_VARIABLE)
+    if configured:
+        return lambda is_stopped: require_server(configured, is_stopped)
+    patience = positive(PATIENCE_VARIABLE) or 180
+    port = _free_port()
+    address = f"http://{LOOPBACK}:{port}/api"
+    variables = _VARIABLES | prefect_variables(address.removesuffix("/api"))
+    command = prefect_command(port, "--log-level", "error", "--lifespan", "on")
+    server = Server(root, "temporary-Prefect", command, variables, f"{address}/health")
+    # Before Prefect registers what it does at the end: the last comes first.
+    atexit.register(server.ask_to_end)
+    note_servers(root, [server.mark])
+    os.environ[ADDRESS_VARIABLE] = os.environ[_OURS_VARIABLE] = address
+    return lambda is_stopped: server.wait_until_up(patience, is_stopped)
+
+
+def has_lasting_server() -> bool:
+    """Whether Prefect's server, and so the pages that it serves, outlives this command."""
+    address = os.environ.get(ADDRESS_VARIABLE)
+    return bool(address) and address != os.environ.get(_OURS_VARIABLE)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])

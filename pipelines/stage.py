@@ -1,6 +1,7 @@
-"""One DVC stage: child process, lines to the log, what DVC did, retries, earlier outputs put back."""
+"""One DVC stage: child process, lines to the log, what DVC did, retries, outputs checked and put back."""
 
 import contextlib
+import functools
 import os
 import shutil
 import sys
@@ -10,21 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.core.dvc_cache import damaged_objects, object_path, set_aside, with_members
 from components.core.errors import EXIT_INPUT_ERROR, InputError
 from components.core.redaction import redacted
-from pipelines.child import ChildEnd, run_child
-from pipelines.graph import Stage, check_out
+from components.params.reading import load_yaml
+from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN
+from pipelines.dvc_internals import cache_folder, check_out
+from pipelines.graph import Stage
 from pipelines.output import StageOutput
-from pipelines.output_check import repair_outputs
+from pipelines.process import ChildEnd, Stop, run_child
 from pipelines.resources import Held, held
-from pipelines.stopping import Stop
-from pipelines.workspace import STAGE_VARIABLE, remember_group
+from pipelines.workspace import STAGE_VARIABLE, note_group
 
 Log = Callable[[str], None]
-NOT_RUN = "not run"
-GOOD_STATES = ("unchanged", "restored", "ran", NOT_RUN)
-
 _RESOURCES_SECONDS = 0.1  # between two looks at what others hold
+CHECK_VARIABLE = "VIRTEX_CHECK_OUTPUTS"
+SMALL_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,7 @@ class StageRunner(Outcomes):
 
     def _put_back(self, stage: Stage, log: Log) -> None:
         """Check out the outputs on record, which DVC removed before the run, and drop unrecorded ones."""
-        note = remember_group(self._root, stage.name, os.getpgrp())  # should we die meanwhile
+        note = note_group(self._root, stage.name, os.getpgrp())  # should we die meanwhile
         try:
             check_out([stage.name], wait_for_lock=True)
         except (InputError, OSError) as error:
@@ -230,10 +232,10 @@ class StageRunner(Outcomes):
         notes: list[Path] = []
         try:
             return run_child(
-                [str(interpreter), "-m", "pipelines.patient_dvc", *arguments],
+                [str(interpreter), "-m", "pipelines.dvc_internals", *arguments],
                 environment=environment,
                 folder=self._root,
-                on_start=lambda group: notes.append(remember_group(self._root, stage.name, group)),
+                on_start=lambda group: notes.append(note_group(self._root, stage.name, group)),
                 on_line=on_line,
                 cancelled=lambda: self._stop.requests,
                 timeout_seconds=stage.meta.deadline,
@@ -253,3 +255,48 @@ def _judge(stage: Stage, output: StageOutput, end: ChildEnd) -> tuple[str, str, 
     if end.stopped_by == "cancel":
         return "stopped", f"{stage.name}: stopped", False
     return "failed", output.error(), output.exit_status != EXIT_INPUT_ERROR
+
+
+def repair_outputs(root: Path, stage: str) -> list[str]:
+    """Move damaged files of DVC's cache aside that the stage's outputs are links to, and drop these.
+
+    Reads each output once more, as fast as MD5 and the disk go; ``VIRTEX_CHECK_OUTPUTS=small`` leaves out
+    files above 10 MB.
+
+    Returns a line for each damaged file, none if all is well; then DVC runs the stage again when asked.
+    """
+    outs = {str(out["path"]): str(out.get("md5", "")) for out in _locked(root, stage)}
+    cache = _cache(root)
+    lines: list[str] = []
+    for path, name in outs.items():
+        for damaged in damaged_objects(cache, with_members(cache, [name]) if name else [], _largest()):
+            size = object_path(cache, damaged).stat().st_size
+            aside = set_aside(cache, damaged)
+            lines.append(f"{path}: damaged in DVC's cache ({damaged}, {size:,} bytes), moved to {aside}")
+            _drop(root / path)
+    return lines
+
+
+@functools.cache
+def _cache(root: Path) -> Path:
+    return cache_folder(root)
+
+
+def _largest() -> int | None:
+    chosen = os.environ.get(CHECK_VARIABLE) or "all"
+    if chosen not in ("all", "small"):
+        raise InputError(f"{CHECK_VARIABLE} is {chosen!r}: expected all or small")
+    return SMALL_BYTES if chosen == "small" else None
+
+
+def _locked(root: Path, stage: str) -> list[dict[str, object]]:
+    path = root / "dvc.lock"
+    stages = (load_yaml(path).get("stages") or {}) if path.is_file() else {}
+    return list((stages.get(stage) or {}).get("outs") or [])
+
+
+def _drop(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One run at a time in a workspace, and nothing left over from a run that died."""
+"""One run at a time in a workspace, and no orphan of a crashed run."""
 
 import contextlib
 import fcntl
@@ -14,12 +14,14 @@ import psutil
 from components.core.errors import InputError
 from components.core.files import write_json, write_text
 from components.core.process import is_alive, process_mark
-from pipelines.child import group_processes, stop_group
+from pipelines.process import group_processes, stop_group
 
 STATE_DIR = Path(".virtex")
 STAGE_VARIABLE = "VIRTEX_STAGE"
 _held: dict[Path, TextIO] = {}  # locks of this process
-_DIED = STATE_DIR / "died.json"  # of the last holder of the lock that died, until its traces are cleared up
+_CRASHED = (
+    STATE_DIR / "crashed.json"
+)  # of the last holder of the lock that crashed, until its traces are cleared up
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
         stream.seek(0)
         former = stream.read()
         if former:  # whoever comes to its end leaves nothing here
-            write_text(root / _DIED, former)
+            write_text(root / _CRASHED, former)
         _write_holder(stream, flow_run)
         _held[path] = stream
         try:
@@ -52,15 +54,15 @@ def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
             stream.truncate(0)
 
 
-def forget_holder() -> None:
-    """Before this process ends itself: whoever holds the workspace next is not told that it died."""
+def clear_holder() -> None:
+    """Before this process ends itself: whoever holds the workspace next does not take it for crashed."""
     for stream in _held.values():
         stream.truncate(0)
 
 
 @contextlib.contextmanager
 def file_lock(path: Path, refusal: Callable[[str], str]) -> Iterator[TextIO]:
-    """Hold a lock file; yields it, open for reading and writing. A dead process holds nothing.
+    """Hold a lock file; yields it, open for reading and writing. A process that is gone holds nothing.
 
     Raises:
         InputError: another process holds it; ``refusal`` makes the message of what that has written there.
@@ -83,9 +85,9 @@ def _write_holder(stream: TextIO, flow_run: str | None) -> None:
 
 
 @contextlib.contextmanager
-def died_before(root: Path) -> Iterator[dict[str, Any] | None]:
-    """The note of a former holder of the lock that died, None if all ended well; forgotten afterwards."""
-    path = root / _DIED
+def crashed_before(root: Path) -> Iterator[dict[str, Any] | None]:
+    """The note of a former holder of the lock that crashed, None if all ended well; forgotten afterwards."""
+    path = root / _CRASHED
     if not path.is_file():
         yield None
         return
@@ -117,14 +119,14 @@ def noted_stages(root: Path) -> list[str]:
     return [stage for stage, _, _ in _notes(root)]
 
 
-def remember_group(root: Path, stage: str, group: int) -> Path:
-    """Note a stage's process group, so that the next run can find it if this one dies."""
+def note_group(root: Path, stage: str, group: int) -> Path:
+    """Note a stage's process group, so that the next run can find it if this one crashes."""
     path = root / STATE_DIR / "stages" / f"{stage.replace('/', '_')}.json"
     write_json(path, {"stage": stage, "group": group, "leader": process_mark(group)})
     return path
 
 
-def remember_servers(root: Path, marks: Sequence[str]) -> None:
+def note_servers(root: Path, marks: Sequence[str]) -> None:
     """Note servers that we have started, by their marks: killed outright, we would leave them behind."""
     write_json(root / STATE_DIR / "servers.json", list(marks))
 
@@ -144,7 +146,7 @@ def _end_servers(root: Path) -> None:
     path.unlink()
 
 
-def end_leftovers(root: Path) -> list[str]:
+def stop_orphans(root: Path) -> list[str]:
     """Stop stage processes that outlived the run that started them; returns their stages' names.
 
     To be called with the run lock held.

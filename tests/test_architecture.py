@@ -1,6 +1,7 @@
 """The house rules that a machine can hold: who imports whom, and how long a file may be."""
 
 import ast
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,43 @@ def imported_modules(path: Path) -> set[str]:
     return modules
 
 
+def started_modules(path: Path) -> set[str]:
+    """Modules of ours that a file starts by name: what follows ``-m`` or ``--factory`` in a command line.
+
+    Of a name put together when it runs, the fixed beginning; ``?`` if nothing of it is known here.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        words = node.elts if isinstance(node, ast.List | ast.Tuple) else getattr(node, "args", [])
+        if not isinstance(words, list):
+            continue
+        for option, word in itertools.pairwise(words):
+            if isinstance(option, ast.Constant) and option.value in ("-m", "--factory"):
+                value = constants.get(word.id, word) if isinstance(word, ast.Name) else word
+                if isinstance(value, ast.JoinedStr):
+                    value = value.values[0]
+                known = isinstance(value, ast.Constant) and isinstance(value.value, str)
+                found.add(value.value.partition(":")[0].rstrip(".") if known else "?")
+    return {name for name in found if name == "?" or inside(name, "components") or inside(name, "pipelines")}
+
+
+# Programs that a file starts by name although it must not import them: in processes of their own, with torch.
+STARTED = {
+    "pipelines.cli": {"components.commands"},  # becomes the command
+    "pipelines.row": {"components.comparison"},  # draws
+    "components.training.distributed": {"?"},  # the stage itself, in several processes
+    "components.bench.pipeline": {"?"},  # itself
+}
+
+
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
 
@@ -111,6 +149,29 @@ def test_imports_flow_one_way(path: Path) -> None:
             allowed = {room, *others, *LEAVES}
             wrong = {name for name in ours - {"components"} if not any(inside(name, a) for a in allowed)}
             assert not wrong, f"{room} may import {sorted(allowed)}, not {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_programs_started_by_name_follow_the_same_rules(path: Path) -> None:
+    module = module_of(path)
+    started = started_modules(path) - STARTED.get(module, set())
+    room = module.split(".")[0]
+    wrong = {
+        name
+        for name in started
+        if not inside(name, room) and not (room == "pipelines" and inside(name, "components.tracking"))
+    }
+    assert not wrong, f"{module} starts {sorted(wrong)} by name, which it may not import"
+
+
+def test_programs_started_by_name_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "import sys\n_CLOSER = 'pipelines.closer'\nrun([sys.executable, '-m', _CLOSER, 'x'])\n"
+        "exec(sys.executable, '-m', f'components.commands.{name}')\nrun(('-m', 'dvc'))\n"
+        "run(['--factory', 'pipelines.server:app'])\nrun(['-m', *words])\n"
+    )
+    found = {"pipelines.closer", "components.commands", "pipelines.server", "?"}
+    assert started_modules(tmp_path / "a.py") == found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -14,7 +14,7 @@ from components import params
 from components.core import paths
 from components.core.datasets import DATASETS
 from components.params.reading import section_name
-from pipelines.stage_meta import read_meta
+from pipelines.graph import read_meta
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PARAMS = YAML(typ="safe").load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))

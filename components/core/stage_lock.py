@@ -24,7 +24,7 @@ FOLDER = paths.SCRATCH_DIR / "locks"
 _HELD_VARIABLE = "VIRTEX_STAGE_LOCKED"  # for the processes that the holder starts
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 130.0  # to write a checkpoint of some gigabytes; launchers give 120
-_DVC_NAMES = ("dvc", "pipelines.patient_dvc")
+_DVC_NAMES = ("dvc", "pipelines.dvc_internals")
 
 WAITED = "virtex: seconds of waiting for a lock: "  # begins a line, for whoever counts the work
 _WORTH_SAYING_SECONDS = 0.1

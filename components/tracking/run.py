@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from components.tracking.repro import ReproRun
+
 _logger = own_logger(__name__)
 
 STAGE_TAG = "dvc.stage"
@@ -90,7 +92,6 @@ class Record:
         run_id: of the run.
         kept_in: folder named in the warning as the place of the figures when MLflow is away.
         system_metrics: also sample the load of the machine.
-        parent_to_end: a run above this one that gets its status whenever this one has ended.
 
     Attributes:
         run_id: None when the tracking server was away at the start.
@@ -102,11 +103,9 @@ class Record:
         run_id: str | None,
         kept_in: Path,
         system_metrics: bool = True,
-        parent_to_end: str | None = None,
     ) -> None:
         self.run_id = run_id
         self._store = store
-        self._parent_to_end = parent_to_end
         self._kept = f"The work goes on; its figures are in {kept_in}."
         self._has_warned = False
         self._sender = (
@@ -196,8 +195,7 @@ class Record:
             _logger.warning("%d metrics were never sent to MLflow. %s", unsent, self._kept)
 
         def send(store: Store, run_id: str) -> None:
-            for ended in filter(None, (run_id, self._parent_to_end)):
-                store.client.set_terminated(ended, status)
+            store.client.set_terminated(run_id, status)
 
         self._try("end of the run", send)
 
@@ -230,12 +228,19 @@ class StageRun(Record):
         output_dir: Path,
         store: Store | None = None,
         run_id: str | None = None,
-        parent_to_end: str | None = None,
+        repro: ReproRun | None = None,
     ) -> None:
-        super().__init__(store, run_id, output_dir, parent_to_end=parent_to_end)
+        super().__init__(store, run_id, output_dir)
+        self._repro = repro
         self.stage = stage
         self.item = item
         self.output_dir = output_dir
+
+    def close(self, status: str) -> None:
+        """End the run, and bring that of the ``dvc repro`` above it up to date."""
+        super().close(status)
+        if self._repro:
+            self._repro.update()
 
     def metrics(self, summary: Mapping[str, Any]) -> None:
         """Write the final figures to ``metrics.json`` and log their numeric leaves as ``group.name``.
@@ -283,19 +288,19 @@ def _open(stage: str, item: str | None, output_dir: Path, waited_seconds: float)
     prepare_environment()
     address = f"{stage}@{item}" if item else stage
     try:
-        from components.tracking.parents import parent_of_repro
+        from components.tracking.repro import parent_of_repro
 
         store = open_store()
         reopened = reopened_run(store, STAGE_TAG, address)
         close_orphaned_runs(store, STAGE_TAG, address)
         parent = os.environ.get(PARENT_RUN_VARIABLE)
-        of_repro = parent_of_repro(store) if parent is None else None
+        repro = parent_of_repro(store) if parent is None else None
         tags = provenance(address.replace("@", "/"), f"components.stages.{stage}") | {STAGE_TAG: address}
         tags |= launch_tags() | ({"item": item} if item else {})
         if waited_seconds:
             tags[WAITED_TAG] = f"{waited_seconds:.3f}"
-        run_id = reopened or create_run(store, tags, parent or of_repro)
-        return StageRun(stage, item, output_dir, store, run_id, parent_to_end=of_repro)
+        run_id = reopened or create_run(store, tags, repro.run_id if repro else parent)
+        return StageRun(stage, item, output_dir, store, run_id, repro)
     except Exception as error:
         _logger.warning(
             "No MLflow run for %s, the tracking store is out of reach (%s). The work goes on; "

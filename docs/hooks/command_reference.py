@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from pipelines import cli
-from pipelines.commands.children import CHILD_COMMANDS
+from pipelines.cli import CHILD_COMMANDS
 
 COLUMNS = "82"  # characters a line of help
 

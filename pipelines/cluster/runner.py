@@ -13,17 +13,30 @@ from distributed import Future, KilledWorker
 
 from components.core.errors import InputError
 from components.core.paths import PARAMS
-from pipelines.cluster.commit import commit_of
-from pipelines.cluster.inputs import inputs_of, outdated_outputs, small_outputs, sources_of
-from pipelines.cluster.job import END_OF_LINES, Job, JobEnd
-from pipelines.cluster.lock_entries import put_entries, read_entries
-from pipelines.cluster.placement import demands
-from pipelines.cluster.remote import TransferError, pull, push, require_remote
-from pipelines.cluster.tracking import sent_variables, shared_tracking_uri
+from pipelines.cluster.job import (
+    END_OF_LINES,
+    Job,
+    JobEnd,
+    demands,
+    inputs_of,
+    outdated_outputs,
+    small_outputs,
+    sources_of,
+)
+from pipelines.cluster.requirements import (
+    TransferError,
+    commit_of,
+    pull,
+    push,
+    require_remote,
+    sent_variables,
+    shared_tracking_uri,
+)
 from pipelines.cluster.workers import Workers, run_job, stop_run
+from pipelines.dvc_internals import put_entries, read_entries
 from pipelines.graph import Plan, Stage
+from pipelines.process import Stop
 from pipelines.stage import Log, Outcome, Outcomes
-from pipelines.stopping import Stop
 
 _POLL_SECONDS = 0.2
 _LOOK_SECONDS = 5.0  # between two looks at whether a job's workers are still there
@@ -236,7 +249,7 @@ def _push_what_is_here(root: Path, plan: Plan, unchanged: Collection[str], stop:
 def _why(stage: Stage, error: Exception) -> str:
     if isinstance(error, KilledWorker):
         return (
-            f"{stage.name}: {error.allowed_failures + 1} workers died while they ran it, the last was "
+            f"{stage.name}: {error.allowed_failures + 1} workers crashed while they ran it, the last was "
             f"{error.last_worker.name}; the system's log there may say why (memory?)"
         )
     return f"{stage.name}: {error}"

@@ -7,8 +7,8 @@ from typing import Any
 from distributed import Client, Worker
 
 from components.core.errors import InputError
-from pipelines.cluster.clone import Clone
 from pipelines.cluster.job import Job, JobEnd
+from pipelines.cluster.worker import Clone
 
 _CONNECT_SECONDS = 10
 

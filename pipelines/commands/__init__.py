@@ -1,11 +1,20 @@
-"""The commands of ``virtex``, one a file.
+"""The larger commands of ``virtex``, and how a flow's end becomes a command's."""
 
-A command here has ``add_parser(commands)``, which adds its arguments and sets ``command`` to the function
-that runs it: options in, exit status out. One that needs torch is a module of components.commands instead,
-started by its name in pipelines.commands.children.
-"""
+import sys
+from typing import Any
 
-# Modules of this package, in the order of `virtex --help`.
-COMMANDS = ("run", "serve", "status", "ablate", "worker", "ui", "report", "preset")
+from components.core.errors import EXIT_INTERRUPTED
+from components.core.redaction import redacted
 
 EXIT_FAILED = 1
+
+
+def exit_status(state: Any) -> int:
+    """Return the exit status for a flow's final state; say on stderr what is amiss."""
+    if state.is_completed():
+        return 0
+    if state.is_cancelled():
+        print(f"virtex: {state.message}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(f"virtex: error: {redacted(state.message or '')}", file=sys.stderr)
+    return EXIT_FAILED

@@ -10,15 +10,13 @@ from typing import Any
 from components.core.command import positive
 from components.params.families import FAMILIES, chosen_family
 from components.tracking.store import warm_up
-from pipelines.commands import EXIT_FAILED
-from pipelines.commands.ending import exit_status
-from pipelines.comparison import base_title, comparison_dir, comparison_text, write_comparison
+from pipelines.commands import EXIT_FAILED, exit_status
 from pipelines.prefect_server import server_watched
+from pipelines.process import Stop, stop_on_signals
+from pipelines.row import base_title, comparison_dir, comparison_text, write_comparison
 from pipelines.row_workspace import workspace_dir
-from pipelines.servers import use_workspace_server
-from pipelines.stopping import Stop, stop_on_signals
-from pipelines.temporary_server import start_temporary_server
-from pipelines.workspace import end_leftovers, run_lock
+from pipelines.servers import start_temporary_server, use_workspace_server
+from pipelines.workspace import run_lock, stop_orphans
 
 
 def add_parser(commands: Any) -> None:
@@ -75,14 +73,14 @@ def run_family(
 
 def _nothing_to_do(arguments: dict[str, Any], stop: Stop) -> bool:
     """Prepare the rows and say what there is to do; with nothing, bring the comparison up to date."""
-    from pipelines.ready_rows import ready_rows
     from pipelines.row import unchanged
+    from pipelines.row_workspace import ready_rows
 
     root = Path.cwd()
     family = chosen_family(arguments["family"], arguments["rows"])
     base, changes = (arguments[key] for key in ("preset", "overrides"))
     with run_lock(root / workspace_dir(family.name)):
-        end_leftovers(root / workspace_dir(family.name))
+        stop_orphans(root / workspace_dir(family.name))
         ready = ready_rows(root, family, base, changes, arguments["targets"], stop.is_set)
         width = max(len(row.row.name) for row in ready)
         for row in ready:

@@ -8,26 +8,16 @@ from typing import Any
 from components.core.command import positive
 from components.core.errors import InputError
 from components.core.redaction import redacted, redacted_values
+from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN, REPORT, REPORT_PAGE
 from components.tracking.store import warm_up
-from pipelines.commands import EXIT_FAILED
+from pipelines.commands import EXIT_FAILED, exit_status
 from pipelines.commands.ablate import run_family
-from pipelines.commands.ending import exit_status
 from pipelines.graph import Plan
-from pipelines.outcomes import (
-    GOOD_STATES,
-    REPORT,
-    REPORT_PAGE,
-    forget_states,
-    read_states,
-    report_text,
-    write_states,
-)
 from pipelines.prefect_server import server_watched
+from pipelines.process import Stop, stop_on_signals
+from pipelines.record import forget_states, read_states, report_text, write_states
 from pipelines.runners import check_cluster, cluster_address
-from pipelines.servers import use_workspace_server
-from pipelines.stage import NOT_RUN
-from pipelines.stopping import Stop, stop_on_signals
-from pipelines.temporary_server import start_temporary_server
+from pipelines.servers import start_temporary_server, use_workspace_server
 from pipelines.workspace import run_lock
 
 
@@ -67,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_until(stop: Stop, options: argparse.Namespace) -> int:
-    from pipelines.preparation import prepare, prepared, stages_at_a_time
+    from pipelines.preparation import prepare, stages_at_a_time
 
     root = Path.cwd()
     options.max_parallel = options.max_parallel or stages_at_a_time()
@@ -94,21 +84,20 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
         forced = [stage.name for stage in plan.stages if stage.name not in plan.not_run]
         to_do = forced if options.force else plan.pending
         print(f"To do: {', '.join(to_do)}.", flush=True)
-        with prepared(plan):
-            return _run_flow(plan, targets, options, stop)
+        return _run_flow(plan, targets, options, stop)
 
 
 def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop: Stop) -> int:
     forget_states(Path.cwd())
     wait_for_server = start_temporary_server(Path.cwd())
-    from pipelines.run import virtex  # takes as long as the server
+    from pipelines.run import pipeline_flow  # takes as long as the server
 
     warm_up()
     wait_for_server(stop.is_set)
     if stop.is_set():
         raise KeyboardInterrupt
     with server_watched(stop, lambda: _without_prefect(plan, options)):
-        state = virtex(
+        state = pipeline_flow(plan)(
             targets=targets,
             preset=options.preset,
             set=redacted_values(options.overrides),  # for Prefect to show: they are in force already

@@ -4,8 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from pipelines.status.staleness import StageState
-from pipelines.status.summary import Status
+from pipelines.status.state import StageState, Status
 
 STALE_LINES = 5  # with the other five kinds of lines: ten
 _LABEL_WIDTH = 13

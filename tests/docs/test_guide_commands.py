@@ -19,7 +19,7 @@ from components.params import overlay
 from components.params.families import chosen_family
 from components.params.presets import PRESETS_DIR
 from pipelines import cli
-from pipelines.commands.children import CHILD_COMMANDS
+from pipelines.cli import CHILD_COMMANDS
 
 COMMANDS = commands()
 STAGES = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]

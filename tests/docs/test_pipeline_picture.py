@@ -8,7 +8,7 @@ from dvc.repo import Repo
 from dvc.scm import Git
 from pipeline_picture import draw, read_stages, twins, without_shortcuts
 
-from pipelines.graph import read_plan
+from pipelines.dvc_internals import read_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DIAMOND = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"a", "b", "c"}, "e": {"a", "d"}}

@@ -12,7 +12,7 @@ from dvc.scm import Git
 from guide_text import REPOSITORY, fences, typed
 
 from pipelines import cli
-from pipelines.commands.children import CHILD_COMMANDS
+from pipelines.cli import CHILD_COMMANDS
 
 PAGE = REPOSITORY / "docs" / "troubleshooting.md"
 BLOCKS = fences(PAGE)
@@ -66,7 +66,7 @@ def test_command_gives_this_message(
     def started(*_: object) -> None:
         pytest.fail("it was not refused")
 
-    monkeypatch.setattr("pipelines.temporary_server.Server", started)
+    monkeypatch.setattr("pipelines.servers.Server", started)
     monkeypatch.setattr("pipelines.commands.run.server_watched", started)
     assert cli.main(command[1:]) == 2
     assert capsys.readouterr().err.split() == message.split()

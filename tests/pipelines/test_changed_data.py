@@ -13,8 +13,8 @@ from PIL import Image
 from workspaces import REPOSITORY, Workspace
 
 from components.params import overlay
-from pipelines.graph import read_plan
-from pipelines.status.staleness import stage_states
+from pipelines.dvc_internals import read_plan
+from pipelines.status.state import stage_states
 
 TARGETS = ("lmdb@val", "tokenize")
 

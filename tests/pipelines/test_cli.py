@@ -1,5 +1,6 @@
 """The command line: mistakes, the wrong place, and commands that are processes of their own."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
-from pipelines.commands import COMMANDS, children
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -44,7 +44,7 @@ def test_a_command_of_components_takes_the_place_of_the_process(monkeypatch, cap
         started.append(call)
         raise SystemExit
 
-    monkeypatch.setitem(children.CHILD_COMMANDS, "paint", "paint it")
+    monkeypatch.setitem(cli.CHILD_COMMANDS, "paint", "paint it")
     monkeypatch.setattr("os.execv", replaced)
     with pytest.raises(SystemExit):
         cli.main(["paint", "--help", "--set", "x", "y.jpg"])
@@ -59,8 +59,12 @@ def test_each_command_is_listed_and_has_its_module():
     def modules(folder: str) -> set[str]:
         return {path.stem for path in (REPOSITORY / folder).glob("*.py")} - {"__init__"}
 
-    assert modules("components/commands") == set(children.CHILD_COMMANDS)
-    assert modules("pipelines/commands") == {*COMMANDS, "children", "ending"}
+    (subparsers,) = (a for a in cli.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    assert modules("components/commands") == set(cli.CHILD_COMMANDS)
+    assert set(subparsers.choices) == {
+        *modules("components/commands"),
+        *("run", "serve", "status", "ablate", "worker", "ui", "report", "preset"),
+    }
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["preset", "list"], 1)])

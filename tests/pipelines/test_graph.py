@@ -10,8 +10,8 @@ import pytest
 
 from components.core.errors import InputError
 from components.params import overlay
-from pipelines.graph import check_out, read_plan
-from pipelines.status.staleness import Reason, stage_states
+from pipelines.dvc_internals import check_out, read_plan
+from pipelines.status.state import Reason, stage_states
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """

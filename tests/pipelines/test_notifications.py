@@ -48,7 +48,7 @@ def test_a_run_does_not_fail_for_it(webhook, answers, times, caplog):
     with caplog.at_level(logging.WARNING):
         assert not notify(message("demo", "completed"))
     assert len(webhook.taken) == times
-    assert f"{WEBHOOK_VARIABLE} was not told that the run ended" in caplog.text
+    assert f"{WEBHOOK_VARIABLE} did not receive the end of the run" in caplog.text
     assert "secret" not in caplog.text
 
 

@@ -116,4 +116,4 @@ def test_secrets_are_not_kept():
 def test_error_is_the_last_lines_else():
     assert error_of("Running stage 'lmdb@train':", "Killed", DVC_END).endswith("Killed")
     assert error_of(DVC_END) == DVC_END
-    assert error_of() == "it ended without a word"
+    assert error_of() == "exited without output"

@@ -1,12 +1,15 @@
-"""What is said and done before a run whose benchmarks lack their data."""
+"""What precedes every run, and what a crashed one leaves."""
 
+import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from pipelines.preparation import prepare
-from pipelines.workspace import run_lock
+from pipelines import preparation
+from pipelines.preparation import clear_up, clear_up_after, prepare
+from pipelines.workspace import STATE_DIR, note_group, run_lock
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """
@@ -22,6 +25,8 @@ stages:
     deps: [outputs/benchmarks/voc07]
     outs: [report.txt]
 """
+HOLDER = {"pid": 4194301, "started": "2026-11-25 10:00:00", "flow_run": None}
+DEAD_GROUP = 4194302
 
 
 @pytest.fixture
@@ -69,3 +74,73 @@ def test_a_fresh_workspace_has_the_folder_that_the_report_asks_for(repository):
     plan, _ = prepared(repository, *(f"download.drawn_world.{one}" for one in overrides), "select.by=last")
     assert plan.pending == ("report",)
     assert (repository / "outputs" / "benchmarks" / "voc07").is_dir()
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """One whose last run has crashed; what is checked out and how often MLflow's runs are closed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / STATE_DIR).mkdir()
+    (tmp_path / STATE_DIR / "run.lock").write_text(json.dumps(HOLDER))
+    done = SimpleNamespace(root=tmp_path, checked_out=[], closed=0)
+
+    def close():
+        done.closed += 1
+        return ["Closed 2 MLflow runs of it."]
+
+    monkeypatch.setattr(preparation, "check_out", done.checked_out.extend)
+    monkeypatch.setattr(preparation, "_close_mlflow_runs", close)
+    return done
+
+
+def cleared(root):
+    with run_lock(root):
+        return clear_up(root)
+
+
+def test_a_dead_run_is_cleared_up_after_once(workspace):
+    note_group(workspace.root, "lmdb@train", DEAD_GROUP)  # gone with its run, as when the machine does
+    crashed = "The run before this one (process 4194301, started 2026-11-25 10:00:00) crashed."
+    assert cleared(workspace.root) == [crashed, "Closed 2 MLflow runs of it."]
+    assert workspace.checked_out == ["lmdb@train"]
+    assert cleared(workspace.root) == []
+    assert (workspace.checked_out, workspace.closed) == (["lmdb@train"], 1)
+
+
+def test_a_run_that_ended_well_leaves_nothing_to_do(workspace):
+    (workspace.root / STATE_DIR / "run.lock").write_text("")
+    assert cleared(workspace.root) == []
+    assert (workspace.checked_out, workspace.closed) == ([], 0)
+
+
+def test_outputs_that_cannot_be_put_back(workspace, monkeypatch):
+    from components.core.errors import InputError
+
+    def refuse(stages):
+        raise InputError("the cache lacks it")
+
+    monkeypatch.setattr(preparation, "check_out", refuse)
+    note_group(workspace.root, "select", DEAD_GROUP)
+    assert "The earlier outputs of select could not all be put back: the cache lacks it" in cleared(
+        workspace.root
+    )
+
+
+@pytest.mark.parametrize("is_cancelling", [True, False])
+def test_the_webhook_hears_of_a_dead_flow(workspace, monkeypatch, is_cancelling):
+    told = []
+    monkeypatch.setattr(preparation, "notify", told.append)
+    monkeypatch.setattr("prefect.client.orchestration.get_client", None)  # and the server is away
+    flow_run = SimpleNamespace(id=None, name="demo")
+    state = SimpleNamespace(is_cancelling=lambda: is_cancelling, message="out of memory")
+    clear_up_after(None, flow_run, state)
+    clear_up_after(None, flow_run, state)
+    (message,) = told
+    assert (message["run"], message["state"]) == ("demo", "cancelled" if is_cancelling else "failed")
+    assert message["errors"] == {"run": "its process crashed; out of memory"}
+
+
+def test_the_hook_leaves_a_run_at_work_alone(workspace, monkeypatch):
+    monkeypatch.setattr(preparation, "clear_up", None)
+    with run_lock(workspace.root):
+        clear_up_after(None, SimpleNamespace(id=None, name="demo"), None)

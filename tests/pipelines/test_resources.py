@@ -9,10 +9,9 @@ import tempfile
 import pytest
 
 from components.core.errors import InputError
-from pipelines import gpus
-from pipelines.gpus import visible_gpus
-from pipelines.resources import held
-from pipelines.stage_meta import NO_META, StageMeta
+from pipelines import resources
+from pipelines.graph import NO_META, StageMeta
+from pipelines.resources import held, visible_gpus
 
 ONE, ALL, HEAVY = StageMeta(gpus=1), StageMeta(gpus="all"), StageMeta(memory_heavy=True)
 
@@ -103,7 +102,7 @@ def test_which_gpus(monkeypatch):
         assert got.variables == {}
     monkeypatch.delenv("VIRTEX_DEVICE")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(gpus, "_all_gpus", lambda: ["GPU-a"])
+    monkeypatch.setattr(resources, "_all_gpus", lambda: ["GPU-a"])
     assert visible_gpus() == ["GPU-a"]
 
 
@@ -114,7 +113,7 @@ def test_no_driver_is_no_gpu(monkeypatch):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
-    assert gpus._all_gpus() == []
+    assert resources._all_gpus() == []
 
 
 def test_bad_number_of_slots(monkeypatch):

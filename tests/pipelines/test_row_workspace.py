@@ -1,4 +1,4 @@
-"""The workspace of a row: the user's files as they are now, and nothing of the user's touched."""
+"""The workspace of a row and its plan."""
 
 import os
 import subprocess
@@ -8,15 +8,26 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.errors import InputError
+from components.params.families import FamilyRow
 from pipelines import row_workspace
+from pipelines.graph import Plan, Stage
+from pipelines.row import ReadyRow
 from pipelines.row_workspace import (
     bring_up_to_date,
     link_imported_backbones,
     reach_inputs,
     share_unpacked_archives,
+    shared_stages,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+STAGES = (
+    Stage("download", (), (), params=("download",)),
+    Stage("tokenize", ("download",), (), params=("tokenize", "textual_head.max_caption_length")),
+    Stage("pretrain", ("tokenize",), (), params=("textual_head", "objective")),
+    Stage("export", ("pretrain",), ()),
+    Stage("baseline@random", (), (), params=("baseline.seed", "backbone")),
+)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -139,3 +150,34 @@ def test_rows_with_published_datasets_unpack_them_once(root, workspace, publishe
     if published:
         (workspace / "datasets" / "unpacked" / "coco-1").mkdir()
         assert (root / "datasets" / "unpacked" / "coco-1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("key", "shared"),
+    [
+        ("objective.name", ["download", "tokenize", "baseline@random"]),
+        ("textual_head.hidden_size", ["download", "tokenize", "baseline@random"]),
+        ("textual_head.max_caption_length", ["download", "baseline@random"]),
+        ("backbone.name", ["download", "tokenize", "pretrain", "export"]),
+        ("download.drawn_world.seed", ["baseline@random"]),
+        ("voc07.folds", [stage.name for stage in STAGES]),
+    ],
+)
+def test_shared_stages(tmp_path, key, shared):
+    rows = []
+    for value in (1, 2):
+        workspace = tmp_path / str(value)
+        workspace.mkdir()
+        tree = value
+        for part in reversed(key.split(".")):
+            tree = {part: tree}
+        YAML().dump({"lmdb": {"short_side": None}, **tree}, workspace / "params.yaml")
+        rows.append(ReadyRow(FamilyRow(str(value), ""), workspace, Plan(STAGES, frozenset())))
+    assert shared_stages(rows) == shared
+
+
+def test_a_stage_that_only_one_row_has_is_not_shared(tmp_path):
+    (tmp_path / "params.yaml").write_text("{}\n")
+    plans = (Plan(STAGES, frozenset()), Plan(STAGES[:1], frozenset()))
+    rows = [ReadyRow(FamilyRow(str(i), ""), tmp_path, plan) for i, plan in enumerate(plans)]
+    assert shared_stages(rows) == ["download"]

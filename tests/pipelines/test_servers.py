@@ -12,7 +12,7 @@ import pytest
 from components.core.errors import InputError
 from components.core.process import is_alive, process_mark
 from pipelines import servers
-from pipelines.child import group_processes
+from pipelines.process import group_processes
 from pipelines.workspace import STATE_DIR
 
 

@@ -193,7 +193,7 @@ def test_a_flow_that_is_killed_outright(workspace, served, webhook):
     (told,) = webhook.taken
     assert told["state"] == "failed"
     assert told["run"].startswith("tiny · ")
-    assert "its process died" in told["errors"]["run"]
+    assert "its process crashed" in told["errors"]["run"]
 
 
 def wait_until(is_so):

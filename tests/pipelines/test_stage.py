@@ -7,9 +7,9 @@ import pytest
 import zc.lockfile
 
 from components.core.stage_lock import WAITED
-from pipelines.graph import read_plan
+from pipelines.dvc_internals import read_plan
+from pipelines.process import Stop
 from pipelines.stage import StageRunner
-from pipelines.stopping import Stop
 
 pytestmark = pytest.mark.integration
 

@@ -3,7 +3,7 @@
 import pytest
 
 from components.core.errors import InputError
-from pipelines.stage_meta import NO_META, StageMeta, read_meta
+from pipelines.graph import NO_META, StageMeta, read_meta
 
 
 def test_all_of_it():

@@ -9,7 +9,7 @@ import pytest
 
 from components.core.errors import InputError
 from components.core.process import is_alive
-from pipelines import temporary_server
+from pipelines import servers
 from pipelines.workspace import STATE_DIR
 
 SERVER = """
@@ -27,7 +27,7 @@ def at_exit(monkeypatch):
     """What would be done at the end of the process."""
     left = []
     monkeypatch.setattr("atexit.register", left.append)
-    monkeypatch.setattr(temporary_server, "temporary_command", lambda port: command(SERVER, port))
+    monkeypatch.setattr(servers, "prefect_command", lambda port, *_: command(SERVER, port))
     for name in ("PREFECT_API_URL", "VIRTEX_TEMPORARY_SERVER"):
         monkeypatch.setenv(name, "")  # restored afterwards, whatever is set here
     return left
@@ -43,22 +43,22 @@ def never():
 
 def test_a_server_that_is_configured_is_used(tmp_path, monkeypatch, at_exit):
     monkeypatch.setenv("PREFECT_API_URL", "http://team/api")
-    temporary_server.start_temporary_server(tmp_path)
-    assert temporary_server.has_lasting_server()
+    servers.start_temporary_server(tmp_path)
+    assert servers.has_lasting_server()
     assert at_exit == []
-    monkeypatch.setattr(temporary_server, "require_server", lambda address, _: asked.append(address))
+    monkeypatch.setattr(servers, "require_server", lambda address, _: asked.append(address))
     asked = []
-    temporary_server.start_temporary_server(tmp_path)(never)
+    servers.start_temporary_server(tmp_path)(never)
     assert asked == ["http://team/api"]
 
 
 def test_it_is_started_noted_and_ended(tmp_path, at_exit):
-    wait = temporary_server.start_temporary_server(tmp_path)
+    wait = servers.start_temporary_server(tmp_path)
     (mark,) = json.loads((tmp_path / STATE_DIR / "servers.json").read_text())
     (end,) = at_exit
     wait(never)
     assert os.environ["PREFECT_API_URL"].startswith("http://127.0.0.1:")
-    assert not temporary_server.has_lasting_server()
+    assert not servers.has_lasting_server()
     end()
     limit = time.monotonic() + 60
     while is_alive(mark):
@@ -68,11 +68,11 @@ def test_it_is_started_noted_and_ended(tmp_path, at_exit):
 
 def test_waiting_ends_with_the_server_or_with_a_stop(tmp_path, monkeypatch, at_exit):
     dying = "import sys; sys.exit('no such database')"
-    monkeypatch.setattr(temporary_server, "temporary_command", lambda port: command(dying, port))
+    monkeypatch.setattr(servers, "prefect_command", lambda port, *_: command(dying, port))
     with pytest.raises(InputError, match="no such database"):
-        temporary_server.start_temporary_server(tmp_path)(never)
+        servers.start_temporary_server(tmp_path)(never)
     monkeypatch.setenv("PREFECT_API_URL", "")
     silent = "import time; time.sleep(600)"
-    monkeypatch.setattr(temporary_server, "temporary_command", lambda port: command(silent, port))
-    temporary_server.start_temporary_server(tmp_path)(lambda: True)
+    monkeypatch.setattr(servers, "prefect_command", lambda port, *_: command(silent, port))
+    servers.start_temporary_server(tmp_path)(lambda: True)
     at_exit[-1]()

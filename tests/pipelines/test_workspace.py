@@ -1,4 +1,4 @@
-"""The run lock, and processes left over from a run that died."""
+"""The run lock, and processes of a crashed run."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from components.core.errors import InputError
-from pipelines.workspace import STAGE_VARIABLE, STATE_DIR, end_leftovers, remember_group, run_lock
+from pipelines.workspace import STAGE_VARIABLE, STATE_DIR, note_group, run_lock, stop_orphans
 
 HOLD = """
 import sys, pathlib
@@ -61,24 +61,24 @@ def sleeper(stage):
     )
 
 
-def test_leftover_stage_is_ended(tmp_path):
+def test_an_orphaned_stage_is_stopped(tmp_path):
     process = sleeper("pretrain")
-    note = remember_group(tmp_path, "pretrain", process.pid)
+    note = note_group(tmp_path, "pretrain", process.pid)
     reaper = threading.Thread(target=process.wait)  # as init would
     reaper.start()
-    assert end_leftovers(tmp_path) == ["pretrain"]
+    assert stop_orphans(tmp_path) == ["pretrain"]
     reaper.join()
     assert process.returncode != 0
     assert not note.exists()
-    assert end_leftovers(tmp_path) == []
+    assert stop_orphans(tmp_path) == []
 
 
 def test_others_are_left_alone(tmp_path):
     process = sleeper("somebody else's")
     try:
-        remember_group(tmp_path, "pretrain", process.pid)
+        note_group(tmp_path, "pretrain", process.pid)
         (tmp_path / STATE_DIR / "stages" / "broken.json").write_text("{")
-        assert end_leftovers(tmp_path) == []
+        assert stop_orphans(tmp_path) == []
         assert process.poll() is None
         assert not list((tmp_path / STATE_DIR / "stages").iterdir())
     finally:

@@ -17,18 +17,22 @@ import pytest
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 from components.core.errors import InputError  # noqa: E402
-from pipelines.cluster import clone as clone_module  # noqa: E402
 from pipelines.cluster import runner as runner_module  # noqa: E402
+from pipelines.cluster import worker as clone_module  # noqa: E402
 from pipelines.cluster import worker as worker_module  # noqa: E402
-from pipelines.cluster.clone import Clone  # noqa: E402
-from pipelines.cluster.lock_entries import put_entries, read_entries  # noqa: E402
-from pipelines.cluster.placement import CPU, MEMORY  # noqa: E402
-from pipelines.cluster.remote import TransferError  # noqa: E402
+from pipelines.cluster.job import CPU, MEMORY  # noqa: E402
+from pipelines.cluster.requirements import TransferError  # noqa: E402
 from pipelines.cluster.runner import cluster_runner, fit_workers  # noqa: E402
-from pipelines.graph import Stage, read_plan  # noqa: E402
+from pipelines.cluster.worker import Clone  # noqa: E402
+from pipelines.dvc_internals import (  # noqa: E402
+    put_entries,
+    read_entries,
+    read_plan,
+)
+from pipelines.graph import Stage  # noqa: E402
+from pipelines.process import Stop  # noqa: E402
 from pipelines.runners import check_cluster  # noqa: E402
 from pipelines.stage import Outcome  # noqa: E402
-from pipelines.stopping import Stop  # noqa: E402
 
 STAGES = """
 stages:

@@ -5,10 +5,10 @@ import signal
 
 import pytest
 
+from components.tracking.pipeline_run import REPORT
 from pipelines import cli
 from pipelines.commands import run
 from pipelines.graph import Plan, Stage
-from pipelines.outcomes import REPORT
 
 
 def test_a_bad_number_of_stages_at_a_time(small_workspace, monkeypatch, capsys):

@@ -4,8 +4,7 @@ import pytest
 
 from pipelines.graph import Stage
 from pipelines.status.costs import Cost
-from pipelines.status.staleness import Reason, StageState
-from pipelines.status.summary import Status, as_json
+from pipelines.status.state import Reason, StageState, Status, as_json
 from pipelines.status.text import all_lines, as_lines, shown_seconds
 
 

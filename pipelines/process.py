@@ -1,18 +1,21 @@
-"""A child process in a process group of its own, which can be stopped as a whole."""
+"""Child processes in groups of their own, and the flag that stops them."""
 
 import contextlib
 import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import psutil
 
+from components.core.process import handle_ending
 from pipelines.output import LineSplitter
 
 # DVC ignores SIGINT and waits for its command; killed by SIGTERM alone it leaves the command behind. A
@@ -219,3 +222,79 @@ def _kill_rest(group: int) -> None:
     while group_processes(group) and time.monotonic() < limit:
         kill_tree(group)
         time.sleep(0.02)
+
+
+class Stop(threading.Event):
+    """Set once somebody has asked to stop.
+
+    Attributes:
+        requests: how often they did; each further Ctrl-C goes on to the next signal of the stop sequence.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests = 0
+
+    def set(self) -> None:
+        self.requests = self.requests or 1
+        super().set()
+
+
+@contextlib.contextmanager
+def stop_on_signals(stop: Stop) -> Iterator[None]:
+    """Within it, the ``ENDING`` signals set ``stop``; does nothing outside the main thread.
+
+    Nested in another such context, it starts with what was asked for there: nothing gets lost in between.
+    (A KeyboardInterrupt can: raised in a finalizer, say, Python drops it.)
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = handle_ending(_Request(stop))
+    if any(isinstance(handler, _Request) and handler.stop.is_set() for handler in before.values()):
+        stop.set()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Request:
+    """A signal handler that sets ``stop`` and says so the first time."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if not self.stop.is_set():
+            self.stop.set()
+            with contextlib.suppress(OSError):  # of a terminal or a pipe that is gone
+                print(
+                    "\nStopping the running stages, which finish what they have begun: mostly seconds, at "
+                    "most two minutes. Press Ctrl-C again to force.",
+                    flush=True,
+                )
+        elif number == signal.SIGINT:
+            self.stop.requests += 1
+
+
+@contextlib.contextmanager
+def stop_when(asked: Callable[[], bool], stop: Stop, every_seconds: float = 5.0) -> Iterator[None]:
+    """Within it, a thread asks now and then, and sets ``stop`` at the first True; errors count as False."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every_seconds):
+            with contextlib.suppress(Exception):
+                if asked():
+                    stop.set()
+                    return
+
+    thread = threading.Thread(target=watch, name="cancellation-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=every_seconds)

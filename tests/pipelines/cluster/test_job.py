@@ -1,10 +1,21 @@
-"""Which files travel to a worker, and which come home."""
+"""What a stage reads, and what it asks of a machine."""
 
 import pytest
 
-from pipelines.cluster.inputs import FETCHED_BYTES, inputs_of, outdated_outputs, small_outputs, sources_of
-from pipelines.graph import Stage, read_plan
+from pipelines.cluster.job import (
+    FETCHED_BYTES,
+    demands,
+    inputs_of,
+    outdated_outputs,
+    small_outputs,
+    sources_of,
+)
+from pipelines.dvc_internals import read_plan
+from pipelines.graph import Stage, StageMeta
 from tests.pipelines.conftest import REPOSITORY
+
+LAPTOP = {"GPU": 0.0, "CPU": 4.0, "MEMORY": 1.0}
+SERVER = {"GPU": 8.0, "CPU": 64.0, "MEMORY": 1.0}
 
 
 def stage(name, deps=(), outs=(), upstream=()):
@@ -63,3 +74,20 @@ def test_what_lies_here_of_an_earlier_make(tmp_path):
     before = {"outs": [{"path": name, "md5": "1"} for name in ("same", "other", "absent")]}
     after = {"outs": [{"path": "same", "md5": "1"}, *({"path": n, "md5": "2"} for n in ("other", "absent"))]}
     assert outdated_outputs(tmp_path, before, after) == [tmp_path / "other"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "machines", "reserved"),
+    [
+        ({}, [LAPTOP, SERVER], {"CPU": 1}),
+        ({"gpus": 1}, [LAPTOP, SERVER], {"GPU": 1, "CPU": 1}),
+        ({"gpus": 1}, [LAPTOP], {"CPU": 1}),  # a cluster without GPUs runs it without
+        ({"gpus": "all", "cpus": "all"}, [SERVER, LAPTOP], {"GPU": 8, "CPU": 64}),
+        ({"cpus": "all"}, [LAPTOP, SERVER], {"CPU": 64}),
+        ({"cpus": 16}, [LAPTOP], {"CPU": 4}),  # as much as there is
+        ({"memory_heavy": True}, [LAPTOP], {"CPU": 1, "MEMORY": 1}),
+        ({"gpus": 2}, [], {}),
+    ],
+)
+def test_demands(meta, machines, reserved):
+    assert demands(StageMeta(**meta), machines) == reserved

@@ -8,7 +8,7 @@ import pytest
 
 from components.core.process import ENDING
 from pipelines import cli
-from pipelines.commands import ui
+from pipelines.commands import pages
 from pipelines.servers import Pages, RunningUi
 
 
@@ -35,14 +35,14 @@ def started(small_workspace, monkeypatch, signals):
                     os.kill(os.getpid(), number)
             stopped.append(True)
 
-    monkeypatch.setattr(ui, "servers", fake_servers)
-    monkeypatch.setattr(ui, "use_workspace_server", lambda root: None)
+    monkeypatch.setattr(pages, "servers", fake_servers)
+    monkeypatch.setattr(pages, "use_workspace_server", lambda root: None)
     return stopped
 
 
 @pytest.mark.parametrize("number", ENDING)
 def test_ui_stops_its_servers_however_often_it_is_interrupted(started, monkeypatch, capsys, number):
-    monkeypatch.setattr(ui.time, "sleep", lambda seconds: os.kill(os.getpid(), number))
+    monkeypatch.setattr(pages.time, "sleep", lambda seconds: os.kill(os.getpid(), number))
     assert cli.main(["ui"]) == 130
     assert started
     output = capsys.readouterr().out
@@ -63,7 +63,7 @@ def test_a_server_that_dies_ends_the_command(started, monkeypatch, capsys):
 
 def test_a_second_ui_says_where_the_first_one_is(started, monkeypatch, capsys):
     running = RunningUi(7, {"MLflow": "http://127.0.0.1:1", "Prefect": "http://127.0.0.1:2"}, None)
-    monkeypatch.setattr(ui, "running_ui", lambda root: running)
+    monkeypatch.setattr(pages, "running_ui", lambda root: running)
     assert cli.main(["ui"]) == 0
     assert not started
     output = capsys.readouterr().out

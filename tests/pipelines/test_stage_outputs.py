@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.graph import read_plan
+from pipelines.dvc_internals import read_plan
+from pipelines.process import Stop
 from pipelines.stage import StageRunner
-from pipelines.stopping import Stop
 
 pytestmark = pytest.mark.integration
 

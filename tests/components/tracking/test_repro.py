@@ -1,12 +1,19 @@
-"""What is made of a ``dvc repro`` once it has ended, against a real SQLite store."""
+"""What is made of a ``dvc repro`` by its stages and by the next start, against a real SQLite store."""
 
 import json
+import os
+import socket
 import time
 
 import pytest
 
+from components.core.process import process_mark
+from components.tracking import repro
+from components.tracking.parents import FLOW_TAG
+from components.tracking.pipeline_run import create_run
+from components.tracking.provenance import HOST_TAG, PROCESS_TAG
+from components.tracking.repro import REPRO_TAG, complete_record
 from components.tracking.store import open_store
-from pipelines.repro_record import complete_record
 
 LOCK = """
 schema: '2.0'
@@ -58,7 +65,7 @@ def test_the_table_tells_what_dvc_did(root, other, end):
     write_run_file(root, "report", run_of(store, "report", parent, "FINISHED"))
     (root / "outputs" / "report" / "report.md").write_text("results")
     (root / "outputs" / "report" / "metrics.json").write_text('{"virtex_mAP": 20.5}')
-    complete_record(root, parent, started)
+    complete_record(root, store, parent, started)
 
     run = store.client.get_run(parent)
     assert run.info.status == end
@@ -87,6 +94,32 @@ def test_the_report_of_an_earlier_run_is_left_out(root):
     time.sleep(0.05)
     started = time.time()
     run_of(store, "new", parent, "FINISHED")
-    complete_record(root, parent, started)
+    complete_record(root, store, parent, started)
     assert "| report | unchanged |" in store.client.get_run(parent).data.tags["mlflow.note.content"]
     assert "report" not in {file.path for file in store.client.list_artifacts(parent)}
+
+
+@pytest.mark.parametrize(("dvc_lives", "status"), [(False, "KILLED"), (True, "RUNNING")])
+def test_the_next_start_completes_what_a_dvc_that_has_ended_left(root, dvc_lives, status):
+    """The stage that it was running was killed outright, and could say nothing."""
+    store = open_store()
+    mark = process_mark(os.getpid()) if dvc_lives else "999999 5"
+    tags = {FLOW_TAG: "virtex", HOST_TAG: socket.gethostname(), PROCESS_TAG: mark, REPRO_TAG: str(root)}
+    left = store.client.create_run(store.experiment_id, tags=tags).info.run_id
+    killed = run_of(store, "new", left, None)
+    opened = create_run(root, "next", "virtex", {})
+    assert opened is not None
+    opened[1].close("FINISHED")
+    assert store.client.get_run(left).info.status == status
+    assert store.client.get_run(killed).info.status == status
+    table = store.client.get_run(left).data.tags.get("mlflow.note.content", "")
+    assert ("| new | stopped |" in table) == (not dvc_lives)
+    names = {file.path for file in store.client.list_artifacts(left)}
+    assert names == (set() if dvc_lives else {"stages.md", "stages.json", "dvc.lock", "params.yaml"})
+    assert store.client.get_run(left).data.tags[REPRO_TAG] == (str(root) if dvc_lives else "complete")
+
+
+def test_a_record_that_cannot_be_completed_costs_no_stage(root, caplog):
+    (root / "dvc.lock").write_text("stages: [")
+    assert not repro.ReproRun(open_store(), "0" * 32, 0.0).update()
+    assert "is incomplete" in caplog.text

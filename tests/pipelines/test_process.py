@@ -1,15 +1,19 @@
-"""Children in groups of their own: output, stopping, deadlines."""
+"""Child processes in groups of their own, and the flag that stops them."""
 
 import contextlib
+import json
 import os
 import signal
 import sys
 import threading
+import time
 
 import psutil
+import pytest
 
-from pipelines import child
-from pipelines.child import group_processes, run_child
+from components.core.process import ENDING, is_alive
+from pipelines import process
+from pipelines.process import Stop, group_processes, run_child, stop_on_signals, stop_when
 
 STUBBORN = """
 import signal, subprocess, sys, time
@@ -19,8 +23,6 @@ subprocess.Popen([sys.executable, "-c", deaf])
 print("ready", flush=True)
 time.sleep(60)
 """
-
-
 QUICK_STOP = ((signal.SIGINT, 0.3), (signal.SIGTERM, 0.3), (signal.SIGKILL, 5.0))
 
 
@@ -81,14 +83,14 @@ def test_deadline(tmp_path):
 
 
 def test_grandchildren_do_not_outlive_the_child(tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "_DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(process, "_DRAIN_SECONDS", 0.2)
     script = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('over')"
     end, lines = run(script, tmp_path)
     assert end.returncode == 0
     assert lines == ["over"]
 
 
-def test_whoever_insists_does_not_wait(tmp_path):
+def test_whoever_forces_it_does_not_wait(tmp_path):
     requests = []
     end, _ = run(
         STUBBORN,
@@ -132,3 +134,81 @@ def test_files_are_kept_open(tmp_path):
     assert os.read(reading, 10) == b"here"
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_signals_set_the_flag_and_handlers_come_back(capsys, number):
+    before = signal.getsignal(number)
+    stop = Stop()
+    with stop_on_signals(stop):
+        os.kill(os.getpid(), number)
+        assert stop.wait(5)
+    assert signal.getsignal(number) is before
+    assert "Stopping" in capsys.readouterr().out
+
+
+def test_further_interrupts_force_the_end(capsys):
+    stop = Stop()
+    with stop_on_signals(stop):
+        for number, requests in ((signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)):
+            os.kill(os.getpid(), number)
+            assert stop.wait(5)
+            assert stop.requests == requests
+    assert capsys.readouterr().out.count("Stopping") == 1
+
+
+def test_what_was_asked_before_is_not_forgotten(capsys):
+    outer, inner = Stop(), Stop()
+    with stop_on_signals(outer):
+        with stop_on_signals(inner):
+            assert not inner.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert outer.wait(5)
+        with stop_on_signals(inner):
+            assert inner.is_set()
+
+
+def test_other_threads_install_nothing():
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with stop_on_signals(Stop()):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_asked_until_true_and_errors_do_not_count():
+    answers = iter([False, OSError(), True])
+
+    def asked():
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    stop = Stop()
+    with stop_when(asked, stop, every_seconds=0.01):
+        assert stop.wait(5)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_a_run_leaves_nothing_behind(tmp_path, new_workspace, number):
+    """A closed terminal, and Ctrl-backslash, end a run as SIGTERM does."""
+    text = "stages:\n  last:\n    cmd: python stage.py last source.txt\n    deps: [source.txt]\n"
+    with new_workspace(tmp_path, text + "    outs: [outputs/last/out.txt]\n") as workspace:
+        process = workspace.start_and_wait_for_sleep(PREFECT_API_URL="")
+        marks = json.loads(workspace.text(".virtex/servers.json"))
+        os.kill(process.pid, number)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 130, output
+        assert workspace.stage_processes() == []
+        assert [run.info.status for run in workspace.runs()] == ["KILLED", "KILLED"]
+        limit = time.monotonic() + 60
+        while any(map(is_alive, marks)):
+            assert time.monotonic() < limit
+            time.sleep(0.1)

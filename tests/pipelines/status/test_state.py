@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from pipelines.status.staleness import Reason, stage_states
+from pipelines.status.state import Reason, stage_states
 
 DVC_YAML = """
 stages:

@@ -1,0 +1,182 @@
+"""The run of a whole pipeline in MLflow: its table of stages, its files, its figures, its end.
+
+The flow of ``virtex run`` closes it; under plain ``dvc repro`` each stage does (components.tracking.repro).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.core.logs import own_logger
+from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
+from components.tracking.names import numbers
+from components.tracking.parents import PRESET_TAG, all_params, create_flow_run, preset_in_force
+from components.tracking.store import open_store, run_page
+
+if TYPE_CHECKING:
+    from components.tracking.run import Record
+    from components.tracking.store import Store
+
+REPORT = REPORT_DIR / "report.md"
+REPORT_PAGE = REPORT_DIR / "report.html"
+NOT_RUN = "not run"
+GOOD_STATES = ("unchanged", "restored", "ran", NOT_RUN)
+RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
+Row = dict[str, str | float | None]
+
+_PRETRAINING_FIGURES = ("train_loss", "val_loss", "perplexity", "images_per_second", "seconds")
+_logger = own_logger(__name__)
+
+
+class PipelineRecord:
+    """The parent run, or nothing at all when the tracking server is away.
+
+    Attributes:
+        run_id: handed to the stages; None if there is no run.
+    """
+
+    def __init__(self, root: Path, store: Store | None, record: Record | None) -> None:
+        self._root = root
+        self._store = store
+        self._record = record
+        self.run_id = record.run_id if record else None
+
+    @property
+    def page(self) -> str | None:
+        """Address of the run's page; None without a run, or where MLflow is a file."""
+        return run_page(self._store, self.run_id) if self._store and self.run_id else None
+
+    @property
+    def report_page(self) -> str | None:
+        """Address of the report's page in MLflow; None without a run, or where MLflow is a file."""
+        return f"{self.page}/artifacts/report/{REPORT_PAGE.name}" if self.page else None
+
+    def stage_runs(self) -> dict[str, str]:
+        """Return the ids of the runs below this one, by DVC stage."""
+        if not (self._store and self.run_id):
+            return {}
+        try:
+            children = self._store.client.search_runs(
+                [self._store.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{self.run_id}'"
+            )
+        except Exception as error:
+            _logger.warning("MLflow did not list the stages' runs (%s)", type(error).__name__)
+            return {}
+        return {child.data.tags.get("dvc.stage", ""): child.info.run_id for child in reversed(children)}
+
+    def close(self, table: Sequence[Row], end: str, report_dir: Path | None = None) -> None:
+        """Store the table, the lock file and the parameters, and end the run.
+
+        Args:
+            table: one row per stage.
+            end: ``completed``, ``failed`` or ``cancelled``.
+            report_dir: of a report that belongs to this run, stored with its figures.
+        """
+        if not (self._record and self._store):
+            return
+        self._end_stage_runs()
+        stages = as_markdown(table, self._store.experiment_id)
+        self._record.text(stages, "stages.md")
+        self._record.text(json.dumps(list(table), indent=2) + "\n", "stages.json")
+        self._record.inherit_datasets(str(row["run_id"]) for row in table if row["run_id"])
+        for name in (str(PARAMS), "dvc.lock"):
+            if (self._root / name).is_file():  # as text, which the record frees from secrets
+                self._record.text((self._root / name).read_text(encoding="utf-8"), name)
+        if report_dir:
+            self._record.artifact(report_dir, "report")
+            self._record.log(_headline(report_dir / "metrics.json"))
+            self._record.log(_pretraining(self._root))
+        if report_dir and (report_dir / REPORT_PAGE.name).is_file():
+            self._record.describe("The report as one page", f"report/{REPORT_PAGE.name}", stages)
+        else:
+            self._record.describe("Stages", "stages.md", stages)
+        self._record.close(RUN_STATUS[end])
+
+    def _end_stage_runs(self) -> None:
+        """End runs that are open although no stage is at work: their process or machine crashed."""
+        assert self._store
+        below = f"tags.mlflow.parentRunId = '{self.run_id}' and attributes.status = 'RUNNING'"
+        try:
+            for run in self._store.client.search_runs([self._store.experiment_id], filter_string=below):
+                self._store.client.set_terminated(run.info.run_id, RUN_STATUS["cancelled"])
+        except Exception as error:
+            _logger.warning("MLflow did not end the runs of crashed stages (%s)", type(error).__name__)
+
+
+def create_run(
+    root: Path, name: str, flow: str, settings: Mapping[str, object], parent_run_id: str | None = None
+) -> tuple[Store, Record] | None:
+    """Create the MLflow run of a flow, with ``settings`` and params.yaml as its parameters.
+
+    Return None if the store is out of reach. Open runs of the same flow whose process is gone are closed.
+    """
+    try:
+        from components.tracking.repro import complete_left_records
+        from components.tracking.run import Record
+
+        store = open_store()
+        complete_left_records(store)
+        tags = {PRESET_TAG: preset_in_force()}
+        run_id = create_flow_run(store, name, flow, "pipelines.run", parent_run_id, tags)
+        record = Record(store, run_id, root / OUTPUTS_DIR)
+    except Exception as error:
+        first_line = (str(error).splitlines() or [""])[0][:300]
+        _logger.warning(
+            "No MLflow run for this pipeline run, the tracking store is out of reach (%s: %s). The work goes "
+            "on; its figures are in outputs/.",
+            type(error).__name__,
+            first_line,
+        )
+        return None
+    record.params({**settings, **all_params(root / PARAMS)})
+    return store, record
+
+
+def table_row(
+    root: Path, stage: str, outs: Sequence[str], state: str, seconds: float, run_id: str | None
+) -> Row:
+    """Return a stage's row; without a run of its own in this one, it names the run that made its outputs."""
+    run_id = run_id or recorded_run(root, outs)
+    return {"stage": stage, "state": state, "seconds": round(seconds, 1), "run_id": run_id}
+
+
+def recorded_run(root: Path, outs: Sequence[str]) -> str | None:
+    """Return the MLflow run that made a stage's outputs as they are now."""
+    for out in outs:
+        if Path(out).name == MLFLOW_RUN_FILE:
+            try:
+                return json.loads((root / out).read_text(encoding="utf-8")).get("run_id")
+            except (OSError, ValueError, AttributeError):
+                return None
+    return None
+
+
+def as_markdown(table: Sequence[Row], experiment_id: str | None = None) -> str:
+    """Return the rows as Markdown; run ids link into the MLflow UI if the experiment is known."""
+    lines = ["| stage | state | seconds | MLflow run |", "|---|---|---:|---|"]
+    for row in table:
+        run_id = row["run_id"]
+        if run_id and experiment_id:
+            run_id = f"[{str(run_id)[:8]}](#/experiments/{experiment_id}/runs/{run_id})"
+        lines.append(f"| {row['stage']} | {row['state']} | {row['seconds']} | {run_id or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def _pretraining(root: Path) -> dict[str, float]:
+    """Return what tells runs apart in MLflow's table besides the report's figures."""
+    figures = _headline(root / stage_dir("pretrain") / "metrics.json")
+    return {f"pretrain.{name}": figures[name] for name in _PRETRAINING_FIGURES if name in figures}
+
+
+def _headline(path: Path) -> dict[str, float]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return (
+        {k: v for k, v in numbers(content).items() if math.isfinite(v)} if isinstance(content, dict) else {}
+    )

@@ -1,0 +1,174 @@
+"""What machines that work together must have: the same commit, a DVC remote, an MLflow server."""
+
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from components.core.errors import InputError
+from components.core.paths import PARAMS
+from components.tracking.store import public_uri, tracking_uri
+from pipelines.dvc_internals import default_remote
+from pipelines.output import StageOutput
+from pipelines.process import run_child
+
+CARRIED = frozenset({str(PARAMS), "dvc.lock"})  # the flow sends them to the workers, changed or not
+_CODE = (
+    "components",
+    "pipelines",
+    "presets",
+)  # where a new file, which Git does not know yet, counts as a change
+_SHOWN = 5
+_CHECK_SECONDS = 60.0
+_VARIABLE = "MLFLOW_TRACKING_URI"
+_SECONDS = 10.0
+
+
+def commit_of(root: Path) -> str:
+    """The commit of a clone that has no other code than that.
+
+    Raises:
+        InputError: no commit yet, or changes that are in none; those of params.yaml and dvc.lock may be.
+    """
+    commit = _git(root, "rev-parse", "--verify", "HEAD").strip()
+    changed = _paths(_git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"))
+    changed |= set(
+        filter(None, _git(root, "ls-files", "-z", "--others", "--exclude-standard", *_CODE).split("\0"))
+    )
+    changed -= CARRIED
+    if changed:
+        names = sorted(changed)
+        shown = ", ".join(names[:_SHOWN]) + (
+            f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        )
+        raise InputError(
+            f"{root}: {shown}: changed, and in no commit, so the other machines cannot have it; commit, "
+            "push, and `git pull` there (params.yaml and dvc.lock may be changed: they are sent)"
+        )
+    return commit
+
+
+def require_commit(root: Path, commit: str) -> None:
+    """Refuse a clone with other code than ``commit``.
+
+    Raises:
+        InputError: as ``commit_of``, or another commit.
+    """
+    found = commit_of(root)
+    if found != commit:
+        raise InputError(
+            f"{root}: is at commit {found[:12]}, the flow at {commit[:12]}; stop the worker, "
+            f"`git fetch && git checkout {commit[:12]}` there, and start it again"
+        )
+
+
+def _paths(status: str) -> set[str]:
+    return {entry[3:] for entry in status.split("\0") if entry}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{root}: `{' '.join(command)}`: {done.stderr.strip()}")
+    return done.stdout
+
+
+class TransferError(RuntimeError):
+    """DVC could not push or pull, in its own words."""
+
+
+def require_remote(root: Path) -> str:
+    """Name of the remote that the clone uses.
+
+    Raises:
+        InputError: it has none.
+    """
+    name = default_remote(root)
+    if not name:
+        raise InputError(
+            f"{root}: no DVC remote, through which machines exchange files; "
+            "`dvc remote add --default team s3://BUCKET/FOLDER`, commit .dvc/config, and see docs/teams.md"
+        )
+    return name
+
+
+def push(root: Path, targets: Sequence[str], cancelled: Callable[[], int]) -> None:
+    """Push outputs that this clone has; those that it lacks are taken to be there.
+
+    Raises:
+        TransferError: the remote is out of reach, refuses, or is full.
+    """
+    _transfer(root, ["push", *targets], cancelled)
+
+
+def pull(root: Path, targets: Sequence[str], cancelled: Callable[[], int]) -> None:
+    """Make outputs those of dvc.lock.
+
+    Raises:
+        TransferError: the remote is out of reach, or has not got them.
+    """
+    _transfer(root, ["pull", "--force", *targets], cancelled)
+
+
+def _transfer(root: Path, arguments: Sequence[str], cancelled: Callable[[], int]) -> None:
+    output = StageOutput(f"dvc {arguments[0]}")
+    end = run_child(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
+        environment=os.environ,
+        folder=root,
+        on_start=lambda group: None,
+        on_line=output.feed,
+        cancelled=cancelled,
+    )
+    if end.returncode != 0 and not end.stopped_by:
+        raise TransferError(f"dvc {arguments[0]}: {output.error()}")
+
+
+def shared_tracking_uri() -> str | None:
+    """The address of the flow's server for the workers; None if it holds a password, and each needs its own.
+
+    Raises:
+        InputError: the flow's store is a file of this machine.
+    """
+    uri = tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        raise InputError(
+            f"several machines need one MLflow server: set {_VARIABLE}=http://HOST:5000 to one that all "
+            "of them reach; docs/teams.md says how to start it"
+        )
+    return public_uri(uri)
+
+
+def tracking_variables(sent: Mapping[str, str]) -> dict[str, str]:
+    """For the environment of a stage: the worker's own setting goes before the flow's."""
+    uri = os.environ.get(_VARIABLE) or sent.get(_VARIABLE)
+    return {_VARIABLE: uri} if uri else {}
+
+
+def sent_variables(uri: str | None) -> dict[str, str]:
+    """What the flow sends of it."""
+    return {_VARIABLE: uri} if uri else {}
+
+
+def require_tracking(sent: str | None) -> None:
+    """Refuse a machine that does not reach the server it would use.
+
+    Raises:
+        InputError: there is none, or nothing answers.
+    """
+    uri = os.environ.get(_VARIABLE) or sent
+    if not uri or not uri.startswith(("http://", "https://")):
+        raise InputError(f"no MLflow server: set {_VARIABLE} where the worker runs")
+    try:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SECONDS).close()
+    except urllib.error.HTTPError:
+        return  # it is there, and may want a password
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        shown = public_uri(uri) or f"the address in {_VARIABLE}"
+        raise InputError(f"MLflow at {shown} does not answer there ({reason})") from error

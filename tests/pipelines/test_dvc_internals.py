@@ -1,0 +1,131 @@
+"""What pipelines.dvc_internals takes for granted of DVC, held against the release that is installed."""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from components.core.dvc_cache import all_objects, object_path, with_members
+from components.core.stage_lock import WAITED
+from pipelines.dvc_internals import cache_folder, read_entries
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DVC_YAML = """
+stages:
+  one:
+    cmd: mkdir folder && cp source.txt folder/a.txt
+    deps: [source.txt]
+    params: [numbers.a]
+    outs: [folder]
+    meta: {retries: 1}
+"""
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    from dvc.repo import Repo
+
+    Repo.init(str(tmp_path), no_scm=True).close()
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "params.yaml").write_text("numbers: {a: 1}\n")
+    (tmp_path / "source.txt").write_text("one")
+    monkeypatch.chdir(tmp_path)
+    with contextlib.chdir(tmp_path), Repo(str(tmp_path)) as repo:
+        repo.reproduce()
+    return tmp_path
+
+
+def test_the_release_is_the_pinned_one():
+    (pinned,) = re.findall(r"^dvc==(\S+)$", (REPOSITORY / "constraints.txt").read_text(), re.M)
+    assert version("dvc") == pinned
+
+
+@pytest.mark.parametrize(
+    ("place", "parameters"),
+    [
+        ("dvc.repo.reproduce:get_active_graph", ["graph"]),
+        ("dvc.repo.reproduce:plan_repro", ["graph", "stages"]),
+        ("dvc.repo.reproduce:collect_stages", ["repo", "targets", "recursive", "glob"]),
+        ("dvc.stage:Stage.changed", ["self", "allow_missing", "upstream"]),
+        ("dvc.stage:Stage.changed_stage", ["self"]),
+        ("dvc.stage:Stage.outs_cached", ["self"]),
+        ("dvc.stage.cache:StageCache._load", ["self", "stage"]),
+        ("dvc.stage.cache:StageCache._create_stage", ["self", "cache", "wdir"]),
+        ("dvc.output:Output._get_hash_meta", ["self"]),
+        ("dvc.output:Output.changed_cache", ["self"]),
+        ("dvc.dependency.param:ParamsDependency.read_params", ["self", "flatten"]),
+        ("dvc.lock:Lock.lock", ["self"]),
+        ("dvc.utils.serialize:modify_yaml", ["path", "fs"]),
+    ],
+)
+def test_a_function_is_there_and_takes_these(place, parameters):
+    module, _, name = place.partition(":")
+    found = import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert list(inspect.signature(found).parameters)[: len(parameters)] == parameters
+
+
+def test_a_stage_has_what_is_read_of_it(repository):
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import get_active_graph
+
+    with Repo(str(repository), _wait_for_lock=True) as repo, repo.lock:
+        (node,) = get_active_graph(repo.index.graph)
+        assert (node.addressing, node.is_data_source, node.always_changed) == ("one", False, False)
+        assert node.meta == {"retries": 1}
+        file, params = sorted(node.deps, key=lambda dep: hasattr(dep, "params"))
+        assert (str(file), file.fs_path, file.hash_name) == ("source.txt", f"{repository}/source.txt", "md5")
+        assert params.params == ["numbers.a"]
+        assert params.hash_info.value == {"numbers.a": 1}
+        assert params.read_params(flatten=False) == {"numbers": {"a": 1}}
+        (out,) = node.outs
+        assert (out.exists, out.use_cache, bool(out.hash_info)) == (True, True, True)
+        assert repo.config["core"].get("remote") is None
+
+
+def test_the_cache_is_laid_out_as_files_named_by_their_md5(repository):
+    cache = cache_folder(repository)
+    (entry,) = read_entries(repository, ["one"]).values()
+    assert set(entry) == {"cmd", "deps", "params", "outs"}
+    (out,) = entry["outs"]
+    assert (out["path"], out["size"], out["nfiles"]) == ("folder", 3, 1)
+    names = with_members(cache, [out["md5"]])
+    assert sorted(names) == all_objects(cache)
+    for name in names:
+        content = object_path(cache, name).read_bytes()
+        assert hashlib.md5(content).hexdigest() == name.removesuffix(".dir")
+    assert json.loads(object_path(cache, out["md5"]).read_bytes())[0]["relpath"] == "a.txt"
+
+
+def test_dvc_says_how_long_it_waited_for_its_lock(repository):
+    import zc.lockfile
+
+    lock = zc.lockfile.LockFile(repository / ".dvc" / "tmp" / "lock")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.dvc_internals", "repro"],
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        lock.close()
+    assert done.returncode != 0
+    assert "Unable to acquire lock" in done.stderr
+    assert WAITED in done.stdout
+
+
+def test_the_time_that_dvc_tries_is_a_setting_of_its_module():
+    import dvc.lock
+
+    assert dvc.lock.DEFAULT_TIMEOUT == 3
+    assert "DEFAULT_TIMEOUT" in inspect.getsource(dvc.lock.Lock)
