@@ -32,7 +32,7 @@ run = store.client.get_run(sys.argv[1])
 print(mlflow.artifacts.load_text(run.info.artifact_uri + "/notes/hello.txt"))
 mlflow.pytorch.load_model("models:/backbones@best")
 version = store.client.get_model_version_by_alias("backbones", "best")
-print(store.client.get_logged_model(version.model_id).status)
+print(store.client.get_logged_model(version.source.removeprefix("models:/")).status)
 new = store.client.create_run(store.experiment_id).info.run_id
 store.client.log_text(new, "new", "new.txt")
 print(new)
