@@ -38,7 +38,7 @@ def sort_validation_images(root: Path) -> None:
     data = root / DEVKIT / "data"
     wnids = _wnids(data / "meta.mat")
     truth_path = data / "ILSVRC2012_validation_ground_truth.txt"
-    truth = read_text(truth_path, "a class number a line").split()
+    truth = read_text(truth_path, "one class number per line").split()
     images = sorted(entry for entry in os.listdir(root / "val") if (root / "val" / entry).is_file())
     if len(images) != len(truth):
         raise InputError(f"{truth_path}: {len(truth)} class numbers for {len(images)} validation images")

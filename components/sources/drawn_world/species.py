@@ -35,7 +35,7 @@ def long_tailed_counts(mean: int, seed: int) -> list[int]:
     """Training images of each species: a power law over a random ranking, one at least.
 
     Args:
-        mean: images a species on average; the counts sum to it times the number of species.
+        mean: images per species on average; the counts sum to it times the number of species.
         seed: chooses which species are common.
     """
     total = mean * len(SPECIES)
@@ -55,7 +55,7 @@ def file_name(species: Species, image_id: int) -> str:
 def write_annotations(
     path: Path, members: Sequence[Species], image_ids: Sequence[int], records: Sequence[ImageRecord]
 ) -> None:
-    """Write one split's JSON: images, one annotation an image (its species), all categories.
+    """Write one split's JSON: images, one annotation per image (its species), all categories.
 
     Args:
         path: the JSON file.

@@ -20,7 +20,7 @@ def image_name(number: int) -> str:
 
 
 def write_annotations(voc_dir: Path, numbers: Sequence[int], records: Sequence[ImageRecord]) -> None:
-    """Write one XML file an image, boxes 1-based and inclusive."""
+    """Write one XML file per image, boxes 1-based and inclusive."""
     for number, record in zip(numbers, records, strict=True):
         tree = _annotation(f"{image_name(number)}.jpg", record)
         ElementTree.indent(tree, space="\t")

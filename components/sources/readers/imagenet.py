@@ -1,4 +1,4 @@
-"""The ImageNet layout: ``{train,val}/<class>/<image>``, one folder a class in each split."""
+"""The ImageNet layout: ``{train,val}/<class>/<image>``, one folder per class in each split."""
 
 import os
 import re
@@ -32,7 +32,7 @@ def read_imagenet(root: Path, split: str, tally: Tally | None = None) -> Classif
         InputError: a folder is missing, the splits' classes differ, a class has no image, or a name is
             not UTF-8.
     """
-    require_folder(root, "train/ and val/, one folder a class in each")
+    require_folder(root, "train/ and val/, one folder per class in each")
     tally = tally or Tally()
     classes = _classes(root / "train", Tally())
     folder = root / split
@@ -80,7 +80,7 @@ def _images(folder: Path, tally: Tally) -> list[Path]:
 
 
 def _classes(folder: Path, tally: Tally) -> tuple[str, ...]:
-    require_folder(folder, "one folder of images a class")
+    require_folder(folder, "one folder of images per class")
     classes = []
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if is_companion(entry.name):
@@ -92,7 +92,7 @@ def _classes(folder: Path, tally: Tally) -> tuple[str, ...]:
     if not classes:
         raise InputError(
             f"{folder}: no class folders; the official validation images come in one heap: "
-            "sort them into one folder a class first"
+            "sort them into one folder per class first"
         )
     return tuple(classes)
 

@@ -88,7 +88,7 @@ class Verified:
 
     Attributes:
         annotations: files that say what is in the images.
-        files: by split, the images and whatever else lies in a file an image.
+        files: by split, the images and whatever else lies in one file per image.
         figures: counts by split, ``images`` among them.
         images_root: the folder that ``files`` are named relative to, where it is not the dataset's own.
     """

@@ -82,7 +82,7 @@ def read_voc07(root: Path, split: str) -> VocSplit:
             or 0, or listed images are absent.
     """
     _require_root(root)
-    require_folder(image_sets_dir(root), "one list of images a class and split")
+    require_folder(image_sets_dir(root), "one list of images per class and split")
     split_list, *class_lists = list_paths(root, split)
     if not class_lists:
         raise InputError(f"{image_sets_dir(root)}: no class lists; expected files such as dog_{split}.txt")
@@ -138,7 +138,7 @@ def verify_voc2012(root: Path, folders: DatasetFolders) -> Verified:
 
 
 def _with_annotations(root: Path, images: list[Path], year: int) -> list[Path]:
-    """Boxes have a file an image, whose contents count as the image's do."""
+    """Add the files of the boxes, one per image, whose contents count as the image's do."""
     return [*images, *(annotation_path(root, path.stem, year) for path in images)]
 
 
@@ -168,7 +168,7 @@ def read_image_ids(path: Path) -> list[str]:
     Raises:
         InputError: the list is missing, empty or not text, or an id occurs twice.
     """
-    ids = read_text(path, "image ids, one a line").split()
+    ids = read_text(path, "image ids, one per line").split()
     if not ids:
         raise InputError(f"{path}: lists no images")
     repeated = next((image_id for image_id, count in Counter(ids).items() if count > 1), None)

@@ -140,7 +140,7 @@ def _add(root: Path, path: Path, text: Path | None, images: OwnImages) -> None:
     relative = path.relative_to(root)
     image = OwnImage(relative.as_posix(), printable(path), path, split=split_of_folder(relative))
     if text is not None:
-        lines = read_text(text, "captions, one a line").splitlines()
+        lines = read_text(text, "captions, one per line").splitlines()
         image.captions = [line.strip() for line in lines if line.strip()]
     identity = identity_of(path)
     if identity is None:

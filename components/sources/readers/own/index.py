@@ -1,4 +1,4 @@
-"""A split of own data as every later stage reads it: ``<split>.jsonl``, an image with its captions a line.
+"""A split of own data as every later stage reads it: ``<split>.jsonl``, an image with its captions per line.
 
 Whatever form the data had, it ends here, below data/datasets and so tracked by DVC. Keys of a line:
 ``id``; ``path``, relative to the dataset's root; ``captions``; and for an image inside an archive

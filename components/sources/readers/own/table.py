@@ -1,6 +1,6 @@
 """A table of images and captions: CSV, TSV, JSON or Parquet.
 
-One row a caption; rows of one image are its captions, in their order. A cell may also hold a list of
+One row per caption; rows of one image are its captions, in their order. A cell may also hold a list of
 captions (JSON, Parquet), and an image its bytes (Parquet, as Hugging Face writes it; data URIs).
 """
 
