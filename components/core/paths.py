@@ -24,6 +24,7 @@ UNPACKED_DIR = Path("datasets/unpacked")  # {dataset}-{key of its archives}/, ma
 OUTPUTS_DIR = Path("outputs")
 BENCHMARKS_DIR = OUTPUTS_DIR / "benchmarks"  # {benchmark}/{backbone}/
 CANDIDATES_DIR = OUTPUTS_DIR / "pretrain" / "checkpoints"  # iteration_{count}.safetensors
+CHOSEN_VOC07 = OUTPUTS_DIR / "select" / "voc07.json"  # results of the chosen model, if VOC07 chose it
 CAPTIONER = OUTPUTS_DIR / "select" / "captioner.safetensors"
 BACKBONES_DIR = OUTPUTS_DIR / "backbones"  # {name}.safetensors
 CAPTIONERS_DIR = OUTPUTS_DIR / "captioners"  # {name}.safetensors, of imported models

@@ -16,6 +16,7 @@ from components.benchmarks.voc07.checkpoint_choice import (
     read_candidates,
     write_table,
 )
+from components.benchmarks.voc07.measured import Measured, write_measured
 from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.benchmarks.voc07.svm import ClassResult, mean_ap_percent
 from components.core import paths
@@ -31,13 +32,17 @@ SECTIONS = (params.Select, params.Voc07, params.Caption)
 def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: params.Caption) -> None:
     """Measure the candidates if the choice goes by that; copy the best one and write its backbone."""
     candidates = read_candidates(paths.CANDIDATES_DIR, paths.stage_dir("pretrain") / "val.csv")
-    if select.by == "voc07":
-        benchmark = Voc07Benchmark(voc07)
-        candidates = [_measured(run, candidate, benchmark) for candidate in candidates]
+    benchmark = Voc07Benchmark(voc07) if select.by == "voc07" else None
+    found: dict[int, Measured] = {}  # by iteration
+    if benchmark:
+        found = {candidate.iteration: _measure(candidate, benchmark) for candidate in candidates}
+        candidates = [_noted(run, candidate, found[candidate.iteration]) for candidate in candidates]
     chosen = choose(candidates, select)
     copy_captioner(chosen.path, paths.CAPTIONER, caption.image_size, caption.antialias)
     backbone_path = paths.backbone_path(params.PRETRAINED)
     backbone, metadata = _export(chosen.path, backbone_path)
+    key = benchmark.key(backbone) if benchmark else ""
+    write_measured(paths.CHOSEN_VOC07, found.get(chosen.iteration), key)  # `voc07` takes them
     run.model("backbone", backbone, example_images())
     run.artifact(backbone_path)
     write_table(run.output_dir / "checkpoints.csv", candidates, select)
@@ -59,14 +64,20 @@ def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: par
     print(f"Checkpoint chosen by {criterion(select)}: iteration {chosen.iteration}", flush=True)
 
 
-def _measured(run: StageRun, candidate: Candidate, benchmark: Voc07Benchmark) -> Candidate:
-    """Return the candidate with its mAPs, those of the backbone file that it would become."""
+def _measure(candidate: Candidate, benchmark: Voc07Benchmark) -> Measured:
+    """Measure the backbone file that the candidate would become."""
     with tempfile.TemporaryDirectory() as folder:
         backbone, _ = _export(candidate.path, Path(folder, "backbone.safetensors"))
-    results = benchmark.measure(backbone).results
-    test_map, trainval_map = mean_ap_percent(results), _cross_validated(results)
-    run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
+    measured = benchmark.measure(backbone)
+    test_map = mean_ap_percent(measured.results)
     print(f"iteration {candidate.iteration}: VOC07 mAP {test_map:.2f} % on test", flush=True)
+    return measured
+
+
+def _noted(run: StageRun, candidate: Candidate, measured: Measured) -> Candidate:
+    """Log the candidate's mAPs and return it with them."""
+    test_map, trainval_map = mean_ap_percent(measured.results), _cross_validated(measured.results)
+    run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
     return replace(candidate, test_map=test_map, trainval_map=trainval_map)
 
 

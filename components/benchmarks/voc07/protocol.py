@@ -1,28 +1,19 @@
 """VOC07 classification of one backbone from images to results: what the stages voc07 and select share."""
 
 import time
-from dataclasses import dataclass
 
 from torch import nn
 
 from components import params
 from components.benchmarks.feature_cache import cached_features
 from components.benchmarks.features import l2_normalised
-from components.benchmarks.voc07.svm import ClassResult, Split, SvmProtocol, evaluate_classes
+from components.benchmarks.voc07.measured import Measured, measurement_key
+from components.benchmarks.voc07.svm import Split, SvmProtocol, evaluate_classes
 from components.core import machine, paths
 from components.core.errors import InputError
 from components.data.transforms import EvalTransform
 from components.sources.manifest import read_manifest
 from components.sources.readers.voc import VocSplit, read_voc07
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Results by class, and the time that features and SVMs took."""
-
-    results: list[ClassResult]
-    features_seconds: float
-    svm_seconds: float
 
 
 class Voc07Benchmark:
@@ -50,6 +41,10 @@ class Voc07Benchmark:
             self.trainval.classes, splits[0], splits[1], protocol, machine.device_name()
         )
         return Measured(results, extracted - start, time.perf_counter() - extracted)
+
+    def key(self, backbone: nn.Module) -> str:
+        """Return the digest of all that the results of ``backbone`` depend on."""
+        return measurement_key(backbone, (self.trainval, self.test), self.voc07)
 
     def _features(self, backbone: nn.Module, split: VocSplit, name: str) -> Split:
         features = cached_features(

@@ -10,6 +10,8 @@ import torchvision
 from safetensors.torch import load_file
 
 from components import params
+from components.benchmarks.voc07.measured import read_measured
+from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.core import paths
 from components.core.errors import InputError
 from components.core.tensor_files import tensors_sha256
@@ -132,9 +134,17 @@ def test_the_best_on_voc07_is_the_one_that_is_kept_and_measured_but_once(
     def extract(*_: object, **__: object) -> None:
         raise AssertionError("the features are there already")
 
+    with monkeypatch.context() as patched:
+        patched.setattr("components.benchmarks.voc07.protocol.cached_features", extract)
+        patched.setattr("components.benchmarks.voc07.protocol.evaluate_classes", extract)
+        voc07.main(RecordingRun("voc07", "virtex"), VOC07)  # takes what select has measured
+    folder = paths.stage_dir("voc07", "virtex")
+    taken = {name: (folder / name).read_bytes() for name in ("ap.csv", "precision_recall.csv")}
+    paths.CHOSEN_VOC07.unlink()
     monkeypatch.setattr("components.benchmarks.feature_cache.extract_features", extract)
     benchmark = RecordingRun("voc07", "virtex")
     voc07.main(benchmark, VOC07)
+    assert {name: (folder / name).read_bytes() for name in taken} == taken  # and computes the same
     measured = json.loads((benchmark.output_dir / "metrics.json").read_text())
     assert measured["mAP"] == pytest.approx(figures["mAP"])
 
@@ -194,3 +204,21 @@ def test_the_same_model_gives_the_same_bytes(candidates: dict[int, Path]) -> Non
     assert written[0] == written[1]
     with safetensors.safe_open(paths.backbone_path("virtex"), framework="pt") as file:
         assert len(file.metadata()["captioner_tensors_sha256"]) == 64
+
+
+@pytest.mark.integration
+def test_results_of_another_backbone_or_of_other_settings_are_not_taken(
+    candidates: dict[int, Path], voc: Path
+) -> None:
+    select.main(RecordingRun("select"), params.Select(by="voc07", split="test"), VOC07, CAPTION)
+    key = json.loads(paths.CHOSEN_VOC07.read_text())["key"]
+    backbone, _ = load_backbone(paths.backbone_path("virtex"))
+    assert Voc07Benchmark(VOC07).key(backbone) == key
+    assert read_measured(paths.CHOSEN_VOC07, key) is not None
+    assert Voc07Benchmark(VOC07.model_copy(update={"folds": 2})).key(backbone) != key
+    next(backbone.parameters()).data[0] += 1.0
+    other = Voc07Benchmark(VOC07).key(backbone)
+    assert other != key
+    assert read_measured(paths.CHOSEN_VOC07, other) is None
+    paths.CHOSEN_VOC07.write_text('{"key": 3')
+    assert read_measured(paths.CHOSEN_VOC07, key) is None
