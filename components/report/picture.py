@@ -189,7 +189,15 @@ def _draw_results(axes: Axes, data: ReportData) -> None:
     axes.set_facecolor(PAGE)
     axes.spines[["top", "right", "left"]].set_visible(False)
     known = [(result.published, row) for row, result in enumerate(results) if result.published is not None]
-    axes.scatter(*zip(*known, strict=True), s=110, marker="|", linewidths=3, color=PAPER, label="Paper")
+    axes.scatter(
+        [figure for figure, _ in known],
+        [row for _, row in known],
+        s=110,
+        marker="|",
+        linewidths=3,
+        color=PAPER,
+        label="Paper",
+    )
     _draw_dots(axes, figures, names, {name: backbone_title(name) for name in figures})
     for row, result in enumerate(results):
         ran = PRETRAINED in result.figures
@@ -244,7 +252,8 @@ def _draw_dots(
             (figures[backbone][name], row) for row, name in enumerate(names) if name in figures[backbone]
         ]
         if known:
-            axes.scatter(*zip(*known, strict=True), s=62, color=colour, zorder=3, label=labels[backbone])
+            points, rows = zip(*known, strict=True)
+            axes.scatter(points, rows, s=62, color=colour, zorder=3, label=labels[backbone])
     highest = max((value for of in figures.values() for value in of.values()), default=0.0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.7, len(names) - 0.3)
