@@ -1,7 +1,7 @@
-"""Commands of ``virtex`` that need more than pipelines may import, one a module.
+"""Commands of ``virtex`` that need more than pipelines may import, one per module.
 
 ``virtex NAME ...`` starts ``python -m components.commands.NAME ...`` with all its arguments; the module is
-listed in pipelines/commands/children.py and ends with ``run_command(main)``.
+listed in pipelines/cli.py and ends with ``run_command(main)``.
 """
 
 import sys
