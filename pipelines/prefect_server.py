@@ -59,7 +59,7 @@ def _in_time(ask: Callable[[], str], seconds: float, is_stopped: Callable[[], bo
         if is_stopped():
             return ""
         thread.join(0.1)
-    return answers[0] if answers else f"no answer within {seconds:.0f} seconds"
+    return answers[0] if answers else _silent(seconds)
 
 
 def _fault(address: str) -> str:
@@ -72,7 +72,12 @@ def _fault(address: str) -> str:
         is_there = error.code in (401, 403) or (error.code == 404 and _is_cloud(address))
         return "" if is_there else f"answers HTTP {error.code}"
     except (OSError, HTTPException, ValueError) as error:
-        return f"no answer ({getattr(error, 'reason', error)})"
+        reason = getattr(error, "reason", error)
+        return _silent(_ANSWER_SECONDS) if isinstance(reason, TimeoutError) else f"no answer ({reason})"
+
+
+def _silent(seconds: float) -> str:
+    return f"no answer within {seconds:.0f} seconds"
 
 
 def _question(address: str) -> urllib.request.Request:
