@@ -102,9 +102,10 @@ def hollow_repository(repository: Path, folder: Path, stages: Sequence[str] | No
         (folder / name).mkdir(parents=True)
     shutil.copy(repository / "params.yaml", folder)
     yaml = YAML()
+    yaml.width = 2**20  # a command stays on one line
     pipeline = yaml.load(repository / "dvc.yaml")
     definitions = [stage.get("do", stage) for stage in pipeline["stages"].values()]
-    dependencies = [str(path) for stage in definitions for path in stage.get("deps", [])]
+    dependencies = [path for stage in definitions for path in _dependencies(stage)]
     for stage in definitions:
         stage["cmd"] = " && ".join(_make(path, dependencies) for path in _outputs(stage))
     yaml.dump(pipeline, folder / "dvc.yaml")
@@ -117,9 +118,23 @@ def _outputs(stage: Mapping[str, Any]) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
+def _dependencies(stage: Mapping[str, Any]) -> list[str]:
+    """Return the stage's dependencies, one for each value that its matrix lists."""
+    found = [str(path) for path in stage.get("deps", [])]
+    for name, values in stage.get("matrix", {}).items():
+        if not isinstance(values, str):
+            word = f"${{item.{name}}}"
+            found = [path.replace(word, value) for path in found for value in values]
+    return list(dict.fromkeys(found))
+
+
 def _make(path: str, dependencies: Sequence[str]) -> str:
     """Return a command that makes ``path``: a file, or a folder with the files that other stages read."""
-    inside = [other for other in dependencies if other.startswith(path + "/")]
+    inside = [
+        other if Path(other).suffix else f"{other}/file"
+        for other in dependencies
+        if other.startswith(path + "/")
+    ]
     is_folder = bool(inside) or not Path(path).suffix
     made = [*inside, *([f"{path}/file"] if is_folder and not inside else [])] or [path]
     return " && ".join(f"install -D /dev/null {file}" for file in made)
