@@ -46,7 +46,7 @@ control = Path(os.environ["CONTROL"])
 workspace = Path.cwd().name
 with (control / "ran.txt").open("a") as file:
     file.write(f"{workspace} {name} {item}\\n")
-folder = Path("outputs", name, item)
+folder = Path("outputs", *(["benchmarks"] if name == "voc07" else []), name, item)
 folder.mkdir(parents=True, exist_ok=True)
 if name == "pretrain" and workspace == "captioning" and (control / "fail").exists():
     sys.exit("the loss is not a number")
