@@ -5,7 +5,7 @@ Start it with ``virtex run``; without ``PREFECT_API_URL`` that uses a temporary 
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -146,7 +146,8 @@ def pipeline_flow(prepared: Plan | None = None) -> Any:
             for notice in notices:
                 get_run_logger().info(redacted(notice))
             settings = {"targets": targets, "preset": preset, "set": set, "force": force}
-            return _run_plan(plan, settings, Place(root, cluster, max_parallel), stop)
+            tell = _run_plan(plan, settings, Place(root, cluster, max_parallel), stop)
+        return tell()  # outside, where the command watches whether Prefect's server still answers
 
     return virtex
 
@@ -154,8 +155,8 @@ def pipeline_flow(prepared: Plan | None = None) -> Any:
 virtex = pipeline_flow()  # for deployments, which name it by its place
 
 
-def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop) -> State[Any]:
-    """Open the record, run the stages, close the record, and tell whoever wants to know."""
+def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop) -> Callable[[], State[Any]]:
+    """Open the record, run the stages, close the record; returns what tells whoever wants to know."""
     root, force, me = place.root, bool(settings["force"]), runtime.flow_run
     unchanged = plan.unchanged & plan.not_run.keys() if force else plan.unchanged
     idle = all(stage.name in unchanged or stage.name in plan.not_run for stage in plan.stages)
@@ -176,14 +177,18 @@ def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop)
         write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
         is_reported = has_report(plan, outcomes)
         record.close(table, end, root / REPORT.parent if is_reported else None)
-    errors = {o.stage: redacted(o.message) for o in outcomes.values() if o.state == "failed"}
-    if not idle:
-        figures = results(root) if is_reported else {}
-        links = {"MLflow": record.page, "Prefect": flow_run_page()}
-        notify(message(me.name, end, table, errors, figures, links))
-    # Last, since Prefect may be away.
-    publish(root, table, record.report_page if is_reported else None, is_reported)
-    return _final_state(end, errors, idle)
+
+    def tell() -> State[Any]:
+        errors = {o.stage: redacted(o.message) for o in outcomes.values() if o.state == "failed"}
+        if not idle:
+            figures = results(root) if is_reported else {}
+            links = {"MLflow": record.page, "Prefect": flow_run_page()}
+            notify(message(me.name, end, table, errors, figures, links))
+        # Last, since Prefect may be away.
+        publish(root, table, record.report_page if is_reported else None, is_reported)
+        return _final_state(end, errors, idle)
+
+    return tell
 
 
 def _final_state(end: str, errors: Mapping[str, str], idle: bool) -> State[Any]:
