@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,7 +43,8 @@ def started(small_workspace, monkeypatch, signals):
 
 @pytest.mark.parametrize("number", ENDING)
 def test_ui_stops_its_servers_however_often_it_is_interrupted(started, monkeypatch, capsys, number):
-    monkeypatch.setattr(pages.time, "sleep", lambda seconds: os.kill(os.getpid(), number))
+    # of this module alone: threads that other tests left behind sleep as well
+    monkeypatch.setattr(pages, "time", SimpleNamespace(sleep=lambda _: os.kill(os.getpid(), number)))
     assert cli.main(["ui"]) == 130
     assert started
     output = capsys.readouterr().out
