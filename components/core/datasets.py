@@ -74,6 +74,14 @@ def _coco(path: str, size: int, md5: str, unpacked_bytes: int) -> Archive:
     return Archive(path.rpartition("/")[2], urls, size, md5, unpacked_bytes)
 
 
+_COCO_VAL2017 = (
+    _coco("zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80", GB),
+    _coco(
+        "annotations/annotations_trainval2017.zip", 252_907_541, "f4bbac642086de4f52a3fdda2de5fa2c", 2 * GB
+    ),
+)
+
+
 # Checksums of VOC as in torchvision/datasets/voc.py.
 _VOC = ("https://thor.robots.ox.ac.uk/pascal/VOC", "http://host.robots.ox.ac.uk/pascal/VOC")
 
@@ -122,18 +130,20 @@ DATASETS: dict[str, Dataset] = {
         title="COCO",
         archives=(
             _coco("zips/train2017.zip", 19_336_861_798, "cced6f7f71b7629ddf16f17bbcfab6b2", 21 * GB),
-            _coco("zips/val2017.zip", 815_585_330, "442b8da7639aecaf257c1dceb8ba8c80", GB),
-            _coco(
-                "annotations/annotations_trainval2017.zip",
-                252_907_541,
-                "f4bbac642086de4f52a3fdda2de5fa2c",
-                2 * GB,
-            ),
+            *_COCO_VAL2017,
         ),
         counts={
             "train": {"images": 118_287, "captions": 591_753, "objects": 860_001},
             "val": {"images": 5_000, "captions": 25_014, "objects": 36_781},
         },
+        telling_split="train",
+        captioned=True,
+    ),
+    # our own division, small enough to fetch and train on anywhere: components/sources/download/arrange.py
+    "coco_val2017": Dataset(
+        title="COCO val2017, divided",
+        archives=_COCO_VAL2017,
+        counts={"train": {"images": 4_500}, "val": {"images": 500}},
         telling_split="train",
         captioned=True,
     ),
