@@ -14,7 +14,8 @@ from components.sources.readers.coco import read_captions, verify_captions
 def val2017(tmp_path: Path) -> Path:
     """Twenty images as COCO publishes its val2017, with captions, objects and annotations of no use here."""
     ids = list(range(7, 147, 7))
-    images = [{"id": key, "file_name": f"{key:012}.jpg", "width": 4, "height": 4} for key in reversed(ids)]
+    names = {key: f"{key:012}.jpg" for key in reversed(ids)}
+    images = [{"id": key, "file_name": name, "width": 4, "height": 4} for key, name in names.items()]
     captions = [{"id": n, "image_id": key, "caption": f"image {key}"} for n, key in enumerate(ids * 2)]
     objects = [
         {"id": n + 1, "image_id": key, "category_id": 3, "bbox": [0, 0, 2, 2], "area": 4, "iscrowd": 0,
@@ -23,8 +24,8 @@ def val2017(tmp_path: Path) -> Path:
     ]  # fmt: skip
     (tmp_path / "annotations").mkdir()
     (tmp_path / "val2017").mkdir()
-    for image in images:
-        (tmp_path / "val2017" / image["file_name"]).write_bytes(b"jpeg")
+    for name in names.values():
+        (tmp_path / "val2017" / name).write_bytes(b"jpeg")
     for kind, annotations in (("captions", captions), ("instances", objects), ("person_keypoints", [])):
         content = {"images": images, "annotations": annotations, "categories": [{"id": 3, "name": "cat"}]}
         for split in ("train", "val"):
