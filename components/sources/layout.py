@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
-from components.core.image_files import printable
+from components.core.image_files import is_utf8, printable
 
 NUM_NAMED = 3  # absent files named in an error; the rest are counted
 
@@ -27,7 +27,7 @@ def require_folder(path: Path, holds: str) -> Path:
     if path.is_dir():
         return path
     path = Path(os.path.abspath(path))
-    fault = "is not a folder" if path.exists() else f"no such folder{nearest_entry(path)}"
+    fault = "is not a folder" if path.exists() else f"no such folder{_hint(path)}"
     raise InputError(f"{path}: {fault}; expected {holds}")
 
 
@@ -36,7 +36,7 @@ def require_file(path: Path, holds: str) -> Path:
     if path.is_file():
         return path
     path = Path(os.path.abspath(path))
-    fault = "is not a file" if path.exists() else f"no such file{nearest_entry(path)}"
+    fault = "is not a file" if path.exists() else f"no such file{_hint(path)}"
     raise InputError(f"{path}: {fault}; expected {holds}")
 
 
@@ -57,6 +57,10 @@ def read_text(path: Path, holds: str) -> str:
 def without_halves(text: str) -> str:
     """Return the text without lone surrogates: halves of characters, which JSON can hold and UTF-8 cannot."""
     return text if text.isascii() else text.encode("utf-8", "ignore").decode()
+
+
+def _hint(path: Path) -> str:
+    return "; this is a link that leads nowhere" if path.is_symlink() else nearest_entry(path)
 
 
 def nearest_entry(path: Path) -> str:
@@ -111,6 +115,22 @@ def unique_ids(path: Path, records: list[dict[str, Any]], kind: str) -> dict[Any
             raise InputError(f"{path}: the id {key!r} occurs twice in `{kind}`")
         by_id[key] = record
     return by_id
+
+
+def category_name(category: Mapping[str, Any]) -> str:
+    """Return a category's name as files take it, its id where it has none."""
+    return without_halves(str(category.get("name") or "")) or str(category["id"])
+
+
+def require_utf8(path: Path) -> Path:
+    """Return the path, whose last name is to stand in texts.
+
+    Raises:
+        InputError: it has bytes that are not UTF-8.
+    """
+    if not is_utf8(path.name):
+        raise InputError(f"{printable(path)}: its name is not UTF-8; rename it")
+    return path
 
 
 def is_known(key: object, by_id: Mapping[Any, object]) -> bool:

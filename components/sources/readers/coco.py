@@ -16,6 +16,7 @@ from typing import Any
 from components.core.errors import InputError
 from components.sources.layout import (
     Tally,
+    category_name,
     file_name,
     is_known,
     read_annotations,
@@ -159,9 +160,7 @@ def read_instances(root: Path, split: str, is_told: bool = True) -> dict[str, An
 def count_objects(parsed: dict[str, Any]) -> dict[str, int]:
     """Return the number of objects by category name (or id where it has none), crowd regions included."""
     counts = Counter(annotation["category_id"] for annotation in parsed["annotations"])
-    return {
-        str(category.get("name", category["id"])): counts[category["id"]] for category in parsed["categories"]
-    }
+    return {category_name(category): counts[category["id"]] for category in parsed["categories"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +193,7 @@ def read_object_labels(roots: Mapping[str, Path], split: str) -> ObjectLabels:
         parsed = read_annotations(path, ("annotations", "categories"))
         categories = unique_ids(path, parsed["categories"], "categories")
         labels = {
-            key: numbers.setdefault(str(categories[key].get("name", key)), len(numbers) + 1)
+            key: numbers.setdefault(category_name(categories[key]), len(numbers) + 1)
             for key in sorted(categories)
         }
         for annotation in parsed["annotations"]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from components.core.errors import InputError
-from components.core.image_files import is_companion, is_image, is_utf8, printable, walk
-from components.sources.layout import Tally, require_folder
+from components.core.image_files import is_companion, is_image, walk
+from components.sources.layout import Tally, require_folder, require_utf8
 from components.sources.readers.types import ClassifiedImages, DatasetFolders, Verified, verified_classes
 
 SPLITS = ("train", "val")
@@ -73,7 +73,7 @@ def _images(folder: Path, tally: Tally) -> list[Path]:
     for below, names in walk(folder, tally.leave_out):
         for name in names:
             if is_image(name):
-                images.append(below / _require_utf8(below, name))
+                images.append(require_utf8(below / name))
             else:
                 tally.leave_out("files that are no images", below / name)
     return sorted(images)
@@ -86,7 +86,7 @@ def _classes(folder: Path, tally: Tally) -> tuple[str, ...]:
         if is_companion(entry.name):
             tally.leave_out("hidden or companion files and folders", entry.path)
         elif entry.is_dir():
-            classes.append(_require_utf8(folder, entry.name))
+            classes.append(require_utf8(folder / entry.name).name)
         else:
             tally.leave_out("files outside the classes' folders", entry.path)
     if not classes:
@@ -95,9 +95,3 @@ def _classes(folder: Path, tally: Tally) -> tuple[str, ...]:
             "sort them into one folder per class first"
         )
     return tuple(classes)
-
-
-def _require_utf8(folder: Path, name: str) -> str:
-    if not is_utf8(name):
-        raise InputError(f"{printable(folder / name)}: its name is not UTF-8; rename it")
-    return name

@@ -6,6 +6,7 @@ import numpy as np
 
 from components.core.errors import InputError
 from components.sources.layout import (
+    category_name,
     file_name,
     is_known,
     read_annotations,
@@ -60,7 +61,7 @@ def read_inaturalist(root: Path, split: str) -> ClassifiedImages:
     require_images(root, names, path)
     return ClassifiedImages(
         image_paths=[root / name for name in names],
-        classes=tuple(str(categories[key].get("name", key)) for key in sorted(categories)),
+        classes=tuple(category_name(categories[key]) for key in sorted(categories)),
         labels=np.array([label_of[key] for key in images], dtype=np.int64),
     )
 

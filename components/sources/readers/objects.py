@@ -14,7 +14,7 @@ from typing import Any
 from pycocotools import mask as run_lengths
 
 from components.core.errors import InputError
-from components.sources.layout import is_known, shown, unique_ids
+from components.sources.layout import category_name, is_known, shown, unique_ids
 
 ROUNDING = 1.0  # pixels by which published boxes leave their image; those stay, as scores refer to them
 FARTHEST = 1e5  # pixels; pycocotools reserves memory for every pixel along an outline
@@ -112,7 +112,7 @@ def has_mask(annotation: dict[str, Any]) -> bool:
 def _tell_apart(categories: Sequence[dict[str, Any]], notes: Notes) -> None:
     """Name every category, by its id where it has no name, and no two alike."""
     for category in categories:
-        category["name"] = str(category.get("name", category["id"]))
+        category["name"] = category_name(category)
     while double := [name for name, count in Counter(c["name"] for c in categories).items() if count > 1]:
         alike = [category for category in categories if category["name"] in double]
         for category in alike:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
-from components.sources.layout import read_text, require_file, require_folder, require_images
+from components.sources.layout import read_text, require_file, require_folder, require_images, require_utf8
 from components.sources.readers.objects import CLIPPED, OUTSIDE, SWAPPED, Notes, clipped
 from components.sources.readers.types import DatasetFolders, Verified
 
@@ -92,7 +92,7 @@ def read_voc07(root: Path, split: str) -> VocSplit:
     require_images(folder, (f"{image_id}.jpg" for image_id in ids), split_list)
     return VocSplit(
         image_paths=[folder / f"{image_id}.jpg" for image_id in ids],
-        classes=tuple(path.name.removesuffix(f"_{split}.txt") for path in class_lists),
+        classes=tuple(require_utf8(path).name.removesuffix(f"_{split}.txt") for path in class_lists),
         labels=np.array(columns, dtype=np.int8).T,
     )
 

@@ -193,9 +193,9 @@ def json_records(path: Path, file: IO[bytes]) -> Iterator[Record]:
     Raises:
         InputError: it is neither.
     """
-    start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    first = next((line for line in (line.strip(b" \t\r\n\xef\xbb\xbf") for line in file) if line), b"")
     file.seek(0)
-    if start.startswith(b"{"):
+    if first.startswith(b"{") and first.endswith(b"}"):
         yield from json_lines(path, file)
         return
     records = _parsed(str(path), file.read())

@@ -86,6 +86,11 @@ def _indices(names: Sequence[str], wanted: str) -> list[int]:
 
 
 def _lacking(where: object, names: Sequence[str], key: str, name: str) -> str:
+    if len(names) == 1 and (separators := [mark for mark in ";\t|," if mark in names[0]]):
+        return (
+            f"{where}: no column `{name}`: its header is one cell, {shown(names[0])}, as if "
+            f"{separators[0]!r} parted the cells. Save it with commas as .csv, or with tabs as .tsv"
+        )
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" (did you mean `{close[0]}`?)" if close else ""
     return (

@@ -126,6 +126,17 @@ def test_categories_of_one_name_are_told_apart() -> None:
     assert str(again) == ""
 
 
+@pytest.mark.parametrize(
+    ("given", "name"), [("a \ud83d dog", "a  dog"), ("\ud83d", "7"), ("", "7"), (None, "7"), (5, "5")]
+)
+def test_names_of_categories_are_such_as_files_take(given: Any, name: str) -> None:
+    parsed = objects({})
+    parsed["categories"] = [{"id": 7, "name": given}]
+    assert coco.count_objects(parsed) == {name: 1}
+    mend_objects(PATH, parsed)
+    assert parsed["categories"][0]["name"] == name
+
+
 @pytest.mark.parametrize("absent", ["gone", None, []])
 def test_an_object_without_a_mask_among_others_is_left_out(absent: Any) -> None:
     found, line = mended({}, {"segmentation": absent})

@@ -51,6 +51,17 @@ SETS = Path("VOC2007/ImageSets/Main")
             "contains no VOC2007/; give the folder above",
         ),
         (lambda root: [path.unlink() for path in (root / SETS).glob("*_trainval.txt")], "no class lists"),
+        (
+            lambda root: (root / SETS / "dog_trainval.txt").rename(root / SETS / "d\udce9_trainval.txt"),
+            r"d\\udce9_trainval\.txt: its name is not UTF-8; rename it",
+        ),
+        (
+            lambda root: (
+                (root / SETS / "trainval.txt").unlink(),
+                (root / SETS / "trainval.txt").symlink_to("gone"),
+            ),
+            r"trainval\.txt: no such file; this is a link that leads nowhere; expected",
+        ),
     ],
 )
 def test_broken(voc_root: Path, breaking: Callable[[Path], Any], message: str) -> None:
