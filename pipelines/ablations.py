@@ -1,7 +1,4 @@
-"""The flow over a family: each row in a workspace of its own, below one MLflow run, one comparison.
-
-Start it with ``virtex ablate``.
-"""
+"""The flow over a family, that of ``virtex ablate``: rows below one MLflow run, and their comparison."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,23 +14,15 @@ from prefect.futures import wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from components.params.families import chosen_family
+from components.core.redaction import redacted
 from components.tracking.pipeline_run import RUN_STATUS, Row, create_run
 from components.tracking.store import PARENT_RUN_VARIABLE, tracking_uri
+from pipelines.comparison import comparison_figures, comparison_text, write_comparison
+from pipelines.experiments import FamilyRun, ReadyRow, shared_stages
 from pipelines.notifications import message, notify
 from pipelines.process import Stop, stop_on_signals, stop_when
-from pipelines.row import (
-    GOOD_ROWS,
-    ReadyRow,
-    RowRunner,
-    base_title,
-    comparison_figures,
-    comparison_text,
-    write_comparison,
-)
-from pipelines.row_workspace import ready_rows, shared_stages, workspace_dir
+from pipelines.row import GOOD_ROWS, RowRunner
 from pipelines.run import StageError, cancelled_in_prefect
-from pipelines.workspace import run_lock, stop_orphans
 
 _RUNNER: Any = ThreadPoolTaskRunner()  # rows are processes; RowRunner holds the number at a time
 
@@ -55,64 +44,61 @@ def row_task(ready: ReadyRow, runner: RowRunner, targets: Sequence[str], width: 
     return Completed(name=state, message=f"{outcome.state}, {outcome.seconds:.1f} s")
 
 
-@flow(name="virtex-ablation", flow_run_name="{family}", task_runner=_RUNNER, log_prints=False)
-def ablation(
-    family: str,
-    preset: str | None = None,
-    overrides: list[str] | None = None,
-    rows: list[str] | None = None,
-    targets: list[str] | None = None,
-    at_once: int = 1,
-) -> State[Any]:
-    """Run a family and compare its rows; the working directory's own files stay as they are.
+def family_flow(run: FamilyRun, ready: Sequence[ReadyRow]) -> Any:
+    """Return the flow over the rows, which a command that holds the family's folder has prepared.
 
-    Args:
-        family: its name; ``presets`` compares the presets that ``rows`` names.
-        preset: the base of the rows; none means params.yaml as it is.
-        overrides: ``section.key=value`` changes of the base.
-        rows: which of its rows; none means all.
-        targets: stages to bring up to date in each row; none means all.
-        at_once: rows at a time.
-
-    A failed row does not stop the others; the comparison says which is missing.
-
-    Raises:
-        InputError: bad parameters, or another run of this family.
-        StageError: with the failed rows' messages.
+    Its parameters are for Prefect to show.
     """
-    root, stop, logger = Path.cwd(), Stop(), get_run_logger()
-    chosen = chosen_family(family, rows or ())
-    folder = root / workspace_dir(family)
-    with run_lock(folder), stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):
-        for left in stop_orphans(folder):
-            logger.info("Stopped orphaned row %s of a crashed run.", left)
-        ready = ready_rows(root, chosen, preset, overrides or (), targets or (), stop.is_set)
-        settings = {"family": family, "base": base_title(chosen, preset, overrides or ())}
-        opened = create_run(root, f"{family} · {time.strftime('%Y-%m-%d %H:%M')}", "ablation", settings)
-        variables = _variables(opened[1].run_id if opened else None)
-        runner = RowRunner(folder, family, variables, stop, at_once)
-        end = "failed"
-        try:
-            if at_once > 1:
-                _run_shared_stages(ready, runner)
-            _run_rows(ready, runner, targets or ())
-            made = write_comparison(root, chosen, settings["base"], ready, runner.outcomes)
-            end = how_it_ended(ready, runner, stop.is_set())
-            if opened:
-                opened[1].artifact(made, "comparison")
-                opened[1].log(comparison_figures(made))
-        finally:
-            if opened:
-                opened[1].close(RUN_STATUS[end])
-        create_markdown_artifact(comparison_text(made), key=f"ablation-{family}", description="Comparison")
-    errors = {
-        outcome.row: outcome.message for outcome in runner.outcomes.values() if outcome.state == "failed"
-    }
+
+    @flow(name="virtex-ablation", flow_run_name=run.family.name, task_runner=_RUNNER, log_prints=False)
+    def ablation(rows: list[str], base: str, targets: list[str], at_once: int) -> State[Any]:
+        """Run a family and compare its rows; a failed one does not stop the others.
+
+        Raises:
+            StageError: with the failed rows' messages.
+        """
+        stop = Stop()
+        with stop_on_signals(stop), stop_when(cancelled_in_prefect(), stop):
+            runner, end, made = _run_and_record(run, ready, stop)
+        return _tell(run, runner, end, made)  # outside, as the end of pipelines.run
+
+    return ablation
+
+
+def _run_and_record(run: FamilyRun, ready: Sequence[ReadyRow], stop: Stop) -> tuple[RowRunner, str, Path]:
+    """Run the rows below one MLflow run, which has their comparison; returns its folder, too."""
+    family = run.family.name
+    settings = {"family": family, "base": run.base}
+    opened = create_run(run.root, f"{family} · {time.strftime('%Y-%m-%d %H:%M')}", "ablation", settings)
+    variables = _variables(opened[1].run_id if opened else None)
+    runner = RowRunner(run, variables, stop)
+    end = "failed"
+    try:
+        if run.at_once > 1:
+            _run_shared_stages(ready, runner)
+        _run_rows(ready, runner, run.targets)
+        made = write_comparison(run, ready, runner.outcomes)
+        end = how_it_ended(ready, runner, stop.is_set())
+        if opened:
+            opened[1].artifact(made, "comparison")
+            opened[1].log(comparison_figures(made))
+    finally:
+        if opened:
+            opened[1].close(RUN_STATUS[end])
+    return runner, end, made
+
+
+def _tell(run: FamilyRun, runner: RowRunner, end: str, made: Path) -> State[Any]:
+    outcomes = runner.outcomes.values()
+    errors = {outcome.row: redacted(outcome.message) for outcome in outcomes if outcome.state == "failed"}
     table: list[Row] = [
         {"stage": outcome.row, "state": outcome.state, "seconds": round(outcome.seconds, 1)}
-        for outcome in runner.outcomes.values()
+        for outcome in outcomes
     ]
-    notify(message(f"ablation {family}", end, table, errors, comparison_figures(made)))
+    notify(message(f"ablation {run.family.name}", end, table, errors, comparison_figures(made)))
+    create_markdown_artifact(
+        comparison_text(made), key=f"ablation-{run.family.name}", description="Comparison"
+    )
     return _final_state(end, errors)
 
 

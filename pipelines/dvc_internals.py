@@ -205,6 +205,21 @@ def read_entries(root: Path, stages: Collection[str]) -> dict[str, Any]:
     return {name: entry for name, entry in found.items() if name in stages}
 
 
+def lock_text(root: Path, stages: Collection[str]) -> str:
+    """The file dvc.lock with the entries of ``stages`` alone."""
+    from dvc.utils.serialize import dumps_yaml
+
+    text: str = dumps_yaml({"schema": "2.0", "stages": read_entries(root, stages)})
+    return text
+
+
+def experiment_ref(commit: str, name: str) -> str:
+    """Where Git keeps the experiment of this name and parent, for `dvc exp show` to find."""
+    from dvc.repo.experiments.refs import ExpRefInfo
+
+    return str(ExpRefInfo(commit, name))
+
+
 def put_entries(root: Path, entries: Mapping[str, Any], stages: Collection[str]) -> None:
     """Make ``entries`` the entries of ``stages``; a stage without one has none afterwards. Others stay."""
     from dvc.utils.serialize import modify_yaml

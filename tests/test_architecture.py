@@ -119,7 +119,7 @@ def started_modules(path: Path) -> set[str]:
 # Programs that a file starts by name although it must not import them: in processes of their own, with torch.
 STARTED = {
     "pipelines.cli": {"components.commands"},  # becomes the command
-    "pipelines.row": {"components.comparison"},  # draws
+    "pipelines.comparison": {"components.comparison"},  # draws
     "components.training.distributed": {"?"},  # the stage itself, in several processes
     "components.bench.pipeline": {"?"},  # itself
 }

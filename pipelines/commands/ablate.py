@@ -1,4 +1,4 @@
-"""``virtex ablate``: a family of runs, each in a workspace of its own, and one comparison."""
+"""``virtex ablate``: a family of runs, experiments of DVC's, and one comparison."""
 
 import argparse
 import textwrap
@@ -11,10 +11,11 @@ from components.core.command import positive
 from components.params.families import FAMILIES, chosen_family
 from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED, exit_status
+from pipelines.comparison import comparison_dir, comparison_text, write_comparison
+from pipelines.experiments import FamilyRun, ReadyRow, prepare_rows, workspace_dir
 from pipelines.prefect_server import server_watched
 from pipelines.process import Stop, stop_on_signals
-from pipelines.row import base_title, comparison_dir, comparison_text, write_comparison
-from pipelines.row_workspace import workspace_dir
+from pipelines.row import RowRunner
 from pipelines.servers import start_temporary_server, use_workspace_server
 from pipelines.workspace import run_lock, stop_orphans
 
@@ -42,76 +43,53 @@ def _described(name: str) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_family(
-        options.family, options.rows, options.preset, options.overrides, options.targets, options.at_once
-    )
+    family = chosen_family(options.family, options.rows)
+    asked = (options.preset, options.overrides, options.targets, options.at_once)
+    return run_family(FamilyRun(Path.cwd(), family, *asked))
 
 
-def run_family(
-    family: str,
-    rows: Sequence[str] = (),
-    preset: str | None = None,
-    overrides: Sequence[str] = (),
-    targets: Sequence[str] = (),
-    at_once: int = 1,
-) -> int:
+def run_family(asked: FamilyRun) -> int:
     """Run the flow, unless there is nothing to do, and print the comparison; returns the exit status."""
-    stop = Stop()
-    arguments = {
-        "family": family,
-        "preset": preset,
-        "overrides": list(overrides),
-        "rows": list(rows),
-        "targets": list(targets),
-    }
-    with stop_on_signals(stop):
-        if _nothing_to_do(arguments, stop):
-            return 0
-        use_workspace_server(Path.cwd())
-        return _run_flow(arguments, at_once, stop)
-
-
-def _nothing_to_do(arguments: dict[str, Any], stop: Stop) -> bool:
-    """Prepare the rows and say what there is to do; with nothing, bring the comparison up to date."""
-    from pipelines.row import unchanged
-    from pipelines.row_workspace import ready_rows
-
-    root = Path.cwd()
-    family = chosen_family(arguments["family"], arguments["rows"])
-    base, changes = (arguments[key] for key in ("preset", "overrides"))
-    with run_lock(root / workspace_dir(family.name)):
-        stop_orphans(root / workspace_dir(family.name))
-        ready = ready_rows(root, family, base, changes, arguments["targets"], stop.is_set)
+    stop, folder = Stop(), asked.root / workspace_dir(asked.family.name)
+    with stop_on_signals(stop), run_lock(folder):  # until the end: the flow need not prepare again
+        for left in stop_orphans(folder):
+            print(f"Stopped orphaned row {left} of a crashed run.", flush=True)
+        ready = prepare_rows(asked, stop.is_set)
         width = max(len(row.row.name) for row in ready)
         for row in ready:
-            to_do = ", ".join(row.plan.pending) or "nothing"
-            print(f"{row.row.name:<{width}}  to do: {to_do}", flush=True)
+            print(f"{row.row.name:<{width}}  to do: {', '.join(row.plan.pending) or 'nothing'}", flush=True)
         if any(row.plan.pending for row in ready):
-            return False
-        outcomes = {row.row.name: unchanged(row) for row in ready}
-        write_comparison(root, family, base_title(family, base, changes), ready, outcomes)
-    _print_comparison(family.name)
-    return True
+            use_workspace_server(asked.root)
+            return _run_flow(asked, ready, stop)
+        runner = RowRunner(asked, {}, stop)
+        for row in ready:
+            runner.skip(row)
+        write_comparison(asked, ready, runner.outcomes)
+    _print_comparison(asked)
+    return 0
 
 
-def _run_flow(arguments: dict[str, Any], at_once: int, stop: Stop) -> int:
+def _run_flow(asked: FamilyRun, ready: Sequence[ReadyRow], stop: Stop) -> int:
     started = time.time()
-    wait_for_server = start_temporary_server(Path.cwd())
-    from pipelines.ablations import ablation  # takes as long as the server
+    wait_for_server = start_temporary_server(asked.root)
+    from pipelines.ablations import family_flow  # takes as long as the server
 
     warm_up()
     wait_for_server(stop.is_set)
     if stop.is_set():
         raise KeyboardInterrupt
+    rows = [row.row.name for row in ready]
     with server_watched(stop, lambda: EXIT_FAILED):
-        state = ablation(**arguments, at_once=at_once, return_state=True)
-    _print_comparison(arguments["family"], since=started)
+        state = family_flow(asked, ready)(
+            rows=rows, base=asked.base, targets=list(asked.targets), at_once=asked.at_once, return_state=True
+        )
+    _print_comparison(asked, since=started)
     return exit_status(state)
 
 
-def _print_comparison(family: str, since: float = 0.0) -> None:
+def _print_comparison(asked: FamilyRun, since: float = 0.0) -> None:
     """Print the comparison if it was made after ``since``, in seconds of the epoch."""
-    folder = comparison_dir(family)
+    folder = comparison_dir(asked.family.name)
     table = folder / "comparison.md"
     if table.is_file() and table.stat().st_mtime >= since:
-        print(f"\n{comparison_text(folder)}\n\nComparison: {folder}")
+        print(f"\n{comparison_text(folder)}\n\nComparison: {folder}; the rows: dvc exp show")

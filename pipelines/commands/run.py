@@ -8,10 +8,12 @@ from typing import Any
 from components.core.command import positive
 from components.core.errors import InputError
 from components.core.redaction import redacted, redacted_values
+from components.params.families import PRESETS, chosen_family
 from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN, REPORT, REPORT_PAGE
 from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED, exit_status
 from pipelines.commands.ablate import run_family
+from pipelines.experiments import FamilyRun
 from pipelines.graph import Plan
 from pipelines.prefect_server import server_watched
 from pipelines.process import Stop, stop_on_signals
@@ -49,7 +51,8 @@ def run(options: argparse.Namespace) -> int:
         if options.force or options.max_parallel or options.cluster:
             raise InputError("--force, --max-parallel and --cluster are for one preset at a time")
         targets = [*options.targets, *options.more_targets]
-        return run_family("presets", rows=options.presets, overrides=options.overrides, targets=targets)
+        family = chosen_family(PRESETS, options.presets)
+        return run_family(FamilyRun(Path.cwd(), family, None, options.overrides, targets))
     options.preset = options.presets[0] if options.presets else None
     stop = Stop()
     with stop_on_signals(stop):

@@ -77,6 +77,19 @@ class Family(Workspace):
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
         return super().run("--rows", "bicaptioning", "captioning", *arguments, **variables)
 
+    def start_and_wait(self, override: str) -> subprocess.Popen[str]:
+        """Start two rows side by side; return while both of them sleep."""
+        rows = ("--rows", "bicaptioning", "captioning", "--at-once", "2", "--set", override)
+        process = self.start(*rows)
+        limit = time.monotonic() + 240
+        while len(list(self.control.glob("sleeping-*"))) < 2:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        for note in self.control.glob("sleeping-*"):
+            note.unlink()
+        return process
+
     def ran(self) -> list[str]:
         """Stages that really ran since the last call, as ``workspace stage item``."""
         path = self.control / "ran.txt"
@@ -96,6 +109,12 @@ class Family(Workspace):
     def git(self, *arguments: str) -> str:
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
         return subprocess.run(command, cwd=self.root, capture_output=True, text=True, check=True).stdout
+
+    def experiments(self) -> dict[str, dict]:
+        """What ``dvc exp show`` lists, by name: figures and parameters."""
+        (_, commit) = json.loads(self.dvc("exp", "show", "--json").stdout)
+        found = [one["revs"][0] for one in commit["experiments"] or []]
+        return {one["name"]: one["data"] for one in found}
 
     def processes(self) -> list[psutil.Process]:
         found = []
@@ -163,6 +182,7 @@ def test_a_failed_row_does_not_stop_its_sibling(workspace):
     assert "Forward captioning, failed: " in output
     assert workspace.git("status", "--porcelain") == status
     assert not (workspace.root / "outputs" / "pretrain").exists()
+    assert "tasks-captioning" not in workspace.git("for-each-ref", "refs/exps")
 
 
 def test_runs_in_mlflow(workspace):
@@ -180,6 +200,11 @@ def test_again_only_what_failed_is_done(workspace):
     assert code == 0, output
     assert workspace.ran() == ["captioning pretrain", "captioning voc07 random", "captioning voc07 virtex"]
     assert [row["state"] for row in workspace.comparison()["rows"]] == ["unchanged", "ran"]
+    shown = workspace.experiments()
+    assert shown.keys() == {"tasks-bicaptioning", "tasks-captioning"}
+    row = shown["tasks-captioning"]
+    assert row["metrics"]["outputs/pretrain/metrics.json"]["data"]["val_loss"] == 2.5
+    assert row["params"]["params.yaml"]["data"]["objective"]["name"] == "captioning"
     code, output = workspace.run()
     assert code == 0, output
     assert "captioning    to do: nothing" in output
@@ -190,14 +215,8 @@ def test_again_only_what_failed_is_done(workspace):
 
 def test_ctrl_c_stops_all_rows_and_keeps_what_they_had(workspace):
     (workspace.control / "sleep").touch()
-    process = workspace.start(
-        "--rows", "bicaptioning", "captioning", *("--at-once", "2", "--set", "pretrain.seed=1")
-    )
-    limit = time.monotonic() + 240
-    while len(list(workspace.control.glob("sleeping-*"))) < 2:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < limit
-        time.sleep(0.1)
+    process = workspace.start_and_wait("pretrain.seed=1")
+    assert "another run is at work" in workspace.run()[1]
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     (workspace.control / "sleep").unlink()
@@ -209,3 +228,21 @@ def test_ctrl_c_stops_all_rows_and_keeps_what_they_had(workspace):
     assert kept.read_text() == "changed and not committed bicaptioning"
     runs = workspace.mlflow_runs()
     assert {run.info.status for run in runs["ablation"][-1:] + runs["virtex"][-2:]} == {"KILLED"}
+
+
+@pytest.mark.slow
+def test_a_killed_command_is_taken_up_again(workspace):
+    (workspace.control / "sleep").touch()
+    process = workspace.start_and_wait("pretrain.seed=2")
+    process.kill()
+    process.communicate()
+    (workspace.control / "sleep").unlink()
+    workspace.ran()
+    code, output = workspace.run("--set", "pretrain.seed=2")
+    assert code == 0, output
+    assert "Stopped orphaned row tasks/captioning of a crashed run." in output
+    assert workspace.processes() == []
+    assert [row["state"] for row in workspace.comparison()["rows"]] == ["ran", "ran"]
+    assert not any(line.endswith("prepare") for line in workspace.ran())
+    shown = workspace.experiments()
+    assert {row["params"]["params.yaml"]["data"]["pretrain"]["seed"] for row in shown.values()} == {2}

@@ -22,7 +22,7 @@ def test_help_names_every_row_and_the_papers_base(capsys):
     ],
 )
 def test_bad_input_is_told_before_anything_runs(small_workspace, monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr("pipelines.row_workspace.bring_up_to_date", copy_params)
+    monkeypatch.setattr("pipelines.experiments.bring_up_to_date", copy_params)
     monkeypatch.setattr("pipelines.commands.ablate._run_flow", lambda *_: pytest.fail("the flow was started"))
     before = (small_workspace / "params.yaml").read_text()
     assert cli.main(["ablate", *arguments]) == 2

@@ -32,11 +32,13 @@ def test_a_run_without_the_report_does_not_show_an_old_one(small_workspace, monk
 
 def test_several_presets_are_a_family_of_their_own(small_workspace, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(run, "run_family", lambda family, **given: started.append((family, given)) or 0)
+    monkeypatch.setattr(run, "run_family", lambda asked: started.append(asked) or 0)
     command = ["run", "--preset", "tiny", "--preset", "tiny2", "--set", "a.b=1", "--targets", "voc07@virtex"]
     assert cli.main(command) == 0
-    given = {"rows": ["tiny", "tiny2"], "overrides": ["a.b=1"], "targets": ["voc07@virtex"]}
-    assert started == [("presets", given)]
+    (asked,) = started
+    assert [(row.name, row.preset) for row in asked.family.rows] == [("tiny", "tiny"), ("tiny2", "tiny2")]
+    assert (asked.family.name, asked.preset) == ("presets", None)
+    assert (asked.overrides, asked.targets) == (["a.b=1"], ["voc07@virtex"])
     assert cli.main([*command, "--force"]) == 2
     assert "--force" in capsys.readouterr().err
 

@@ -1,8 +1,10 @@
-"""The workspace of a row: a Git and DVC repository of its own with the files as they are now, and its plan.
+"""A row of a family as an experiment of DVC's: the workspace it runs in, and its results for `dvc exp show`.
 
-It borrows the user's Git objects, as `git clone --shared` does, and DVC's cache, so what one workspace has
-made is restored in the next. Not a Git worktree, which would leave its marks in the user's repository; not a
-clone, which would lack what the user has not committed.
+The workspace is a Git and DVC repository of its own with the files as they are now. It borrows the user's
+Git objects, as `git clone --shared` does, and DVC's cache, so what one workspace has made is restored in the
+next. Not `dvc exp run --temp`: there one failed benchmark throws away all figures of a row, stages have
+neither GPUs of their own nor retries, relative paths lead nowhere, and each row unpacks archives for itself.
+Not a Git worktree, which would leave its marks in the user's repository.
 """
 
 import contextlib
@@ -11,28 +13,71 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
 from components.core.files import write_json, write_text
 from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
+from components.core.redaction import redacted
 from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, overlay, read_section
-from components.params.families import Family, FamilyRow
+from components.params.families import PRESETS, Family, FamilyRow
 from components.params.reading import load_yaml
 from components.tracking.names import flatten
-from pipelines.dvc_internals import share_cache
+from pipelines.dvc_internals import LOCK_FILE, experiment_ref, lock_text, share_cache
 from pipelines.graph import Plan
 from pipelines.preparation import prepare
-from pipelines.row import ReadyRow
 from pipelines.workspace import STATE_DIR, run_lock, stop_orphans
 
 WORKSPACES_DIR = STATE_DIR / "workspaces"
 _COPIED = STATE_DIR / "copied.json"  # in a workspace: the files that came from the user's tree
-_OWN = {"dvc.lock"}  # of each workspace: what its outputs were made from
+_OWN = {str(LOCK_FILE)}  # of each workspace: what its outputs were made from
 _LARGEST_UNTRACKED = 2**20  # bytes; larger files that Git does not know are data, not code
 _PATH_SECTIONS = ("download", "baseline")  # of params.yaml, whose values may be paths
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRun:
+    """What is asked for.
+
+    Attributes:
+        root: the repository, whose own files stay as they are.
+        family: its rows.
+        preset: the base of the rows; none means params.yaml as it is.
+        overrides: ``section.key=value`` changes of the base.
+        targets: stages to bring up to date in each row; none means all.
+        at_once: rows at a time.
+    """
+
+    root: Path
+    family: Family
+    preset: str | None = None
+    overrides: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    at_once: int = 1
+
+    @property
+    def base(self) -> str:
+        """What the rows are laid over, for people."""
+        base = self.preset or ("params.yaml" if self.family.name == PRESETS else "params.yaml as it is")
+        return redacted(" with ".join([base, *([", ".join(self.overrides)] if self.overrides else [])]))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyRow:
+    """A row whose workspace is up to date and planned.
+
+    Attributes:
+        row: which.
+        workspace: its folder.
+        plan: of the stages asked for.
+    """
+
+    row: FamilyRow
+    workspace: Path
+    plan: Plan
 
 
 def workspace_dir(family: str, row: str | None = None) -> Path:
@@ -156,65 +201,81 @@ def _borrow_commits(root: Path, workspace: Path) -> None:
         _git(workspace, "reset", "-q", "--mixed", commit)
 
 
-def _git(folder: Path, *arguments: str, may_fail: bool = False) -> str:
+def _git(folder: Path, *arguments: str, may_fail: bool = False, given: str = "", index: str = "") -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_INDEX_FILE": index} if index else {}
     command = ["git", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, input=given, capture_output=True, text=True, check=False
+    )
     if done.returncode and not may_fail:
         raise InputError(f"`{' '.join(command)}` in {folder}: {done.stderr.strip()}")
     return done.stdout
 
 
-def ready_rows(
-    root: Path,
-    family: Family,
-    preset: str | None = None,
-    overrides: Sequence[str] = (),
-    targets: Sequence[str] = (),
-    is_stopped: Callable[[], bool] = lambda: False,
-) -> list[ReadyRow]:
-    """Prepare every row, none of which has started yet.
+def prepare_rows(run: FamilyRun, is_stopped: Callable[[], bool] = lambda: False) -> list[ReadyRow]:
+    """Bring the workspace of every row up to date and plan it; none has started yet.
 
-    Args:
-        root: the repository, absolute.
-        family: the rows to prepare.
-        preset: the base; none means the user's params.yaml as it is.
-        overrides: ``section.key=value`` changes of the base.
-        targets: stages to plan; none means all.
-        is_stopped: asked before each row.
-
-    To be called with the run lock of the family's folder held.
+    To be called with the run lock of the family's folder held; ``is_stopped`` is asked before each row.
 
     Raises:
         InputError: bad parameters, or a row whose workspace is at work.
         KeyboardInterrupt: once ``is_stopped``.
     """
     ready = []
-    for row in family.rows:
+    for row in run.family.rows:
         if is_stopped():
             raise KeyboardInterrupt
-        workspace = root / workspace_dir(family.name, row.name)
+        workspace = run.root / workspace_dir(run.family.name, row.name)
         with run_lock(workspace), contextlib.chdir(workspace):
-            plan, notices = _prepare(root, workspace, row, preset, overrides, targets)
-        ready.append(ReadyRow(row, workspace, plan, tuple(notices)))
+            stop_orphans(workspace)
+            bring_up_to_date(run.root, workspace)
+            link_imported_backbones(run.root, workspace)
+            overlay(row.preset or run.preset, [*run.overrides, *row.overrides])
+            share_unpacked_archives(run.root, workspace)
+            plan, _ = prepare(workspace, run.targets, overrides=reach_inputs(run.root, workspace))
+        ready.append(ReadyRow(row, workspace, plan))
     return ready
 
 
-def _prepare(
-    root: Path,
-    workspace: Path,
-    row: FamilyRow,
-    preset: str | None,
-    overrides: Sequence[str],
-    targets: Sequence[str],
-) -> tuple[Plan, list[str]]:
-    left = [f"Stopped orphaned stage {stage} of a crashed run." for stage in stop_orphans(workspace)]
-    bring_up_to_date(root, workspace)
-    link_imported_backbones(root, workspace)
-    changes = overlay(row.preset or preset, [*overrides, *row.overrides])
-    share_unpacked_archives(root, workspace)
-    plan, notices = prepare(workspace, targets, overrides=reach_inputs(root, workspace))
-    return plan, [*left, *(f"params.yaml: {change}" for change in changes), *notices]
+def save_experiment(root: Path, ready: ReadyRow, name: str, stages: Collection[str]) -> str | None:
+    """Commit what a row has made where `dvc exp run` would: below the user's last commit, on no branch.
+
+    The commit has the workspace's files and, in dvc.lock, the stages of this row alone. Nothing is written
+    where the same is saved already.
+
+    Args:
+        root: the user's repository.
+        ready: the row.
+        name: of the experiment, which takes the place of an earlier one of this name and commit.
+        stages: those that are up to date.
+
+    Returns:
+        Why it is not saved; None if it is.
+
+    Raises:
+        InputError: in the words of Git.
+    """
+    workspace = ready.workspace
+    head = _git(workspace, "rev-parse", "-q", "--verify", "HEAD", may_fail=True).strip()
+    if not head:
+        return "the repository has no commit yet"
+    for path in (PARAMS, LOCK_FILE):
+        if (workspace / path).is_file() and redacted(text := (workspace / path).read_text("utf-8")) != text:
+            return f"{path} holds a password or key, which would be committed"
+    index = str((workspace / ".git" / "experiment").absolute())
+    Path(index).unlink(missing_ok=True)
+    lock = _git(workspace, "hash-object", "-w", "--stdin", given=lock_text(workspace, stages)).strip()
+    names = "".join(f"{path}\0" for path in sorted(_copied(workspace)))
+    _git(workspace, "update-index", "--add", "-z", "--stdin", given=names, index=index)
+    _git(workspace, "update-index", "--add", "--cacheinfo", f"100644,{lock},{LOCK_FILE}", index=index)
+    tree = _git(workspace, "write-tree", index=index).strip()
+    ref = experiment_ref(head, name)
+    if tree != _git(root, "rev-parse", "-q", "--verify", f"{ref}^{{tree}}", may_fail=True).strip():
+        author = ("-c", "user.name=virtex", "-c", "user.email=virtex@localhost")
+        commit = _git(workspace, *author, "commit-tree", tree, "-p", head, "-m", f"virtex: {name}").strip()
+        _git(workspace, "push", "-q", "--force", "--no-verify", str(root), f"{commit}:{ref}")
+    return None
 
 
 def shared_stages(ready: Sequence[ReadyRow]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The workspace of a row and its plan."""
+"""The workspace of a row, its plan, and its results as an experiment."""
 
 import os
 import subprocess
@@ -9,16 +9,17 @@ from ruamel.yaml import YAML
 
 from components.core.errors import InputError
 from components.params.families import FamilyRow
-from pipelines import row_workspace
-from pipelines.graph import Plan, Stage
-from pipelines.row import ReadyRow
-from pipelines.row_workspace import (
+from pipelines import experiments
+from pipelines.experiments import (
+    ReadyRow,
     bring_up_to_date,
     link_imported_backbones,
     reach_inputs,
+    save_experiment,
     share_unpacked_archives,
     shared_stages,
 )
+from pipelines.graph import Plan, Stage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STAGES = (
@@ -37,7 +38,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    monkeypatch.setattr(row_workspace, "share_cache", lambda owner, workspace: None)
+    monkeypatch.setattr(experiments, "share_cache", lambda owner, workspace: None)
     root = tmp_path / "repository"
     (root / "code").mkdir(parents=True)
     for name in ("params.yaml", "code/kept.py", "code/changed.py", "code/deleted.py"):
@@ -92,6 +93,54 @@ def test_the_next_time_it_follows_and_keeps_what_is_its_own(root, workspace):
     assert (workspace / "dvc.lock").read_text() == "its own"
     assert (workspace / "outputs" / "model").read_text() == "made here"
     assert git(workspace, "rev-parse", "HEAD") == git(root, "rev-parse", "HEAD")
+
+
+def lock(**stages: str) -> str:
+    lines = (f"  {name}:\n    cmd: {cmd}\n" for name, cmd in stages.items())
+    return "schema: '2.0'\nstages:\n" + "".join(lines)
+
+
+def ready(workspace: Path) -> ReadyRow:
+    return ReadyRow(FamilyRow("captioning", ""), workspace, Plan(STAGES, frozenset()))
+
+
+def test_an_experiment_holds_the_rows_files_and_its_own_stages_alone(root, workspace):
+    (root / "code" / "new.py").write_text("# new\n")
+    (root / "dvc.lock").write_text(lock(pretrain="of the user", report="of the user"))
+    bring_up_to_date(root, workspace)
+    (workspace / "params.yaml").write_text("row: its own\n")
+    (workspace / "dvc.lock").write_text(lock(pretrain="of the row", report="of the user"))
+    (workspace / "left.txt").write_text("made here")
+    before = git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"), git(root, "branch", "-a")
+    assert save_experiment(root, ready(workspace), "tasks-captioning", ["pretrain"]) is None
+    after = git(root, "status", "--porcelain"), git(root, "rev-parse", "HEAD"), git(root, "branch", "-a")
+    assert after == before
+    head = git(root, "rev-parse", "HEAD").strip()
+    (saved,) = git(root, "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    assert saved == f"refs/exps/{head[:2]}/{head[2:]}/tasks-captioning"
+    assert git(root, "rev-parse", f"{saved}^").strip() == head
+    assert git(root, "show", f"{saved}:params.yaml") == "row: its own\n"
+    assert git(root, "show", f"{saved}:dvc.lock") == lock(pretrain="of the row")
+    names = set(git(root, "ls-tree", "-r", "--name-only", saved).split())
+    assert {"code/new.py", "code/kept.py"} < names
+    assert "left.txt" not in names
+    commit = git(root, "rev-parse", saved)
+    save_experiment(root, ready(workspace), "tasks-captioning", ["pretrain"])
+    assert git(root, "rev-parse", saved) == commit  # nothing new, nothing written
+    (workspace / "params.yaml").write_text("row: another\n")
+    save_experiment(root, ready(workspace), "tasks-captioning", ["pretrain"])
+    assert git(root, "show", f"{saved}:params.yaml") == "row: another\n"
+    bring_up_to_date(root, workspace)  # its files are its own again
+    assert (workspace / "dvc.lock").read_text() == lock(pretrain="of the row", report="of the user")
+
+
+def test_without_a_commit_or_with_a_secret_there_is_no_experiment(root, workspace, monkeypatch):
+    bring_up_to_date(root, workspace)
+    (workspace / "params.yaml").write_text("url: https://me:hunter2@host/data.csv\n")
+    assert "password" in save_experiment(root, ready(workspace), "tasks-captioning", ["pretrain"])
+    git(workspace, "update-ref", "-d", "HEAD")
+    assert "no commit yet" in save_experiment(root, ready(workspace), "tasks-captioning", ["pretrain"])
+    assert git(root, "for-each-ref", "refs/exps") == ""
 
 
 def test_outside_a_git_repository_it_says_so(tmp_path, monkeypatch):
