@@ -9,11 +9,14 @@ from PIL import Image
 
 from components import params
 from components.benchmarks.captioning.protocol import (
+    FEW_CAPTIONS,
     ScoredCaption,
     build_captioner,
     images_of_dataset,
     measure,
 )
+from components.benchmarks.shared.per_image import FILE, PerImage
+from components.benchmarks.shared.protocols import beside_figures
 from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
 from components.core import machine, paths
 from components.core.files import write_json, write_text, writing
@@ -51,10 +54,15 @@ def main(run: StageRun, caption: params.Caption) -> None:
         [entry.cider for entry in captions],
         _examples(store, indices, captions, caption.gallery_images),
     )
-    _write(run, captions, page, _picture(store, indices, captions))
-    run.metrics({**measured.figures(), "dataset": caption.dataset})
+    by_image = measured.by_image()
+    _write(run, captions, page, _picture(store, indices, captions), by_image)
+    about = beside_figures("caption", caption, by_image, chance={})
+    run.metrics({**measured.figures(), **about, "dataset": caption.dataset})
     figures = ", ".join(f"{name} {value:.1f}" for name, value in headlines.items())
     print(f"{len(captions)} images of {data}: {figures}", flush=True)
+    text, share = measured.most_frequent
+    if share > FEW_CAPTIONS:
+        print(f"Warning: {share:.0f} % of the images get the same caption, {text!r}", flush=True)
     for name, reason in measured.scores.not_run.items():
         print(f"Without {name}: {reason}", flush=True)
 
@@ -94,18 +102,27 @@ def _write_nothing(run: StageRun, config: ModelConfig) -> None:
     """Write empty results: a model of another objective writes no captions, and the run continues."""
     reason = f"the objective {config.objective.name} writes no captions"
     blank = np.full((1, 1, 3), 255, np.uint8)
-    _write(run, [], captions_page(f"No captions: {reason}", {}, [], {}), draw_texts([blank], [reason]))
+    _write(
+        run,
+        [],
+        captions_page(f"No captions: {reason}", {}, [], {}),
+        draw_texts([blank], [reason]),
+        PerImage.nothing(),
+    )
     run.metrics({"images": 0, "not_run": reason})
     print(f"Nothing to score: {reason}", flush=True)
 
 
-def _write(run: StageRun, captions: Sequence[ScoredCaption], page: str, picture: Pixels) -> None:
+def _write(
+    run: StageRun, captions: Sequence[ScoredCaption], page: str, picture: Pixels, by_image: PerImage
+) -> None:
     entries: list[dict[str, Any]] = [asdict(entry) for entry in captions]
     write_json(run.output_dir / "captions.json", entries)
     write_text(run.output_dir / "index.html", page)
     with writing(run.output_dir / "captions.png") as temporary:
         Image.fromarray(picture).save(temporary, format="png")
-    for name in ("captions.json", "index.html", "captions.png"):
+    by_image.write(run.output_dir / FILE)
+    for name in ("captions.json", "index.html", "captions.png", FILE):
         run.artifact(run.output_dir / name)
 
 

@@ -245,11 +245,13 @@ class StageRun(Record):
     def metrics(self, summary: Mapping[str, Any]) -> None:
         """Write the final figures to ``metrics.json`` and log their numeric leaves as ``group.name``.
 
+        The group ``protocol`` is not logged: its settings are parameters of the run.
+
         Raises:
             ValueError: if a figure is NaN or infinite.
         """
         files.write_json(self.output_dir / "metrics.json", summary)
-        self.log(numbers(summary))
+        self.log(numbers({name: value for name, value in summary.items() if name != "protocol"}))
 
 
 @contextmanager

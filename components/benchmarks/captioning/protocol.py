@@ -6,20 +6,25 @@ Nothing is trained. Images: the validation images of one dataset, shorter side t
 references are split into words by the Penn Treebank tokenizer, in lower case, without punctuation.
 
 Measured: CIDEr-D and SPICE, the paper's figures, and METEOR, ROUGE-L and BLEU, all times 100; see
-components.benchmarks.captioning.metrics.
+components.benchmarks.captioning.metrics. Beside them stands how many different captions there are: a model
+that writes the same sentence for every image has a score too.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Subset
 from tqdm import tqdm
 
 from components import params
 from components.benchmarks.captioning.metrics import CaptionScores, score_captions
+from components.benchmarks.shared.intervals import mean_statistic
+from components.benchmarks.shared.per_image import PerImage
 from components.captioning.captioner import Captioner
 from components.core.errors import InputError
 from components.data.batch import collate_images
@@ -31,6 +36,8 @@ from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import load_preprocessing
 from components.text.tokenizer import CaptionTokenizer
 
+MEANS = ("CIDEr-D", "SPICE", "ROUGE-L")  # over images; others weigh statistics of the whole set
+FEW_CAPTIONS = 50.0  # percent of the images: if more get the same sentence, the model hardly looks
 HEADLINES = ("CIDEr-D", "SPICE", "METEOR", "BLEU-4", "ROUGE-L")
 
 
@@ -69,6 +76,26 @@ class Measured:
         corpus = self.scores.corpus
         return {name: corpus[name] for name in HEADLINES if name in corpus}
 
+    @property
+    def most_frequent(self) -> tuple[str, float]:
+        """The caption that most images get, and the share of them in percent."""
+        [(caption, count)] = Counter(entry.caption for entry in self.captions).most_common(1)
+        return caption, 100.0 * count / len(self.captions)
+
+    def by_image(self) -> PerImage:
+        """Return the scores of each image, and resamples of those that are means over images.
+
+        What CIDEr-D knows of all references, how rare a word is, is not resampled.
+        """
+        image_ids = [entry.image_id for entry in self.captions]
+        names = self.scores.images[image_ids[0]]
+        columns = {
+            name: np.array([self.scores.images[image_id][name] for image_id in image_ids]) for name in names
+        }
+        figures = {name: self.scores.corpus[name] for name in MEANS if name in names}
+        statistic = mean_statistic({name: columns[name] for name in figures})
+        return PerImage.measured(image_ids, figures, statistic, columns)
+
     def figures(self) -> dict[str, Any]:
         """Return what goes into metrics.json."""
         captions = self.captions
@@ -76,6 +103,7 @@ class Measured:
             **self.scores.corpus,
             "images": len(captions),
             "distinct_captions": len({entry.caption for entry in captions}),
+            "most_frequent_share": self.most_frequent[1],
             "mean_words": sum(len(entry.caption.split()) for entry in captions) / len(captions),
             "mean_log_probability": sum(entry.log_probability for entry in captions) / len(captions),
             **({"not_run": self.scores.not_run} if self.scores.not_run else {}),

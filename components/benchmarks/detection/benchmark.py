@@ -21,7 +21,8 @@ import torch
 
 from components import params
 from components.benchmarks.detection import detectron2_engine, torchvision_engine
-from components.benchmarks.detection.coco_scores import coco_scores, lvis_scores
+from components.benchmarks.detection.coco_scores import RECALLS as COCO_RECALLS
+from components.benchmarks.detection.coco_scores import coco_scores, frequency_groups, lvis_scores
 from components.benchmarks.detection.data import (
     COCO_SEGMENTATION,
     LVIS_SEGMENTATION,
@@ -32,8 +33,12 @@ from components.benchmarks.detection.data import (
     DetectionTask,
 )
 from components.benchmarks.detection.detections import Detections, draw_detections, from_json, to_json
+from components.benchmarks.detection.matches import by_image
+from components.benchmarks.detection.voc_scores import RECALLS as VOC_RECALLS
 from components.benchmarks.detection.voc_scores import voc_scores
 from components.benchmarks.empty_picture import draw_nothing
+from components.benchmarks.shared.per_image import FILE, PerImage
+from components.benchmarks.shared.protocols import beside_figures
 from components.benchmarks.tables import write_csv
 from components.core import machine, paths
 from components.core.errors import InputError
@@ -46,13 +51,15 @@ ENGINES = {
     "torchvision": torchvision_engine.fit_and_detect,
     "detectron2": detectron2_engine.fit_and_detect,
 }
-# Percent by ``box`` and, with masks, ``mask``: figures by name, and ``classes``, AP by class.
+# Percent by ``box`` and, with masks, ``mask``: figures by name, ``classes``, AP by class, and the ``matches``
+# that they come from.
 SCORES: Mapping[DetectionTask, Callable[[DetectionSplit, Sequence[Detections]], dict[str, Any]]] = {
     COCO_SEGMENTATION: coco_scores,
     LVIS_SEGMENTATION: lvis_scores,
     VOC_DETECTION: voc_scores,
 }
-FILES = ("losses.csv", "ap.csv", "detections.png")
+NO_CHANCE: dict[str, float] = {}  # boxes drawn at random hit nothing, but nobody can say how seldom
+FILES = ("losses.csv", "ap.csv", "detections.png", FILE)
 
 
 class Run(Protocol):
@@ -77,6 +84,7 @@ class Measured:
         losses: by iteration.
         images: the test images, in the order of ``found``.
         found: detections in them.
+        by_image: what the bounds of AP come from.
         seconds: wall-clock time of training and detecting in this process.
     """
 
@@ -84,12 +92,13 @@ class Measured:
     losses: list[dict[str, float]]
     images: list[DetectionImage]
     found: list[Detections]
+    by_image: PerImage
     seconds: float
 
     def figures(self) -> dict[str, Any]:
         """Return what goes into metrics.json, without figures that nothing is known for."""
         scores = {
-            kind: {name: value for name, value in group.items() if value is not None and name != "classes"}
+            kind: {name: value for name, value in group.items() if isinstance(value, float)}
             for kind, group in self.scores.items()
         }
         return {
@@ -155,7 +164,9 @@ def run_recorded(
     title = f"{task.name} from {name}, {settings.engine}"
     for path in write_files(measured, test, settings, run.output_dir, title):
         run.artifact(path)
-    run.metrics(measured.figures())
+    run.metrics(
+        {**measured.figures(), **beside_figures(task.name, settings, measured.by_image, chance=NO_CHANCE)}
+    )
     print(f"{title}: {measured.headline(task)}", flush=True)
 
 
@@ -210,7 +221,10 @@ def run_benchmark(
         found = [by_id[image.image_id] for image in images]
     scores = SCORES[task](test, found)
     shutil.rmtree(scratch_dir, ignore_errors=True)
-    return Measured(scores, losses, images, found, seconds)
+    recalls = COCO_RECALLS if task.with_masks else VOC_RECALLS
+    groups = frequency_groups(test) if task is LVIS_SEGMENTATION else {}
+    results = by_image(scores, [image.image_id for image in images], recalls, groups)
+    return Measured(scores, losses, images, found, results, seconds)
 
 
 def chosen_images(split: DetectionSplit, count: int | None) -> list[DetectionImage]:
@@ -223,8 +237,8 @@ def chosen_images(split: DetectionSplit, count: int | None) -> list[DetectionIma
 def write_files(
     measured: Measured, test: DetectionSplit, settings: params.Detection, folder: Path, title: str
 ) -> list[Path]:
-    """Write losses by iteration, AP by class, and the detections in some images; return the paths."""
-    losses, class_aps, picture = files = [folder / name for name in FILES]
+    """Write losses, AP by class, the detections in some images and results by image; return the paths."""
+    losses, class_aps, picture, results = files = [folder / name for name in FILES]
     columns = list(measured.losses[0])
     write_csv(losses, columns, ([f"{row[name]:.6g}" for name in columns] for row in measured.losses))
     by_kind = {kind: group["classes"].values() for kind, group in measured.scores.items()}
@@ -238,6 +252,7 @@ def write_files(
     chosen = shown[: settings.gallery_images]
     images, found = [measured.images[i] for i in chosen], [measured.found[i] for i in chosen]
     draw_detections(picture, images, found, test.classes, title)
+    measured.by_image.write(results)
     return files
 
 
@@ -245,9 +260,10 @@ def _record_nothing(run: Run, task: DetectionTask, reason: str) -> None:
     """Write tables without rows, and a picture that says why: DVC wants all outputs of a stage."""
     if not current().is_first:
         return
-    losses, class_aps, picture = (run.output_dir / name for name in FILES)
+    losses, class_aps, picture, results = (run.output_dir / name for name in FILES)
     write_csv(losses, ["iteration", "loss"], ())
     write_csv(class_aps, ["class", "box", *(["mask"] if task.with_masks else [])], ())
     draw_nothing(picture, task.name, reason)
+    PerImage.nothing().write(results)
     run.metrics({"not_run": reason})
     print(f"{task.name} is not run: {reason}", flush=True)

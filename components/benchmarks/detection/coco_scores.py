@@ -13,17 +13,20 @@ from pycocotools.cocoeval import COCOeval
 
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detections import Detections, as_coco_results
+from components.benchmarks.detection.matches import FALSE, IGNORED, TRUE, Matches
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # the first six of COCOeval's statistics
 LVIS_DETECTIONS = 300  # per image, over all categories (arXiv 1908.03195)
 FREQUENCY_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
 KINDS = {"box": "bbox", "mask": "segm"}
+RECALLS = np.linspace(0.0, 1.0, 101)  # COCOeval's
 
 
 def coco_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
     """Return percent by ``box`` and ``mask``: AP, AP50, AP75, APs, APm, APl and ``classes``, AP by name.
 
-    Only the images in ``found`` count. Figures without a true object are None.
+    Beside them stand the ``matches`` that AP, AP50 and AP75 come from. Only the images in ``found`` count.
+    Figures without a true object are None.
     """
     return _scores(split, found, COCOeval)
 
@@ -31,18 +34,22 @@ def coco_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str,
 def lvis_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
     """Score as `coco_scores`, by LVIS's rules, with APr, APc and APf of rare, common, frequent categories."""
     scores = _scores(split, found, FederatedEval)
+    groups = frequency_groups(split)
+    for group in scores.values():
+        by_class = list(group["classes"].values())
+        group.update((name, _mean([by_class[label] for label in labels])) for name, labels in groups.items())
+    return scores
+
+
+def frequency_groups(split: DetectionSplit) -> dict[str, list[int]]:
+    """Return the labels of LVIS's rare, common and frequent categories, by the name of their AP: APr, ..."""
     assert split.annotations is not None
     frequency = {category["id"]: category["frequency"] for category in split.annotations["categories"]}
-    for kind in scores:
-        by_class = list(scores[kind]["classes"].values())
-        for letter in FREQUENCY_NAMES:
-            chosen = [
-                ap
-                for ap, category in zip(by_class, split.category_ids, strict=True)
-                if frequency[category] == letter
-            ]
-            scores[kind][f"AP{letter}"] = _mean(chosen)
-    return scores
+    letters = [frequency[category] for category in split.category_ids]
+    return {
+        f"AP{letter}": [label for label, own in enumerate(letters) if own == letter]
+        for letter in FREQUENCY_NAMES
+    }
 
 
 class FederatedEval(COCOeval):
@@ -165,7 +172,25 @@ def _evaluate(
         name: _mean_precision(precision[:, :, order[category], 0, -1])
         for name, category in zip(split.classes, split.category_ids, strict=True)
     }
-    return {**dict(zip(FIGURES, figures, strict=True)), "classes": classes}
+    matches = _matches(run, image_ids, split)
+    return {**dict(zip(FIGURES, figures, strict=True)), "classes": classes, "matches": matches}
+
+
+def _matches(run: Any, image_ids: Sequence[Any], split: DetectionSplit) -> Matches:
+    """Return what COCOeval found at objects of all sizes, which it goes through first of its size ranges."""
+    position = {image_id: index for index, image_id in enumerate(image_ids)}
+    label = {category: index for index, category in enumerate(split.category_ids)}
+    settings, num_images = run.params, len(run.params.imgIds)
+    parts = [Matches.none(len(settings.iouThrs))]
+    for number, category in enumerate(settings.catIds):
+        first = number * len(settings.areaRng) * num_images
+        for result in filter(None, run.evalImgs[first : first + num_images]):
+            outcomes = np.where(result["dtMatches"] > 0, TRUE, FALSE).astype(np.int8)
+            outcomes[np.asarray(result["dtIgnore"], dtype=bool)] = IGNORED
+            counted = int(np.count_nonzero(np.asarray(result["gtIgnore"]) == 0))
+            place, scores = position[result["image_id"]], np.array(result["dtScores"], dtype=np.float64)
+            parts.append(Matches.of_image(place, label[category], scores, outcomes, counted))
+    return Matches.joined(parts)
 
 
 def _mean_precision(values: NDArray[np.float64]) -> float | None:

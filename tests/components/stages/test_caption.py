@@ -11,6 +11,8 @@ from components import params
 from components.benchmarks.captioning import protocol
 from components.benchmarks.captioning.java_metrics import Metric, NotRun, Result
 from components.benchmarks.captioning.metrics import METRICS
+from components.benchmarks.captioning.protocol import WrittenCaption
+from components.benchmarks.shared.per_image import PerImage
 from components.captioning.captioner import Captioner
 from components.core import paths
 from components.core.errors import InputError
@@ -103,6 +105,12 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
     assert set(metrics["not_run"]) == {"METEOR", "SPICE"}
     assert not {"METEOR", "SPICE"} & set(metrics)
     assert "naïve" in (run.output_dir / "captions.json").read_text(encoding="utf-8")
+    bounds = metrics["intervals"]["CIDEr-D"]
+    assert bounds["low"] <= metrics["CIDEr-D"] <= bounds["high"]
+    assert metrics["protocol"]["version"] == 1
+    assert metrics["protocol"]["settings"]["beam_size"] == 2
+    by_image = PerImage.read(run.output_dir / "per_image.npz")
+    assert by_image.results["CIDEr-D"].tolist() == [entry["cider"] for entry in captions]
     page = (run.output_dir / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 6
     assert "<b>circle" not in page
@@ -129,6 +137,17 @@ def test_every_metric_that_ran_is_shown(
     assert "7 images of world: CIDEr-D 94.0, SPICE 18.5, METEOR 20.0\n" in capsys.readouterr().out
     assert "<dt>SPICE</dt><dd>18.5</dd>" in (run.output_dir / "index.html").read_text(encoding="utf-8")
     assert "not_run" not in json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_a_model_that_writes_one_sentence_is_warned_of(
+    run: StageRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def same(captioner: Any, store: CaptionStore, indices: list[int], **_: Any) -> list[WrittenCaption]:
+        return [WrittenCaption(store.get(index).image_id, "a thing", -1.0) for index in indices]
+
+    monkeypatch.setattr(protocol, "caption_images", same)
+    stage.main(run, SECTION)
+    assert "Warning: 100 % of the images get the same caption, 'a thing'\n" in capsys.readouterr().out
 
 
 def test_images_are_seen_at_the_scale_of_the_section(run: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from components import params
+from components.benchmarks.shared.per_image import PerImage
 from components.core import paths
 from components.core.errors import InputError
 from components.params import DrawnWorld, Section, read_section
@@ -111,6 +112,9 @@ def test_a_stage_leaves_figures_tables_and_a_picture(name: str, workspace: Path)
     assert kinds == {kind for kind in ("box", "mask") if kind in figures}
     assert figures["images"] == 2
     assert figures["train_loss"] > 0
+    assert figures["protocol"]["settings"]["iterations"] == 1
+    assert PerImage.read(run.output_dir / "per_image.npz").intervals() == figures["intervals"]
+    assert set(figures["intervals"]) >= {f"{kind}.AP" for kind in kinds}
     header = (run.output_dir / "ap.csv").read_text().splitlines()[0]
     assert header.split(",")[1:] == sorted(kinds)
     assert (run.output_dir / "detections.png").read_bytes().startswith(b"\x89PNG")

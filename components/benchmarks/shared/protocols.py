@@ -1,0 +1,56 @@
+"""How each benchmark measures, by name and version: figures of different versions are not compared.
+
+A version rises when the same settings and images would give another figure than before, be it by a default
+of a library. What a benchmark does is said where its code is; its settings stand beside its figures.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from components import params
+from components.benchmarks.shared.per_image import PerImage
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What a figure is called in full."""
+
+    name: str
+    version: int
+
+
+PROTOCOLS = MappingProxyType(  # by the benchmark's folder
+    {
+        "voc07": Protocol("linear SVMs on frozen features, mAP of VOC2007 test", 1),
+        "imagenet_linear": Protocol("linear classifier on the frozen backbone, centre crops", 1),
+        "inaturalist": Protocol("whole backbone fine-tuned, centre crops", 1),
+        "coco_segmentation": Protocol("Mask R-CNN with FPN, COCO AP", 1),
+        "lvis_segmentation": Protocol("Mask R-CNN with FPN, LVIS v1 AP", 1),
+        "voc_detection": Protocol("Faster R-CNN C4, AP at eleven recalls of VOC2007", 1),
+        "caption": Protocol("beam search, COCO caption scores", 1),
+    }
+)
+
+
+def beside_figures(
+    benchmark: str, settings: params.Section, by_image: PerImage, chance: dict[str, float]
+) -> dict[str, Any]:
+    """Return what metrics.json has beside a benchmark's figures.
+
+    Args:
+        benchmark: key of `PROTOCOLS`.
+        settings: its section of params.yaml.
+        by_image: what the bounds of its headline figures come from.
+        chance: what guessing reaches, by figure, in the figure's unit.
+    """
+    protocol = PROTOCOLS[benchmark]
+    return {
+        "intervals": by_image.intervals(),
+        "chance": chance,
+        "protocol": {
+            "name": protocol.name,
+            "version": protocol.version,
+            "settings": settings.model_dump(mode="json"),
+        },
+    }
