@@ -18,13 +18,14 @@ ROOMS = {  # room: the other rooms it may import
     "components.data": {"components.sources"},
     "components.models": set(),
     "components.objectives": {"components.models"},
-    "components.training": {"components.objectives"},
+    "components.training": {"components.data.normalisation", "components.objectives"},
     "components.captioning": {
         "components.data",
         "components.models",
         "components.objectives",
         "components.text",
         "components.export",
+        "components.sources.image_files",
     },
     "components.pretraining": {
         "components.captioning",

@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, Work, in_turn
 from components.core import machine
-from components.core.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.data.batch import Batch, collate_targets
 from components.data.build import build_store
 from components.data.dataset import TrainDataset
 from components.data.loader import visit_loader
+from components.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from components.captioning.captioner import Caption, Captioner
 from components.core.caption_tokens import EOS_ID, SOS_ID
 from components.core.files import writing
-from components.core.normalisation import unnormalised
+from components.data.normalisation import unnormalised
 from components.models.textual_head import TransformerTextualHead
 from components.text.tokenizer import CaptionTokenizer
 

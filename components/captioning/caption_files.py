@@ -12,9 +12,9 @@ from torch import Tensor
 from components.captioning.attention import draw_captions_attention
 from components.captioning.captioner import Caption, Captioner
 from components.core.errors import InputError
-from components.core.image_files import SUFFIXES, is_image, walk
 from components.data.image import DecodeError, decode
 from components.data.transforms import EvalTransform
+from components.sources.image_files import SUFFIXES, is_image, walk
 
 _LONGEST_STEM = 200  # bytes; a file system allows 255 for the name, with endings and numbers
 Writer = Callable[[Tensor], list[list[Caption]]]  # captions, best first, of each image of a batch

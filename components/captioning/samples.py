@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from components.captioning.captioner import Captioner
 from components.core.caption_tokens import MASK_ID
-from components.core.normalisation import unnormalised
 from components.data.batch import TargetSample
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import Pixels
+from components.data.normalisation import unnormalised
 from components.text.tokenizer import CaptionTokenizer
 
 BEAM_SIZE = 5  # as the paper decodes

@@ -5,7 +5,7 @@ dvc.yaml names the same paths; tests/test_dvc_yaml.py holds the two together.
 
 from pathlib import Path
 
-from components.core.published import BACKBONE_BENCHMARKS, DETECTION_STAGE
+from components.core.published import BACKBONE_BENCHMARKS, STAGE_BENCHMARKS
 
 PARAMS = Path("params.yaml")
 
@@ -36,7 +36,7 @@ MLFLOW_RUN_FILE = "mlflow_run.json"  # in each stage's output folder
 
 
 def dataset_part(name: str) -> Path:
-    """Return the manifest of one part of the datasets, such as ``voc2007``.
+    """Return the manifest of one part of the datasets, such as ``voc07``.
 
     components.sources.parts says which there are. A stage depends on the part's folder alone.
     """
@@ -66,7 +66,7 @@ def exported_backbones() -> list[str]:
 def stage_dir(stage: str, item: str | None = None) -> Path:
     """Return the folder of a stage's own outputs, such as ``outputs/lmdb/train`` of ``lmdb@train``.
 
-    That of a benchmark, ``voc07`` or the task of a ``detection``, has a folder per backbone below
+    That of a benchmark, ``voc07`` or one of a ``detection``, has a folder per backbone below
     ``outputs/benchmarks``. ``caption`` is none of them: it measures the captioner, of which there is one.
     """
     name, item = benchmark_of(stage, item)
@@ -79,7 +79,7 @@ def benchmark_of(stage: str, item: str | None) -> tuple[str, str | None]:
 
     ``("voc_detection", "random")`` for ``detection@voc_detection-random``; other stages as they are given.
     """
-    if stage == DETECTION_STAGE and item:
-        task, _, backbone = item.partition("-")  # no task has a hyphen
-        return task, backbone or None
+    if stage in STAGE_BENCHMARKS and item:
+        benchmark, _, backbone = item.partition("-")  # no benchmark has a hyphen
+        return benchmark, backbone or None
     return stage, item

@@ -61,17 +61,23 @@ class Benchmark:
     @property
     def is_detection(self) -> bool:
         """Whether it is measured for `benchmarks.detection_backbones`."""
-        return self.name in DETECTION_TASKS
+        return self.name in STAGE_BENCHMARKS["detection"]
 
     def stage(self, backbone: str) -> str:
         """Return DVC's name of the stage that measures ``backbone``."""
-        if self.is_detection:
-            return f"{DETECTION_STAGE}@{self.name}-{backbone}"
+        for stage, benchmarks in STAGE_BENCHMARKS.items():
+            if self.name in benchmarks:
+                return f"{stage}@{self.name}-{backbone}"
         return f"{self.name}@{backbone}" if self.compares_backbones else self.name
 
 
-DETECTION_STAGE = "detection"
-DETECTION_TASKS = ("coco_segmentation", "lvis_segmentation", "voc_detection")
+# Stages of several benchmarks each; DVC's names of their items are BENCHMARK-BACKBONE.
+STAGE_BENCHMARKS = MappingProxyType(
+    {
+        "classification": ("imagenet_linear", "inaturalist"),
+        "detection": ("coco_segmentation", "lvis_segmentation", "voc_detection"),
+    }
+)
 
 
 def _rows(

@@ -1,7 +1,7 @@
 """Samples, and the batches made of them.
 
 Images of training are uint8 pixels, height and width before the channels, until they are on the device;
-others are float32, normalised, and have the channels first. See components.core.normalisation.
+others are float32, normalised, and have the channels first. See components.data.normalisation.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Pixels and captions to what a model sees (paper, section 3.2; geometry as torchvision's).
 
 Pixels are uint8 RGB arrays (height, width, 3). Training images stay so until they are on the device
-(components.core.normalisation); others become float32 tensors (3, crop, crop) here. Random numbers come
+(components.data.normalisation); others become float32 tensors (3, crop, crop) here. Random numbers come
 from the generator that is passed in and from nowhere else, and how many are drawn does not depend on
 the machine.
 
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from components.core.errors import InputError
-from components.core.normalisation import normalised
 from components.data.image import Pixels, resize, resize_short_side
+from components.data.normalisation import normalised
 from components.params import Augmentation
 
 _CROP_ATTEMPTS = 10

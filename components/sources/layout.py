@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
-from components.core.image_files import is_utf8, printable
+from components.sources.image_files import is_utf8, printable
 
 NUM_NAMED = 3  # absent files named in an error; the rest are counted
 

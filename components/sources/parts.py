@@ -4,21 +4,23 @@ Below data/datasets, always all of them, whatever data the run has:
 
 - ``captions/``: the captioned datasets as texts, and the indices of one's own data
 - ``images/``: the images of all captioned datasets and their objects
-- ``voc2007/`` and so on: one for each dataset of a benchmark
-- ``coco_segmentation/``, ``lvis_segmentation/``, ``voc_detection/``: what that detection task reads
-- ``coco/``: nothing to read; the drawn world has its captioned images there
+- ``voc07/``, ``imagenet_linear/`` and so on: what that benchmark reads
 
-A dataset that is drawn lies in the folder of its name beside the manifest.
+A dataset that is drawn lies in the folder of its name beside the manifest. A part has digests of all that its
+stages read, so that no stage needs to depend on these folders.
 """
 
 from pathlib import Path, PurePosixPath
 
-from components.core.datasets import BENCHMARK_DATASETS
-from components.core.files import write_text
 from components.sources.manifest import CaptionedEntry, Manifest, write_manifest
 
-_DETECTION = {"lvis_segmentation": ("lvis",), "voc_detection": ("voc2007", "voc2012")}
-_COCO_NOTE = "The drawn world's captioned images are here, if the run draws it.\n"
+_BENCHMARKS = {
+    "voc07": ("voc2007",),
+    "imagenet_linear": ("imagenet",),
+    "inaturalist": ("inaturalist",),
+    "lvis_segmentation": ("lvis",),
+    "voc_detection": ("voc2007", "voc2012"),
+}
 
 
 def write_parts(folder: Path, manifest: Manifest, segmented: str = "coco") -> None:
@@ -43,11 +45,9 @@ def write_parts(folder: Path, manifest: Manifest, segmented: str = "coco") -> No
     write(bare.model_copy(update={"captions": images}), "images")
     segmented_images = {name: entry for name, entry in images.items() if name == segmented}
     write(bare.model_copy(update={"captions": segmented_images}), "coco_segmentation")
-    for part, names in ({name: (name,) for name in BENCHMARK_DATASETS} | _DETECTION).items():
+    for part, names in _BENCHMARKS.items():
         own = {name: entry for name, entry in manifest.benchmarks.items() if name in names}
         write(bare.model_copy(update={"benchmarks": own}), part)
-    (folder / "coco").mkdir(exist_ok=True)
-    write_text(folder / "coco" / "about.txt", _COCO_NOTE)
 
 
 def _texts(entry: CaptionedEntry) -> CaptionedEntry:

@@ -14,7 +14,6 @@ from components.benchmarks.detection.data import (
     read_voc,
 )
 from components.core import paths
-from components.core.published import DETECTION_STAGE
 from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
@@ -90,5 +89,5 @@ TASKS: dict[str, Any] = {
 
 if __name__ == "__main__":
     run_stage(
-        DETECTION_STAGE, SECTIONS, main, tuple(SECTIONS), paths.exported_backbones, in_several_processes=True
+        "detection", SECTIONS, main, tuple(SECTIONS), paths.exported_backbones, in_several_processes=True
     )

@@ -1,14 +1,16 @@
 """Stage ``voc07``: linear SVMs on the frozen features of one backbone."""
 
 from components import params
+from components.benchmarks.shared.files import record_nothing
 from components.benchmarks.voc07.measured import read_measured
 from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.benchmarks.voc07.results import (
+    PICTURE,
+    TABLES,
     draw_aps,
     summary,
     write_ap_table,
     write_curves,
-    write_nothing,
 )
 from components.core import paths
 from components.dataset_titles import title_here
@@ -19,15 +21,14 @@ from components.tracking import StageRun, used_splits
 
 CONTEXTS = {"trainval": "training", "test": "test"}  # of VOC2007's splits
 SECTIONS = (params.Voc07,)
-NAMES = ("ap.csv", "precision_recall.csv", "ap.png")
 
 
 def main(run: StageRun, voc07: params.Voc07) -> None:
     """Benchmark the backbone ``run.item``; empty results if this run has no VOC2007."""
     assert run.item is not None
-    entry = read_manifest(paths.dataset_part("voc2007")).benchmarks.get("voc2007")
+    entry = read_manifest(paths.dataset_part("voc07")).benchmarks.get("voc2007")
     if entry is None:
-        _write_nothing(run)
+        record_nothing(run, "VOC07", "this run has no `voc2007` data", TABLES, PICTURE)
         return
     benchmark = Voc07Benchmark(voc07)
     run.uses(*used_splits(title_here("voc2007"), entry, CONTEXTS))
@@ -44,7 +45,7 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
     write_curves(run.output_dir / "precision_recall.csv", results)
     title = f"VOC07 linear SVMs on {metadata['architecture']}, {run.item}"
     draw_aps(run.output_dir / "ap.png", results, title)
-    for name in NAMES:
+    for name in (*TABLES, PICTURE):
         run.artifact(run.output_dir / name)
     run.metrics(
         {
@@ -56,16 +57,6 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
         }
     )
     print(f"VOC07 mAP of {run.item}: {figures['mAP']:.2f} %", flush=True)
-
-
-def _write_nothing(run: StageRun) -> None:
-    """Empty results, and the run goes on."""
-    reason = "this run has no `voc2007` data"
-    write_nothing(run.output_dir, "VOC07 linear SVMs", reason)
-    for name in NAMES:
-        run.artifact(run.output_dir / name)
-    run.metrics({"not_run": reason})
-    print(f"VOC07 is not run: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from components.core.errors import InputError
-from components.core.normalisation import normalised
+from components.data.normalisation import normalised
 from components.objectives.interface import Objective
 from components.training.distributed import SINGLE_PROCESS, Processes
 from components.training.optimizer import autocast

@@ -9,7 +9,8 @@ expect = playwright.expect
 
 pytestmark = pytest.mark.integration
 
-BENCHMARKS = ["voc07@virtex", "imagenet_linear@virtex", "inaturalist@virtex", "caption"]
+CLASSIFIERS = ["classification@imagenet_linear-virtex", "classification@inaturalist-virtex"]
+BENCHMARKS = ["voc07@virtex", *CLASSIFIERS, "caption"]
 STAGES = [
     *("datasets", "tokenize", "lmdb@train", "lmdb@val", "pretrain", "select", "baseline@random"),
     *(*BENCHMARKS, "report"),
@@ -86,7 +87,7 @@ def test_prefect_keeps_the_report_and_the_table_of_stages(finished, page, keep) 
         if heading:
             expect(page.get_by_role("heading", name=heading)).to_be_visible()
         else:
-            expect(page.get_by_text("imagenet_linear@virtex", exact=True).first).to_be_visible()
+            expect(page.get_by_text(CLASSIFIERS[0], exact=True).first).to_be_visible()
     keep("prefect-report")
 
 

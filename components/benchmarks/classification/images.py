@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components import params
-from components.benchmarks.feature_cache import cached_features
-from components.benchmarks.features import Features
+from components.benchmarks.shared.features import Features, cached_features
 from components.core import machine
 from components.core.errors import InputError
 from components.data.classified import (

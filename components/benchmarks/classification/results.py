@@ -11,8 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from components.benchmarks.empty_picture import draw_nothing
-from components.benchmarks.tables import write_csv
+from components.benchmarks.shared.files import write_csv
 from components.core.files import writing
 from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder
@@ -117,7 +116,13 @@ def write_class_table(
     write_csv(path, CLASS_COLUMNS, rows)
 
 
-NAMES = ("train.csv", "val.csv", "classes.csv", "predictions.csv", "results.png")
+TABLES = {
+    "train.csv": CURVE_COLUMNS,
+    "val.csv": CURVE_COLUMNS,
+    "classes.csv": CLASS_COLUMNS,
+    "predictions.csv": PREDICTION_COLUMNS,
+}
+PICTURE = "results.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +175,14 @@ class Outcome:
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> list[Path]:
-    """Write the files NAMES into ``folder``, each atomically; return their paths."""
+    """Write TABLES and PICTURE into ``folder``, each atomically; return their paths."""
     val, history = outcome.val, outcome.state.history
     epoch = outcome.state.iteration // outcome.epochs  # iterations of one
     write_curves(folder, history, outcome.heads, epoch)
     write_class_table(folder / "classes.csv", val, outcome.train_labels, outcome.predicted)
     write_predictions(folder / "predictions.csv", val.classes, val.labels, outcome.predicted)
     draw_results(
-        folder / "results.png",
+        folder / PICTURE,
         outcome.title,
         curve_rows(history.train, outcome.heads, epoch),
         curve_rows(history.val, outcome.heads, epoch),
@@ -186,16 +191,7 @@ def write_outcome(folder: Path, outcome: Outcome) -> list[Path]:
         outcome.predicted,
         outcome.groups,
     )
-    return [folder / name for name in NAMES]
-
-
-def write_nothing(folder: Path, title: str, reason: str) -> None:
-    """Write the same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
-    for name in ("train.csv", "val.csv"):
-        write_csv(folder / name, CURVE_COLUMNS, ())
-    write_csv(folder / "classes.csv", CLASS_COLUMNS, ())
-    write_csv(folder / "predictions.csv", PREDICTION_COLUMNS, ())
-    draw_nothing(folder / "results.png", title, reason)
+    return [folder / name for name in (*TABLES, PICTURE)]
 
 
 PANEL_INCHES = 4.2

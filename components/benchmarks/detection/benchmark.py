@@ -36,10 +36,9 @@ from components.benchmarks.detection.detections import Detections, draw_detectio
 from components.benchmarks.detection.matches import by_image
 from components.benchmarks.detection.voc_scores import RECALLS as VOC_RECALLS
 from components.benchmarks.detection.voc_scores import voc_scores
-from components.benchmarks.empty_picture import draw_nothing
+from components.benchmarks.shared.files import draw_nothing, write_csv
 from components.benchmarks.shared.per_image import FILE, PerImage
 from components.benchmarks.shared.protocols import beside_figures
-from components.benchmarks.tables import write_csv
 from components.core import machine, paths
 from components.core.errors import InputError
 from components.export.backbone import load_backbone

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components import params
-from components.benchmarks.tables import write_csv
+from components.benchmarks.shared.files import write_csv
 from components.core.errors import InputError
 from components.core.files import writing
 

@@ -1,6 +1,6 @@
 """Results of the chosen checkpoint, measured by `select`, for `voc07` to take and not to compute again.
 
-They carry a digest of all that they depend on, as kept features do (components.benchmarks.feature_cache):
+They carry a digest of all that they depend on, as kept features do (components.benchmarks.shared.features):
 what is taken is to the last bit what `voc07` would compute, so that DVC need not know of it.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from components import params
-from components.benchmarks.feature_cache import LIBRARIES, backbone_digest, code_digest, images_digest
+from components.benchmarks.shared.features import LIBRARIES, backbone_digest, code_digest, images_digest
 from components.benchmarks.voc07.svm import ClassResult
 from components.core import machine
 from components.core.files import write_json

@@ -5,8 +5,7 @@ import time
 from torch import nn
 
 from components import params
-from components.benchmarks.feature_cache import cached_features
-from components.benchmarks.features import l2_normalised
+from components.benchmarks.shared.features import cached_features, l2_normalised
 from components.benchmarks.voc07.measured import Measured, measurement_key
 from components.benchmarks.voc07.svm import Split, SvmProtocol, evaluate_classes
 from components.core import machine, paths
@@ -60,7 +59,7 @@ class Voc07Benchmark:
 
 
 def _read_splits() -> tuple[VocSplit, VocSplit]:
-    root = read_manifest(paths.dataset_part("voc2007")).root_of("voc2007")
+    root = read_manifest(paths.dataset_part("voc07")).root_of("voc2007")
     trainval, test = read_voc07(root, "trainval"), read_voc07(root, "test")
     if trainval.classes != test.classes:
         different = sorted(set(trainval.classes) ^ set(test.classes))

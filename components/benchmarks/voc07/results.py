@@ -7,8 +7,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.benchmarks.empty_picture import draw_nothing
-from components.benchmarks.tables import write_csv
+from components.benchmarks.shared.files import write_csv
 from components.benchmarks.voc07.svm import ClassResult, mean_ap_percent
 from components.core.files import writing
 
@@ -17,6 +16,8 @@ BAR_INCHES = 0.3
 
 TABLE_COLUMNS = ("class", "ap", "cost", "positives", "test_positives", "test_images")
 CURVE_COLUMNS = ("class", "recall", "precision")
+TABLES = {"ap.csv": TABLE_COLUMNS, "precision_recall.csv": CURVE_COLUMNS}
+PICTURE = "ap.png"
 
 
 def summary(results: Sequence[ClassResult]) -> dict[str, Any]:
@@ -47,13 +48,6 @@ def write_curves(path: Path, results: Sequence[ClassResult]) -> None:
         for recall, precision in zip(result.recall, result.precision, strict=True)
     )
     write_csv(path, CURVE_COLUMNS, rows)
-
-
-def write_nothing(folder: Path, title: str, reason: str) -> None:
-    """The same files without rows, and a picture that says why: DVC wants all outputs of a stage."""
-    write_csv(folder / "ap.csv", TABLE_COLUMNS, ())
-    write_csv(folder / "precision_recall.csv", CURVE_COLUMNS, ())
-    draw_nothing(folder / "ap.png", title, reason)
 
 
 def draw_aps(path: Path, results: Sequence[ClassResult], title: str) -> None:

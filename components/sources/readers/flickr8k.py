@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.core.image_files import is_image, printable
+from components.sources.image_files import is_image, printable
 from components.sources.layout import Tally, read_text, shown
 from components.sources.readers.own.image_places import identity_of
 from components.sources.readers.own.sample import OwnImage, OwnImages

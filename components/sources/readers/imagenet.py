@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from components.core.errors import InputError
-from components.core.image_files import is_companion, is_image, walk
+from components.sources.image_files import is_companion, is_image, walk
 from components.sources.layout import Tally, require_folder, require_utf8
 from components.sources.readers.types import ClassifiedImages, DatasetFolders, Verified, verified_classes
 

@@ -3,7 +3,7 @@ import torch
 
 from components.bench.data import AUGMENTATION, QUICK, plain_transform, run
 from components.bench.drawn import cloud
-from components.core.normalisation import normalised
+from components.data.normalisation import normalised
 from components.data.transforms import TrainTransform
 
 

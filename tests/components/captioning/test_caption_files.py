@@ -8,9 +8,9 @@ import torch
 from components.captioning.caption_files import caption_files, find_photographs, read_photographs
 from components.captioning.captioner import Captioner
 from components.core.errors import InputError
-from components.core.image_files import SUFFIXES
 from components.data.image import decode
 from components.data.transforms import EvalTransform
+from components.sources.image_files import SUFFIXES
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.core.normalisation import normalised
 from components.data.batch import collate_targets
 from components.data.build import build_store
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import decode
 from components.data.loader import visit_loader
+from components.data.normalisation import normalised
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets

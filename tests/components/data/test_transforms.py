@@ -6,10 +6,10 @@ from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from components.core.errors import InputError
-from components.core.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.data import image as image_module
 from components.data import transforms
 from components.data.image import Pixels, resize
+from components.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.data.transforms import EvalTransform, TrainTransform, sample_crop, swap_sides
 
 SCALE, RATIO = (0.2, 1.0), (0.75, 4 / 3)

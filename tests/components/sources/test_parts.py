@@ -56,9 +56,8 @@ def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
 
 def test_all_parts_are_there_whatever_the_run_has(parts: Callable[[], dict[str, bytes]]) -> None:
     assert set(parts()) == {
-        ".", "captions", "captions/mine", "coco", "images",
-        "voc2007", "voc2012", "imagenet", "inaturalist", "lvis",
-        "coco_segmentation", "lvis_segmentation", "voc_detection",
+        ".", "captions", "captions/mine", "images",
+        "voc07", "imagenet_linear", "inaturalist", "coco_segmentation", "lvis_segmentation", "voc_detection",
     }  # fmt: skip
     assert set(read_manifest(DATA / "coco_segmentation/manifest.json").captions) == {"coco"}
     assert len(read_manifest(DATA / "captions/manifest.json").captions_of("train")) == 3
@@ -104,17 +103,17 @@ def replaced(path: Path, old: str, new: str) -> None:
         # LVIS has its images from COCO.
         (
             lambda root: swapped(root / "coco/train2017/000000000002.jpg"),
-            {"images", "coco_segmentation", "lvis", "lvis_segmentation"},
+            {"images", "coco_segmentation", "lvis_segmentation"},
         ),
         (
             lambda root: swapped(root / "VOCdevkit/VOC2007/JPEGImages/000001.jpg"),
-            {"voc2007", "voc_detection"},
+            {"voc07", "voc_detection"},
         ),
         (
             lambda root: replaced(root / "VOCdevkit/VOC2007/Annotations/000003.xml", "2.5", "1.5"),
-            {"voc2007", "voc_detection"},
+            {"voc07", "voc_detection"},
         ),
-        (lambda root: swapped(root / "imagenet/val/n01/x.jpg"), {"imagenet"}),
+        (lambda root: swapped(root / "imagenet/val/n01/x.jpg"), {"imagenet_linear"}),
         (lambda root: swapped(root / "inaturalist/train_val2018/Aves/5/1.jpg"), {"inaturalist"}),
     ],
 )

@@ -1,4 +1,4 @@
-"""The stages that train classifiers: imagenet_linear and inaturalist."""
+"""The stage that trains classifiers, for ImageNet linear and iNaturalist."""
 
 import csv
 import json
@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from components import params
-from components.benchmarks.classification.results import NAMES
+from components.benchmarks.classification.results import PICTURE, TABLES
 from components.core import paths
 from components.sources.manifest import DatasetEntry, Manifest, sha256
 from components.sources.parts import write_parts
-from components.stages import baseline, imagenet_linear, inaturalist
+from components.stages import baseline, classification
 from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -47,10 +47,11 @@ FINE = params.Inaturalist(
 )
 
 
-def stage_run(stage: str, item: str = "random") -> StageRun:
-    output_dir = paths.stage_dir(stage, item)
+def stage_run(benchmark: str) -> StageRun:
+    output_dir = paths.stage_dir(benchmark, "random")
     output_dir.mkdir(parents=True, exist_ok=True)
-    return StageRun(stage, item, output_dir, None)
+    stage = "baseline" if benchmark == "baseline" else "classification"
+    return StageRun(stage, "random" if stage == benchmark else f"{benchmark}-random", output_dir, None)
 
 
 def use(**datasets: Path) -> None:
@@ -131,7 +132,7 @@ def test_linear_probe(folder: Path) -> None:
     use(imagenet=folder / "imagenet")
     run = stage_run("imagenet_linear")
     settings = PROBE.model_copy(update={"holdout": 0.2})
-    imagenet_linear.main(run, settings)
+    classification.main(run, settings)
 
     figures = figures_of(run)
     assert figures["top1"] > 60  # colours are told apart even by a random network
@@ -151,7 +152,7 @@ def test_linear_probe(folder: Path) -> None:
     assert not list((folder / ".scratch" / "imagenet_linear").iterdir())  # the checkpoints are gone
 
     before = {path.name: path.read_bytes() for path in run.output_dir.glob("*.csv")}
-    imagenet_linear.main(run, settings)
+    classification.main(run, settings)
     assert {path.name: path.read_bytes() for path in run.output_dir.glob("*.csv")} == before
 
 
@@ -160,7 +161,7 @@ def test_fine_tuning(folder: Path) -> None:
     draw_inaturalist(folder / "inaturalist", {"train": (8, 4, 2), "val": (3, 3, 3)})
     use(inaturalist=folder / "inaturalist")
     run = stage_run("inaturalist")
-    inaturalist.main(run, FINE)
+    classification.main(run, FINE)
 
     figures = figures_of(run)
     assert figures["top5"] == 100.0
@@ -171,7 +172,7 @@ def test_fine_tuning(folder: Path) -> None:
     assert [row["train_images"] for row in rows_of(run.output_dir / "classes.csv")] == ["8", "4", "2"]
     train = rows_of(run.output_dir / "train.csv")
     assert float(train[-1]["loss"]) < float(train[0]["loss"])
-    assert all((run.output_dir / name).is_file() for name in NAMES)
+    assert all((run.output_dir / name).is_file() for name in (*TABLES, PICTURE))
 
 
 @pytest.mark.integration
@@ -179,12 +180,12 @@ def test_a_probe_in_two_processes_gives_what_one_gives(folder: Path) -> None:
     draw_imagenet(folder / "imagenet", {"train": 8, "val": 5})
     use(imagenet=folder / "imagenet")
     run = stage_run("imagenet_linear")
-    imagenet_linear.main(run, PROBE)
+    classification.main(run, PROBE)
     alone, curves = figures_of(run), rows_of(run.output_dir / "val.csv")
 
     (folder / "params.yaml").write_text(json.dumps({"imagenet_linear": PROBE.model_dump(mode="json")}))
     finished = subprocess.run(
-        [sys.executable, "-m", "components.stages.imagenet_linear", "random"],
+        [sys.executable, "-m", "components.stages.classification", "imagenet_linear", "random"],
         env={
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
@@ -204,18 +205,15 @@ def test_a_probe_in_two_processes_gives_what_one_gives(folder: Path) -> None:
         assert float(row["loss"]) == pytest.approx(float(expected["loss"]), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("stage", "module", "settings"),
-    [("imagenet_linear", imagenet_linear, PROBE), ("inaturalist", inaturalist, FINE)],
-)
+@pytest.mark.parametrize(("benchmark", "settings"), [("imagenet_linear", PROBE), ("inaturalist", FINE)])
 def test_a_run_without_the_dataset_says_so_and_goes_on(
-    folder: Path, stage: str, module: Any, settings: params.Section, capsys: pytest.CaptureFixture[str]
+    folder: Path, benchmark: str, settings: params.Classification, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_parts(paths.DATASETS_DIR, Manifest(source="folders", captions={}))
-    run = stage_run(stage)
-    module.main(run, settings)
+    run = stage_run(benchmark)
+    classification.main(run, settings)
     assert set(figures_of(run)) == {"not_run"}
-    assert all((run.output_dir / name).is_file() for name in NAMES)
+    assert all((run.output_dir / name).is_file() for name in (*TABLES, PICTURE))
     assert "not run" in capsys.readouterr().out
 
 
@@ -231,7 +229,7 @@ def test_a_head_that_diverges_is_told(
     use(imagenet=folder / "imagenet")
     run = stage_run("imagenet_linear")
     rates = {"learning_rate": learning_rate, "more_learning_rates": [1.0, 1e30 if learning_rate < 1 else 0.3]}
-    imagenet_linear.main(run, PROBE.model_copy(update=rates))
+    classification.main(run, PROBE.model_copy(update=rates))
 
     figures = figures_of(run)
     assert set(figures["diverged"]) == {"1e+30"}
@@ -247,7 +245,7 @@ def test_a_head_that_diverges_is_told(
     bad = [row for row in rows_of(run.output_dir / "val.csv") if row["learning_rate"] == "1e+30"]
     assert len(bad) == 4
     assert not any(row["loss"] + row["top1"] + row["top5"] for row in bad)
-    assert all((run.output_dir / name).stat().st_size for name in NAMES)
+    assert all((run.output_dir / name).stat().st_size for name in (*TABLES, PICTURE))
 
 
 def few_images(root: Path, target: Path, per_class: int) -> None:
@@ -264,7 +262,7 @@ def test_imagenette_linear(folder: Path, shared_dir: Path) -> None:
     few_images(shared_dir / "data" / "real" / "imagenette", folder / "imagenette", 5)
     use(imagenet=folder / "imagenette")
     run = stage_run("imagenet_linear")
-    imagenet_linear.main(run, PROBE.model_copy(update={"epochs": 3}))
+    classification.main(run, PROBE.model_copy(update={"epochs": 3}))
     figures = figures_of(run)
     assert (figures["num_train"], figures["num_val"], figures["num_classes"]) == (50, 50, 10)
     assert 0 <= figures["top1"] <= figures["top5"] <= 100
@@ -276,7 +274,7 @@ def test_imagenette_linear(folder: Path, shared_dir: Path) -> None:
 def test_flowers_fine_tuning(folder: Path, shared_dir: Path) -> None:
     use(inaturalist=shared_dir / "data" / "real" / "flowers17")
     run = stage_run("inaturalist")
-    inaturalist.main(run, FINE.model_copy(update={"epochs": 1, "batch_size": 32, "milestones": [1]}))
+    classification.main(run, FINE.model_copy(update={"epochs": 1, "batch_size": 32, "milestones": [1]}))
     figures = figures_of(run)
     assert (figures["num_train"], figures["num_val"], figures["num_classes"]) == (272, 102, 17)
     assert figures["by_frequency"]["many"]["classes"] == 17

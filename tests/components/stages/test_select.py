@@ -141,7 +141,7 @@ def test_the_best_on_voc07_is_the_one_that_is_kept_and_measured_but_once(
     folder = paths.stage_dir("voc07", "virtex")
     taken = {name: (folder / name).read_bytes() for name in ("ap.csv", "precision_recall.csv")}
     paths.CHOSEN_VOC07.unlink()
-    monkeypatch.setattr("components.benchmarks.feature_cache.extract_features", extract)
+    monkeypatch.setattr("components.benchmarks.shared.features.extract_features", extract)
     benchmark = RecordingRun("voc07", "virtex")
     voc07.main(benchmark, VOC07)
     assert {name: (folder / name).read_bytes() for name in taken} == taken  # and computes the same

@@ -59,7 +59,7 @@ def workspace(tmp_path, monkeypatch):
 
 def test_every_class_reaches_mlflow(workspace, caplog) -> None:
     figures = {"top1": 50.0, "classes": {name: float(i) for i, name in enumerate(ODD)}}
-    with stage_run("imagenet_linear", "virtex", {"baseline": {"sources": dict.fromkeys(ODD, "x")}}) as run:
+    with stage_run("voc07", "virtex", {"baseline": {"sources": dict.fromkeys(ODD, "x")}}) as run:
         run.log(numbers(figures))
     stored = open_store().client.get_run(run.run_id).data
     names = {name for name in stored.metrics if name.startswith("classes.")}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from components.core.errors import InputError
-from components.core.normalisation import normalised
+from components.data.normalisation import normalised
 from components.objectives.interface import Objective, ObjectiveOutput
 from components.training.validation import to_device, validate
 

@@ -18,8 +18,8 @@ from typing import IO
 
 from components.core import paths
 from components.core.errors import InputError
-from components.core.image_files import is_image
 from components.sources.download.images import fetch_images, fetched_path
+from components.sources.image_files import is_image
 from components.sources.readers.own.sample import OwnImage
 from components.sources.readers.types import ArchiveMember
 

@@ -17,8 +17,8 @@ from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
 from components.core.errors import InputError
-from components.core.image_files import is_image, printable
 from components.sources.download.images import url_fault
+from components.sources.image_files import is_image, printable
 from components.sources.layout import Tally, shown
 from components.sources.readers.own import rows
 from components.sources.readers.own.image_places import NamedFiles, PackedImages

@@ -9,18 +9,20 @@ from PIL import Image
 
 from components.benchmarks.classification.results import (
     MAX_CONFUSED,
-    NAMES,
     OTHER,
+    PICTURE,
+    TABLES,
     Head,
     Outcome,
     accuracy,
     confused_classes,
     curve_rows,
-    write_nothing,
     write_outcome,
     write_predictions,
 )
+from components.benchmarks.shared.files import record_nothing
 from components.sources.readers.types import ClassifiedImages
+from components.tracking import StageRun
 from components.training.checkpoints import CheckpointFolder
 from components.training.state import History, TrainingState
 
@@ -69,7 +71,7 @@ def test_a_single_head_has_the_plain_figures() -> None:
 
 def test_all_files(tmp_path: Path) -> None:
     write_outcome(tmp_path, outcome(4, {"many": 50.0, "few": 25.0}))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((*TABLES, PICTURE))
     assert read(tmp_path / "classes.csv")[3] == {
         "class": "class 3", "top1": "100.0000", "train_images": "2", "val_images": "2"
     }  # fmt: skip
@@ -107,8 +109,9 @@ def test_of_many_classes_those_with_the_most_errors_are_kept(tmp_path: Path) -> 
 
 def test_nothing_to_write_has_the_same_files(tmp_path: Path) -> None:
     write_outcome(tmp_path / "full", outcome(3))
-    write_nothing(tmp_path / "empty", "A benchmark", "there is no data")
-    for name in NAMES:
+    run = StageRun("classification", "imagenet_linear-random", tmp_path / "empty")
+    record_nothing(run, "A benchmark", "there is no data", TABLES, PICTURE)
+    for name in (*TABLES, PICTURE):
         assert (tmp_path / "empty" / name).is_file()
         if name.endswith(".csv"):
             headers = [(tmp_path / folder / name).read_text().splitlines()[0] for folder in ("full", "empty")]

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from components.core.errors import InputError
-from components.core.image_files import DECODABLE, UNDECODABLE, has_companion, is_companion, is_image, walk
+from components.sources.image_files import DECODABLE, UNDECODABLE, has_companion, is_companion, is_image, walk
 
 
 def test_what_is_called_decodable_is() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from components.core.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalised, unnormalised
+from components.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalised, unnormalised
 
 EVERY_VALUE = torch.arange(256, dtype=torch.uint8).repeat(6).reshape(2, 16, 16, 3)
 FORMATS = [torch.contiguous_format, torch.channels_last]

@@ -1,9 +1,10 @@
-"""Features of frozen backbones, kept for the next stage that wants the same ones.
+"""Features of frozen backbones for whole datasets of images, kept for whoever next wants the same ones.
 
 A file is named by a digest of all that its features depend on: the weights and structure of the
 backbone, the bytes of every image in their order, the transform with its code and libraries, and what
 decides about rounding. A changed file or transform is thus a miss, and a hit has the bits that
-extraction would give. The folder is git-ignored and unknown to DVC; it may be deleted at any time.
+extraction would give. The folder is git-ignored and unknown to DVC, as checkpoints are: it is what a
+stopped stage resumes from, and may be deleted at any time.
 """
 
 import functools
@@ -16,29 +17,75 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
+from tqdm import tqdm
 
-from components.benchmarks import features
-from components.benchmarks.features import Features, extract_features
-from components.core import normalisation, paths
+from components.core import paths
 from components.core.errors import InputError
 from components.core.files import writing
 from components.core.logs import own_logger
 from components.core.tensor_files import require_sound, save_stable
-from components.data import any_format, dataset, image, transforms
+from components.data import any_format, dataset, image, normalisation, transforms
+from components.data.batch import collate_images
 from components.data.dataset import ImageDataset
+from components.data.loader import in_order_loader
 from components.data.transforms import EvalTransform
+
+Features = NDArray[np.float32]
 
 FOLDER = paths.SCRATCH_DIR / "features"
 MAX_BYTES = 4 * 2**30  # of the whole folder; ImageNet's validation images on a ResNet-50 take 0.4 GB
-# What makes features of images and a backbone.
-CODE = (features, dataset, image, any_format, normalisation, transforms)
+CODE = (any_format, dataset, image, normalisation, transforms)  # makes features, with this file
 LIBRARIES = ("torch", "torchvision", "opencv-python-headless", "simplejpeg", "pillow")
 
 _logger = own_logger(__name__)
+
+
+def extract_features(
+    backbone: nn.Module,
+    dataset: ImageDataset,
+    *,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device | str,
+    description: str = "features",
+) -> Features:
+    """Return features ``(num_images, feature_size)`` in the dataset's order, with a progress bar.
+
+    The backbone maps images ``(batch, 3, height, width)`` to ``(batch, feature_size)``, as the one of
+    `components.export.backbone.load_backbone`. It is moved to ``device`` and put in eval mode, so
+    that BatchNorm uses its running statistics and no image changes another one's features.
+
+    Raises:
+        InputError: if an image cannot be read.
+    """
+    backbone = backbone.to(device).eval()
+    on_gpu = torch.device(device).type == "cuda"
+    loader = in_order_loader(
+        dataset, collate_images, batch_size=batch_size, num_workers=num_workers, pin_memory=on_gpu
+    )
+    parts: list[Features] = []
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(dataset), desc=description, unit="image", mininterval=1.0) as bar,
+    ):
+        for batch in loader:
+            features = backbone(batch["image"].to(device, non_blocking=True))
+            parts.append(features.float().cpu().numpy())
+            bar.update(len(features))
+    return np.concatenate(parts)
+
+
+def l2_normalised(features: Features) -> Features:
+    """Scale rows ``(num_images, feature_size)`` to unit length; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    normalised: Features = np.divide(features, np.where(lengths > 0, lengths, 1), dtype=np.float32)
+    return normalised
 
 
 def cached_features(
@@ -54,7 +101,7 @@ def cached_features(
     folder: Path = FOLDER,
     max_bytes: int = MAX_BYTES,
 ) -> Features:
-    """Features ``(num_images, feature_size)`` float32, as `extract_features` gives them, or from the cache.
+    """Return what `extract_features` would of these images, from the cache if it is there.
 
     Args:
         image_paths: images, in the order of the features.
@@ -95,7 +142,7 @@ def cached_features(
 
 
 def backbone_digest(backbone: nn.Module) -> str:
-    """SHA-256 of a module's structure, as it prints itself, and of its weights and buffers."""
+    """Return the SHA-256 of a module's structure, as it prints itself, and of its weights and buffers."""
     digest = hashlib.sha256(repr(backbone).encode())
     for name, tensor in sorted(backbone.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -105,15 +152,15 @@ def backbone_digest(backbone: nn.Module) -> str:
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 of the source of `CODE`."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of this file and of the source of `CODE`."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
     for module in CODE:
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()
 
 
 def images_digest(image_paths: Sequence[Path], num_workers: int) -> str:
-    """SHA-256 over the contents of files, in order, whatever their names.
+    """Return the SHA-256 over the contents of files, in order, whatever their names.
 
     Raises:
         InputError: if a file cannot be read.
@@ -134,7 +181,7 @@ def _file_digest(path: Path) -> bytes:
 
 
 def _read(path: Path, num_images: int) -> Features | None:
-    """What was kept at ``path``; a damaged file is passed over and will be written again."""
+    """Return what was kept at ``path``; a damaged file is passed over and will be written again."""
     if not path.is_file():
         return None
     try:
