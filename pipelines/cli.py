@@ -142,7 +142,7 @@ def _add_preset_parser(commands: Any) -> None:
     show = preset.add_parser("show", help="print a preset and what it would change in params.yaml")
     show.add_argument("name")
     show.set_defaults(command=_show_preset)
-    apply = preset.add_parser("apply", help="lay a preset over params.yaml, which keeps its comments")
+    apply = preset.add_parser("apply", help="apply a preset to params.yaml, which keeps its comments")
     apply.add_argument("name")
     apply.add_argument("--dry-run", action="store_true", help="only show what would change")
     apply.set_defaults(command=_apply_preset)

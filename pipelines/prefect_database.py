@@ -65,7 +65,7 @@ def ensure_database(database: Path) -> None:
                 if not any(sign in str(error) for sign in _UNFINISHED):
                     raise  # a full disk, say: the file may be fine
                 aside = _put_aside(database)
-                print(f"{database} is not whole, and is put aside as {aside.name} ({error})", flush=True)
+                print(f"{database} is incomplete and was moved aside to {aside.name} ({error})", flush=True)
         if not database.exists():
             _replace(database, like=None)
         write_text(stamp, version("prefect"))

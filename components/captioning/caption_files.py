@@ -124,7 +124,7 @@ def find_photographs(places: Sequence[Path]) -> list[Path]:
         if place.is_dir():
             below = _below(place)
             if not below:
-                raise InputError(f"{place}: no image in this folder (looked for {', '.join(SUFFIXES)})")
+                raise InputError(f"{place}: no image in this folder (searched for {', '.join(SUFFIXES)})")
             found |= dict.fromkeys(below)
         elif place.exists():
             found[place] = None

@@ -131,7 +131,7 @@ def build_store(
             skipped = _write_all(writer, _bar(prepared, path.name, len(images), progress), on_unreadable)
         if not writer.count:
             raise InputError(
-                f"{path}: not one of the {len(images)} images could be read; "
+                f"{path}: none of the {len(images)} images could be read; "
                 f"first {skipped[0].path}: {skipped[0].reason}"
             )
         writer.finish(len(skipped), short_side, jpeg_quality, categories)

@@ -73,7 +73,7 @@ class Shard:
         num_batches = self.world_size * self.accumulate
         if num_images % num_batches:
             raise InputError(
-                f"{num_images} images per iteration (`batch_size`) cannot be dealt evenly to "
+                f"{num_images} images per iteration (`batch_size`) cannot be divided evenly among "
                 f"{self.world_size} processes in {self.accumulate} rounds (`accumulate`); choose a multiple "
                 f"of {num_batches}, or another number of processes with VIRTEX_NUM_PROCESSES"
             )

@@ -63,7 +63,7 @@ def select(store: CaptionStore, objective: str, subset: Subset | None = None) ->
     labelled = indices[[bool(records.labels[index]) for index in indices]]
     if not len(labelled):
         raise InputError(
-            f"{store.path}: not one of the {len(indices)} images to be used shows a labelled object"
+            f"{store.path}: none of the {len(indices)} images to be used shows a labelled object"
         )
     return Selection(labelled, 0)
 

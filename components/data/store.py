@@ -172,7 +172,7 @@ def _read_metadata(path: Path, environment: lmdb.Environment) -> Metadata:
         with environment.begin() as transaction:
             value = transaction.get(META_KEY)
         if value is None:
-            raise ValueError("no metadata, so it was never finished or is no store of ours")
+            raise ValueError("no metadata, so it is unfinished or not a store of this project")
         metadata = unpack_metadata(value)
         entries = environment.stat()["entries"] - 2  # the index and the metadata
         if entries != metadata.count:

@@ -58,7 +58,7 @@ def _write_and_read(repo: Any, name: str) -> None:
     try:
         remote.pipe_file(probe, PROBE)
         if remote.cat_file(probe) != PROBE:
-            raise OSError("it gives back something else than was written")
+            raise OSError("it returned other bytes than were written")
     finally:
         if remote.exists(probe):
             remote.rm_file(probe)

@@ -75,7 +75,7 @@ def database_fault(database: Path) -> str | None:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # locked, or no permission: the file may be fine
             raise
-        raise InputError(f"{database}: is no whole SQLite database: {error}; {ADVICE}") from None
+        raise InputError(f"{database}: is not a complete SQLite database: {error}; {ADVICE}") from None
     return None if found and found[0] == _newest_revision() else "was never finished"
 
 

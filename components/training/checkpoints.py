@@ -104,7 +104,7 @@ class CheckpointFolder:
                 content = _read(path)
             except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
-                _logger.warning("%s is damaged and passed over: %s", path, reason)
+                _logger.warning("%s is damaged and was skipped: %s", path, reason)
                 continue
             if content["key"] != self._key:
                 raise InputError(

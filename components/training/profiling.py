@@ -93,6 +93,6 @@ def _check_compiler(device_type: str) -> None:
     variable, *names = _COMPILERS.get(device_type, _COMPILERS["cpu"])
     if not os.environ.get(variable) and not any(map(shutil.which, names)):
         raise InputError(
-            f"pretrain.compile: found no compiler ({', '.join(names)}); install one, name it in {variable}, "
-            "or set pretrain.compile to false"
+            f"pretrain.compile: no compiler found (searched for {', '.join(names)}); install one, "
+            f"name it in {variable}, or set pretrain.compile to false"
         )

@@ -87,7 +87,9 @@ def validate(
                 total = value.double() * output.num_tokens
                 sums[name] = sums[name] + total if name in sums else total
     if not sums:
-        raise InputError("the validation set is empty: it needs at least one image with a caption a process")
+        raise InputError(
+            "the validation set is empty: it needs at least one image with a caption per process"
+        )
     totals = processes.all_reduce_sum(torch.stack([num_tokens.double(), *sums.values()]))
     if not totals[0]:
         raise InputError("the validation set has nothing to predict")

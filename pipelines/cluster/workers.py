@@ -75,7 +75,7 @@ class Workers:
         faults = {address: self._faults[address] for address in self.present() if self._faults.get(address)}
         if faults:
             lines = "\n".join(f"  {address}: {fault}" for address, fault in sorted(faults.items()))
-            raise InputError(f"not all workers at {self.address} are fit for this run:\n{lines}")
+            raise InputError(f"not all workers at {self.address} can serve this run:\n{lines}")
         if not fit:
             raise InputError(
                 f"no workers at {self.address}: start `virtex worker {self.address}` in each machine's clone"

@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
         action="append",
         dest="presets",
         default=[],
-        help="lay this preset over params.yaml first; given twice or more: run each in its own workspace",
+        help="apply this preset to params.yaml first; given twice or more: run each in its own workspace",
     )
     parser.add_argument("--set", action="append", dest="overrides", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--force", action="store_true", help="run unchanged stages too")

@@ -56,7 +56,7 @@ def test_a_half_made_one_is_put_aside(finished, tmp_path, capsys):
     database.write_bytes(finished.read_bytes())
     execute(database, "DELETE FROM alembic_version")
     ensure_database(database)
-    assert "is not whole, and is put aside as prefect.db.unfinished" in capsys.readouterr().out
+    assert "is incomplete and was moved aside to prefect.db.unfinished" in capsys.readouterr().out
     assert len(execute(database, "SELECT * FROM alembic_version")) == 1
     assert (tmp_path / "prefect.db.unfinished").exists()
 

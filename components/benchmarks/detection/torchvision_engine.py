@@ -64,11 +64,11 @@ def fit_and_detect(
 
     Raises:
         InputError: no training image shows an object, the loss is not finite, or ``batch_size`` images
-            cannot be dealt evenly to the processes.
+            cannot be divided evenly among the processes.
     """
     images = [image for image in train.images if any(not item.is_crowd for item in image.objects)]
     if not images:
-        raise InputError(f"{task.name}: not one of the {len(train.images)} training images shows an object")
+        raise InputError(f"{task.name}: none of the {len(train.images)} training images shows an object")
     Shard(processes.rank, processes.count).batch_size(settings.batch_size)
     torch.manual_seed(settings.seed)
     model = _detector(settings, backbone, len(train.classes))

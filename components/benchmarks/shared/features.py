@@ -193,7 +193,7 @@ def _read(path: Path, num_images: int) -> Features | None:
     except FileNotFoundError:  # another stage has just made room
         return None
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
-        _logger.warning("%s is damaged and passed over: %s", path, error)
+        _logger.warning("%s is damaged and was skipped: %s", path, error)
         return None
     return features.numpy()
 

@@ -45,7 +45,7 @@ def read_imagenet(root: Path, split: str, tally: Tally | None = None) -> Classif
         images = _images(folder / name, tally)
         if not images:
             raise InputError(
-                f"{folder / name}: a class without images (looked for .jpeg, .jpg, .png and the like); "
+                f"{folder / name}: a class without images (searched for .jpeg, .jpg, .png and the like); "
                 "fill or remove it"
             )
         image_paths.extend(images)
@@ -91,7 +91,7 @@ def _classes(folder: Path, tally: Tally) -> tuple[str, ...]:
             tally.leave_out("files outside the classes' folders", entry.path)
     if not classes:
         raise InputError(
-            f"{folder}: no class folders; the official validation images come in one heap: "
+            f"{folder}: no class folders; the official validation images come in one folder: "
             "sort them into one folder per class first"
         )
     return tuple(classes)

@@ -50,7 +50,7 @@ def read_inaturalist(root: Path, split: str) -> ClassifiedImages:
         if not is_known(key, images) or not is_known(category, categories):
             raise InputError(f"{path}: an annotation names an unknown image or category: {shown(annotation)}")
         if key in label_of:
-            raise InputError(f"{path}: the image {key!r} has two annotations; expected one class an image")
+            raise InputError(f"{path}: the image {key!r} has two annotations; expected one class per image")
         label_of[key] = index[category]
     unlabelled = next((key for key in images if key not in label_of), None)
     if unlabelled is not None or not images:

@@ -160,7 +160,7 @@ def _polygon_fault(polygons: Any) -> str | None:
         if not _are_finite(polygon):
             return "and a polygon's numbers are not all finite"
         if max(map(abs, polygon)) > FARTHEST:
-            return f"and a polygon leads more than {FARTHEST:.0f} pixels away"
+            return f"and a polygon reaches more than {FARTHEST:.0f} pixels away"
     return None
 
 

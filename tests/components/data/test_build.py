@@ -123,7 +123,7 @@ def test_nothing_to_write_is_refused(tmp_path: Path, make_images) -> None:
     images = make_images(2)
     for image in images:
         image.path.write_bytes(b"no image")
-    with pytest.raises(InputError, match="not one of the 2 images"):
+    with pytest.raises(InputError, match="none of the 2 images"):
         run(tmp_path / "s.lmdb", images, on_unreadable="skip")
     assert not (tmp_path / "s.lmdb").exists()
 

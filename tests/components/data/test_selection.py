@@ -83,7 +83,7 @@ def test_a_store_without_labels(store: CaptionStore, make_images, tmp_path: Path
         with pytest.raises(InputError, match=r"val\.lmdb has no object labels.*instances_val2017\.json"):
             use()
     empty = build(tmp_path / "empty.lmdb", [replace(image, labels=()) for image in make_images(2)], ("x",))
-    with pytest.raises(InputError, match="not one of the 2 images"):
+    with pytest.raises(InputError, match="none of the 2 images"):
         select(empty, LABELS)
 
 

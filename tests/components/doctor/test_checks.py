@@ -252,5 +252,5 @@ def test_a_database_that_was_never_finished_is_seen(workspace):
     (workspace / "mlflow.db").write_bytes(b"not SQLite" * 1000)
     found = one(services.mlflow)
     assert found.state == "attention"
-    assert "is no whole SQLite database: file is not a database" in found.found
+    assert "is not a complete SQLite database: file is not a database" in found.found
     assert "move it and mlartifacts aside" in found.advice

@@ -112,7 +112,7 @@ def test_what_holds_runs_is_never_replaced(workspace: Path) -> None:
 
 def test_what_is_no_database_says_what_to_do(workspace: Path) -> None:
     Path("mlflow.db").write_bytes(b"\x00\x01 not SQLite" * 1000)
-    with pytest.raises(InputError, match="is no whole SQLite database"):
+    with pytest.raises(InputError, match="is not a complete SQLite database"):
         open_store()
     assert Path("mlflow.db").stat().st_size == 13000
 

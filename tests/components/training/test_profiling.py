@@ -77,7 +77,7 @@ def test_afterwards_the_backbone_is_as_before(monkeypatch) -> None:
 def test_without_a_compiler_it_does_not_begin(trainer, monkeypatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match=r"pretrain\.compile: found no compiler \(c\+\+, .*CXX"):
+    with pytest.raises(InputError, match=r"pretrain\.compile: no compiler found \(searched for c\+\+, .*CXX"):
         trainer.with_(pretrain={"compile": True}).run()
     trainer.run()
 

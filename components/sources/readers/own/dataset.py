@@ -145,7 +145,7 @@ def _read(
             read_tables(path, tables, listing, reader, images, tally)
             return path, tables, images.listed()
         if not path.is_dir():
-            raise InputError(f"{os.path.abspath(path)}: nothing there; expected {FORMS}")
+            raise InputError(f"{os.path.abspath(path)}: does not exist; expected {FORMS}")
         return path, read_sidecars(path, listing, images, tally), images.listed()
 
 

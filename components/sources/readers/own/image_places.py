@@ -186,5 +186,5 @@ def _refusal(left_out: Sequence[LeftOut], num_urls: int) -> str:
     more = "\n  ..." if len(left_out) > _NUM_NAMED else ""
     return (
         f"{len(left_out)} of {num_urls} images could not be fetched:\n{named}{more}\nStart again to go on "
-        "with the rest, mend the table, or set lmdb.on_unreadable to skip to leave such images out"
+        "with the rest, correct the table, or set lmdb.on_unreadable to skip to leave such images out"
     )

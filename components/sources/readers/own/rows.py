@@ -99,7 +99,7 @@ class DelimitedFile:
             is_image: whether a cell may be an image's name, so that its line is a row.
 
         Raises:
-            InputError: a row has more cells or fewer, or its quotes do not pair; names it.
+            InputError: a row has more cells or fewer, or its quotes are not balanced; names it.
         """
         width = len(self.header)
 
@@ -154,10 +154,10 @@ class DelimitedFile:
         cells = line.rstrip("\r\n").split(self._separator)
         if width is not None and len(cells) != width:
             raise InputError(
-                f"{self._where}: its quotes do not pair: {shown(line.strip())}. Double each quote inside a "
-                "quoted cell"
+                f"{self._where}: its quotes are not balanced: {shown(line.strip())}. Double each quote "
+                "inside a quoted cell"
             )
-        self._tally.note("rows whose quotes do not pair, read as they stand", self._where)
+        self._tally.note("rows whose quotes are not balanced, read as they stand", self._where)
         return cells
 
     def _growing(self, used: list[str]) -> Iterator[str]:

@@ -169,7 +169,7 @@ def test_where_nothing_has_a_mask_all_stay(absent: Any) -> None:
         ({"segmentation": "82404"}, "and is neither"),
         ({"segmentation": polygon(0, 0, NAN, 4)}, "not all finite"),
         ({"segmentation": [[0, 0, 1, "0", 1, 1]]}, "not all finite"),
-        ({"segmentation": polygon(0, 0, 10 * FARTHEST, 4)}, "leads more than 100000 pixels away"),
+        ({"segmentation": polygon(0, 0, 10 * FARTHEST, 4)}, "reaches more than 100000 pixels away"),
         ({"segmentation": text_runs() | {"size": [WIDTH, HEIGHT]}}, "[10, 20], not [20, 10]"),
         ({"segmentation": plain_runs() | {"size": [WIDTH, HEIGHT]}}, "[10, 20], not [20, 10]"),
         ({"segmentation": {"counts": [200]}}, "[10, 20], not None"),

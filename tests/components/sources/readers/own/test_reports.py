@@ -96,7 +96,7 @@ def each(*captions: str) -> list[tuple[str, ...]]:
         (
             "tsv_quote_swallow/captions.tsv",
             each('"hello says the dog', CAPTIONS[1], CAPTIONS[2], 'the end" he said', '"bird', 'ball"'),
-            "noted 2 rows whose quotes do not pair, read as they stand (such as {place}: row 2)",
+            "noted 2 rows whose quotes are not balanced, read as they stand (such as {place}: row 2)",
         ),
         (
             "jsonl_surrogate/captions.jsonl",

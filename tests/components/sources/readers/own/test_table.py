@@ -99,7 +99,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
         ("x.jsonl", '{"image": 7, "caption": "one"}\n', "line 1, column `image`: .*found 7"),
         ("x.jsonl", '{"image": "a.jpg"}\n', "line 1: no column `caption`"),
         ("x.csv", "image,caption\na.jpg,one\nb.jpg\n", r"row 3: 1 cells .*, and the header has 2"),
-        ("x.csv", 'image,caption\na.jpg,"one, two\nb.jpg,two\n', "row 2: its quotes do not pair"),
+        ("x.csv", 'image,caption\na.jpg,"one, two\nb.jpg,two\n', "row 2: its quotes are not balanced"),
         ("x.csv", "image,image,caption\na,b,one\n", "2 columns are called `image`; expected one"),
         ("x.json", '[{"image": "a.jpg"}]', "record 1: no column `caption`"),
         ("x.json", '"text"', "expected a list of records"),
