@@ -21,6 +21,7 @@ from components.core.errors import (
 from components.core.process import handle_ending
 from components.core.redaction import redacted
 from components.core.stage_lock import stage_lock
+from components.inputs import require_sound_inputs
 from components.params import Section, read_section
 from components.params.reading import section_name
 from components.tracking import StageRun, stage_run
@@ -68,6 +69,8 @@ def run_stage(
             _others(in_several_processes) as processes,
             _run(stage, item, record if is_recorded else None, waited) as run,
         ):
+            if machine.is_first_process():
+                require_sound_inputs(stage, sys.argv[1:])
             if processes:
                 processes.wait()  # for the first one's record, so that all meet their mistakes together
             main(run, *values)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from components.core.dvc_cache import cache_folder
 from components.core.errors import InputError
 from components.core.stage_lock import say_waited
 from components.params.reading import load_yaml
@@ -150,16 +151,9 @@ def share_cache(owner: Path, workspace: Path) -> None:
 
     The setting goes into DVC's local configuration, which Git ignores.
     """
-    with _repository(owner) as repo:
-        folder = str(Path(repo.cache.local_cache_dir).resolve())
+    folder = str(cache_folder(owner).resolve())
     with _repository(workspace) as repo, repo.config.edit("local") as settings:
         settings["cache"]["dir"] = folder
-
-
-def cache_folder(root: Path) -> Path:
-    """Where the DVC repository there keeps its outputs."""
-    with _repository(root) as repo:
-        return Path(repo.cache.local_cache_dir)
 
 
 def default_remote(root: Path) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from components.core.dvc_cache import cache_folder, repair, small_checked
 from components.core.errors import InputError
 from components.core.logs import own_logger
 from components.core.machine import num_cpus, positive
@@ -43,6 +44,7 @@ def prepare(
     if preset is not None or overrides:
         notices += [f"params.yaml: {change}" for change in overlay(preset, list(overrides))]
     reasons = reasons_not_run(check_params())
+    notices += repair(cache_folder(root), small_checked())
     plan = read_plan(targets, allow_missing, reasons)
     if _take_away(plan):
         plan = read_plan(targets, allow_missing, reasons)

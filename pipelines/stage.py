@@ -1,7 +1,6 @@
 """One DVC stage: child process, lines to the log, what DVC did, retries, outputs checked and put back."""
 
 import contextlib
-import functools
 import os
 import shutil
 import sys
@@ -11,12 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.core.dvc_cache import damaged_objects, object_path, set_aside, with_members
+from components.core.dvc_cache import (
+    cache_folder,
+    damaged_objects,
+    largest_checked,
+    object_path,
+    set_aside,
+    with_members,
+)
 from components.core.errors import EXIT_INPUT_ERROR, InputError
 from components.core.redaction import redacted
 from components.params.reading import load_yaml
 from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN
-from pipelines.dvc_internals import cache_folder, check_out
+from pipelines.dvc_internals import check_out
 from pipelines.graph import Stage
 from pipelines.output import StageOutput
 from pipelines.process import ChildEnd, Stop, run_child
@@ -25,8 +31,6 @@ from pipelines.workspace import STAGE_VARIABLE, note_group
 
 Log = Callable[[str], None]
 _RESOURCES_SECONDS = 0.1  # between two looks at what others hold
-CHECK_VARIABLE = "VIRTEX_CHECK_OUTPUTS"
-SMALL_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,27 +270,16 @@ def repair_outputs(root: Path, stage: str) -> list[str]:
     Returns a line for each damaged file, none if all is well; then DVC runs the stage again when asked.
     """
     outs = {str(out["path"]): str(out.get("md5", "")) for out in _locked(root, stage)}
-    cache = _cache(root)
+    cache, largest = cache_folder(root), largest_checked()
     lines: list[str] = []
     for path, name in outs.items():
-        for damaged in damaged_objects(cache, with_members(cache, [name]) if name else [], _largest()):
+        names = with_members(cache, [name]) if name else []
+        for damaged in damaged_objects(cache, names, largest, flush=True):
             size = object_path(cache, damaged).stat().st_size
             aside = set_aside(cache, damaged)
             lines.append(f"{path}: damaged in DVC's cache ({damaged}, {size:,} bytes), moved to {aside}")
             _drop(root / path)
     return lines
-
-
-@functools.cache
-def _cache(root: Path) -> Path:
-    return cache_folder(root)
-
-
-def _largest() -> int | None:
-    chosen = os.environ.get(CHECK_VARIABLE) or "all"
-    if chosen not in ("all", "small"):
-        raise InputError(f"{CHECK_VARIABLE} is {chosen!r}: expected all or small")
-    return SMALL_BYTES if chosen == "small" else None
 
 
 def _locked(root: Path, stage: str) -> list[dict[str, object]]:

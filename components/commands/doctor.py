@@ -4,15 +4,12 @@ import argparse
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from components import params
 from components.commands import run_command
 from components.core import paths
-from components.core.dvc_cache import all_objects, damaged_objects, set_aside
+from components.core.dvc_cache import all_objects, cache_folder, repair
 from components.core.errors import InputError
 from components.doctor import capacity, services, software
 from components.doctor.finding import Check, Finding, Sections, broken, fine, summary
@@ -77,17 +74,12 @@ def examine() -> Iterator[Finding]:
 
 def _check_cache() -> int:
     """Read all of DVC's cache, and move what is damaged out of DVC's sight."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise InputError(f"DVC does not say where its cache is: {done.stderr.strip()}")
-    cache = Path(done.stdout.strip())
+    cache = cache_folder()
     names = all_objects(cache)
     print(f"reading {len(names):,} files of {cache}", flush=True)
-    damaged = list(damaged_objects(cache, names))
-    for name in damaged:
-        print(f"damaged: {name}, moved to {set_aside(cache, name)}")
+    damaged = list(repair(cache))
+    for line in damaged:
+        print(line)
     if damaged:
         many = f"{len(damaged)} of {len(names):,} are damaged"
         print(f"{many}: DVC takes them for missing, and the next run makes them again")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from components.core.dvc_cache import all_objects, object_path, with_members
+from components.core.dvc_cache import all_objects, cache_folder, object_path, with_members
 from components.core.stage_lock import WAITED
-from pipelines.dvc_internals import cache_folder, read_entries
+from pipelines.dvc_internals import read_entries
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """
@@ -104,6 +104,16 @@ def test_the_cache_is_laid_out_as_files_named_by_their_md5(repository):
         content = object_path(cache, name).read_bytes()
         assert hashlib.md5(content).hexdigest() == name.removesuffix(".dir")
     assert json.loads(object_path(cache, out["md5"]).read_bytes())[0]["relpath"] == "a.txt"
+
+
+@pytest.mark.parametrize(("level", "place"), [(None, "."), ("project", "elsewhere"), ("local", "../far")])
+def test_the_cache_is_where_dvc_has_it(repository, level, place):
+    if level:
+        folder = str(Path(place))
+        dvc = [sys.executable, "-m", "dvc"]
+        subprocess.run([*dvc, "cache", "dir", f"--{level}", folder], check=True, capture_output=True)
+    said = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True)
+    assert cache_folder(repository).resolve() == Path(said.stdout.strip()).resolve()
 
 
 def test_dvc_says_how_long_it_waited_for_its_lock(repository):

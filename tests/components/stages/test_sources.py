@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.core import paths
+from components.core.dvc_cache import object_path
 from components.params import overlay
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -51,3 +52,15 @@ def test_choosing_by_voc07_without_it_is_refused_before_any_work() -> None:
     assert "select.by" in output
     assert "val_loss" in output
     assert not paths.DATA_SOURCES.exists()
+
+
+def test_damaged_results_are_out_of_dvcs_sight_before_any_stage() -> None:
+    kept = object_path(Path(".dvc/cache"), "0" * 32)
+    kept.parent.mkdir(parents=True)
+    kept.write_text("half of a rep")
+    paths.REPORT_DIR.mkdir(parents=True)
+    (paths.REPORT_DIR / "report.html").hardlink_to(kept)
+    status, output = run()
+    assert status == 0
+    assert output.startswith("outputs/report/report.html: damaged in DVC's cache (13 bytes), moved to ")
+    assert not kept.exists()
