@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from components.core.dvc_cache import cache_folder, repair, small_checked
+from components.core.dvc_cache import CHECKED, cache_folder, largest_checked, repair
 from components.core.errors import InputError
 from components.core.logs import own_logger
 from components.core.machine import num_cpus, positive
@@ -44,7 +44,7 @@ def prepare(
     if preset is not None or overrides:
         notices += [f"params.yaml: {change}" for change in overlay(preset, list(overrides))]
     reasons = reasons_not_run(check_params())
-    notices += repair(cache_folder(root), small_checked())
+    notices += repair(cache_folder(root), largest_checked(), root / CHECKED)
     plan = read_plan(targets, allow_missing, reasons)
     if _take_away(plan):
         plan = read_plan(targets, allow_missing, reasons)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
@@ -20,6 +21,7 @@ from configobj import ConfigObj, ConfigObjError
 
 from components.core import machine, paths
 from components.core.errors import InputError
+from components.core.files import write_text
 
 DAMAGED = "damaged"  # folder in the cache
 CHECK_VARIABLE = "VIRTEX_CHECK_OUTPUTS"
@@ -27,6 +29,8 @@ SMALL_BYTES = 10_000_000
 _LARGEST = {"all": None, "small": SMALL_BYTES, "none": 0}  # bytes of a file that is read, by CHECK_VARIABLE
 _OBJECTS = Path("files") / "md5"
 _FOLDER_MARK = ".dir"  # follows the name of a file that lists a folder
+CHECKED = paths.SCRATCH_DIR / "cache_checked"
+_CLOCK_SECONDS = 3.0  # steps of the coarsest file system's clock
 _LINKED_MODE = 0o444  # by which DVC tells what it has put there
 
 
@@ -64,12 +68,6 @@ def largest_checked() -> int | None:
     if chosen not in _LARGEST:
         raise InputError(f"{CHECK_VARIABLE} is {chosen!r}: expected {', '.join(_LARGEST)}")
     return _LARGEST[chosen]
-
-
-def small_checked() -> int:
-    """Return ``largest_checked``, but no large files: for what is done before each run."""
-    largest = largest_checked()
-    return SMALL_BYTES if largest is None else min(largest, SMALL_BYTES)
 
 
 def all_objects(cache: Path) -> list[str]:
@@ -123,18 +121,36 @@ def set_aside(cache: Path, name: str) -> Path:
     return target
 
 
-def repair(cache: Path, largest: int | None = None) -> Iterator[str]:
-    """Move all damaged files of the cache aside; yields a line for each, which names what links to it.
+def repair(cache: Path, largest: int | None = None, memory: Path | None = None) -> Iterator[str]:
+    """Move damaged files of the cache aside; yields a line for each, which names what links to it.
 
     Args:
         cache: the folder.
         largest: bytes; larger files are not read, but empty ones are always found.
+        memory: a file that says when this was done last; what was not touched since is not read again,
+            unless it is empty.
     """
-    for name in damaged_objects(cache, all_objects(cache), largest):
+    started = time.time()
+    since = _read_time(memory) if memory else 0.0
+    for name in damaged_objects(cache, (n for n in all_objects(cache) if _is_news(cache, n, since)), largest):
         damaged = object_path(cache, name)
         size, links = damaged.stat().st_size, _links_to(damaged)
         shown = ", ".join(map(str, links)) or name
         yield f"{shown}: damaged in DVC's cache ({size:,} bytes), moved to {set_aside(cache, name)}"
+    if memory and largest is None:
+        write_text(memory, str(started - _CLOCK_SECONDS))
+
+
+def _is_news(cache: Path, name: str, since: float) -> bool:
+    status = object_path(cache, name).stat()
+    return status.st_ctime >= since or not status.st_size
+
+
+def _read_time(memory: Path) -> float:
+    try:
+        return float(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _links_to(damaged: Path) -> list[Path]:

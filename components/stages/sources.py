@@ -1,12 +1,12 @@
 """Stage ``sources``: whether data of one's own have been touched; the first of all, and runs every time.
 
 It looks at names, sizes and times only. Where nothing was touched its output stays, and so does all else.
-Small files of DVC's cache are read, so that damaged results are made again and not taken for good.
+What is new in DVC's cache is read, so that damaged results are made again and not taken for good.
 """
 
 from components import params
 from components.core import paths
-from components.core.dvc_cache import cache_folder, repair, small_checked
+from components.core.dvc_cache import CHECKED, cache_folder, largest_checked, repair
 from components.core.files import write_text
 from components.entry import run_stage
 from components.params import check_params
@@ -23,7 +23,7 @@ def main(_: StageRun, download: params.Download) -> None:
         InputError: a section of params.yaml is wrong, or two do not fit: said before hours of work.
     """
     check_params()
-    for line in repair(cache_folder(), small_checked()):
+    for line in repair(cache_folder(), largest_checked(), CHECKED):
         print(line, flush=True)
     changed = changed_sources(download)
     for key in changed:
