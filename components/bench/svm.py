@@ -9,12 +9,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
+from components import params
 from components.bench.timing import Clock, Comparison, in_turn
-from components.benchmarks.voc07.precision_recall import average_precision
-from components.benchmarks.voc07.svm import Split, SvmProtocol, evaluate_classes, mean_ap_percent
+from components.benchmarks.voc07.protocol import Split, average_precision, evaluate_classes
+from components.benchmarks.voc07.results import mean_ap_percent
 from components.core import machine
 
 TARGET = 5.0
+PAPER = params.Voc07(
+    image_size=256,
+    crop_size=224,
+    batch_size=256,
+    costs=[0.01, 0.1, 1.0, 10.0],
+    folds=3,
+    positive_weight=2.0,
+    max_iterations=2000,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +49,10 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     maps: dict[str, float] = {}
 
     def baseline() -> None:
-        maps["baseline"] = grid_of_linear_svcs(trainval, test, SvmProtocol())
+        maps["baseline"] = grid_of_linear_svcs(trainval, test, PAPER)
 
     def ours() -> None:
-        maps["ours"] = mean_ap_percent(evaluate_classes(names, trainval, test, SvmProtocol(), device))
+        maps["ours"] = mean_ap_percent(evaluate_classes(names, trainval, test, PAPER, device))
 
     baseline_times, our_times = in_turn((baseline, ours), rounds, warm_up=0)
     name = f"SVM grid, {size.trainval:,} x {size.features:,}, {size.classes} classes"
@@ -51,7 +61,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     return [Comparison(name, size.classes, "classes", clock, baseline_times, our_times, TARGET, figures)]
 
 
-def grid_of_linear_svcs(trainval: Split, test: Split, protocol: SvmProtocol) -> float:
+def grid_of_linear_svcs(trainval: Split, test: Split, voc07: params.Voc07) -> float:
     """Return mAP in percent by the paper's protocol (appendix A), one class after the other on one core."""
     aps = []
     with warnings.catch_warnings():
@@ -61,16 +71,16 @@ def grid_of_linear_svcs(trainval: Split, test: Split, protocol: SvmProtocol) -> 
             svms = [
                 LinearSVC(
                     C=cost,
-                    class_weight={1: protocol.positive_weight, -1: 1.0},
-                    max_iter=protocol.max_iterations,
+                    class_weight={1: voc07.positive_weight, -1: 1.0},
+                    max_iter=voc07.max_iterations,
                     dual=True,
                     random_state=0,
                 )
-                for cost in protocol.costs
+                for cost in voc07.costs
             ]
             validation_aps = [
                 cross_val_score(
-                    svm, trainval.features, targets, cv=protocol.folds, scoring="average_precision"
+                    svm, trainval.features, targets, cv=voc07.folds, scoring="average_precision"
                 ).mean()
                 for svm in svms
             ]

@@ -2,16 +2,8 @@
 
 from components import params
 from components.benchmarks.shared.files import record_nothing
-from components.benchmarks.voc07.measured import read_measured
 from components.benchmarks.voc07.protocol import Voc07Benchmark
-from components.benchmarks.voc07.results import (
-    PICTURE,
-    TABLES,
-    draw_aps,
-    summary,
-    write_ap_table,
-    write_curves,
-)
+from components.benchmarks.voc07.results import PICTURE, TABLES, read_measured, write_files
 from components.core import paths
 from components.dataset_titles import title_here
 from components.entry import run_stage
@@ -39,23 +31,12 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
     if measured:
         print("VOC07 has been measured by the stage select: its results are taken", flush=True)
     measured = measured or benchmark.measure(backbone)
-    results = measured.results
-    figures = summary(results)
-    write_ap_table(run.output_dir / "ap.csv", results)
-    write_curves(run.output_dir / "precision_recall.csv", results)
     title = f"VOC07 linear SVMs on {metadata['architecture']}, {run.item}"
-    draw_aps(run.output_dir / "ap.png", results, title)
-    for name in (*TABLES, PICTURE):
-        run.artifact(run.output_dir / name)
-    run.metrics(
-        {
-            **figures,
-            "num_trainval": len(benchmark.trainval.image_paths),
-            "num_test": len(benchmark.test.image_paths),
-            "features_seconds": round(measured.features_seconds, 1),
-            "svm_seconds": round(measured.svm_seconds, 1),
-        }
-    )
+    for path in write_files(run.output_dir, measured, title):
+        run.artifact(path)
+    figures = measured.figures()
+    splits = {"trainval": benchmark.trainval, "test": benchmark.test}
+    run.metrics(figures | {f"num_{name}": len(split.image_paths) for name, split in splits.items()})
     print(f"VOC07 mAP of {run.item}: {figures['mAP']:.2f} %", flush=True)
 
 

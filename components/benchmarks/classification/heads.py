@@ -32,7 +32,7 @@ class ParallelLinearHeads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_heads, num_classes))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits of every head; see the class for shapes."""
+        """Return the logits of every head; see the class for shapes."""
         num_heads, num_classes = self.bias.shape
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(self.weight.dtype)
@@ -85,14 +85,14 @@ class ClassificationObjective(Objective):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "ClassificationObjective":
-        """Training mode, which a frozen backbone does not follow."""
+        """Set training mode, which a frozen backbone does not follow."""
         super().train(mode)
         if self.frozen:
             self.visual.eval()
         return self
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Loss of a batch.
+        """Return the loss of a batch.
 
         The loss has the value of the first head that has not diverged and the gradients of all of those. The
         parts are ``top1`` and ``top5`` in percent and, of several heads, ``loss``, each with the head's name
@@ -123,12 +123,12 @@ class ClassificationObjective(Objective):
         return ObjectiveOutput(loss, parts, torch.tensor(len(labels), device=labels.device))
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits ``(num_heads, batch, num_classes)`` of images or of ready features."""
+        """Return logits ``(num_heads, batch, num_classes)`` of images or of ready features."""
         logits: Tensor = self.heads(self._features(batch))
         return logits
 
     def diverged_heads(self) -> list[bool]:
-        """Which heads have diverged: in a loss, or in a weight by the last step."""
+        """Tell which heads have diverged: in a loss, or in a weight by the last step."""
         weights = [values.flatten(1).isfinite().all(dim=1) for values in (self.heads.weight, self.heads.bias)]
         sound = weights[0] & weights[1]
         if len(self.names) > 1:
@@ -143,7 +143,7 @@ class ClassificationObjective(Objective):
         return features
 
     def _sound_heads(self, losses: Tensor, features: Tensor) -> Tensor:
-        """Which of several heads have not diverged; in training those that do are remembered."""
+        """Tell which of several heads have not diverged; in training those that do are remembered."""
         remembered = self.get_buffer("is_sound")
         largest_gradients = self.get_buffer("rate_factors") * features.abs().amax()
         sound = remembered & (losses < BOUND) & (largest_gradients < BOUND)
@@ -153,7 +153,7 @@ class ClassificationObjective(Objective):
 
 
 def _with_sound_heads(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Checkpoints from before heads could diverge one by one do not say that all are sound."""
+    """Add what checkpoints from before heads could diverge one by one do not say: all are sound."""
     state.setdefault(f"{prefix}is_sound", torch.ones_like(module.get_buffer("is_sound")))
 
 
@@ -179,6 +179,6 @@ def ranked_classes(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _hits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Percentages ``(num_heads,)`` of images whose class is the likeliest one, and among the TOP."""
+    """Return percentages ``(num_heads,)`` of images whose class is the likeliest one, and among the TOP."""
     right = ranked_classes(logits) == labels[None, :, None]
     return 100 * right[..., 0].float().mean(dim=1), 100 * right.any(dim=2).float().mean(dim=1)

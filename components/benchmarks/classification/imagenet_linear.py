@@ -8,38 +8,42 @@ paper's learning rate of 0.3; beside it at the best of all learning rates, chose
 images where there are any. params.yaml, section ``imagenet_linear``, says what this run does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from components import params
 from components.benchmarks.classification.heads import ClassificationObjective, ParallelLinearHeads
-from components.benchmarks.classification.images import (
-    Machine,
-    centre_crop_features,
-    feature_batches,
-    hold_out,
+from components.benchmarks.classification.results import (
+    Head,
+    Outcome,
+    diverged_rates,
+    figures_by_rate,
+    shown_rate,
 )
-from components.benchmarks.classification.results import Head, Outcome, accuracy
 from components.benchmarks.classification.training import (
     PAPERS_IMAGES,
+    Machine,
     Paper,
     fit,
     num_iterations,
     rank_classes,
 )
+from components.benchmarks.shared.features import Features, cached_features
 from components.core.errors import InputError
 from components.core.logs import own_logger
+from components.data.sampling import WHOLE_SHARD, Shard
+from components.data.transforms import EvalTransform
 from components.sources.readers.types import ClassifiedImages
 from components.training.loop import Log
 from components.training.schedules import Multiplier, multiplier
-from components.training.state import Row
 
 PAPER = Paper("ImageNet", 1_000, {**PAPERS_IMAGES, "learning_rate": 0.3})
+FEATURE_BATCH = 4096  # ready features of images in a batch
 
 _logger = own_logger(__name__)
 
@@ -93,16 +97,13 @@ def probe(
     )
     if not host.processes.is_first:
         return None
-    ranked = {
-        name: rank_classes(objective, feature_batches(features[name], images.labels), host.device, "fp32")
-        for name, images in measured_on.items()
-    }
     heads = probe_heads(settings)
     diverged = diverged_rates(heads, objective.diverged_heads(), state.history.train)
-    by_rate = {
-        name: figures_by_rate(heads, images.labels, ranked[name], diverged)
-        for name, images in measured_on.items()
-    }
+    ranked, by_rate = {}, {}
+    for name, images in measured_on.items():
+        batches = feature_batches(features[name], images.labels)
+        ranked[name] = rank_classes(objective, batches, host.device, "fp32")
+        by_rate[name] = figures_by_rate(heads, images.labels, ranked[name], diverged)
     figures = probe_summary(settings, by_rate, diverged)
     _report(item, settings, figures)
     title, shown = f"ImageNet linear on {metadata['architecture']}, {item}", 0
@@ -120,6 +121,66 @@ def probe(
         val=val,
         predicted=ranked["val"][shown, :, 0],
     )
+
+
+def hold_out(
+    images: ClassifiedImages, share: float, seed: int
+) -> tuple[ClassifiedImages, ClassifiedImages | None]:
+    """Split training images into those to train on and those to choose a learning rate by.
+
+    Args:
+        share: of each class that is held out, at random, rounded down; 0 holds out nothing.
+        seed: of the choice.
+
+    Raises:
+        InputError: if the share is above 0 and every class is too small for it.
+    """
+    if share == 0.0:
+        return images, None
+    rng = np.random.default_rng([seed, 1])
+    held = np.zeros(len(images.labels), dtype=bool)
+    for label in range(len(images.classes)):
+        members = rng.permutation(np.flatnonzero(images.labels == label))
+        held[members[: int(share * len(members))]] = True
+    if not held.any():
+        raise InputError(
+            f"imagenet_linear.holdout: {share:g} of the largest class is not one image; raise it, or choose 0"
+        )
+    return images.chosen(np.flatnonzero(~held)), images.chosen(np.flatnonzero(held))
+
+
+def centre_crop_features(
+    backbone: nn.Module, images: ClassifiedImages, settings: params.ImagenetLinear, host: Machine, name: str
+) -> Features:
+    """Return features of centre crops; of several processes the first one extracts, the others read them."""
+    if not host.processes.is_first:
+        host.processes.wait()
+    features = cached_features(
+        backbone,
+        images.image_paths,
+        EvalTransform(settings.image_size, settings.crop_size, settings.antialias),
+        batch_size=settings.batch_size,
+        num_workers=host.num_workers,
+        device=host.device,
+        description=f"{name} features",
+        upright=images.upright,
+    )
+    if host.processes.is_first:
+        host.processes.wait()
+    return features
+
+
+def feature_batches(
+    features: Features, labels: NDArray[np.int64], shard: Shard = WHOLE_SHARD, batch_size: int = FEATURE_BATCH
+) -> list[dict[str, Tensor]]:
+    """Return batches of a shard of ready features, in order."""
+    part = slice(shard.rank, None, shard.world_size)
+    parts = zip(
+        torch.from_numpy(features)[part].split(batch_size),
+        torch.from_numpy(labels)[part].split(batch_size),
+        strict=True,
+    )
+    return [{"features": part, "label": part_labels} for part, part_labels in parts]
 
 
 def schedule(num_images: int, settings: params.ImagenetLinear) -> Multiplier:
@@ -146,38 +207,6 @@ def probe_heads(settings: params.ImagenetLinear) -> tuple[Head, ...]:
     """Return the heads by learning rate, the paper's first; a single one needs no name."""
     rates = settings.learning_rates
     return tuple(Head(f"_lr{rate:g}" if len(rates) > 1 else "", rate) for rate in rates)
-
-
-def figures_by_rate(
-    heads: Sequence[Head], labels: NDArray[np.int64], ranked: NDArray[np.int64], diverged: Mapping[str, str]
-) -> dict[str, dict[str, float]]:
-    """Return accuracies in percent by learning rate, from classes ``(num_heads, num_images, k)``.
-
-    Learning rates that are in ``diverged`` have none.
-    """
-    return {
-        shown_rate(head.learning_rate): accuracy(labels, of_head)
-        for head, of_head in zip(heads, ranked, strict=True)
-        if shown_rate(head.learning_rate) not in diverged
-    }
-
-
-def diverged_rates(
-    heads: Sequence[Head], has_diverged: Sequence[bool], train: Sequence[Row]
-) -> dict[str, str]:
-    """Learning rates whose heads have diverged, each with the reason why it has no figures.
-
-    Args:
-        has_diverged: of each head.
-        train: rows of training; a head that has diverged is missing in those that follow.
-    """
-    reasons = {}
-    for head, is_it in zip(heads, has_diverged, strict=True):
-        if is_it:
-            without = (row["iteration"] for row in train if f"loss{head.name}" not in row)
-            when = f"by iteration {next(without, train[-1]['iteration'])} of {train[-1]['iteration']}"
-            reasons[shown_rate(head.learning_rate)] = f"its loss or gradient was beyond all bounds {when}"
-    return reasons
 
 
 def probe_summary(
@@ -212,11 +241,6 @@ def probe_summary(
         "by_learning_rate": by_rate,
         **({"diverged": diverged} if diverged else {}),
     }
-
-
-def shown_rate(rate: float) -> str:
-    """Return a learning rate as results name it."""
-    return f"{rate:g}"
 
 
 def _report(item: str, settings: params.ImagenetLinear, figures: Mapping[str, Any]) -> None:

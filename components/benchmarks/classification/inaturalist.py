@@ -19,13 +19,14 @@ from torch import nn
 
 from components import params
 from components.benchmarks.classification.heads import ClassificationObjective, ParallelLinearHeads
-from components.benchmarks.classification.images import Machine, labelled_batches
 from components.benchmarks.classification.results import Head, Outcome, accuracy
 from components.benchmarks.classification.training import (
     PAPERS_IMAGES,
+    Machine,
     Paper,
     fit,
     iterations_per_epoch,
+    labelled_batches,
     num_iterations,
     rank_classes,
 )
@@ -116,7 +117,7 @@ def schedule(num_images: int, settings: params.Inaturalist) -> Multiplier:
 def frequency_groups(
     train_labels: NDArray[np.int64], num_classes: int, many_above: int, few_below: int
 ) -> NDArray[np.int64]:
-    """Group of each class, an index into `GROUPS`: int64 ``(num_classes,)``.
+    """Return the group of each class, an index into `GROUPS`: int64 ``(num_classes,)``.
 
     Args:
         train_labels: ``(num_train_images,)``.
@@ -130,7 +131,7 @@ def frequency_groups(
 def accuracy_by_frequency(
     groups: NDArray[np.int64], labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> dict[str, dict[str, Any]]:
-    """Classes, validation images and top-1 in percent of each group; an empty group has no top-1.
+    """Count classes, validation images and top-1 in percent of each group; an empty group has no top-1.
 
     Args:
         groups: of each class, from `frequency_groups`.

@@ -1,6 +1,6 @@
 """Classification results: figures, tables that DVC plots, and a picture of curves and confusions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,50 @@ class Head:
 
 
 def accuracy(labels: NDArray[np.int64], ranked: NDArray[np.int64]) -> dict[str, float]:
-    """``top1`` and ``top5`` in percent, from labels ``(num_images,)`` and classes ``(num_images, k)``."""
+    """Return ``top1`` and ``top5`` in percent from labels ``(num_images,)``, classes ``(num_images, k)``."""
     right = ranked == labels[:, None]
     return {"top1": 100.0 * float(right[:, 0].mean()), "top5": 100.0 * float(right.any(axis=1).mean())}
 
 
+def shown_rate(rate: float) -> str:
+    """Return a learning rate as results name it."""
+    return f"{rate:g}"
+
+
+def figures_by_rate(
+    heads: Sequence[Head], labels: NDArray[np.int64], ranked: NDArray[np.int64], diverged: Mapping[str, str]
+) -> dict[str, dict[str, float]]:
+    """Return accuracies in percent by learning rate, from classes ``(num_heads, num_images, k)``.
+
+    Learning rates that are in ``diverged`` have none.
+    """
+    return {
+        shown_rate(head.learning_rate): accuracy(labels, of_head)
+        for head, of_head in zip(heads, ranked, strict=True)
+        if shown_rate(head.learning_rate) not in diverged
+    }
+
+
+def diverged_rates(
+    heads: Sequence[Head], has_diverged: Sequence[bool], train: Sequence[Row]
+) -> dict[str, str]:
+    """Return learning rates whose heads have diverged, each with the reason why it has no figures.
+
+    Args:
+        has_diverged: of each head.
+        train: rows of training; a head that has diverged is missing in those that follow.
+    """
+    reasons = {}
+    for head, is_it in zip(heads, has_diverged, strict=True):
+        if is_it:
+            without = (row["iteration"] for row in train if f"loss{head.name}" not in row)
+            when = f"by iteration {next(without, train[-1]['iteration'])} of {train[-1]['iteration']}"
+            reasons[shown_rate(head.learning_rate)] = f"its loss or gradient was beyond all bounds {when}"
+    return reasons
+
+
 def curve_rows(rows: Sequence[Row], heads: Sequence[Head], epoch: int) -> list[dict[str, float]]:
-    """Rows of a history as ``epoch, learning_rate, loss, top1, top5``, a row a head and a moment.
+    """Return the rows of a history as ``epoch, learning_rate, loss, top1, top5``, one per head and moment.
 
     Figures that a head no longer has, because it has diverged, are left out of its rows.
 
@@ -66,7 +103,7 @@ def curve_rows(rows: Sequence[Row], heads: Sequence[Head], epoch: int) -> list[d
 
 
 def write_curves(folder: Path, history: History, heads: Sequence[Head], epoch: int) -> None:
-    """``train.csv`` and ``val.csv``; accuracies in percent; empty where a head has no figure."""
+    """Write ``train.csv`` and ``val.csv``; accuracies in percent; empty where a head has no figure."""
     for name, rows in (("train", history.train), ("val", history.val)):
         values = (
             [f"{row[column]:.6g}" if column in row else "" for column in CURVE_COLUMNS]
@@ -78,7 +115,7 @@ def write_curves(folder: Path, history: History, heads: Sequence[Head], epoch: i
 def write_predictions(
     path: Path, classes: Sequence[str], labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> None:
-    """``actual,predicted``, a row an image, as DVC's confusion matrix reads it.
+    """Write ``actual,predicted``, a row per image, as DVC's confusion matrix reads it.
 
     Of more than MAX_CONFUSED classes only the images of those with the most errors are kept, and what
     they were taken for among all others is ``(other)``.
@@ -96,7 +133,7 @@ def write_predictions(
 def confused_classes(
     num_classes: int, labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """All classes, or the MAX_CONFUSED of them with the most wrongly classified images; ascending."""
+    """Return all classes, or the MAX_CONFUSED of them with the most wrongly classified images; ascending."""
     errors = np.bincount(labels[predicted != labels], minlength=num_classes)
     return np.sort(np.argsort(-errors, kind="stable")[:MAX_CONFUSED])
 
@@ -104,7 +141,7 @@ def confused_classes(
 def write_class_table(
     path: Path, images: ClassifiedImages, train_labels: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> None:
-    """``class,top1,train_images,val_images``, top-1 in percent, a row a class; empty without images."""
+    """Write ``class,top1,train_images,val_images``, top-1 in percent; empty without images."""
     num_classes = len(images.classes)
     counts = np.bincount(images.labels, minlength=num_classes)
     right = np.bincount(images.labels[predicted == images.labels], minlength=num_classes)

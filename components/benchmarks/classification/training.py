@@ -1,7 +1,7 @@
-"""Training classifiers on a backbone with the loop that pretrains (components.training)."""
+"""Training classifiers on a backbone with the loop that pretrains (components.training), and their images."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +11,30 @@ from numpy.typing import NDArray
 
 from components import params
 from components.benchmarks.classification.heads import ClassificationObjective, ranked_classes
-from components.benchmarks.classification.images import Machine, train_batches
-from components.core import paths
+from components.core import machine, paths
 from components.core.logs import own_logger
+from components.data.classified import (
+    ClassifiedDataset,
+    ClassifiedTrainDataset,
+    LabelledBatch,
+    collate_labelled,
+)
+from components.data.loader import in_order_loader, visit_loader
+from components.data.sampling import WHOLE_SHARD, Shard
+from components.data.transforms import EvalTransform, TrainTransform
 from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder, configuration_key
+from components.training.distributed import SINGLE_PROCESS, Processes, current
 from components.training.loop import Log, LoopOptions, train
 from components.training.optimizer import autocast, parameter_groups, sgd
 from components.training.schedules import Multiplier
 from components.training.state import TrainingState
-from components.training.validation import Batch, ValBatches, evaluating, to_device
+from components.training.validation import Batch, TrainBatches, ValBatches, evaluating, to_device
 
 KEEP_CHECKPOINTS = 2
 # Of both protocols of the paper
 PAPERS_IMAGES = {"image_size": 256, "crop_size": 224, "batch_size": 256, "epochs": 100, "momentum": 0.9}
+CROP_RATIO = (3 / 4, 4 / 3)  # width / height, as torchvision's RandomResizedCrop
 
 _logger = own_logger(__name__)
 
@@ -57,6 +67,64 @@ class Paper:
             self.num_classes,
         )
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where to train, in which of several processes, and with how many workers that load images."""
+
+    device: torch.device
+    num_workers: int
+    processes: Processes = SINGLE_PROCESS
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether batches go through page-locked memory."""
+        return self.device.type == "cuda"
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """Return this one."""
+        device = torch.device(machine.device_name())
+        return cls(device, machine.loading_workers(device.type), current())
+
+    @property
+    def shard(self) -> Shard:
+        """This process's part of every iteration and of the validation images."""
+        return Shard(self.processes.rank, self.processes.count)
+
+
+def train_batches(
+    images: ClassifiedImages, settings: params.Classification, num_iterations: int, host: Machine
+) -> TrainBatches:
+    """Return what gives this process's batches of the iterations after some, with random crops and flips."""
+    dataset = ClassifiedTrainDataset(images, TrainTransform(_augmentation(settings)), settings.seed)
+    return lambda done: visit_loader(
+        dataset,
+        collate_labelled,
+        batch_size=settings.batch_size,
+        start_iteration=done,
+        num_iterations=num_iterations,
+        num_workers=host.num_workers,
+        pin_memory=host.on_gpu,
+        shard=host.shard,
+    )
+
+
+def labelled_batches(
+    images: ClassifiedImages, settings: params.Classification, host: Machine, shard: Shard = WHOLE_SHARD
+) -> Callable[[], Iterable[LabelledBatch]]:
+    """Return what gives batches of a shard of some images, in order, scaled and cropped for evaluation."""
+    part = images.chosen(np.arange(shard.rank, len(images.labels), shard.world_size))
+    transform = EvalTransform(settings.image_size, settings.crop_size, settings.antialias)
+    loader = in_order_loader(
+        ClassifiedDataset(part, transform),
+        collate_labelled,
+        batch_size=shard.batch_size(settings.batch_size),
+        num_workers=host.num_workers,
+        pin_memory=host.on_gpu,
+    )
+    return lambda: loader
 
 
 def iterations_per_epoch(num_images: int, batch_size: int) -> int:
@@ -152,3 +220,19 @@ def rank_classes(
                 logits = objective.logits(to_device(batch, device, torch.channels_last))
             parts.append(ranked_classes(logits).cpu())
     return torch.cat(parts, dim=1).numpy()
+
+
+def _augmentation(settings: params.Classification) -> params.Augmentation:
+    """Random crops and flips, no colour jitter."""
+    return params.Augmentation(
+        crop_size=settings.crop_size,
+        crop_scale=settings.crop_scale,
+        crop_ratio=CROP_RATIO,
+        antialias=settings.antialias,
+        flip_probability=0.5,
+        jitter_probability=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        saturation=0.0,
+        hue=0.0,
+    )

@@ -1,17 +1,29 @@
-"""Which of pretraining's checkpoints is the best, and the table and picture of all of them."""
+"""The choice among pretraining's checkpoints, and the table and picture of all of them.
+
+The paper's is the one with the best VOC07 mAP on the test split; ``select`` in params.yaml says what this run
+goes by. A backbone is measured as the file that it would become.
+"""
 
 import csv
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from torch import nn
 
 from components import params
-from components.benchmarks.shared.files import write_csv
+from components.benchmarks.shared.files import Run, write_csv
+from components.benchmarks.voc07.protocol import Voc07Benchmark
+from components.benchmarks.voc07.results import Measured, mean_ap_percent
 from components.core.errors import InputError
 from components.core.files import writing
+from components.core.tensor_files import tensors_sha256
+from components.export.backbone import export_backbone, load_backbone
+from components.objectives.saved import load_captioner
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +36,7 @@ class Candidate:
         val_loss: of pretraining's validation.
         test_map: VOC07 mAP in percent on the test split; None if not measured.
         trainval_map: the same, cross-validated on the trainval split.
+        measured: what these two are of.
     """
 
     iteration: int
@@ -31,10 +44,16 @@ class Candidate:
     val_loss: float
     test_map: float | None = None
     trainval_map: float | None = None
+    measured: Measured | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Return what is known, as metrics.json has it."""
+        known = {"val_loss": self.val_loss, "mAP": self.test_map, "trainval_mAP": self.trainval_map}
+        return {name: value for name, value in known.items() if value is not None}
 
 
 def read_candidates(folder: Path, val_csv: Path) -> list[Candidate]:
-    """The captioner files of ``folder`` with their validation losses, by iteration.
+    """Return the captioner files of ``folder`` with their validation losses, by iteration.
 
     Raises:
         InputError: if there is none, or one without a row in ``val_csv``.
@@ -52,8 +71,34 @@ def read_candidates(folder: Path, val_csv: Path) -> list[Candidate]:
     return candidates
 
 
+def measure(candidate: Candidate, benchmark: Voc07Benchmark, run: Run) -> Candidate:
+    """Return the candidate with its mAPs, which are logged; measured is the backbone file it would become."""
+    with tempfile.TemporaryDirectory() as folder:
+        backbone, _ = export(candidate.path, Path(folder, "backbone.safetensors"))
+    measured = benchmark.measure(backbone)
+    test_map = mean_ap_percent(measured.results)
+    trainval_map = 100.0 * float(np.mean([max(result.validation_aps) for result in measured.results]))
+    print(f"iteration {candidate.iteration}: VOC07 mAP {test_map:.2f} % on test", flush=True)
+    run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
+    return replace(candidate, test_map=test_map, trainval_map=trainval_map, measured=measured)
+
+
+def export(captioner: Path, path: Path) -> tuple[nn.Module, dict[str, str]]:
+    """Write the backbone of a captioner file without its textual head; return it as it is read back."""
+    objective, config = load_captioner(captioner)
+    details = {
+        "objective": config.objective.name,
+        "pretraining_config": config.model_dump_json(),
+        # Not of the header: a change of how the captioner captions is none of the backbone.
+        "captioner_tensors_sha256": tensors_sha256(captioner),
+    }
+    cnn = objective.visual.get_submodule("cnn")
+    export_backbone(cnn, path, config.backbone.name, params.PRETRAINED, details)
+    return load_backbone(path)
+
+
 def score(candidate: Candidate, select: params.Select) -> float:
-    """What ``select`` goes by: higher is better, but for a validation loss."""
+    """Return what ``select`` goes by: higher is better, but for a validation loss."""
     if select.by == "last":
         return candidate.iteration
     if select.by == "val_loss":
@@ -64,31 +109,32 @@ def score(candidate: Candidate, select: params.Select) -> float:
 
 
 def choose(candidates: Sequence[Candidate], select: params.Select) -> Candidate:
-    """The best candidate; of equally good ones the one trained longest."""
+    """Return the best candidate; of equally good ones the one trained longest."""
     sign = -1 if select.by == "val_loss" else 1
     return max(candidates, key=lambda candidate: (sign * score(candidate, select), candidate.iteration))
 
 
 def criterion(select: params.Select) -> str:
-    """What ``select`` goes by, for people."""
+    """Say what ``select`` goes by."""
     if select.by == "voc07":
         return "VOC07 mAP, " + ("test" if select.split == "test" else "cross-validated on trainval")
     return "validation loss" if select.by == "val_loss" else "iteration"
 
 
 def write_table(path: Path, candidates: Sequence[Candidate], select: params.Select) -> None:
-    """``iteration,score,val_loss,test_mAP,trainval_mAP,chosen``; mAP in percent, empty if not measured."""
+    """Write ``iteration,score,val_loss,test_mAP,trainval_mAP,chosen``; mAP in percent, empty if unknown."""
     chosen = choose(candidates, select)
     rows = []
     for candidate in candidates:
         figures = (f"{value:.6g}" for value in (score(candidate, select), candidate.val_loss))
-        maps = ("" if value is None else f"{value:.4f}" for value in _maps(candidate))
+        found = (candidate.test_map, candidate.trainval_map)
+        maps = ("" if value is None else f"{value:.4f}" for value in found)
         rows.append((candidate.iteration, *figures, *maps, "yes" if candidate is chosen else "no"))
     write_csv(path, ("iteration", "score", "val_loss", "test_mAP", "trainval_mAP", "chosen"), rows)
 
 
 def draw(path: Path, candidates: Sequence[Candidate], select: params.Select) -> None:
-    """A PNG: VOC07 mAP, where it was measured, and validation loss by iteration; the chosen one marked."""
+    """Write a PNG: VOC07 mAP, if it was measured, and validation loss by iteration, the chosen one marked."""
     chosen = choose(candidates, select)
     curves: dict[str, dict[str, list[float | None]]] = {
         "VOC07 mAP (%)": {
@@ -114,7 +160,3 @@ def draw(path: Path, candidates: Sequence[Candidate], select: params.Select) -> 
     panels[-1].set(xlabel="iteration", xticks=iterations)
     with writing(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-def _maps(candidate: Candidate) -> tuple[float | None, float | None]:
-    return candidate.test_map, candidate.trainval_map

@@ -139,7 +139,7 @@ class _Problems:
         return step, used
 
     def _line_search(self, weights: Tensor, step: Tensor, outputs: Tensor, slope: Tensor) -> Tensor:
-        """The first of 1, 1/2, 1/4, ... of the step that lowers the loss as its slope promises."""
+        """Take the first of 1, 1/2, 1/4, ... of the step that lowers the loss as its slope promises."""
         loss = self._loss(weights, outputs)
         change = self.data @ step
         share = torch.ones_like(loss)

@@ -1,7 +1,7 @@
 """What readers hand on: images with captions, images with a class each, and whole datasets, verified."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,11 @@ class ClassifiedImages:
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     upright: bool = True
+
+    def chosen(self, indices: NDArray[np.int64]) -> "ClassifiedImages":
+        """Return some of the images."""
+        paths = [self.image_paths[index] for index in indices]
+        return replace(self, image_paths=paths, labels=self.labels[indices])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from components.bench.svm import QUICK, Size, drawn_split, grid_of_linear_svcs, run
-from components.benchmarks.voc07.svm import Split, SvmProtocol
+from components.bench.svm import PAPER, QUICK, Size, drawn_split, grid_of_linear_svcs, run
+from components.benchmarks.voc07.protocol import Split
 
 
 def test_both_sides_reach_the_same_map() -> None:
@@ -15,7 +15,7 @@ def test_both_sides_reach_the_same_map() -> None:
 def test_drawn_classes_can_be_learnt_but_not_perfectly() -> None:
     size = Size(trainval=300, test=300, features=64, classes=2)
     trainval, test = (drawn_split(size, 300, seed) for seed in (0, 1))
-    protocol = SvmProtocol(costs=(1.0,))
+    protocol = PAPER.model_copy(update={"costs": [1.0]})
     shuffled = Split(trainval.features, np.random.default_rng(2).permutation(trainval.labels))
     learnt, unlearnt = (grid_of_linear_svcs(split, test, protocol) for split in (trainval, shuffled))
     assert unlearnt + 5.0 < learnt < 99.0

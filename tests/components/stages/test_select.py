@@ -10,8 +10,8 @@ import torchvision
 from safetensors.torch import load_file
 
 from components import params
-from components.benchmarks.voc07.measured import read_measured
 from components.benchmarks.voc07.protocol import Voc07Benchmark
+from components.benchmarks.voc07.results import read_measured
 from components.core import paths
 from components.core.errors import InputError
 from components.core.tensor_files import tensors_sha256

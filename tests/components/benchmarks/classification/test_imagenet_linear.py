@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.benchmarks.classification.imagenet_linear import diverged_rates, figures_by_rate
-from components.benchmarks.classification.images import feature_batches, hold_out
-from components.benchmarks.classification.results import Head
+from components.benchmarks.classification.imagenet_linear import feature_batches, hold_out
+from components.benchmarks.classification.results import Head, diverged_rates, figures_by_rate
 from components.core.errors import InputError
 from components.data.sampling import Shard
 from components.sources.readers.types import ClassifiedImages

@@ -12,10 +12,11 @@ from torch import nn
 from components import params
 from components.benchmarks.classification import imagenet_linear, inaturalist
 from components.benchmarks.classification.heads import ClassificationObjective
-from components.benchmarks.classification.images import Machine, labelled_batches
 from components.benchmarks.classification.training import (
+    Machine,
     fit,
     iterations_per_epoch,
+    labelled_batches,
     num_iterations,
     rank_classes,
 )

@@ -13,7 +13,7 @@ from components.benchmarks.shared.intervals import (
     resamples_of,
 )
 from components.benchmarks.shared.resampled_precision import mean_step_precision
-from components.benchmarks.voc07.precision_recall import average_precision
+from components.benchmarks.voc07.protocol import average_precision
 
 TRIALS = 200
 TOLERANCE = 0.055  # of a coverage of 0.95: three and a half standard errors of 200 trials
