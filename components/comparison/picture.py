@@ -13,7 +13,7 @@ from components.comparison.rows import Comparison
 from components.comparison.table import COLUMN_TITLES, comparability
 from components.core.files import writing
 from components.core.published import BENCHMARKS
-from components.report.picture import (
+from components.report.charts import (
     DOTS_PER_INCH,
     INCHES_WIDE,
     INK,
@@ -21,12 +21,12 @@ from components.report.picture import (
     OTHERS,
     PAGE,
     PAPER,
+    PICTURE_STYLE,
     RANDOM,
     SOFT,
-    STYLE,
     VIRTEX,
 )
-from components.report.table import backbone_title
+from components.report.words import backbone_title
 
 LEFT_OUT = ("imagenet_linear.best_top1",)  # like its neighbour, and there is little room
 NARROW_FROM = 6  # panels: then a gain stands below its figure, and titles are smaller
@@ -40,7 +40,7 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
     height = HEAD_INCHES + FOOT_INCHES + ROW_INCHES * len(comparison.rows)
     ours = [benchmark.key for benchmark in comparison.benchmarks() if benchmark.key not in LEFT_OUT]
     theirs = comparison.published_keys()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(PICTURE_STYLE):
         figure = Figure(figsize=(INCHES_WIDE, height), dpi=DOTS_PER_INCH, facecolor=PAGE)
         FigureCanvasAgg(figure)
         title = f"{comparison.title[0].upper()}{comparison.title[1:]} compared"

@@ -2,17 +2,25 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components import params
+from components.core.paths import stage_dir
 from components.core.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 from components.params import PRETRAINED
 from components.params.presets import PRESETS_DIR
-from components.report.data import PAIR, SETUP_SECTIONS, ReportData, configured_setup, gather
-from components.report.protocol import PRETRAINING_SECTIONS, parameter_differences, read_protocol
+from components.report.files import read_metrics
+from components.report.protocol import (
+    PRETRAINING_SECTIONS,
+    parameter_differences,
+    read_protocol,
+    read_setup,
+    setup_differences,
+)
+from components.report.results import PAIR, Result, read_results
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
 GOOD_STATES = ("ran", "restored", "unchanged")
@@ -112,25 +120,27 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
     presets = PRESETS_DIR.absolute()
     with contextlib.chdir(written["workspace"]):
         sections = params.check_params()
-        benchmarks = sections["benchmarks"]
-        assert isinstance(benchmarks, params.Benchmarks)
-        chosen: dict[str, Any] = {name: sections[name] for name in SETUP_SECTIONS}
-        data = gather(configured_setup(**chosen), benchmarks)
-        published = _published(written["published"], data.setup)
+        asked = sections["benchmarks"]
+        assert isinstance(asked, params.Benchmarks)
+        setup = read_setup(sections)
+        results = read_results(setup, asked)
+        pretraining = read_metrics(stage_dir("pretrain"), [])
+        published = _published(written["published"], setup)
         parameters = _parameters(published, presets) if published else []
     good = {name for name, state in written["stages"].items() if state in GOOD_STATES}
-    baselines = {name: _figures(data, name, good) for name in data.backbones if name != PRETRAINED}
+    others = dict.fromkeys(name for result in results for name in result.figures if name != PRETRAINED)
+    baselines = {name: _figures(results, name, good) for name in others}
     return ComparedRow(
         written["name"],
         written["title"],
         written["state"],
         written["message"],
-        data.setup,
-        _figures(data, PRETRAINED, good),
+        setup,
+        _figures(results, PRETRAINED, good),
         {name: figures for name, figures in baselines.items() if figures},
-        data.pretraining if "pretrain" in good else {},
+        pretraining if "pretrain" in good else {},
         published,
-        replace(data, published=published).differences() if published else [],
+        setup_differences(setup, published) if published else [],
         parameters,
     )
 
@@ -153,10 +163,10 @@ def _published(name: str | None, setup: Setup) -> PublishedModel | None:
     return same if same and all(getattr(same.setup, n) == getattr(setup, n) for n in data) else None
 
 
-def _figures(data: ReportData, backbone: str, good: set[str]) -> dict[str, float]:
+def _figures(results: Sequence[Result], backbone: str, good: set[str]) -> dict[str, float]:
     """Return a backbone's figures; those of stages that are not up to date belong to other parameters."""
     return {
-        result.benchmark.key: result.figures[backbone]
-        for result in data.results
-        if backbone in result.figures and result.benchmark.stage(backbone) in good
+        result.benchmark.key: value
+        for result in results
+        if (value := result.value(backbone)) is not None and result.benchmark.stage(backbone) in good
     }

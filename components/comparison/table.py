@@ -6,16 +6,8 @@ from typing import Any
 
 from components.comparison.rows import ComparedRow, Comparison
 from components.core.published import BENCHMARKS, REMARKS, SOURCE
-from components.report.table import (
-    ABSENT,
-    SETUP_TITLES,
-    backbone_title,
-    duration,
-    listed,
-    table,
-    within,
-    wrap,
-)
+from components.report.render import table, wrap
+from components.report.words import ABSENT, SETUP_TITLES, backbone_title, duration, listed, within
 
 # Short titles, since a table of a family has many columns.
 COLUMN_TITLES = {

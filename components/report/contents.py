@@ -1,99 +1,103 @@
-"""The report for programs. The page shows no number that is not in here."""
+"""The report, gathered from the stages' own files: report.json, of which all other forms are made.
 
-from dataclasses import asdict, dataclass, field
+No form shows a number that is not in here. What is missing is said, not fatal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from components.core.published import GROUPS, SOURCE
-from components.report.data import ReportData, Result
-from components.report.details import Details
-from components.report.gallery import Gallery
+from components.core import paths
+from components.core.published import GROUPS, SOURCE, published_model
+from components.dataset_titles import layout_note, read_titles
+from components.report.details import Details, gather_details, read_classes
+from components.report.files import read_metrics
 from components.report.protocol import (
-    Protocol,
-    comparable_results,
-    is_comparable,
+    compared,
     pretraining_differences,
+    read_protocol,
+    read_setup,
     result_differences,
     warnings,
 )
-from components.report.table import comparability, dataset_titles, headline, loss_parts, problem_lines
+from components.report.results import Result, read_results
+from components.report.words import (
+    comparability,
+    data_line,
+    dataset_titles,
+    headline,
+    legend,
+    loss_parts,
+    problem_lines,
+    protocol_line,
+    taught_by,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
-    """Where and when the run was, and what it cost.
+def read_report(
+    given: Mapping[str, Any], not_run: Mapping[str, str], around: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Result], Details]:
+    """Return the report, the results in it, and what the page draws beside it.
 
-    Attributes:
-        environment: of the report's own process: versions, commit, host, device.
-        stages: ``stage``, ``started``, ``seconds``, ``run_id`` and ``link`` of each stage's last real run.
-        preset: in force, or None.
+    Args:
+        given: sections of params.yaml by name.
+        not_run: why benchmarks are not run, by name; ``virtex run`` starts no process for them.
+        around: when and where the run was, and what it cost: ``environment`` of this process by title;
+            ``stages``, each its last real run as ``stage``, ``started``, ``seconds``, ``run_id``,
+            ``link``; ``preset`` in force, or None.
     """
-
-    environment: dict[str, str] = field(default_factory=dict)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    preset: str | None = None
-
-
-def report_json(
-    data: ReportData, protocol: Protocol, details: Details, gallery: Gallery, around: RunContext
-) -> dict[str, Any]:
-    """Return all of it; figures in percent."""
-    return {
+    asked, missing = given["benchmarks"], list[str]()
+    backbones = tuple(dict.fromkeys((*asked.backbones, *asked.detection_backbones)))
+    pretraining, captioning, choice = (
+        read_metrics(paths.stage_dir(stage), missing) for stage in ("pretrain", "caption", "select")
+    )
+    class_aps = read_classes("voc07", asked.backbones, [] if "voc07" in not_run else missing)
+    details = gather_details(backbones, captioning.get("dataset"), missing)
+    setup, manifest = read_setup(given), read_titles()
+    published = published_model(setup)
+    protocol = read_protocol(published)
+    results = read_results(setup, asked, not_run)
+    rows = [
+        result.as_json(
+            order,
+            result.benchmark.title + layout_note(result.benchmark.name, manifest),
+            result_differences(result, setup, published, protocol),
+        )
+        for order, result in enumerate(results)
+    ]
+    report = {
         "format": "virtex-report",
-        "version": 3,
-        "headline": headline(data),
-        "backbones": list(data.backbones),
+        "version": 4,
+        "title": f"What this run learned from {taught_by(setup.objective)}",
+        "headline": headline(results, setup.objective),
+        "data": data_line(manifest),
+        "backbones": list(backbones),
         "groups": dict(GROUPS),
-        "results": [_result(order, result, data, protocol) for order, result in enumerate(data.results)],
-        "warnings": warnings(data, protocol),
-        "problems": problem_lines(data),
-        "published": {"source": SOURCE, "model": data.published.name},
-        "comparable": bool(comparable_results(data, protocol)),
-        "comparability": comparability(data, protocol).replace("**", ""),
-        "pretraining_differences": pretraining_differences(data, protocol),
-        "setup": {name: {"this_run": ours, "published": theirs} for name, ours, theirs in data.compared()},
-        "protocol": asdict(protocol),
-        "pretraining": data.pretraining,
-        "pretraining_losses": loss_parts(data.pretraining),
-        "choice": data.choice,
+        "results": rows,
+        "legend": legend(results, backbones, published),
+        "warnings": warnings(results, protocol),
+        "problems": problem_lines(results, manifest),
+        "published": {"source": SOURCE, "model": published.name},
+        "comparable": any(row["comparable"] for row in rows),
+        "comparability": comparability(rows, setup, published, protocol),
+        "pretraining_differences": pretraining_differences(setup, published, protocol),
+        "setup": {
+            name: {"this_run": ours, "published": theirs} for name, ours, theirs in compared(setup, published)
+        },
+        "protocol": asdict(protocol) | {"line": protocol_line(protocol)},
+        "pretraining": pretraining,
+        "pretraining_losses": loss_parts(pretraining),
+        "choice": choice,
         "candidates": details.candidates,
-        "captioning": data.captioning,
-        "captions": gallery.captions,
-        "voc07_class_ap": data.class_aps,
-        "classes": {found.stage: asdict(found) for found in details.classes},
+        "captioning": captioning,
+        "captions": details.captions,
+        "voc07_class_ap": {name: class_aps.get(name, {}) for name in asked.backbones},
+        "classes": {stage: asdict(found) for stage, found in details.classes.items()},
         "frequency": details.frequency,
         "datasets": details.datasets,
-        "dataset_titles": dataset_titles(data.manifest),
-        "preset": around.preset,
-        "environment": around.environment,
-        "stages": around.stages,
-        "seconds": sum(stage["seconds"] for stage in around.stages),
-        "missing": [*data.missing, *(note for note in _broken(details, gallery) if note not in data.missing)],
+        "dataset_titles": dataset_titles(manifest),
+        **around,
+        "seconds": sum(stage["seconds"] for stage in around["stages"]),
+        "missing": missing,
     }
-
-
-def _result(order: int, result: Result, data: ReportData, protocol: Protocol) -> dict[str, Any]:
-    benchmark = result.benchmark
-    return {
-        "order": order,
-        "benchmark": benchmark.name,
-        "title": data.title(benchmark),
-        "row_title": benchmark.row_title,
-        "group": benchmark.group,
-        "metric": benchmark.metric,
-        "metric_title": benchmark.metric_title,
-        "headline": benchmark.is_headline,
-        "figures": result.figures,
-        "difference": result.difference,
-        "published": result.published,
-        "published_model": result.published_model,
-        "comparable": is_comparable(result, data, protocol),
-        "not_the_papers": result_differences(result, data, protocol),
-        "published_difference": result.published_difference,
-        "imagenet": result.imagenet,
-        "imagenet_difference": result.imagenet_difference,
-        "problems": result.problems,
-    }
-
-
-def _broken(details: Details, gallery: Gallery) -> list[str]:
-    return [*details.broken, *gallery.broken]
+    return report, results, details

@@ -1,12 +1,17 @@
-"""What the project's pages share: templates that escape all text, and pictures inside them."""
+"""Self-contained pages: templates that escape all text, pictures inside them; the page of captions."""
 
 import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from components.data.image import Pixels, encode_jpeg, resize
 
 QUALITY = 82
+THUMBNAIL_PIXELS = 360  # longer side
+NUM_BINS = 24
 
 
 def render(template: str, **values: object) -> str:
@@ -32,3 +37,81 @@ def data_uri(pixels: Pixels, longer_side: int) -> str:
     if scale < 1:
         pixels = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
     return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(pixels, QUALITY)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedPicture:
+    """A picture (height, width, 3), what the model said, what people said, and its CIDEr-D in percent."""
+
+    image_id: str
+    pixels: Pixels
+    caption: str
+    log_probability: float
+    cider: float
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Indices of examples, each index in one place at most.
+
+    Attributes:
+        best: highest score first.
+        typical: around the median, higher scores first.
+        worst: lowest score first.
+    """
+
+    best: list[int]
+    typical: list[int]
+    worst: list[int]
+
+
+def choose_examples(scores: Sequence[float], num_examples: int) -> Ranking:
+    """Choose a third of ``num_examples`` each of the best, the middle and the worst; of equals the first.
+
+    With fewer scores than examples all are used.
+    """
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+    num_examples = min(num_examples, len(order))
+    num_worst = num_examples // 3
+    num_typical = (num_examples - num_worst) // 2
+    num_best = num_examples - num_worst - num_typical
+    middle = (len(order) - num_typical) // 2
+    start = min(max(middle, num_best), len(order) - num_worst - num_typical)
+    worst = sorted(order[len(order) - num_worst :], key=lambda index: (scores[index], index))
+    return Ranking(order[:num_best], order[start : start + num_typical], worst)
+
+
+def captions_page(
+    title: str,
+    scores: Mapping[str, float],
+    all_ciders: Sequence[float],
+    groups: Mapping[str, Sequence[CaptionedPicture]],
+) -> str:
+    """Return HTML in one file: no script, nothing fetched; for phones and desks, light and dark.
+
+    Args:
+        title: says which model and dataset.
+        scores: the headline figures, in percent.
+        all_ciders: CIDEr-D of every scored caption, for the histogram.
+        groups: pictures under their headings.
+    """
+    return render(
+        "captions.html",
+        title=title,
+        scores=scores,
+        num_images=len(all_ciders),
+        histogram=_histogram(all_ciders) if all_ciders else None,
+        groups={name: pictures for name, pictures in groups.items() if pictures},
+        thumbnail=lambda picture: data_uri(picture.pixels, THUMBNAIL_PIXELS),
+    )
+
+
+def _histogram(ciders: Sequence[float]) -> dict[str, Any]:
+    """Count captions by CIDEr-D; the last bar holds all that is beyond ``top``."""
+    ordered = sorted(ciders)
+    top = max(10.0, ordered[int(0.98 * (len(ordered) - 1))])
+    counts = [0] * NUM_BINS
+    for value in ordered:
+        counts[min(NUM_BINS - 1, int(value / top * NUM_BINS))] += 1
+    return {"counts": counts, "top": top, "median": ordered[len(ordered) // 2]}

@@ -1,17 +1,19 @@
 """Which figures may be held against the paper's: those with its set-up, its parameters and its data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from components import params
+from components.core import paths
 from components.core.logs import own_logger
 from components.core.paths import PARAMS
-from components.core.published import CLASSES, TRANSFORMER_OBJECTIVES, PublishedModel
+from components.core.published import CLASSES, TRANSFORMER_OBJECTIVES, PublishedModel, Setup
 from components.params.presets import PRESETS_DIR
 from components.params.reading import load_yaml
-from components.report.data import ReportData, Result
+from components.report.files import read_metrics
+from components.report.results import Result
 
 _logger = own_logger(__name__)
 
@@ -19,26 +21,11 @@ PAPER_PRESETS = "coco/"  # each is a published row
 # Where data lie, what is kept and how often something is said: no result depends on these.
 _NO_PROTOCOL = frozenset(
     (
-        "seed",
-        "published",
-        "folders",
-        "own_data",
-        "mirrors",
-        "connections",
-        "drawn_world",
-        "accumulate",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "keep_candidates",
-        "log_every",
-        "validate_every",
-        "gallery_images",
-        "sources",
-        "backbones",
-        "detection_backbones",
-        "more_learning_rates",
+        "seed", "published", "folders", "own_data", "mirrors", "connections", "drawn_world", "accumulate",
+        "checkpoint_every", "keep_checkpoints", "keep_candidates", "log_every", "validate_every",
+        "gallery_images", "sources", "backbones", "detection_backbones", "more_learning_rates",
     )
-)
+)  # fmt: skip
 PRETRAINING_SECTIONS = (
     "tokenize", "lmdb", "augmentation", "backbone", "textual_head", "objective", "subset", "optimizer",
     "schedule", "pretrain", "select",
@@ -100,46 +87,80 @@ def as_text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def pretraining_differences(data: ReportData, protocol: Protocol) -> list[str]:
+def read_setup(given: Mapping[str, Any]) -> Setup:
+    """Return the set-up of the run in the working directory, whose results know the numbers of images.
+
+    Args:
+        given: sections of params.yaml by name.
+    """
+    pretraining = read_metrics(paths.stage_dir("pretrain"), [])
+    voc07 = read_metrics(paths.stage_dir("voc07", given["benchmarks"].backbones[0]), [])
+    captions = given["subset"].captions_per_image
+    return Setup(
+        captions=_captions(given["download"]),
+        captioned_images=pretraining.get("images"),
+        captions_per_image="all" if captions is None else captions,
+        backbone=given["backbone"].name,
+        objective=given["objective"].name,
+        hidden_size=given["textual_head"].hidden_size,
+        num_layers=given["textual_head"].num_layers,
+        iterations=given["schedule"].iterations,
+        batch_size=given["pretrain"].batch_size,
+        voc07_test_images=voc07.get("num_test"),
+    )
+
+
+def _captions(download: params.Download) -> str:
+    """Name the datasets that were pretrained on; ``coco`` alone is taken for COCO Captions."""
+    if download.source == "drawn_world":
+        return "drawn world"
+    names = download.captioned_datasets
+    return "COCO Captions" if names == ["coco"] else " + ".join(names)
+
+
+def compared(setup: Setup, published: PublishedModel) -> list[tuple[str, Any, Any]]:
+    """Return the set-up beside the published model's: (name, this run's, the paper's)."""
+    head = () if setup.objective in TRANSFORMER_OBJECTIVES else ("hidden_size", "num_layers")
+    names = [name for name in Setup.__dataclass_fields__ if name not in head]
+    return [(name, getattr(setup, name), getattr(published.setup, name)) for name in names]
+
+
+def setup_differences(setup: Setup, published: PublishedModel) -> list[str]:
+    """Name the fields of the set-up that differ."""
+    return [name for name, ours, theirs in compared(setup, published) if ours != theirs]
+
+
+def pretraining_differences(setup: Setup, published: PublishedModel, protocol: Protocol) -> list[str]:
     """Say what pretraining did otherwise than the published model's; in words, "name: ours, paper's"."""
-    setup = [
-        f"{name}: {as_text(ours)}, paper {as_text(theirs)}"
-        for name, ours, theirs in data.compared()
+    found = [
+        _in_words(name, ours, theirs)
+        for name, ours, theirs in compared(setup, published)
         if ours != theirs and name != "voc07_test_images"
     ]
     if protocol.preset is None:
-        return [*setup, "no preset of the published model is here to hold the parameters against"]
-    unread = () if data.setup.objective in TRANSFORMER_OBJECTIVES else ("textual_head",)
+        return [*found, "no preset of the published model is here to hold the parameters against"]
+    unread = () if setup.objective in TRANSFORMER_OBJECTIVES else ("textual_head",)
     sections = [name for name in PRETRAINING_SECTIONS if name not in unread]
-    return [*setup, *parameter_differences(protocol, *sections)]
+    return [*found, *parameter_differences(protocol, *sections)]
 
 
-def result_differences(result: Result, data: ReportData, protocol: Protocol) -> list[str]:
+def result_differences(
+    result: Result, setup: Setup, published: PublishedModel, protocol: Protocol
+) -> list[str]:
     """Say what makes a figure another one than the paper's; empty if the two may be compared."""
-    if result.published is None:
+    if result.published.value is None:
         return ["the paper has no figure"]
-    found = pretraining_differences(data, protocol)
-    if result.published_model not in (None, data.published.name):
+    found = pretraining_differences(setup, published, protocol)
+    if result.published_model not in (None, published.name):
         found.append(f"the paper's figure is of another model: {result.published_model}")
     benchmark = result.benchmark.name
-    if benchmark == "voc07":
-        ours, theirs = data.setup.voc07_test_images, data.published.setup.voc07_test_images
-        if ours != theirs:
-            found.append(f"voc07_test_images: {as_text(ours)}, paper {as_text(theirs)}")
+    ours, theirs = setup.voc07_test_images, published.setup.voc07_test_images
+    if benchmark == "voc07" and ours != theirs:
+        found.append(_in_words("voc07_test_images", ours, theirs))
     return [*found, *parameter_differences(protocol, benchmark), *_classes(result)]
 
 
-def is_comparable(result: Result, data: ReportData, protocol: Protocol) -> bool:
-    """Tell whether this run's figure may be held against the paper's; not where either is absent."""
-    return result.published_difference is not None and not result_differences(result, data, protocol)
-
-
-def comparable_results(data: ReportData, protocol: Protocol) -> list[Result]:
-    """Return the results that may be held against the paper's."""
-    return [result for result in data.results if is_comparable(result, data, protocol)]
-
-
-def warnings(data: ReportData, protocol: Protocol) -> list[str]:
+def warnings(results: Sequence[Result], protocol: Protocol) -> list[str]:
     """Name benchmarks with all of the paper's parameters on data of another number of classes."""
     if protocol.preset is None:
         return []
@@ -147,7 +168,7 @@ def warnings(data: ReportData, protocol: Protocol) -> list[str]:
         dict.fromkeys(
             f"{result.benchmark.title} has the paper's parameters and {result.num_classes:,} classes instead "
             f"of {CLASSES[result.benchmark.name]:,}: these are other data, whatever the benchmark is called"
-            for result in data.results
+            for result in results
             if _classes(result) and not list(parameter_differences(protocol, result.benchmark.name))
         )
     )
@@ -164,8 +185,11 @@ def parameter_differences(protocol: Protocol, *sections: str) -> Iterator[str]:
     for section in sections:
         for difference in protocol.of(section):
             if (section, difference.key) not in _SETUP_PARAMETERS:
-                ours, paper = as_text(difference.ours), as_text(difference.paper)
-                yield f"{section}.{difference.key}: {ours}, paper {paper}"
+                yield _in_words(f"{section}.{difference.key}", difference.ours, difference.paper)
+
+
+def _in_words(name: str, ours: Any, theirs: Any) -> str:
+    return f"{name}: {as_text(ours)}, paper {as_text(theirs)}"
 
 
 def _preset_of(published: PublishedModel, folder: Path) -> str | None:

@@ -27,7 +27,7 @@ from components.entry import run_stage
 from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import load_captioner
-from components.report.captions_page import CaptionedPicture, captions_page, choose_examples
+from components.report.html import CaptionedPicture, captions_page, choose_examples
 from components.tracking import StageRun, UsedDataset
 
 SECTIONS = (params.Caption,)

@@ -12,15 +12,12 @@ from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.export.model_card import registry_card
 from components.params.reading import reasons_not_run, section_name
-from components.report.contents import RunContext, report_json
-from components.report.data import SETUP_SECTIONS, configured_setup, gather
-from components.report.details import gather_details
+from components.report.charts import draw_report
+from components.report.contents import read_report
 from components.report.files import read_json
-from components.report.gallery import gather_gallery
-from components.report.page import page
-from components.report.picture import draw_report
-from components.report.protocol import read_protocol, warn
-from components.report.table import headline_figures, markdown
+from components.report.protocol import warn
+from components.report.render import markdown, page
+from components.report.words import headline_figures, result_of
 from components.tracking import ModelCandidate, StageRun
 from components.tracking.parents import preset_in_force
 from components.tracking.provenance import provenance
@@ -34,22 +31,18 @@ NAMES = ("report.md", "report.json", "report.png", "report.html")
 def main(run: StageRun, *sections: params.Section) -> None:
     """Write NAMES from whatever results there are; ``sections`` are all of params.yaml."""
     given: dict[str, Any] = {section_name(type(section)): section for section in sections}
-    setup = configured_setup(**{name: given[name] for name in SETUP_SECTIONS})
-    data = gather(setup, given["benchmarks"], reasons_not_run(given))
-    protocol = read_protocol(data.published)
-    details, gallery = gather_details(data.backbones), gather_gallery(data.captioning)
-    report = report_json(data, protocol, details, gallery, _context(run.run_id is not None))
+    report, results, details = read_report(given, reasons_not_run(given), _context(run.run_id is not None))
     warn(report["warnings"])
     folder = run.output_dir
-    write_text(folder / "report.md", markdown(report, data, protocol))
+    write_text(folder / "report.md", markdown(report))
     write_json(folder / "report.json", report)
-    draw_report(folder / "report.png", data, protocol)
-    write_text(folder / "report.html", page(report, data, protocol, details, gallery))
+    draw_report(folder / "report.png", report, details)
+    write_text(folder / "report.html", page(report, details))
     for name in NAMES:
         run.artifact(folder / name)
     run.describe("The report as one page", "report.html")
-    run.metrics(headline_figures(data))
-    _register(run, data.result("voc07.mAP").figures.get(params.PRETRAINED), given)
+    run.metrics(headline_figures(results))
+    _register(run, result_of(results, "voc07.mAP").value(params.PRETRAINED), given)
     print(f"report: {folder / 'report.html'}", flush=True)
 
 
@@ -89,7 +82,7 @@ def _register(run: StageRun, score: float | None, given: dict[str, Any]) -> None
     run.register(candidate)
 
 
-def _context(has_record: bool) -> RunContext:
+def _context(has_record: bool) -> dict[str, Any]:
     """Describe this process, and the stages' MLflow runs if there is MLflow."""
     tags = provenance("report", "components.stages.report")
     names = {
@@ -106,7 +99,7 @@ def _context(has_record: bool) -> RunContext:
         if time.stage != "report"
     ]
     presets = params.matching_presets() if paths.PARAMS.is_file() else []
-    return RunContext(environment, stages, presets[0] if presets else None)
+    return {"environment": environment, "stages": stages, "preset": presets[0] if presets else None}
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
         {"virtex_mAP": 61.0833, "random_mAP": 46.5, "difference": 14.5833, "CIDEr-D": 71.23}, abs=1e-3
     )
     assert report["voc07_class_ap"]["virtex"]["cube"] == 81.0
-    assert report["results"][0]["difference"] == pytest.approx(14.5833, abs=1e-3)
+    assert report["results"][0]["differences"]["random"]["value"] == pytest.approx(14.5833, abs=1e-3)
     assert capsys.readouterr().out == "report: outputs/report/report.html\n"
 
 
@@ -155,7 +155,8 @@ def test_more_backbones_have_columns_of_their_own(run: StageRun) -> None:
     assert ["VOC07 mAP", "61.1", "46.5", "70.0", "80.0", "+14.6", "88.7", "-27.6", "–"] in rows_of(text)
     assert ["cone", "40.0", "44.0", "70.0", "80.0", "-4.0"] in rows_of(text)
     assert "Where ImageNet and authors came from: see baseline.sources" in " ".join(text.split())
-    assert report["results"][0]["figures"]["authors"] == 80.0
+    assert report["results"][0]["figures"]["authors"]["value"] == 80.0
+    assert report["results"][0]["differences"]["authors"]["value"] == pytest.approx(-18.9167, abs=1e-3)
     assert figures["imagenet_mAP"] == 70.0
 
 
@@ -174,7 +175,7 @@ def test_nothing_has_run(run: StageRun) -> None:
     assert figures == {}
     assert "is not known" in text
     assert "- outputs/benchmarks/voc07/random/ap.csv is missing" in text
-    assert all(not result["figures"] for result in report["results"])
+    assert all(of["value"] is None for row in report["results"] for of in row["figures"].values())
 
 
 def test_without_voc2007_both_ways_in_report_the_same(run: StageRun) -> None:
@@ -282,7 +283,8 @@ def test_detection_takes_its_rows(run: StageRun) -> None:
     assert figures["coco_segmentation.mask.AP"] == 12.5
     assert figures["coco_segmentation.mask.AP_gain"] == 10.25
     (mask,) = (one for one in report["results"] if one["row_title"] == "COCO mask AP")
-    assert (mask["published"], mask["published_difference"]) == (36.9, pytest.approx(-24.4))
+    assert mask["published"]["value"] == 36.9
+    assert mask["published_difference"]["value"] == pytest.approx(-24.4)
 
 
 def test_detection_that_nobody_asked_for(run: StageRun) -> None:

@@ -15,7 +15,8 @@ from PIL import Image
 from components import params
 from components.core import paths
 from components.data.build import build_store
-from components.report.page import FORMS, value_at
+from components.report.render import value_at
+from components.report.words import FORMS
 from components.sources.readers.types import CaptionedImage
 from components.stages import report as stage
 from components.tracking import StageRun
@@ -68,14 +69,27 @@ class Page(HTMLParser):
             self.loose_numbers += re.findall(r"^\s*[-+]?\d[\d,.:]*\s*$", data)
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
-    monkeypatch.chdir(tmp_path)
+def begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("VIRTEX_DEVICE", "cpu")
-    (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
-    (tmp_path / "presets").symlink_to(REPOSITORY / "presets")
+    (folder / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
+    (folder / "presets").symlink_to(REPOSITORY / "presets")
     paths.REPORT_DIR.mkdir(parents=True)
     return StageRun("report", None, paths.REPORT_DIR, None)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
+    return begin(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Page, dict[str, Any], str]:
+    """The page of a run with all results."""
+    with pytest.MonkeyPatch.context() as patch:
+        run = begin(tmp_path_factory.mktemp("whole"), patch)
+        write_everything()
+        return make_page(run)
 
 
 def make_page(run: StageRun) -> tuple[Page, dict[str, Any], str]:
@@ -176,27 +190,24 @@ def fetched(page: Page) -> Iterator[str]:
             yield from re.findall(r"https?:|//|url\((?!#|.?data:)", value)
 
 
-def test_every_number_on_the_page_is_in_report_json(run: StageRun) -> None:
-    write_everything()
-    page, report, _ = make_page(run)
+def test_every_number_on_the_page_is_in_report_json(whole: tuple[Page, dict[str, Any], str]) -> None:
+    page, report, _ = whole
     assert len(page.numbers) > 120
     assert not page.loose_numbers
     for address, form, shown in page.numbers:
         assert FORMS[form](value_at(report, address)) == shown, address
     addresses = {address for address, *_ in page.numbers}
     for order, result in enumerate(report["results"]):
-        known = {f"/results/{order}/figures/{name}" for name in result["figures"]}
-        known |= {
-            f"/results/{order}/{key}"
-            for key in ("published", "imagenet", "published_difference", "imagenet_difference")
-            if result[key] is not None
-        }
+        keys = ("published", "imagenet", "published_difference", "imagenet_difference")
+        figures = {key: result[key] for key in keys}
+        figures |= {f"figures/{name}": of for name, of in result["figures"].items()}
+        figures |= {f"differences/{name}": of for name, of in result["differences"].items()}
+        known = {f"/results/{order}/{key}/value" for key, of in figures.items() if of["value"] is not None}
         assert known <= addresses, f"{result['row_title']} is not all on the page"
 
 
-def test_text_is_escaped(run: StageRun) -> None:
-    write_everything()
-    page, _, text = make_page(run)
+def test_text_is_escaped(whole: tuple[Page, dict[str, Any], str]) -> None:
+    page, _, text = whole
     assert "script" not in page.tags
     assert "<script" not in text
     assert "<b>0</b>" not in text
@@ -204,9 +215,8 @@ def test_text_is_escaped(run: StageRun) -> None:
     assert page.text.count("</text><script>a…") + page.text.count("</text><script>al…") >= 4  # in charts
 
 
-def test_nothing_is_fetched(run: StageRun) -> None:
-    write_everything()
-    page, _, text = make_page(run)
+def test_nothing_is_fetched(whole: tuple[Page, dict[str, Any], str]) -> None:
+    page, _, text = whole
     assert list(fetched(page)) == []
     assert not {"script", "iframe", "object", "embed", "base"} & set(page.tags)
     assert "@import" not in text
@@ -215,9 +225,8 @@ def test_nothing_is_fetched(run: StageRun) -> None:
     assert len(text) < 1_000_000
 
 
-def test_words_of_the_page(run: StageRun) -> None:
-    write_everything()
-    page, report, _ = make_page(run)
+def test_words_of_the_page(whole: tuple[Page, dict[str, Any], str]) -> None:
+    page, report, _ = whole
     flat = " ".join(page.text.split())
     assert "beats the random one on VOC07: 61.1 against 60.1 mAP (+1.0)" in flat
     assert "Not comparable with the paper's figures. They are" in flat

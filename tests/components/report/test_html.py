@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from components.report.captions_page import CaptionedPicture, captions_page, choose_examples
+from components.report.html import CaptionedPicture, captions_page, choose_examples
 
 
 def picture(caption: str, references: tuple[str, ...] = ("a cat",), cider: float = 12.5) -> CaptionedPicture:
