@@ -9,7 +9,7 @@ import numpy as np
 
 from components.core import paths
 from components.core.errors import InputError
-from components.core.published import BENCHMARKS, DETECTION_TASKS
+from components.core.published import BENCHMARKS, STAGE_BENCHMARKS
 from components.data.image import DecodeError, decode
 from components.data.store import CaptionStore
 from components.params import PRETRAINED
@@ -30,7 +30,7 @@ CLASS_FIGURES = {  # stage: file, column, its title
     "voc_detection": ("ap.csv", "box", "AP50"),
     "inaturalist": ("classes.csv", "top1", "top-1"),
 }
-CLASSIFICATIONS = ("imagenet_linear", "inaturalist")
+CLASSIFICATIONS, DETECTIONS = STAGE_BENCHMARKS["classification"], STAGE_BENCHMARKS["detection"]
 # What is said of a training, the file, its columns along and across.
 ACCURACY = ("validation top-1", "val.csv", "epoch", "top1")
 LOSS = ("training loss", "losses.csv", "iteration", "loss")
@@ -114,7 +114,7 @@ def gather_details(backbones: Sequence[str], caption_dataset: str | None, missin
         for title, name in (("training", "train.csv"), ("validation", "val.csv"))
     }
     captions = _captions(notes)
-    trainings = [_training(stage, backbones, notes) for stage in (*CLASSIFICATIONS, *DETECTION_TASKS)]
+    trainings = [_training(stage, backbones, notes) for stage in (*CLASSIFICATIONS, *DETECTIONS)]
     details = Details(
         losses={title: line for title, line in losses.items() if line},
         rates=_rates(pretrain / "train.csv", notes),
@@ -127,7 +127,7 @@ def gather_details(backbones: Sequence[str], caption_dataset: str | None, missin
         datasets=read_metrics(paths.stage_dir("datasets"), notes),
         captions=captions,
         pictures=_pictures({caption["image_id"] for caption in captions}, caption_dataset, notes),
-        detections={TITLES[s]: uri for s in DETECTION_TASKS if (uri := _detections(s, notes))},
+        detections={TITLES[s]: uri for s in DETECTIONS if (uri := _detections(s, notes))},
     )
     missing += [
         note for note in dict.fromkeys(notes) if not note.endswith(" is missing") and note not in missing
