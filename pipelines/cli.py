@@ -22,6 +22,7 @@ from components.params import Change, list_presets, matching_presets, overlay, r
 from components.params.presets import PRESETS_DIR, preset_summary
 from components.tracking.pipeline_run import REPORT, REPORT_PAGE
 from pipelines.commands import EXIT_FAILED, ablate, pages, run
+from pipelines.comparison import seeds_text
 from pipelines.record import report_text
 from pipelines.workspace import run_lock
 
@@ -131,6 +132,8 @@ def _report(_: argparse.Namespace) -> int:
     if not REPORT.is_file():
         raise InputError(f"{REPORT} does not exist yet: run `virtex run` first")
     print(report_text())
+    if seeds := seeds_text(Path.cwd()):
+        print(f"\n{seeds}")
     if REPORT_PAGE.is_file():
         print(f"\nPage: {REPORT_PAGE.resolve()}")
     return 0

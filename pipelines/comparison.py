@@ -8,8 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.core.files import write_json
-from components.core.paths import OUTPUTS_DIR
+from components.core.paths import OUTPUTS_DIR, PARAMS
+from components.core.published import BENCHMARKS
 from components.core.redaction import redacted_values
+from components.params.families import SEEDS, digest_without_seeds
+from components.params.reading import load_yaml
 from pipelines.experiments import FamilyRun, ReadyRow
 from pipelines.row import RowOutcome
 
@@ -41,9 +44,12 @@ def write_comparison(run: FamilyRun, ready: Sequence[ReadyRow], outcomes: Mappin
         "title": family.title,
         "paper_base": family.paper_base,
         "base": run.base,
+        "noise": str(run.root / comparison_dir(SEEDS) / "comparison.json"),
         "rows": [
             {
                 "name": row.row.name,
+                "row": row.row.group,
+                "seed": row.row.seed,
                 "title": row.row.title,
                 "workspace": str(row.workspace),
                 "published": row.row.published and row.row.published.name,
@@ -80,3 +86,26 @@ def comparison_figures(folder: Path) -> dict[str, float]:
 
 def _outcome(outcome: RowOutcome) -> dict[str, object]:
     return {key: value for key, value in asdict(outcome).items() if key != "row"}
+
+
+def seeds_text(root: Path) -> str:
+    """What `virtex ablate seeds` has found of the parameters in force, as Markdown; else empty."""
+    path = root / comparison_dir(SEEDS) / "comparison.json"
+    try:
+        (row,) = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    titles = {benchmark.key: benchmark.row_title for benchmark in BENCHMARKS}
+    lines = []
+    for key, values in row.get("seeds", {}).items():
+        if len(values) < 2 or key not in titles:
+            continue
+        line = f"- {titles[key]}: {row['figures'][key]:.1f} ± {row['standard_errors'][key]:.1f}"
+        if interval := row["gain_intervals"].get(key):
+            line += f", gain {row['gains'][key]:+.1f} ({interval[0]:+.1f} to {interval[1]:+.1f})"
+        lines.append(f"{line}, {len(values)} seeds")
+    if not lines or row["digest"] != digest_without_seeds(load_yaml(root / PARAMS)):
+        return ""
+    return "\n".join(
+        ["## Over seeds", "", "Mean and standard error; gain with its 95 % interval.", "", *lines]
+    )

@@ -23,7 +23,7 @@ from components.core.files import write_json, write_text
 from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
 from components.core.redaction import redacted
 from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, overlay, read_section
-from components.params.families import PRESETS, Family, FamilyRow
+from components.params.families import PRESETS, Family, FamilyRow, seed_overrides
 from components.params.reading import load_yaml
 from components.tracking.names import flatten
 from pipelines.dvc_internals import LOCK_FILE, experiment_ref, lock_text, share_cache
@@ -232,6 +232,8 @@ def prepare_rows(run: FamilyRun, is_stopped: Callable[[], bool] = lambda: False)
             bring_up_to_date(run.root, workspace)
             link_imported_backbones(run.root, workspace)
             overlay(row.preset or run.preset, [*run.overrides, *row.overrides])
+            if row.seed:
+                overlay(None, seed_overrides(load_yaml(PARAMS), row.seed))
             share_unpacked_archives(run.root, workspace)
             plan, _ = prepare(workspace, run.targets, overrides=reach_inputs(run.root, workspace))
         ready.append(ReadyRow(row, workspace, plan))

@@ -1,7 +1,6 @@
 """A comparison as one picture: a panel per benchmark, a line per row, the paper's figures beside them."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.comparison.rows import Comparison
-from components.comparison.table import COLUMN_TITLES, comparability
+from components.comparison.table import COLUMN_TITLES, comparability, spread_text
 from components.core.files import writing
 from components.core.published import BENCHMARKS
 from components.report.charts import (
@@ -76,26 +75,32 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
 
 
 def _draw_own(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> None:
-    """Draw bars from 0; a stroke of its colour for each baseline of the same row."""
+    """Draw bars of means from 0, a dot for each of several seeds, a stroke for each baseline of the row."""
     _begin(axes, key, "this run", INK, is_narrow)
     separator = "\n " if is_narrow else " "
     colours = _colours(comparison)
-    values = [value for row in comparison.rows for value in _values(row.figures, row.baselines, key)]
+    values = []
     for place, row in enumerate(comparison.rows):
-        value = row.figures.get(key)
-        if value is None:
-            axes.text(0, place, f" {_why(row.state)}", va="center", color=SOFT)
+        baselines = {name: of for name in row.backbones() if (of := row.figure(key, name))}
+        ends = [of.mean for of in baselines.values()]
+        if figure := row.figure(key):
+            axes.barh(place, figure.mean, height=0.5, color=VIRTEX, label="pretrained")
+            ends += figure.values.values()
+            text, gain = spread_text(figure), row.gain(key)
+            text = text if gain is None else f"{text}{separator}({spread_text(gain, sign='+')})"
+            axes.text(max(ends), place, f" {text}", va="center", weight="bold", color=VIRTEX)
+            if len(figure.values) > 1:
+                axes.scatter(
+                    [*figure.values.values()], [place] * len(figure.values), s=14, color=INK, zorder=3
+                )
         else:
-            axes.barh(place, value, height=0.5, color=VIRTEX, label="pretrained")
-            gain = row.gain(key)
-            text = f" {value:.1f}" if gain is None else f" {value:.1f}{separator}({gain:+.1f})"
-            end = max(_values({key: value}, row.baselines, key))
-            axes.text(end, place, text, va="center", weight="bold", color=VIRTEX)
-        for name, figures in row.baselines.items():
-            if key in figures:
-                (stroke,) = axes.plot([figures[key]] * 2, [place - 0.36, place + 0.36], color=colours[name])
-                stroke.set(linewidth=3, label=backbone_title(name), solid_capstyle="butt")
+            axes.text(0, place, f" {_why(row.state)}", va="center", color=SOFT)
+        for name, of in baselines.items():
+            (stroke,) = axes.plot([of.mean] * 2, [place - 0.36, place + 0.36], color=colours[name])
+            stroke.set(linewidth=3, label=backbone_title(name), solid_capstyle="butt")
+        values += ends
     label_inches = FIGURE_INCHES if is_narrow else FIGURE_AND_GAIN_INCHES
+    label_inches *= 1.7 if comparison.has_seeds else 1.0  # for the standard errors
     share = min(label_inches / (axes.get_position().width * INCHES_WIDE), 0.7)
     axes.set_xlim(0, max(values, default=1.0) / (1 - share) or 1.0)
     axes.xaxis.set_visible(False)
@@ -127,18 +132,12 @@ def _begin(axes: Axes, key: str, whose: str, colour: str, is_narrow: bool) -> No
     axes.tick_params(axis="y", length=0)
 
 
-def _values(
-    figures: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], key: str
-) -> Sequence[float]:
-    return [of[key] for of in (figures, *baselines.values()) if key in of]
-
-
 def _why(state: str) -> str:
     return "no figure" if state in ("ran", "unchanged") else state
 
 
 def _colours(comparison: Comparison) -> dict[str, str]:
-    names = dict.fromkeys(name for row in comparison.rows for name in row.baselines if name != "random")
+    names = dict.fromkeys(name for row in comparison.rows for name in row.backbones() if name != "random")
     return {"random": RANDOM, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(names)}}
 
 

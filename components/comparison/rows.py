@@ -1,17 +1,21 @@
-"""The rows of a comparison, gathered from the files in their workspaces."""
+"""The rows of a comparison, gathered from their workspaces: one run per seed, and the spread of those."""
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from components import params
-from components.core.paths import stage_dir
+from components.core.paths import PARAMS, stage_dir
 from components.core.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 from components.params import PRETRAINED
+from components.params.families import digest_without_seeds
 from components.params.presets import PRESETS_DIR
+from components.params.reading import load_yaml
 from components.report.files import read_metrics
 from components.report.protocol import (
     PRETRAINING_SECTIONS,
@@ -24,21 +28,79 @@ from components.report.results import PAIR, Result, read_results
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
 GOOD_STATES = ("ran", "restored", "unchanged")
+BAD_STATES = ("failed", "stopped", "not started")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure, or a difference of figures, over seeds.
+
+    Attributes:
+        values: by seed, at least one.
+    """
+
+    values: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        """Return the mean; the value itself of one seed."""
+        return round(statistics.fmean(self.values.values()), 4)
+
+    @property
+    def standard_error(self) -> float | None:
+        """Return the standard error of the mean; None with one seed."""
+        number = len(self.values)
+        return statistics.stdev(self.values.values()) / math.sqrt(number) if number > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean by Student's t; None with one seed."""
+        from scipy.special import stdtrit  # here, since few comparisons have seeds
+
+        if self.standard_error is None:
+            return None
+        half = float(stdtrit(len(self.values) - 1, 0.975)) * self.standard_error
+        return self.mean - half, self.mean + half
+
+    def minus(self, other: "Spread") -> "Spread | None":
+        """Return the differences, seed by seed; None without a seed that both have."""
+        both = [seed for seed in self.values if seed in other.values]
+        values = {seed: round(self.values[seed] - other.values[seed], 4) for seed in both}
+        return Spread(values) if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRun:
+    """One run of a row.
+
+    Attributes:
+        name: of its workspace.
+        seed: what was added to the seeds of its base.
+        state: outcome of the run: ``ran``, ``unchanged``, ``failed``, ``stopped`` or ``not started``.
+        message: why it failed.
+        figures: in percent by backbone and `Benchmark.key`; without those that this run did not bring up
+            to date.
+        pretraining: metrics.json of pretraining, empty when it is not up to date.
+    """
+
+    name: str
+    seed: int
+    state: str
+    message: str
+    figures: dict[str, dict[str, float]]
+    pretraining: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """One run of a family.
+    """What is run with each seed.
 
     Attributes:
         name: for programs.
         title: for people.
-        state: outcome of the run: ``ran``, ``unchanged``, ``failed``, ``stopped`` or ``not started``.
-        message: why it failed.
-        setup: of the run.
-        figures: in percent, by `Benchmark.key`; without those that this run did not bring up to date.
-        baselines: the same of the backbones that this run was compared with, by their names.
-        pretraining: metrics.json of pretraining, empty when it is not up to date.
+        runs: at least one, the base's own seeds first.
+        setup: of the runs.
+        digest: of their parameters without the seeds.
         published: the paper's model of this row, or None.
         differences: what of the set-up is not the published model's, as names of its fields.
         parameters: those of pretraining and of the benchmarks in `PUBLISHED_KEYS` that are not the
@@ -47,20 +109,49 @@ class ComparedRow:
 
     name: str
     title: str
-    state: str
-    message: str
+    runs: list[SeedRun]
     setup: Setup
-    figures: dict[str, float]
-    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
-    pretraining: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
     published: PublishedModel | None = None
     differences: list[str] = field(default_factory=list)
     parameters: list[str] = field(default_factory=list)
 
-    def gain(self, key: str) -> float | None:
-        """Percentage points above the random backbone of the same run; None without both."""
-        random = self.baselines.get(PAIR[1], {})
-        return round(self.figures[key] - random[key], 4) if key in self.figures and key in random else None
+    @property
+    def state(self) -> str:
+        """Return the worst state of a run."""
+        states = [run.state for run in self.runs]
+        return next((state for state in (*BAD_STATES, "ran") if state in states), states[0])
+
+    @property
+    def pretraining(self) -> dict[str, float]:
+        """Return the means of pretraining's figures."""
+        numbers = [
+            {key: value for key, value in run.pretraining.items() if isinstance(value, int | float)}
+            for run in self.runs
+        ]
+        return {
+            key: statistics.fmean([of[key] for of in numbers if key in of])
+            for key in dict.fromkeys(key for of in numbers for key in of)
+        }
+
+    def backbones(self) -> list[str]:
+        """Return the names of those that a run has a figure of, without the pretrained one."""
+        names = dict.fromkeys(name for run in self.runs for name, of in run.figures.items() if of)
+        return [name for name in names if name != PRETRAINED]
+
+    def measured(self) -> Iterable[str]:
+        """Return the keys of the pretrained backbone's figures."""
+        return dict.fromkeys(key for run in self.runs for key in run.figures.get(PRETRAINED, {}))
+
+    def figure(self, key: str, backbone: str = PRETRAINED) -> Spread | None:
+        """Return a backbone's figure; None where no run has it."""
+        values = {run.seed: of[key] for run in self.runs if key in (of := run.figures.get(backbone, {}))}
+        return Spread(values) if values else None
+
+    def gain(self, key: str) -> Spread | None:
+        """Return percentage points above the random backbone of the same runs; None without both."""
+        ours, random = self.figure(key), self.figure(key, PAIR[1])
+        return ours.minus(random) if ours and random else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +164,8 @@ class Comparison:
         base: what they were laid over.
         paper_base: preset with the set-up of the paper's rows, or None.
         rows: in the order of the table.
+        noise: by `Benchmark.key`, how far apart two single runs of one of these rows may lie by chance
+            (95 %), where `virtex ablate seeds` has measured it and these rows have one seed each.
     """
 
     family: str
@@ -80,21 +173,33 @@ class Comparison:
     base: str
     paper_base: str | None
     rows: list[ComparedRow]
+    noise: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a row has several."""
+        return any(len(row.runs) > 1 for row in self.rows)
 
     def benchmarks(self) -> list[Benchmark]:
-        """VOC07, and all other headlines that a row has a figure of."""
-        found = {key for row in self.rows for key in row.figures} | {"voc07.mAP"}
+        """Return VOC07, and all other headlines that a row has a figure of."""
+        found = {key for row in self.rows for key in row.measured()} | {"voc07.mAP"}
         return [one for one in BENCHMARKS if one.is_headline and one.key in found]
 
     def published_keys(self) -> tuple[str, ...]:
-        """Keys of the paper's figures to show: those that it has for each model, if it has any of these."""
+        """Return keys of the paper's figures to show: those of each model, if it has any of these."""
         return PUBLISHED_KEYS if any(row.published for row in self.rows) else ()
 
+    def above_first(self, row: ComparedRow, key: str) -> Spread | None:
+        """Return a row's figure minus the first row's, seed by seed; None for that row itself."""
+        ours, first = row.figure(key), self.rows[0].figure(key)
+        return ours.minus(first) if ours and first and row is not self.rows[0] else None
+
     def baseline_rows(self) -> list[tuple[str, str, dict[str, float]]]:
-        """Baseline, backbone and figures: one a pair, from the first row that has it."""
+        """Return baseline, backbone and mean figures: one a pair, from the first row that has it."""
         found: dict[tuple[str, str], dict[str, float]] = {}
         for row in self.rows:
-            for name, figures in row.baselines.items():
+            for name in row.backbones():
+                figures = {b.key: spread.mean for b in BENCHMARKS if (spread := row.figure(b.key, name))}
                 key = (name, row.setup.backbone)
                 found[key] = {**figures, **found.get(key, {})}
         return [(name, backbone, figures) for (name, backbone), figures in found.items()]
@@ -104,19 +209,49 @@ def read_comparison(request: Path) -> Comparison:
     """Gather what ``request`` names.
 
     Args:
-        request: JSON with the fields of `Comparison`; each of its ``rows`` has ``name``, ``title``,
-            ``workspace``, ``state``, ``message``, ``stages`` (what its run did, by stage) and
-            ``published`` (name of a published model, or null: that of the same model and data, if any).
+        request: JSON with the fields of `Comparison`, ``noise`` being the comparison.json of the family
+            ``seeds``, which need not exist; each of its ``rows``, one per run, has ``name``, ``row`` and
+            ``seed``, ``title``, ``workspace``, ``state``, ``message``, ``stages`` (what its run did, by
+            stage) and ``published`` (name of a published model, or null: that of the same model and data,
+            if any).
 
     Raises:
         InputError: for a workspace without good parameters.
     """
     written = json.loads(request.read_text(encoding="utf-8"))
-    rows = [_row(row) for row in written["rows"]]
-    return Comparison(written["family"], written["title"], written["base"], written["paper_base"], rows)
+    rows: dict[str, ComparedRow] = {}
+    for of_run in written["rows"]:
+        row = _row(of_run)
+        rows.setdefault(row.name, replace(row, runs=[])).runs.extend(row.runs)
+    made = Comparison(
+        written["family"], written["title"], written["base"], written["paper_base"], [*rows.values()]
+    )
+    if not made.has_seeds:
+        made.noise.update(_noise(Path(written["noise"]), {row.digest for row in made.rows}))
+    return made
+
+
+def _noise(path: Path, digests: set[str]) -> dict[str, float]:
+    """Return what the family ``seeds`` says of a run with one of these parameters; else nothing."""
+    from scipy.special import stdtrit
+
+    if not path.is_file():
+        return {}
+    try:
+        (row,) = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        if row["digest"] not in digests:
+            return {}
+        values = {key: [*of.values()] for key, of in row["seeds"].items() if len(of) > 1}
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {
+        key: math.sqrt(2) * statistics.stdev(of) * float(stdtrit(len(of) - 1, 0.975))
+        for key, of in values.items()
+    }
 
 
 def _row(written: Mapping[str, Any]) -> ComparedRow:
+    """Return a row with its one run."""
     presets = PRESETS_DIR.absolute()
     with contextlib.chdir(written["workspace"]):
         sections = params.check_params()
@@ -127,22 +262,20 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
         pretraining = read_metrics(stage_dir("pretrain"), [])
         published = _published(written["published"], setup)
         parameters = _parameters(published, presets) if published else []
+        digest = digest_without_seeds(load_yaml(PARAMS))
     good = {name for name, state in written["stages"].items() if state in GOOD_STATES}
-    others = dict.fromkeys(name for result in results for name in result.figures if name != PRETRAINED)
-    baselines = {name: _figures(results, name, good) for name in others}
-    return ComparedRow(
+    names = dict.fromkeys([PRETRAINED, *(name for result in results for name in result.figures)])
+    run = SeedRun(
         written["name"],
-        written["title"],
+        written["seed"],
         written["state"],
         written["message"],
-        setup,
-        _figures(results, PRETRAINED, good),
-        {name: figures for name, figures in baselines.items() if figures},
+        {name: _figures(results, name, good) for name in names},
         pretraining if "pretrain" in good else {},
-        published,
-        setup_differences(setup, published) if published else [],
-        parameters,
     )
+    differences = setup_differences(setup, published) if published else []
+    title, name = written["title"], written["row"]
+    return ComparedRow(name, title, [run], setup, digest, published, differences, parameters)
 
 
 def _parameters(published: PublishedModel, presets: Path) -> list[str]:

@@ -1,11 +1,7 @@
-"""A comparison as Markdown for a terminal, as CSV and as JSON."""
+"""A comparison as Markdown for a terminal, and the words that its other forms share."""
 
-import csv
-import io
-from typing import Any
-
-from components.comparison.rows import ComparedRow, Comparison
-from components.core.published import BENCHMARKS, REMARKS, SOURCE
+from components.comparison.rows import BAD_STATES, ComparedRow, Comparison, Spread
+from components.core.published import REMARKS, SOURCE
 from components.report.render import table, wrap
 from components.report.words import ABSENT, SETUP_TITLES, backbone_title, duration, listed, within
 
@@ -23,7 +19,6 @@ COLUMN_TITLES = {
     "voc_detection.box.AP": "VOC det",
 }
 _FEW = 3  # parameters that a sentence names
-BAD_STATES = ("failed", "stopped", "not started")
 PRETRAINING = (  # key of metrics.json, title, form
     ("train_loss", "Train loss", "{:.3f}"),
     ("val_loss", "Val loss", "{:.3f}"),
@@ -43,9 +38,16 @@ def markdown(comparison: Comparison) -> str:
         _pretraining_table(comparison),
         wrap("Losses of different tasks and vocabularies cannot be held against each other."),
     ]
-    missing = [row for row in comparison.rows if row.message]
-    if missing:
-        parts += ["## Missing", "\n".join(_problem(row) for row in missing)]
+    if comparison.has_seeds:
+        parts[3:3] = ["## Seeds", _seeds_table(comparison), wrap(_seeds_legend(comparison))]
+    problems = [
+        _problem(row, run.seed, run.state, run.message)
+        for row in comparison.rows
+        for run in row.runs
+        if run.message
+    ]
+    if problems:
+        parts += ["## Missing", "\n".join(problems)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,8 +64,7 @@ def results_table(comparison: Comparison) -> str:
         for benchmark in benchmarks:
             cells.append(_cell(row, benchmark.key))
             if benchmark.compares_backbones:
-                gain = row.gain(benchmark.key)
-                cells.append(ABSENT if gain is None else f"{gain:+.1f}")
+                cells.append(spread_text(row.gain(benchmark.key), sign="+"))
         theirs = row.published.figures if row.published else {}
         lines.append([*cells, *(_number(theirs.get(key)) for key in published)])
     for name, backbone, figures in comparison.baseline_rows():
@@ -97,74 +98,83 @@ def comparability(comparison: Comparison) -> str:
     )
 
 
-def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison for programs; figures in percent."""
-    return {
-        "format": "virtex-comparison",
-        "version": 1,
-        "family": comparison.family,
-        "base": comparison.base,
-        "source_of_published": SOURCE,
-        "rows": [_row_json(row) for row in comparison.rows],
-        "baselines": [
-            {"name": name, "backbone": backbone, "figures": figures}
-            for name, backbone, figures in comparison.baseline_rows()
-        ],
-    }
+def spread_text(spread: Spread | None, sign: str = "") -> str:
+    """Return ``20.4 ± 0.3``, mean and standard error; without the latter for one seed."""
+    if spread is None:
+        return ABSENT
+    error = spread.standard_error
+    return f"{spread.mean:{sign}.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
-def comparison_csv(comparison: Comparison) -> str:
-    """Return one line per row; empty where there is no figure."""
-    keys = [benchmark.key for benchmark in comparison.benchmarks()]
-    published = comparison.published_keys()
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["row", "state", *keys, *(f"gain {key}" for key in keys), *(key for key, *_ in PRETRAINING)]
-        + [f"paper {key}" for key in published]
-    )
+def interval_text(spread: Spread | None) -> str:
+    """Return ``+5.0 (+3.9 to +6.1)``, mean and 95 % interval, and whether that holds zero."""
+    if spread is None or spread.interval is None:
+        return spread_text(spread, sign="+")
+    low, high = spread.interval
+    nothing = ", no difference" if low <= 0 <= high else ""
+    return f"{spread.mean:+.1f} ({low:+.1f} to {high:+.1f}){nothing}"
+
+
+def noise_text(comparison: Comparison) -> str:
+    """Say what may be chance where rows have one seed each and somebody has measured it."""
+    known = [
+        f"{comparison.noise[benchmark.key]:.1f} in {COLUMN_TITLES[benchmark.key]}"
+        for benchmark in comparison.benchmarks()
+        if benchmark.key in comparison.noise
+    ]
+    if not known:
+        return ""
+    return f" By chance alone two runs differ by up to {listed(known)} (95 %, from `virtex ablate seeds`)."
+
+
+def _seeds_table(comparison: Comparison) -> str:
+    """Return one line per row and benchmark, with the figures of each seed."""
+    first, *others = comparison.rows
+    header = ["Row", "Benchmark", "Seeds", "Mean", "Gain (95 %)"]
+    header += [f"Above {first.title} (95 %)"] if others else []
+    lines = []
     for row in comparison.rows:
-        theirs = row.published.figures if row.published else {}
-        writer.writerow(
-            [row.name, row.state, *(row.figures.get(key) for key in keys), *(row.gain(key) for key in keys)]
-            + [row.pretraining.get(key) for key, *_ in PRETRAINING]
-            + [theirs.get(key) for key in published]
-        )
-    for name, backbone, figures in comparison.baseline_rows():
-        writer.writerow([f"{name} {backbone}", "baseline", *(figures.get(key) for key in keys)])
-    return buffer.getvalue()
+        for benchmark in comparison.benchmarks():
+            if not (spread := row.figure(benchmark.key)):
+                continue
+            above = comparison.above_first(row, benchmark.key)
+            lines.append(
+                [
+                    row.title,
+                    COLUMN_TITLES[benchmark.key],
+                    " ".join(f"{value:.1f}" for value in spread.values.values()),
+                    spread_text(spread),
+                    interval_text(row.gain(benchmark.key)),
+                    *([interval_text(above)] if others else []),
+                ]
+            )
+    return table(header, lines)
 
 
-def _row_json(row: ComparedRow) -> dict[str, Any]:
-    gains = {benchmark.key: row.gain(benchmark.key) for benchmark in BENCHMARKS}
-    return {
-        "name": row.name,
-        "title": row.title,
-        "state": row.state,
-        "message": row.message,
-        "figures": row.figures,
-        "gains": {key: gain for key, gain in gains.items() if gain is not None},
-        "pretraining": {key: row.pretraining.get(key) for key, *_ in PRETRAINING},
-        "published": dict(row.published.figures) if row.published else {},
-        "comparable": bool(row.published) and not row.differences and not row.parameters,
-        "differences": row.differences,
-        "parameter_differences": row.parameters,
-    }
+def _seeds_legend(comparison: Comparison) -> str:
+    above = " or the first row" if len(comparison.rows) > 1 else ""
+    return (
+        f"Seeds differ in all but the data. Mean with its standard error; differences to the random "
+        f"backbone{above} seed by seed, with Student's 95 % interval of their mean."
+    )
 
 
 def _legend(comparison: Comparison) -> str:
     paper = f" Paper is {SOURCE}, IN1k its ImageNet linear top-1." if comparison.published_keys() else ""
     key = "imagenet_linear.best_top1"
     rates = f" {REMARKS[key]}" if key in {benchmark.key for benchmark in comparison.benchmarks()} else ""
+    errors = " ± is the standard error over seeds." if comparison.has_seeds else ""
     return (
         f"In percent; the base is {comparison.base}. Gain is what a row has above the random backbone of "
-        f"the same architecture.{paper}{rates}"
+        f"the same architecture.{errors}{paper}{rates}{noise_text(comparison)}"
     )
 
 
 def _cell(row: ComparedRow, key: str) -> str:
-    if key in row.figures:
-        return f"{row.figures[key]:.1f}"
+    if spread := row.figure(key):
+        number = len(spread.values)
+        part = f" ({number} of {len(row.runs)} seeds)" if number < len(row.runs) else ""
+        return spread_text(spread) + part
     first_column = key == "voc07.mAP"
     return row.state.replace("started", "run") if first_column and row.state in BAD_STATES else ABSENT
 
@@ -179,9 +189,10 @@ def _pretraining_table(comparison: Comparison) -> str:
     return table(["Row", *(title for _, title, _ in PRETRAINING), "Time"], lines)
 
 
-def _problem(row: ComparedRow) -> str:
-    first, *more = row.message.splitlines()
-    head = wrap(f"- {row.title}, {row.state}: {first}", indent="  ")
+def _problem(row: ComparedRow, seed: int, state: str, message: str) -> str:
+    first, *more = message.splitlines()
+    which = f"{row.title}, seed {seed}" if seed else row.title
+    head = wrap(f"- {which}, {state}: {first}", indent="  ")
     return "\n".join([head, *(f"  {line}" for line in more)])
 
 

@@ -4,8 +4,11 @@ A row lays its overrides over whatever base the user chooses, so a family of the
 family as that of the paper; `paper_base` is the preset on which the paper's figures were measured.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from components.core.errors import InputError
 from components.core.published import BEST_MODEL, MODELS, PublishedModel, Setup
@@ -13,6 +16,8 @@ from components.params.reading import nearest
 
 _ALL_CAPTIONS = "subset.captions_per_image=null"
 PRESETS = "presets"  # a family of whatever presets one names
+SEEDS = "seeds"  # a family of one row: how far a figure moves by chance
+_DATA = "download"  # its seeds draw and divide the data, which all rows share
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class FamilyRow:
         overrides: ``section.key=value`` changes of the base.
         published: the paper's model of this row, with its figures; None where the paper has no such row.
         preset: laid over the base first.
+        seed: added to every seed of the base but those of the data; with it the name ends in ``-seed1``.
     """
 
     name: str
@@ -32,6 +38,12 @@ class FamilyRow:
     overrides: tuple[str, ...] = ()
     published: PublishedModel | None = None
     preset: str | None = None
+    seed: int = 0
+
+    @property
+    def group(self) -> str:
+        """The name without its seed: rows that differ in nothing else share it."""
+        return self.name.removesuffix(f"-seed{self.seed}") if self.seed else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +55,14 @@ class Family:
         title: for people, what the rows differ in.
         rows: in the order of the table.
         paper_base: preset that has everything as the paper's rows have it; None without such rows.
+        num_seeds: runs per row where nobody asks for another number.
     """
 
     name: str
     title: str
     rows: tuple[FamilyRow, ...]
     paper_base: str | None = None
+    num_seeds: int = 1
 
     def only(self, names: Sequence[str]) -> "Family":
         """Return the family with these rows alone, in the family's order; no names mean all.
@@ -61,11 +75,25 @@ class Family:
             if name not in known:
                 raise InputError(f"family `{self.name}` has no row `{name}`{nearest(name, known)}")
         rows = tuple(row for row in self.rows if row.name in names) if names else self.rows
-        return Family(self.name, self.title, rows, self.paper_base)
+        return replace(self, rows=rows)
+
+    def with_seeds(self, number: int) -> "Family":
+        """Return the family with ``number`` runs of each row; the first has the base's own seeds."""
+        rows = (
+            replace(row, name=f"{row.name}-seed{seed}" if seed else row.name, seed=seed)
+            for row in self.rows
+            for seed in range(number)
+        )
+        return replace(self, rows=tuple(rows))
 
 
-def chosen_family(name: str, rows: Sequence[str] = ()) -> Family:
+def chosen_family(name: str, rows: Sequence[str] = (), num_seeds: int | None = None) -> Family:
     """Return a family with the chosen rows; those of the family ``presets`` are the names of any presets.
+
+    Args:
+        name: of the family.
+        rows: their names; none means all.
+        num_seeds: runs of each row; none means as many as the family has.
 
     Raises:
         InputError: for an unknown family or row, naming the nearest.
@@ -75,7 +103,27 @@ def chosen_family(name: str, rows: Sequence[str] = ()) -> Family:
         return Family(PRESETS, "presets", tuple(found))
     if name not in FAMILIES:
         raise InputError(f"unknown family `{name}`{nearest(name, FAMILIES)}")
-    return FAMILIES[name].only(rows)
+    family = FAMILIES[name].only(rows)
+    return family.with_seeds(num_seeds or family.num_seeds)
+
+
+def seed_overrides(tree: Mapping[str, Any], offset: int) -> list[str]:
+    """Return the changes of params.yaml, given as nested values, that add ``offset`` to each seed."""
+    return [f"{section}.seed={tree[section]['seed'] + offset}" for section in _seeded(tree)]
+
+
+def digest_without_seeds(tree: Mapping[str, Any]) -> str:
+    """Return a digest of params.yaml that is the same for all seeds, those of the data excepted."""
+    seeded = _seeded(tree)
+    kept = {
+        name: {key: value for key, value in of.items() if key != "seed"} if name in seeded else of
+        for name, of in tree.items()
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _seeded(tree: Mapping[str, Any]) -> list[str]:
+    return [name for name, of in tree.items() if name != _DATA and isinstance(of, Mapping) and "seed" in of]
 
 
 def _published(hidden_size: int = 2048, **wanted: object) -> PublishedModel:
@@ -151,5 +199,6 @@ FAMILIES = {
         Family("depth", "depths of the textual head", tuple(_depths()), H1024_PRESET),
         Family("backbone", "backbones", tuple(_backbones()), H1024_PRESET),
         Family("data", "amounts of data", tuple(_data()), BEST_PRESET),
+        Family(SEEDS, "seeds", (FamilyRow("run", "This run"),), num_seeds=3),
     )
 }

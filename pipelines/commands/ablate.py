@@ -32,18 +32,21 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--set", action="append", dest="overrides", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these")
     parser.add_argument("--targets", nargs="+", default=[], metavar="TARGET", help="stages of each row")
+    parser.add_argument(
+        "--seeds", type=positive, metavar="N", help="runs of each row, with a seed each (family seeds: 3)"
+    )
     parser.add_argument("--at-once", type=positive, default=1, metavar="N", help="rows at a time")
     parser.set_defaults(command=run)
 
 
 def _described(name: str) -> str:
     rows = ", ".join(row.name for row in FAMILIES[name].rows)
-    base = f" [paper: --preset {FAMILIES[name].paper_base}]"
+    base = f" [paper: --preset {FAMILIES[name].paper_base}]" if FAMILIES[name].paper_base else ""
     return textwrap.fill(f"{name}: {rows}{base}", 78, initial_indent="  ", subsequent_indent="    ")
 
 
 def run(options: argparse.Namespace) -> int:
-    family = chosen_family(options.family, options.rows)
+    family = chosen_family(options.family, options.rows, options.seeds)
     asked = (options.preset, options.overrides, options.targets, options.at_once)
     return run_family(FamilyRun(Path.cwd(), family, *asked))
 

@@ -72,10 +72,12 @@ class Family(Workspace):
         super().__init__(root, prefect_url, CONTROL=str(self.control))
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        return self.start_module("pipelines.cli", "ablate", "tasks", *arguments, **variables)
+        family = [] if arguments[0] == "seeds" else ["tasks"]
+        return self.start_module("pipelines.cli", "ablate", *family, *arguments, **variables)
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str]:
-        return super().run("--rows", "bicaptioning", "captioning", *arguments, **variables)
+        rows = [] if arguments[:1] == ("seeds",) else ["--rows", "bicaptioning", "captioning"]
+        return super().run(*arguments, *rows, **variables)
 
     def start_and_wait(self, override: str) -> subprocess.Popen[str]:
         """Start two rows side by side; return while both of them sleep."""
@@ -100,10 +102,10 @@ class Family(Workspace):
     def row(self, name: str) -> Path:
         return self.root / ".virtex" / "workspaces" / "tasks" / name
 
-    def comparison(self) -> dict:
-        folder = self.root / "outputs" / "ablations" / "tasks"
+    def comparison(self, family: str = "tasks") -> dict:
+        folder = self.root / "outputs" / "ablations" / family
         assert (folder / "comparison.png").stat().st_size > 10_000
-        assert len((folder / "comparison.csv").read_text().splitlines()) >= 3
+        assert len((folder / "comparison.csv").read_text().splitlines()) >= 2
         return json.loads((folder / "comparison.json").read_text())
 
     def git(self, *arguments: str) -> str:
@@ -246,3 +248,15 @@ def test_a_killed_command_is_taken_up_again(workspace):
     assert not any(line.endswith("prepare") for line in workspace.ran())
     shown = workspace.experiments()
     assert {row["params"]["params.yaml"]["data"]["pretrain"]["seed"] for row in shown.values()} == {2}
+
+
+@pytest.mark.slow
+def test_the_same_run_with_several_seeds(workspace):
+    code, output = workspace.run("seeds", "--seeds", "2", "--at-once", "2")
+    assert code == 0, output
+    (row,) = workspace.comparison("seeds")["rows"]
+    assert row["runs"] == {"0": "ran", "1": "ran"}
+    assert row["seeds"] == {"voc07.mAP": {"0": 20.5, "1": 20.5}}
+    assert row["gain_intervals"] == {"voc07.mAP": [5.25, 5.25]}
+    assert {"seeds-run", "seeds-run-seed1"} <= workspace.experiments().keys()
+    assert "20.5 ± 0.0" in output

@@ -1,6 +1,7 @@
 """The workspace of a row, its plan, and its results as an experiment."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.errors import InputError
-from components.params.families import FamilyRow
+from components.params.families import FamilyRow, chosen_family
 from pipelines import experiments
 from pipelines.experiments import (
+    FamilyRun,
     ReadyRow,
     bring_up_to_date,
     link_imported_backbones,
+    prepare_rows,
     reach_inputs,
     save_experiment,
     share_unpacked_archives,
@@ -230,3 +233,18 @@ def test_a_stage_that_only_one_row_has_is_not_shared(tmp_path):
     plans = (Plan(STAGES, frozenset()), Plan(STAGES[:1], frozenset()))
     rows = [ReadyRow(FamilyRow(str(i), ""), tmp_path, plan) for i, plan in enumerate(plans)]
     assert shared_stages(rows) == ["download"]
+
+
+def test_each_seed_has_a_workspace_with_its_seeds(root):
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    (root / "dvc.yaml").write_text("stages:\n  pretrain:\n    cmd: 'true'\n    params: [pretrain]\n")
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").touch()
+    git(root, "add", "-A")
+    run = FamilyRun(root, chosen_family("seeds", num_seeds=2), overrides=["pretrain.seed=4"])
+    first, second = prepare_rows(run)
+    trees = [YAML(typ="safe").load(row.workspace / "params.yaml") for row in (first, second)]
+    assert [row.workspace.name for row in (first, second)] == ["run", "run-seed1"]
+    assert [tree["pretrain"]["seed"] for tree in trees] == [4, 5]
+    assert [tree["download"]["drawn_world"]["seed"] for tree in trees] == [0, 0]
+    assert second.plan.pending == ("pretrain",)

@@ -34,12 +34,13 @@ def make_row(folder: Path, name: str, override: str, voc07: float, **more) -> di
         path = workspace / "outputs" / stage / "metrics.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(metrics))
-    row = {"name": name, "title": name.title(), "workspace": str(workspace), "published": None}
-    return row | {"state": "ran", "message": "", "stages": GOOD} | more
+    row = {"name": name, "row": name, "seed": 0, "title": name.title(), "workspace": str(workspace)}
+    return row | {"published": None, "state": "ran", "message": "", "stages": GOOD} | more
 
 
 def compare(folder: Path, rows: list[dict], paper_base: str | None = None) -> tuple[dict, str]:
     request = {"family": "tasks", "title": "tasks", "base": "demo", "paper_base": paper_base, "rows": rows}
+    request["noise"] = str(folder / "seeds.json")
     (folder / "rows.json").write_text(json.dumps(request))
     main(folder / "rows.json", folder)
     return json.loads((folder / "comparison.json").read_text()), (folder / "comparison.md").read_text()
@@ -134,3 +135,58 @@ def test_rows_that_all_failed(tmp_path, rows):
     made, text = compare(tmp_path, rows[2:])
     assert made["rows"][0]["figures"] == {}
     assert "The paper has no such rows." in text
+
+
+def seeded(folder: Path, name: str, override: str, figures: list[float], **more) -> list[dict]:
+    """Runs of a row with a seed each; VOC07 of the random backbone is 15."""
+    rows = []
+    for seed, figure in enumerate(figures):
+        row = make_row(folder, f"{name}-seed{seed}" if seed else name, override, figure, **more)
+        overlay(None, [f"pretrain.seed={seed}"], Path(row["workspace"], "params.yaml"))
+        rows.append(row | {"row": name, "seed": seed, "title": name.title()})
+    return rows
+
+
+def test_seeds_are_summed_up_row_by_row(tmp_path):
+    rows = seeded(tmp_path, "narrow", "textual_head.hidden_size=64", [20.0, 21.0, 22.0])
+    rows += seeded(tmp_path, "wide", "textual_head.hidden_size=128", [22.0, 22.5, 24.5])
+    made, text = compare(tmp_path, rows)
+    narrow, wide = made["rows"]
+    assert narrow["figures"]["voc07.mAP"] == 21.0
+    assert narrow["seeds"]["voc07.mAP"] == {"0": 20.0, "1": 21.0, "2": 22.0}
+    assert narrow["standard_errors"]["voc07.mAP"] == pytest.approx(1 / 3**0.5)
+    # Student's t of two degrees of freedom, 97.5 %, is 4.3027.
+    assert narrow["gain_intervals"]["voc07.mAP"] == pytest.approx(
+        [6 - 4.3027 / 3**0.5, 6 + 4.3027 / 3**0.5], 1e-4
+    )
+    assert narrow["above_first"] == {}
+    # Seed by seed 2.0, 1.5 and 2.5: standard error 0.5 / sqrt(3).
+    above = wide["above_first"]["voc07.mAP"]
+    assert above["mean"] == 2.0
+    assert above["interval"] == pytest.approx([2 - 4.3027 * 0.5 / 3**0.5, 2 + 4.3027 * 0.5 / 3**0.5], 1e-4)
+    assert "22.0 22.5 24.5" in text
+    assert "21.0 ± 0.6" in text
+    assert "+2.0 (+0.8 to +3.2)" in text
+    assert "no difference" in text  # of the captions, which are the same
+    lines = list(csv.DictReader((tmp_path / "comparison.csv").open()))
+    assert [line["seeds"] for line in lines[:2]] == ["3", "3"]
+
+
+def test_a_seed_that_failed_is_named_and_the_others_count(tmp_path):
+    rows = seeded(tmp_path, "narrow", "textual_head.hidden_size=64", [20.0, 22.0])
+    rows[1] |= {"state": "failed", "message": "pretrain: no memory", "stages": {"voc07@random": "ran"}}
+    made, text = compare(tmp_path, rows)
+    assert (made["rows"][0]["state"], made["rows"][0]["runs"]) == ("failed", {"0": "ran", "1": "failed"})
+    assert made["rows"][0]["standard_errors"]["voc07.mAP"] is None
+    assert "20.0 (1 of 2 seeds)" in text
+    assert "- Narrow, seed 1, failed: pretrain: no memory" in text
+
+
+def test_what_seeds_have_shown_of_the_same_run_is_said(tmp_path):
+    compare(tmp_path, seeded(tmp_path, "run", "textual_head.hidden_size=64", [20.0, 21.0, 22.0]))
+    (tmp_path / "comparison.json").rename(tmp_path / "seeds.json")
+    same = make_row(tmp_path, "same", "textual_head.hidden_size=64", 20.0)
+    other = make_row(tmp_path, "other", "textual_head.hidden_size=128", 20.0)
+    # sqrt(2) * 4.3027 * a standard deviation of 1.0
+    assert "two runs differ by up to 6.1 in VOC07" in " ".join(compare(tmp_path, [same, other])[1].split())
+    assert "By chance" not in compare(tmp_path, [other])[1]

@@ -8,10 +8,16 @@ import pytest
 from components.core.errors import InputError
 from components.core.published import BEST_MODEL, TRANSFORMER_OBJECTIVES
 from components.params import check_params, overlay
-from components.params.families import FAMILIES, chosen_family
+from components.params.families import (
+    FAMILIES,
+    chosen_family,
+    digest_without_seeds,
+    seed_overrides,
+)
+from components.params.reading import load_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-ROWS = [(family, row) for family in FAMILIES.values() for row in family.rows]
+ROWS = [(family, row) for family in FAMILIES.values() if family.paper_base for row in family.rows]
 # VOC07 mAP and ImageNet linear top-1 of arXiv 2006.06666v3, in the order of the rows.
 PUBLISHED = {
     "tasks": [(88.7, 53.8), (88.6, 50.8), (88.8, 48.6), (86.2, 46.2), (86.4, 46.7)],
@@ -19,6 +25,7 @@ PUBLISHED = {
     "depth": [(88.3, 53.2), (88.8, 53.8), (88.7, 53.9), (88.7, 53.9)],
     "backbone": [(88.3, 53.2), (88.5, 52.9), (88.7, 52.1)],
     "data": [None] * 7 + [(88.7, 53.8)],
+    "seeds": [None],
 }
 
 
@@ -62,6 +69,34 @@ def test_chosen_rows_come_in_the_familys_order():
 def test_presets_are_a_family_too():
     family = chosen_family("presets", ["demo", "coco/a", "demo"])
     assert [(row.name, row.preset) for row in family.rows] == [("demo", "demo"), ("coco-a", "coco/a")]
+
+
+def test_each_row_is_run_with_each_seed():
+    family = chosen_family("width", ["H512", "H768"], num_seeds=2)
+    names = ["H512", "H512-seed1", "H768", "H768-seed1"]
+    assert [row.name for row in family.rows] == names
+    assert [(row.group, row.seed) for row in family.rows[:2]] == [("H512", 0), ("H512", 1)]
+    assert family.rows[1].overrides == family.rows[0].overrides
+    assert [row.name for row in chosen_family("seeds").rows] == ["run", "run-seed1", "run-seed2"]
+
+
+def test_all_seeds_move_but_those_of_the_data(tmp_path):
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    path = tmp_path / "params.yaml"
+    overlay(None, ["pretrain.seed=5", "download.drawn_world.seed=3"], path)
+    before = load_yaml(path)
+    overlay(None, seed_overrides(before, 2), path)
+    after = load_yaml(path)
+    assert (after["pretrain"]["seed"], after["baseline"]["seed"]) == (7, 2)
+    assert after["download"] == before["download"]
+    seeded = {name for name, of in after.items() if name != "download" and "seed" in of}
+    assert {name for name in after if after[name] != before[name]} == seeded
+    assert {"subset", "imagenet_linear", "inaturalist", "voc_detection"} < seeded
+    assert digest_without_seeds(after) == digest_without_seeds(before)
+    for override in ("download.drawn_world.seed=4", "schedule.iterations=699"):
+        overlay(None, [override], path)
+        assert digest_without_seeds(load_yaml(path)) != digest_without_seeds(before)
+        overlay(None, ["download.drawn_world.seed=3"], path)
 
 
 @pytest.mark.parametrize(
