@@ -124,11 +124,13 @@ class ComparedRow:
 
     @property
     def pretraining(self) -> dict[str, float]:
-        """Return the means of pretraining's figures."""
+        """Return the means of pretraining's figures; those of a single run as they are."""
         numbers = [
             {key: value for key, value in run.pretraining.items() if isinstance(value, int | float)}
             for run in self.runs
         ]
+        if len(numbers) == 1:
+            return numbers[0]
         return {
             key: statistics.fmean([of[key] for of in numbers if key in of])
             for key in dict.fromkeys(key for of in numbers for key in of)
