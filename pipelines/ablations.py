@@ -1,7 +1,7 @@
 """The flow over a family, that of ``virtex ablate``: rows below one MLflow run, and their comparison."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pipelines.experiments import FamilyRun, ReadyRow, shared_stages
 from pipelines.notifications import message, notify
 from pipelines.process import Stop, stop_on_signals, stop_when
 from pipelines.row import GOOD_ROWS, RowRunner
-from pipelines.run import StageError, cancelled_in_prefect
+from pipelines.run import cancelled_in_prefect, final_state
 
 _RUNNER: Any = ThreadPoolTaskRunner()  # rows are processes; RowRunner holds the number at a time
 
@@ -99,7 +99,7 @@ def _tell(run: FamilyRun, runner: RowRunner, end: str, made: Path) -> State[Any]
     create_markdown_artifact(
         comparison_text(made), key=f"ablation-{run.family.name}", description="Comparison"
     )
-    return _final_state(end, errors)
+    return final_state(end, [f"{row}: {error}" for row, error in errors.items()], "rows")
 
 
 def _variables(run_id: str | None) -> dict[str, str]:
@@ -144,13 +144,3 @@ def how_it_ended(ready: Sequence[ReadyRow], runner: RowRunner, is_stopped: bool)
     if states <= set(GOOD_ROWS):
         return "completed"
     return "cancelled" if is_stopped and "failed" not in states else "failed"
-
-
-def _final_state(end: str, errors: Mapping[str, str]) -> State[Any]:
-    if end == "cancelled":
-        return Cancelled(message="stopped; what was finished is kept, start it again to go on")
-    if end == "failed":
-        text = "\n\n".join(f"{row}: {error}" for row, error in errors.items())
-        text = text or "not all rows were started; Prefect's messages above say why"
-        return Failed(message=text, data=StageError(text))
-    return Completed()

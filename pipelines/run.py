@@ -186,17 +186,17 @@ def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop)
             notify(message(me.name, end, table, errors, figures, links))
         # Last, since Prefect may be away.
         publish(root, table, record.report_page if is_reported else None, is_reported)
-        return _final_state(end, errors, idle)
+        return final_state(end, [*errors.values()], idle=idle)
 
     return tell
 
 
-def _final_state(end: str, errors: Mapping[str, str], idle: bool) -> State[Any]:
+def final_state(end: str, errors: Sequence[str], what: str = "stages", idle: bool = False) -> State[Any]:
+    """Return the state of a flow over ``what``, which Prefect and the command tell."""
     if end == "cancelled":
         return Cancelled(message="stopped; what was finished is kept, start it again to go on")
     if end == "failed":
-        text = "\n\n".join(errors.values())
-        text = text or "not all stages were started; Prefect's messages above say why"
+        text = "\n\n".join(errors) or f"not all {what} were started; Prefect's messages above say why"
         return Failed(message=text, data=StageError(text))
     return Completed(name="Cached" if idle else "Completed", message="nothing to do" if idle else None)
 
