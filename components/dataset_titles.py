@@ -1,12 +1,12 @@
 """What each dataset of a run is, for people: drawn shapes and own data never pass for published data."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from components.core import paths
 from components.core.datasets import DATASETS
+from components.core.files import read_json
 
 DRAWN = "drawn_world"  # value of download.source
 BENCHMARK_DATA = {  # the dataset of each benchmark
@@ -55,7 +55,7 @@ def read_titles(folder: Path = paths.DATASETS_DIR) -> Mapping[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
     except (OSError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) else {}

@@ -1,6 +1,5 @@
 """How every stage starts: read its sections, open its record, turn mistakes into clear messages."""
 
-import errno
 import signal
 import sys
 import time
@@ -16,7 +15,7 @@ from components.core.errors import (
     EXIT_TEMPORARY,
     InputError,
     TemporaryError,
-    disk_full_message,
+    machine_message,
 )
 from components.core.process import handle_ending
 from components.core.redaction import redacted
@@ -78,12 +77,9 @@ def run_stage(
         _fail(stage, str(error), EXIT_TEMPORARY if isinstance(error, TemporaryError) else EXIT_INPUT_ERROR)
     except KeyboardInterrupt:
         _fail(stage, "interrupted; what was finished is kept, start it again to go on", EXIT_INTERRUPTED)
-    except OSError as error:
-        if message := disk_full_message(error):
-            _fail(stage, f"{message} and start again", EXIT_INPUT_ERROR)
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
-            reason = f"{error.filename}: {error.strerror}; make it accessible and start again"
-            _fail(stage, reason, EXIT_INPUT_ERROR)
+    except Exception as error:
+        if message := machine_message(error):
+            _fail(stage, message, EXIT_INPUT_ERROR)
         raise
 
 

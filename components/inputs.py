@@ -11,7 +11,7 @@ from pathlib import Path
 from components.core import paths
 from components.core.dvc_cache import cache_folder, damaged_links, largest_checked, set_link_aside
 from components.core.errors import InputError
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 
 GRAPH = Path("dvc.yaml")
 _MADE = (paths.DATASETS_DIR.parent, paths.OUTPUTS_DIR)

@@ -54,7 +54,7 @@ def _exec_command(name: str, arguments: Sequence[str]) -> NoReturn:
 def _run(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
-    if not PARAMS.is_file():
+    if not os.path.lexists(PARAMS):
         raise InputError(f"no {PARAMS} in {Path.cwd()}: run it in the repository's root folder")
     return command(options)
 

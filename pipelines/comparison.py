@@ -1,18 +1,17 @@
 """The comparison of a family's rows, which a process of its own makes: pipelines draw nothing."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from components.core.files import write_json
+from components.core.files import read_json, write_json
 from components.core.paths import OUTPUTS_DIR, PARAMS
 from components.core.published import BENCHMARKS
 from components.core.redaction import redacted_values
 from components.params.families import SEEDS, digest_without_seeds
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from pipelines.experiments import FamilyRun, ReadyRow
 from pipelines.row import RowOutcome
 
@@ -80,7 +79,7 @@ def comparison_text(folder: Path) -> str:
 
 def comparison_figures(folder: Path) -> dict[str, float]:
     """The figures of all rows by ``row/benchmark.metric``, for MLflow."""
-    rows = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    rows = read_json(folder / "comparison.json")["rows"]
     return {f"{row['name']}/{key}": value for row in rows for key, value in row["figures"].items()}
 
 
@@ -92,7 +91,7 @@ def seeds_text(root: Path) -> str:
     """What `virtex ablate seeds` has found of the parameters in force, as Markdown; else empty."""
     path = root / comparison_dir(SEEDS) / "comparison.json"
     try:
-        (row,) = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        (row,) = read_json(path)["rows"]
     except (OSError, ValueError, KeyError):
         return ""
     titles = {benchmark.key: benchmark.row_title for benchmark in BENCHMARKS}

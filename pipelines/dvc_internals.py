@@ -7,6 +7,7 @@ was not: ``python -m pipelines.dvc_internals repro ...``. DVC itself looks every
 where many short stages run side by side.
 """
 
+import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,8 +20,9 @@ from typing import Any
 
 from components.core.dvc_cache import cache_folder
 from components.core.errors import InputError
+from components.core.files import parse_json
 from components.core.stage_lock import say_waited
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.tracking.names import flatten
 from pipelines.graph import SOURCES, Plan, Stage, base_name, changed_data, read_meta
 
@@ -32,6 +34,7 @@ _ABSENT = object()
 
 @contextmanager
 def _repository(root: Path, wait_for_lock: bool = False) -> Iterator[Any]:
+    from dvc.config import ConfigError
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
     from dvc.scm import SCMError
@@ -43,8 +46,47 @@ def _repository(root: Path, wait_for_lock: bool = False) -> Iterator[Any]:
         raise InputError(f"{root} is not a DVC repository: run `dvc init` there") from error
     except SCMError as error:
         raise InputError(f"{error}: DVC needs one; get the project with `git clone`") from error
+    except ConfigError as error:
+        raise InputError(f".dvc/config: {_reason(error)}; `git checkout .dvc/config` restores it") from error
     except DvcException as error:
-        raise InputError(f"dvc.yaml: {error}") from error
+        _check_files(root)
+        raise InputError(f"dvc.yaml: {_reason(error)}") from error
+    except RecursionError:
+        _check_files(root)
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    """What DVC says on one line, with the cause that it keeps to itself."""
+    cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in str(error) else ""
+    return " ".join(f"{error}{cause}".split())
+
+
+def _check_files(root: Path) -> None:
+    """Say better than DVC what is wrong with the files that it reads, if anything is.
+
+    Raises:
+        InputError: names the file, the line, and what to do.
+    """
+    load_yaml(root / "dvc.yaml")
+    lock, running = root / LOCK_FILE, root / ".dvc" / "tmp" / "rwlock"
+    restore = "`git checkout dvc.lock`, or remove it: what was made is then found in DVC's cache"
+    if os.path.lexists(lock):
+        try:
+            tree = load_yaml(lock)
+        except InputError as error:
+            raise InputError(f"{error}; {restore}") from None
+        stages = tree.get("stages", {})
+        if "schema" not in tree or not isinstance(stages, dict):
+            raise InputError(f"{lock}: not as DVC writes it (`schema`, and `stages` by name); {restore}")
+        wrong = [name for name, entry in stages.items() if not isinstance(entry, dict) or "cmd" not in entry]
+        if wrong:
+            raise InputError(f"{lock}: the entry of `{wrong[0]}` is not as DVC writes it; {restore}")
+    try:
+        if running.is_file():
+            parse_json(running.read_bytes())
+    except ValueError:
+        raise InputError(f"{running}: damaged; remove it once no DVC command is at work here") from None
 
 
 def read_plan(
@@ -85,6 +127,8 @@ def _planned(targets: Sequence[str]) -> Iterator[tuple[Any, Any, list[Any]]]:
         from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 
         graph = get_active_graph(repo.index.graph)
+        if not graph:
+            raise InputError("dvc.yaml: no stages; `git checkout dvc.yaml` restores it")
         for target in targets:
             _check_target(repo, graph, target)
         nodes = plan_repro(graph, collect_stages(repo, targets or [PROJECT_FILE], glob=bool(targets)))

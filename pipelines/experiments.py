@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
-from components.core.files import write_json, write_text
+from components.core.files import read_json, write_json, write_text
 from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
 from components.core.redaction import redacted
 from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, overlay, read_section
 from components.params.families import PRESETS, Family, FamilyRow, seed_overrides
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.tracking.names import flatten
 from pipelines.dvc_internals import LOCK_FILE, experiment_ref, lock_text, share_cache
 from pipelines.graph import Plan
@@ -177,7 +177,7 @@ def _listed(root: Path, *options: str) -> set[str]:
 
 def _copied(workspace: Path) -> set[str]:
     try:
-        return set(json.loads((workspace / _COPIED).read_text(encoding="utf-8")))
+        return set(read_json(workspace / _COPIED))
     except (OSError, ValueError):
         return set()
 

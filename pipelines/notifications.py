@@ -1,7 +1,6 @@
 """A message to a webhook when a run ends: chat rooms that take ``text``, or programs that read the rest."""
 
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -9,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.core.files import read_json
 from components.core.logs import own_logger
 from components.core.paths import REPORT_DIR
 from components.core.redaction import redacted_values
@@ -61,7 +61,7 @@ def message(
 def results(root: Path) -> dict[str, float]:
     """The report's figures, by name."""
     try:
-        content = json.loads((root / REPORT_DIR / "metrics.json").read_text(encoding="utf-8"))
+        content = read_json(root / REPORT_DIR / "metrics.json")
     except (OSError, ValueError):
         return {}
     return numbers(content) if isinstance(content, dict) else {}

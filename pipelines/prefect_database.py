@@ -40,7 +40,8 @@ def create_app() -> object:
         try:
             ensure_database(Path(url.removeprefix(_SCHEME)))
         except (OSError, sqlite3.Error, PrefectFailed) as error:
-            sys.exit(f"Prefect's database cannot be made: {error}")
+            place = url.removeprefix(_SCHEME)
+            sys.exit(f"Prefect's database {place} cannot be made: {error}; move it aside if it is there")
     return create_guarded()
 
 
@@ -60,6 +61,7 @@ def ensure_database(database: Path) -> None:
         stamp.unlink(missing_ok=True)
         if database.exists():
             try:
+                _check(database)
                 _replace(database, like=database)
             except (PrefectFailed, sqlite3.DatabaseError) as error:
                 if not any(sign in str(error) for sign in _UNFINISHED):
@@ -81,9 +83,27 @@ def _put_aside(database: Path) -> Path:
 
 def _is_finished(database: Path, stamp: Path) -> bool:
     try:
-        return database.stat().st_size > 0 and stamp.read_text(encoding="utf-8") == version("prefect")
-    except OSError:
+        if not database.stat().st_size or stamp.read_text(encoding="utf-8") != version("prefect"):
+            return False
+        _check(database)
+    except sqlite3.OperationalError:  # somebody is writing to it
+        return True
+    except (OSError, ValueError, PrefectFailed, sqlite3.DatabaseError):
         return False
+    return True
+
+
+def _check(database: Path) -> None:
+    """Read the file through, which finds what a power cut or a bad disk has left of it.
+
+    Raises:
+        PrefectFailed: it is malformed.
+        sqlite3.DatabaseError: it is no database, or malformed.
+    """
+    with contextlib.closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
+        said = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if not said or said[0] != "ok":
+            raise PrefectFailed(f"malformed: {said[0] if said else 'no answer'}")
 
 
 def _replace(database: Path, like: Path | None) -> None:

@@ -1,11 +1,10 @@
 """The record of a run: the table of its stages, what the last run here did, the flow's MLflow run."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from components.core.files import write_json
+from components.core.files import read_json, write_json
 from components.tracking.pipeline_run import (
     GOOD_STATES,
     REPORT,
@@ -65,7 +64,7 @@ def write_states(root: Path, states: Mapping[str, str]) -> None:
 def read_states(root: Path) -> dict[str, str]:
     """What the last run there did with each of its stages; nothing if there was none."""
     try:
-        return dict(json.loads((root / _LAST_RUN).read_text(encoding="utf-8")))
+        return dict(read_json(root / _LAST_RUN))
     except (OSError, ValueError, TypeError):
         return {}
 

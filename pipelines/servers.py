@@ -1,7 +1,6 @@
 """The MLflow and Prefect servers of this workspace, on loopback addresses, and Prefect's for one command."""
 
 import atexit
-import json
 import os
 import socket
 import subprocess
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from components.core.errors import InputError
-from components.core.files import write_json
+from components.core.files import read_json, write_json
 from components.core.machine import LOOPBACK, port_is_free, positive
 from components.core.process import is_alive, process_mark
 from components.core.redaction import redacted
 from components.tracking.store import ARTIFACTS_DIR, open_store, tracking_uri
 from pipelines.prefect_server import ADDRESS_VARIABLE, require_server
 from pipelines.process import stop_group
-from pipelines.workspace import STATE_DIR, note_servers
+from pipelines.workspace import STATE_DIR, note_servers, state_dir
 
 UI_NOTE = STATE_DIR / "ui.json"  # where the servers of a running `virtex ui` are
 _DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
@@ -77,9 +76,7 @@ def use_workspace_server(root: Path) -> None:
     if running and running.prefect_api_url:
         os.environ["PREFECT_API_URL"] = running.prefect_api_url
         return
-    folder = (root / STATE_DIR).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault(_DATABASE_VARIABLE, f"sqlite+aiosqlite:///{folder}/prefect.db")
+    os.environ.setdefault(_DATABASE_VARIABLE, f"sqlite+aiosqlite:///{state_dir(root)}/prefect.db")
 
 
 def running_ui(root: Path) -> RunningUi | None:
@@ -101,7 +98,7 @@ def _stop_orphans(root: Path) -> None:
 
 
 def _read_note(root: Path) -> Any:
-    return json.loads((root / UI_NOTE).read_text(encoding="utf-8"))
+    return read_json(root / UI_NOTE)
 
 
 def _pid(mark: str) -> int:

@@ -20,7 +20,7 @@ from components.core.dvc_cache import (
 )
 from components.core.errors import EXIT_INPUT_ERROR, InputError
 from components.core.redaction import redacted
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN
 from pipelines.dvc_internals import check_out
 from pipelines.graph import Stage

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import psutil
 
 from components.core.errors import InputError
-from components.core.files import write_json, write_text
+from components.core.files import parse_json, read_json, write_json, write_text
 from components.core.process import is_alive, process_mark
 from pipelines.process import group_processes, stop_group
 
@@ -22,6 +22,23 @@ _held: dict[Path, TextIO] = {}  # locks of this process
 _CRASHED = (
     STATE_DIR / "crashed.json"
 )  # of the last holder of the lock that crashed, until its traces are cleared up
+
+
+def state_dir(root: Path) -> Path:
+    """Return the folder of a workspace's own notes, with links followed; it is made if need be.
+
+    Raises:
+        InputError: something else has its place.
+    """
+    folder = Path(os.path.realpath(root / STATE_DIR))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{root / STATE_DIR}: cannot be the folder of this workspace's notes ({error.strerror}); remove "
+            "it, and it is made anew"
+        ) from None
+    return folder
 
 
 @contextlib.contextmanager
@@ -35,7 +52,7 @@ def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
     Raises:
         InputError: if another run holds it.
     """
-    path = (root / STATE_DIR / "run.lock").resolve()
+    path = state_dir(root) / "run.lock"
     if flow_run and path in _held:
         _write_holder(_held[path], flow_run)
         yield
@@ -92,7 +109,7 @@ def crashed_before(root: Path) -> Iterator[dict[str, Any] | None]:
         yield None
         return
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = read_json(path)
     except ValueError:
         note = {}
     yield note if isinstance(note, dict) else {}
@@ -101,7 +118,7 @@ def crashed_before(root: Path) -> Iterator[dict[str, Any] | None]:
 
 def _refusal(holder: str) -> str:
     try:
-        known = json.loads(holder)
+        known = parse_json(holder)
         who = f"process {known['pid']}, started {known['started']}"
         how = f" or stop it with `kill -INT {known['pid']}`"
     except (ValueError, KeyError, TypeError):
@@ -134,7 +151,7 @@ def note_servers(root: Path, marks: Sequence[str]) -> None:
 def _end_servers(root: Path) -> None:
     path = root / STATE_DIR / "servers.json"
     try:
-        marks = [str(mark) for mark in json.loads(path.read_text(encoding="utf-8"))]
+        marks = [str(mark) for mark in read_json(path)]
     except (OSError, ValueError, TypeError):
         return
     for mark in filter(is_alive, marks):
@@ -172,7 +189,7 @@ def _notes(root: Path) -> list[tuple[str, int, str]]:
 def _read_note(path: Path) -> tuple[str, int, str] | None:
     """Stage, process group and its leader's mark; None if that cannot be read."""
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = read_json(path)
         return str(note["stage"]), int(note["group"]), str(note["leader"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,7 +13,7 @@ import pytest
 from components.core.published import CAPTIONED_IMAGES, LABELLED_IMAGES, MODELS, PublishedModel, Setup
 from components.params import check_params, list_presets, matching_presets, overlay
 from components.params.presets import FREE_MAPPINGS, PRESETS_DIR, read_preset
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRESETS = list_presets(REPOSITORY / PRESETS_DIR)

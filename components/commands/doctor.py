@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -38,7 +39,7 @@ CHECKS: tuple[Check, ...] = (
 def main() -> int:
     """Check this machine; return 1 if something that the active parameters need is broken."""
     options = build_parser().parse_args()
-    if not paths.PARAMS.is_file():
+    if not os.path.lexists(paths.PARAMS):
         raise InputError(f"no {paths.PARAMS} here: run it in the repository's root folder")
     if options.cache:
         return _check_cache()

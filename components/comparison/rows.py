@@ -1,7 +1,6 @@
 """The rows of a comparison, gathered from their workspaces: one run per seed, and the spread of those."""
 
 import contextlib
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from components import params
+from components.core.files import read_json
 from components.core.paths import PARAMS, stage_dir
 from components.core.published import BENCHMARKS, MODELS, Benchmark, PublishedModel, Setup, same_model
 from components.params import PRETRAINED
 from components.params.families import digest_without_seeds
 from components.params.presets import PRESETS_DIR
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.report.files import read_metrics
 from components.report.protocol import (
     PRETRAINING_SECTIONS,
@@ -220,7 +220,7 @@ def read_comparison(request: Path) -> Comparison:
     Raises:
         InputError: for a workspace without good parameters.
     """
-    written = json.loads(request.read_text(encoding="utf-8"))
+    written = read_json(request)
     rows: dict[str, ComparedRow] = {}
     for of_run in written["rows"]:
         row = _row(of_run)
@@ -240,7 +240,7 @@ def _noise(path: Path, digests: set[str]) -> dict[str, float]:
     if not path.is_file():
         return {}
     try:
-        (row,) = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        (row,) = read_json(path)["rows"]
         if row["digest"] not in digests:
             return {}
         values = {key: [*of.values()] for key, of in row["seeds"].items() if len(of) > 1}

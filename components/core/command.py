@@ -4,7 +4,6 @@ It ends with a status, and with a traceback for our own defects alone.
 """
 
 import argparse
-import errno
 import io
 import os
 import select
@@ -12,14 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError, disk_full_message
+from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError, machine_message
 from components.core.redaction import redacted
 
 EXIT_BROKEN_PIPE = 1
-_OF_PLACES = (  # what the system answers about a place that a user chose
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTEMPTY),
-)
 
 
 def ended(command: Callable[[], int]) -> int:
@@ -39,14 +34,12 @@ def ended(command: Callable[[], int]) -> int:
         return _failed(str(error))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except OSError as error:
+    except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's last flush
             return EXIT_BROKEN_PIPE
-        if message := disk_full_message(error):
+        if message := machine_message(error):
             return _failed(message)
-        if error.errno in _OF_PLACES and error.filename:
-            return _failed(f"{os.fsdecode(error.filename)}: {error.strerror}; name another place")
         raise
 
 

@@ -7,7 +7,6 @@ aside, and DVC then takes it for missing.
 """
 
 import hashlib
-import json
 import os
 import stat
 import time
@@ -21,7 +20,7 @@ from configobj import ConfigObj, ConfigObjError
 
 from components.core import machine, paths
 from components.core.errors import InputError
-from components.core.files import write_text
+from components.core.files import parse_json, write_text
 
 DAMAGED = "damaged"  # folder in the cache
 CHECK_VARIABLE = "VIRTEX_CHECK_OUTPUTS"
@@ -87,7 +86,7 @@ def with_members(cache: Path, names: Iterable[str]) -> list[str]:
         found[name] = None
         if name.endswith(_FOLDER_MARK):
             try:
-                members = json.loads(object_path(cache, name).read_bytes())
+                members = parse_json(object_path(cache, name).read_bytes())
                 found |= dict.fromkeys(str(member["md5"]) for member in members)
             except (OSError, ValueError, KeyError, TypeError):  # itself damaged, or away
                 continue

@@ -29,7 +29,9 @@ def writing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         _take_place(temporary, path)
         _flush_entry(path.parent)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk refuses an open file, which has no name
         _remove(temporary)
         raise
 
@@ -43,6 +45,28 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON to ``path``, atomically; NaN is refused with ValueError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what a JSON text says.
+
+    Raises:
+        ValueError: it is none, is not UTF-8, or is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: as ``parse_json``.
+    """
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def _take_place(temporary: Path, path: Path) -> None:

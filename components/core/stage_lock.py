@@ -18,6 +18,7 @@ from typing import TextIO
 import psutil
 
 from components.core import machine, paths
+from components.core.files import read_json
 from components.core.process import is_alive, process_mark
 
 FOLDER = paths.SCRATCH_DIR / "locks"
@@ -89,7 +90,7 @@ def _is_free(file: TextIO) -> bool:
 def _holder(file: TextIO) -> tuple[str, str]:
     """Return the marks of the process that holds the lock, and of its DVC; empty where unknown or none."""
     try:
-        note = json.loads(Path(file.name).read_text(encoding="utf-8"))
+        note = read_json(Path(file.name))
         return f"{note['process']}", f"{note['dvc']}"
     except (OSError, ValueError, KeyError, TypeError):  # it has the lock and not yet written
         return "", ""

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from components.core.errors import InputError
+from components.core.files import parse_json
 
 LENGTH_BYTES = 8  # the file's first bytes: length of the JSON header, little-endian
 ALIGNMENT = 8  # of the header's end, padded with spaces
@@ -68,7 +69,7 @@ def _read(path: Path) -> tuple[dict[str, Any], memoryview]:
 def _header(content: memoryview) -> tuple[dict[str, Any], int]:
     """Return a safetensors file's header, and where the tensors' bytes begin."""
     end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
-    header: dict[str, Any] = json.loads(bytes(content[LENGTH_BYTES:end]))
+    header: dict[str, Any] = parse_json(bytes(content[LENGTH_BYTES:end]))
     return header, end
 
 

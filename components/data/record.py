@@ -45,6 +45,8 @@ from typing import Any
 
 import msgpack
 
+from components.core.files import parse_json
+
 FORMAT = "virtex-lmdb"
 VERSION = 2  # 1 had no labels, categories and index
 INDEX_KEY = b"__index__"
@@ -173,7 +175,7 @@ def unpack_metadata(value: bytes) -> Metadata:
     Raises:
         ValueError: if it is not the metadata of a store of this format and version.
     """
-    fields = json.loads(value.decode())
+    fields = parse_json(value)
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise ValueError(f"expected the format {FORMAT}")
     if fields.get("version") != VERSION:

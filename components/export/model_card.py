@@ -1,11 +1,11 @@
 """The model card of an exported backbone: what it is, what it learned from, what was measured."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.core import paths
+from components.core.files import parse_json, read_json
 from components.core.published import BENCHMARKS, SOURCE
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
 from components.params import PRETRAINED
@@ -107,7 +107,7 @@ def registry_card(metadata: Mapping[str, str], name: str) -> str:
 
 
 def _pretraining(metadata: Mapping[str, str]) -> str:
-    config: dict[str, Any] = json.loads(metadata.get("pretraining_config", "{}"))
+    config: dict[str, Any] = parse_json(metadata.get("pretraining_config", "{}"))
     manifest = read_titles()
     store, training = (
         _read(paths.stage_dir(*stage) / "metrics.json") for stage in (("lmdb", "train"), ("pretrain",))
@@ -167,7 +167,7 @@ def _plain(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -13,14 +13,14 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from components.core import paths
 from components.core.errors import InputError
 from components.core.files import write_text
-from components.params.reading import check_tree, load_yaml, nearest, plain
+from components.params.reading import check_tree, nearest, plain
+from components.params.yaml_files import load_yaml, parse_yaml
 
 PRESETS_DIR = Path("presets")
 EXTENDS = "extends"
@@ -188,10 +188,7 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not separator or not key.strip():
         raise InputError(f"--set {override}: expected section.key=value, such as pretrain.batch_size=128")
     section, *rest = key.strip().split(".")
-    try:
-        value = YAML(typ="safe").load(text) if text.strip() else None
-    except YAMLError as error:
-        raise InputError(f"--set {override}: the value is not valid YAML: {error}") from None
+    value = parse_yaml(text, f"--set {override[:60]}: the value") if text.strip() else None
     for part in reversed(rest):
         value = {part: value}
     return {section: value}

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from components.core import paths
 from components.core.errors import InputError
@@ -38,6 +36,7 @@ from components.params.sections import (
     TextualHead,
     Tokenize,
 )
+from components.params.yaml_files import load_yaml, shown
 
 SectionT = TypeVar("SectionT", bound=Section)
 SECTIONS: dict[str, type[Section]] = {
@@ -139,7 +138,7 @@ def check_section(section: type[SectionT], values: Any, path: Path) -> SectionT:
     """Validate one section's values; all faults are reported at once."""
     name = section_name(section)
     if not isinstance(values, Mapping):
-        raise InputError(f"{path}: `{name}` must be a section of keys, found {values!r}")
+        raise InputError(f"{path}: `{name}` must be a section of keys, found {shown(values)}")
     try:
         return section.model_validate(plain(values))
     except ValidationError as error:
@@ -186,27 +185,6 @@ def section_name(section: type[Section]) -> str:
     return next(name for name, candidate in SECTIONS.items() if candidate is section)
 
 
-def load_yaml(path: Path, yaml: YAML | None = None) -> dict[str, Any]:
-    """Parse a YAML 1.2 file whose top level is a mapping, with ``yaml`` or else to plain values.
-
-    Raises:
-        InputError: the file is missing, not UTF-8, not YAML, or holds something else.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run from the repository's root folder") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    try:
-        tree = (yaml or YAML(typ="safe")).load(text)
-    except YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise InputError(f"{path}: expected sections of keys at the top level, found {type(tree).__name__}")
-    return tree
-
-
 def nearest(name: str, valid: Any) -> str:
     """Return a hint such as `` (did you mean `voc07`?)`` or the list of what is valid."""
     valid = [str(candidate) for candidate in valid]
@@ -235,9 +213,9 @@ def _fault(section: type[Section], name: str, detail: Any) -> str:
         return f"unknown key `{key}.{unknown}`{nearest(unknown, valid)}"
     if detail["type"] == "unknown_name":
         hint = nearest(detail["input"], detail["ctx"]["valid"])
-        return f"`{key}`: {detail['msg']}, found {detail['input']!r}{hint}"
+        return f"`{key}`: {detail['msg']}, found {shown(detail['input'])}{hint}"
     message = detail["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(detail["input"], dict) else f", found {detail['input']!r}"
+    given = "" if isinstance(detail["input"], dict) else f", found {shown(detail['input'])}"
     return f"`{key}`: {message[0].lower()}{message[1:]}{given}"
 
 

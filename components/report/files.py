@@ -23,7 +23,7 @@ def read_json(path: Path, missing: list[str]) -> Any:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         missing.append(f"{path} is missing")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         missing.append(f"{path} cannot be read: {error}")
     return None
 

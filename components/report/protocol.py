@@ -11,7 +11,7 @@ from components.core.logs import own_logger
 from components.core.paths import PARAMS
 from components.core.published import CLASSES, TRANSFORMER_OBJECTIVES, PublishedModel, Setup
 from components.params.presets import PRESETS_DIR
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.report.files import read_metrics
 from components.report.results import Result
 

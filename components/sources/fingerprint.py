@@ -18,7 +18,7 @@ from typing import Any
 
 from components import params
 from components.core import paths
-from components.core.files import write_text
+from components.core.files import read_json, write_text
 from components.sources.contents import stamp
 from components.sources.manifest import Manifest, resolved_path
 from components.sources.readers.own.index import index_path, read_index
@@ -144,7 +144,7 @@ def _digest(names: Iterable[str]) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from components.core import paths
 from components.params import matching_presets
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.tracking.names import flatten
 from components.tracking.provenance import close_orphaned_runs, provenance
 from components.tracking.run import create_run

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.core.files import read_json
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
 from components.tracking.names import numbers
@@ -149,7 +150,7 @@ def recorded_run(root: Path, outs: Sequence[str]) -> str | None:
     for out in outs:
         if Path(out).name == MLFLOW_RUN_FILE:
             try:
-                return json.loads((root / out).read_text(encoding="utf-8")).get("run_id")
+                return read_json(root / out).get("run_id")
             except (OSError, ValueError, AttributeError):
                 return None
     return None
@@ -174,7 +175,7 @@ def _pretraining(root: Path) -> dict[str, float]:
 
 def _headline(path: Path) -> dict[str, float]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return {}
     return (

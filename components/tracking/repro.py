@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR
 from components.core.process import is_alive, process_mark
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.tracking.parents import (
     FLOW_TAG,
     PRESET_TAG,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.core.files import read_json
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE
 from components.tracking.store import Store, open_store, run_page
@@ -59,7 +59,7 @@ def _run_ids(outputs_dir: Path) -> Iterator[str]:
     folders = ("*", "*/*", "benchmarks/*/*")
     for path in (path for folder in folders for path in outputs_dir.glob(f"{folder}/{MLFLOW_RUN_FILE}")):
         try:
-            run_id = json.loads(path.read_text(encoding="utf-8")).get("run_id")
+            run_id = read_json(path).get("run_id")
         except (OSError, ValueError, AttributeError):
             continue
         if run_id:

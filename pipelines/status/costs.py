@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core.files import parse_json
 from components.core.redaction import redacted, redacted_values
 from components.tracking.names import flatten, mlflow_name
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
@@ -65,7 +66,7 @@ class CostQuery:
         """
         try:
             output, _ = self._process.communicate(timeout=DEADLINE_SECONDS)
-            answer = json.loads(output)
+            answer = parse_json(output)
         except subprocess.TimeoutExpired:
             raise CostsUnknown(f"nothing after {DEADLINE_SECONDS:.0f} s") from None
         except ValueError:

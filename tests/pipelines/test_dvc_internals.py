@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from components.core.dvc_cache import all_objects, cache_folder, object_path, with_members
+from components.core.errors import InputError
 from components.core.stage_lock import WAITED
-from pipelines.dvc_internals import read_entries
+from pipelines.dvc_internals import read_entries, read_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """
@@ -139,3 +140,48 @@ def test_the_time_that_dvc_tries_is_a_setting_of_its_module():
 
     assert dvc.lock.DEFAULT_TIMEOUT == 3
     assert "DEFAULT_TIMEOUT" in inspect.getsource(dvc.lock.Lock)
+
+
+CONFLICT = "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"
+RESTORE = "`git checkout dvc.lock`, or remove it: what was made is then found in DVC's cache"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("dvc.lock", "", f"dvc.lock: expected sections of keys at the top level, found nothing; {RESTORE}"),
+        ("dvc.lock", CONFLICT, "dvc.lock: line 1: a conflict that Git has marked; keep one side there"),
+        ("dvc.lock", "[1]", f"found list; {RESTORE}"),
+        ("dvc.lock", "a: caf\xe9\n", f"dvc.lock: line 1: not UTF-8 text; save it as UTF-8; {RESTORE}"),
+        ("dvc.lock", f"a: {'[' * 3000}{']' * 3000}", "dvc.lock: "),
+        ("dvc.lock", "stages: {}\n", "dvc.lock: not as DVC writes it (`schema`, and `stages` by name)"),
+        ("dvc.lock", "schema: '2.0'\nstages: x\n", "dvc.lock: not as DVC writes it"),
+        ("dvc.lock", "schema: '2.0'\nstages: {one: [1]}\n", "dvc.lock: the entry of `one` is not as DVC"),
+        ("dvc.lock", None, "dvc.lock: a folder; expected a YAML file that you may read; `git checkout"),
+        ("dvc.yaml", "", "dvc.yaml: no stages; `git checkout dvc.yaml` restores it"),
+        ("dvc.yaml", "stages: {}\n", "dvc.yaml: no stages; `git checkout dvc.yaml` restores it"),
+        ("dvc.yaml", CONFLICT, "dvc.yaml: line 1: a conflict that Git has marked; keep one side there"),
+        ("dvc.yaml", f"a: {'[' * 3000}{']' * 3000}", "dvc.yaml: "),
+        ("dvc.yaml", "# caf\xe9\n", "dvc.yaml: line 1: not UTF-8 text; save it as UTF-8"),
+        ("dvc.yaml", "stages: {one: {cmd: 3}}\n", "dvc.yaml: "),
+        (".dvc/tmp/rwlock", "", ".dvc/tmp/rwlock: damaged; remove it once no DVC command is at work here"),
+        (".dvc/tmp/rwlock", '{"a', ".dvc/tmp/rwlock: damaged; remove it once no DVC command is at work here"),
+        (".dvc/config", "[core", ".dvc/config: "),
+        (".dvc/config", "[core]\n  nonsense = 1\n", ".dvc/config: "),
+    ],
+)
+def test_a_damaged_file_of_dvc_is_named_with_what_to_do(repository, name, content, expected):
+    path = repository / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.mkdir() if content is None else path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError) as caught:
+        read_plan()
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+def test_an_empty_lock_of_dvc_is_free(repository):
+    (repository / ".dvc" / "tmp" / "lock").write_text("")
+    assert read_plan().unchanged == {"one"}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from importlib.metadata import version
 
 import pytest
 
@@ -68,6 +69,20 @@ def test_one_of_another_version_keeps_what_it_holds(finished, tmp_path):
     ensure_database(database)
     assert execute(database, "SELECT count(*) FROM mine") == [(0,)]
     assert not (tmp_path / "prefect.db.unfinished").exists()
+
+
+@pytest.mark.parametrize("damage", ["emptied in the middle", "cut in half", "no database"])
+def test_a_finished_one_that_was_damaged_is_put_aside(finished, tmp_path, monkeypatch, capsys, damage):
+    database = tmp_path / "prefect.db"
+    content = finished.read_bytes()
+    middle = content[: 3 * 4096] + bytes(60 * 4096) + content[63 * 4096 :]
+    halves = {"emptied in the middle": middle, "cut in half": content[: len(content) // 2]}
+    database.write_bytes(halves.get(damage, b"x" * 100_000))
+    (tmp_path / "prefect.db.version").write_text(version("prefect"))
+    monkeypatch.setattr(prefect_database, "_replace", lambda path, like: path.write_bytes(content))
+    ensure_database(database)
+    assert "is not whole, and is put aside as prefect.db.unfinished" in capsys.readouterr().out
+    assert database.read_bytes() == content
 
 
 def test_a_full_disk_loses_nothing(finished, tmp_path, monkeypatch):

@@ -55,6 +55,30 @@ def test_a_flow_shares_the_lock_of_its_command(tmp_path):
     assert (tmp_path / STATE_DIR / "run.lock").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("x"),
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to("/proc/none/x"),
+    ],
+    ids=["file", "link to itself", "link to what cannot be made"],
+)
+def test_something_else_in_the_place_of_our_folder(tmp_path, make):
+    make(tmp_path / STATE_DIR)
+    with (
+        pytest.raises(InputError, match=r"\.virtex: cannot be the folder of .*; remove it"),
+        run_lock(tmp_path),
+    ):
+        pass
+
+
+def test_a_link_to_a_folder_on_another_disk_is_followed(tmp_path):
+    (tmp_path / STATE_DIR).symlink_to("elsewhere")
+    with run_lock(tmp_path):
+        assert (tmp_path / "elsewhere" / "run.lock").is_file()
+
+
 def sleeper(stage):
     return subprocess.Popen(
         ["sleep", "60"], start_new_session=True, env={**os.environ, STAGE_VARIABLE: stage}

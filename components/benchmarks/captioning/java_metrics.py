@@ -28,6 +28,8 @@ from pycocoevalcap.spice.get_stanford_models import JAR, SPICELIB
 from pycocoevalcap.spice.spice import SPICE_JAR, Spice
 from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS, STANFORD_CORENLP_3_4_1_JAR, PTBTokenizer
 
+from components.core.files import parse_json
+
 Texts = dict[str, list[str]]  # words joined by spaces, by image id; hypotheses have one text per image
 Result = tuple[Sequence[float], Sequence[Sequence[float]]]  # a total, and a score per image, for each name
 Metric = Callable[[Texts, Texts], Result]  # of references and hypotheses, in the same order
@@ -183,7 +185,7 @@ def spice(references: Texts, hypotheses: Texts) -> Result:
         command = [java, *LOCALE_OPTIONS, SPICE_HEAP, *program]
         _run("SPICE", command, len(captions), folder=folder_of(Spice))
         try:
-            rows = json.loads(results.read_bytes())
+            rows = parse_json(results.read_bytes())
             found = {row["image_id"]: float(row["scores"]["All"]["f"]) for row in rows}
             scores = [found[image_id] for image_id in references]
         except (OSError, ValueError, KeyError, TypeError) as error:

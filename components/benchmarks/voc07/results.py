@@ -23,7 +23,7 @@ from components import params
 from components.benchmarks.shared.features import LIBRARIES, backbone_digest, code_digest, images_digest
 from components.benchmarks.shared.files import write_csv
 from components.core import machine
-from components.core.files import write_json, writing
+from components.core.files import read_json, write_json, writing
 from components.sources.readers.voc import VocSplit
 
 TABLES = {
@@ -143,7 +143,7 @@ def write_measured(path: Path, measured: Measured | None, key: str) -> None:
 def read_measured(path: Path, key: str) -> Measured | None:
     """Return the results at ``path`` if they are those of ``key``; None if not, or if they cannot be read."""
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+        written = read_json(path)
         if written["key"] != key:
             return None
         return Measured([_result(one) for one in written["results"]], *written["seconds"])

@@ -7,7 +7,6 @@ unknown one, are never joined: every range is asked for with ``If-Range``, and e
 file in one go, from the start each time.
 """
 
-import json
 import os
 import queue
 import threading
@@ -18,7 +17,7 @@ from pathlib import Path
 import requests
 import urllib3
 
-from components.core.files import write_json
+from components.core.files import read_json, write_json
 from components.core.http import MirrorError, PaceError, Patience, ask, chunks, reason_of, require_file
 from components.sources.download.remote import Remote, content_range
 
@@ -89,7 +88,7 @@ class Transfer:
         if self._remote.validator is None or not self._part.is_file():
             return set()
         try:
-            state = json.loads(self._state_path.read_text(encoding="utf-8"))
+            state = read_json(self._state_path)
             same = {key: state[key] for key in self._version()} == self._version()
             pieces = set(state["pieces"]) & set(range(self._num_pieces()))
         except (OSError, ValueError, KeyError, TypeError):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from components.commands import run_command
-from components.core.errors import InputError
+from components.core.errors import FREES_SPACE, InputError
 
 
 def bad_input() -> int:
@@ -33,8 +33,16 @@ def stopped() -> int:
         (lambda: 0, 0, ""),
         (bad_input, 2, "virtex: error: x.jpg: no image\n"),
         (stopped, 130, ""),
-        (fails_with(errno.ENOTDIR, "a/b"), 2, "virtex: error: a/b: Not a directory; name another place\n"),
-        (fails_with(errno.ENOSPC), 2, "virtex: error: the disk is full; free some space\n"),
+        (
+            fails_with(errno.ENOTDIR, "a/b"),
+            2,
+            "virtex: error: a/b: Not a directory; make it usable, or name another place\n",
+        ),
+        (
+            fails_with(errno.ENOSPC, "c"),
+            2,
+            f"virtex: error: the disk is full while writing c; {FREES_SPACE}\n",
+        ),
     ],
 )
 def test_exit_status(capsys, main, status, message):

@@ -14,7 +14,7 @@ from components.params.families import (
     digest_without_seeds,
     seed_overrides,
 )
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROWS = [(family, row) for family in FAMILIES.values() if family.paper_base for row in family.rows]

@@ -19,7 +19,8 @@ from components.params import (
     read_preset,
     read_section,
 )
-from components.params.reading import check_tree, load_yaml, reasons_not_run
+from components.params.reading import check_tree, reasons_not_run
+from components.params.yaml_files import load_yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -238,7 +239,7 @@ def test_baselines_with_unusable_names_or_sources(params_path: Path, sources: st
         (None, "pretrain.batchsize=3", "did you mean `batch_size`?"),
         (None, "pretrain.batch_size", "expected section.key=value"),
         (None, "pretrain.batch_size=-1", "greater than or equal to 1"),
-        (None, "pretrain.batch_size=[3", "--set pretrain.batch_size=[3: the value is not valid YAML"),
+        (None, "pretrain.batch_size=[3", "--set pretrain.batch_size=[3: the value: not valid YAML"),
         (None, "pretrain=3", "must be a section of keys"),
         (None, "pretrain.batch_size.x=3", "pretrain.batch_size"),
     ],

@@ -47,7 +47,7 @@ stages:
 STAGE = """
 import os, shutil, sys, time
 from pathlib import Path
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from components.tracking import stage_run
 
 name, control = sys.argv[1], Path(os.environ["CONTROL"])

@@ -1,7 +1,7 @@
 """``virtex preset``."""
 
 from components.params import matching_presets
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from pipelines import cli
 
 

@@ -4,7 +4,7 @@ import json
 
 from components.params import overlay
 from components.params.families import digest_without_seeds
-from components.params.reading import load_yaml
+from components.params.yaml_files import load_yaml
 from pipelines import cli
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.core.files import write_text
+from components.core.files import parse_json, write_text
 from components.sources.readers.types import ArchiveMember, CaptionedImage
 
 
@@ -49,7 +49,7 @@ def read_index(folder: Path, split: str, root: Path, dataset: str) -> list[Capti
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
-                fields = json.loads(line)
+                fields = parse_json(line)
                 base = folder if fields.get("fetched") else root
                 member = fields.get("member")
                 images.append(
