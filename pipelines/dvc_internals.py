@@ -7,7 +7,6 @@ was not: ``python -m pipelines.dvc_internals repro ...``. DVC itself looks every
 where many short stages run side by side.
 """
 
-import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,13 +19,11 @@ from typing import Any
 
 from components.core.dvc_cache import cache_folder
 from components.core.errors import InputError
-from components.core.files import parse_json
 from components.core.stage_lock import say_waited
-from components.params.yaml_files import load_yaml
 from components.tracking.names import flatten
+from pipelines.dvc_files import LOCK_FILE, check_files, read_entries
 from pipelines.graph import SOURCES, Plan, Stage, base_name, changed_data, read_meta
 
-LOCK_FILE = Path("dvc.lock")
 _LOCK_TIMEOUT = 0.3  # seconds, six looks of a command that does not wait for ever
 _NONE: Mapping[str, str] = MappingProxyType({})
 _ABSENT = object()
@@ -49,10 +46,10 @@ def _repository(root: Path, wait_for_lock: bool = False) -> Iterator[Any]:
     except ConfigError as error:
         raise InputError(f".dvc/config: {_reason(error)}; `git checkout .dvc/config` restores it") from error
     except DvcException as error:
-        _check_files(root)
+        check_files(root)
         raise InputError(f"dvc.yaml: {_reason(error)}") from error
     except RecursionError:
-        _check_files(root)
+        check_files(root)
         raise
 
 
@@ -60,33 +57,6 @@ def _reason(error: BaseException) -> str:
     """What DVC says on one line, with the cause that it keeps to itself."""
     cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in str(error) else ""
     return " ".join(f"{error}{cause}".split())
-
-
-def _check_files(root: Path) -> None:
-    """Say better than DVC what is wrong with the files that it reads, if anything is.
-
-    Raises:
-        InputError: names the file, the line, and what to do.
-    """
-    load_yaml(root / "dvc.yaml")
-    lock, running = root / LOCK_FILE, root / ".dvc" / "tmp" / "rwlock"
-    restore = "`git checkout dvc.lock`, or remove it: what was made is then found in DVC's cache"
-    if os.path.lexists(lock):
-        try:
-            tree = load_yaml(lock)
-        except InputError as error:
-            raise InputError(f"{error}; {restore}") from None
-        stages = tree.get("stages", {})
-        if "schema" not in tree or not isinstance(stages, dict):
-            raise InputError(f"{lock}: not as DVC writes it (`schema`, and `stages` by name); {restore}")
-        wrong = [name for name, entry in stages.items() if not isinstance(entry, dict) or "cmd" not in entry]
-        if wrong:
-            raise InputError(f"{lock}: the entry of `{wrong[0]}` is not as DVC writes it; {restore}")
-    try:
-        if running.is_file():
-            parse_json(running.read_bytes())
-    except ValueError:
-        raise InputError(f"{running}: damaged; remove it once no DVC command is at work here") from None
 
 
 def read_plan(
@@ -234,13 +204,6 @@ def check_out(stages: Sequence[str], wait_for_lock: bool = False) -> None:
         except CheckoutError as error:  # names those without a record, too
             if recorded.intersection(map(str, error.target_infos)):
                 raise
-
-
-def read_entries(root: Path, stages: Collection[str]) -> dict[str, Any]:
-    """The entries of ``stages``, of those that have one, as plain values."""
-    path = root / LOCK_FILE
-    found = (load_yaml(path).get("stages") or {}) if path.is_file() else {}
-    return {name: entry for name, entry in found.items() if name in stages}
 
 
 def lock_text(root: Path, stages: Collection[str]) -> str:

@@ -26,7 +26,8 @@ from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, ove
 from components.params.families import PRESETS, Family, FamilyRow, seed_overrides
 from components.params.yaml_files import load_yaml
 from components.tracking.names import flatten
-from pipelines.dvc_internals import LOCK_FILE, experiment_ref, lock_text, share_cache
+from pipelines.dvc_files import LOCK_FILE
+from pipelines.dvc_internals import experiment_ref, lock_text, share_cache
 from pipelines.graph import Plan
 from pipelines.preparation import prepare
 from pipelines.workspace import STATE_DIR, run_lock, stop_orphans

@@ -20,8 +20,8 @@ from components.core.dvc_cache import (
 )
 from components.core.errors import EXIT_INPUT_ERROR, InputError
 from components.core.redaction import redacted
-from components.params.yaml_files import load_yaml
 from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN
+from pipelines.dvc_files import read_entries
 from pipelines.dvc_internals import check_out
 from pipelines.graph import Stage
 from pipelines.output import StageOutput
@@ -269,7 +269,8 @@ def repair_outputs(root: Path, stage: str) -> list[str]:
 
     Returns a line for each damaged file, none if all is well; then DVC runs the stage again when asked.
     """
-    outs = {str(out["path"]): str(out.get("md5", "")) for out in _locked(root, stage)}
+    entry = read_entries(root, {stage}).get(stage, {})
+    outs = {str(out["path"]): str(out.get("md5", "")) for out in entry.get("outs") or ()}
     cache, largest = cache_folder(root), largest_checked()
     lines: list[str] = []
     for path, name in outs.items():
@@ -280,12 +281,6 @@ def repair_outputs(root: Path, stage: str) -> list[str]:
             lines.append(f"{path}: damaged in DVC's cache ({damaged}, {size:,} bytes), moved to {aside}")
             _drop(root / path)
     return lines
-
-
-def _locked(root: Path, stage: str) -> list[dict[str, object]]:
-    path = root / "dvc.lock"
-    stages = (load_yaml(path).get("stages") or {}) if path.is_file() else {}
-    return list((stages.get(stage) or {}).get("outs") or [])
 
 
 def _drop(path: Path) -> None:

@@ -33,7 +33,8 @@ from pipelines.cluster.requirements import (
     shared_tracking_uri,
 )
 from pipelines.cluster.workers import Workers, run_job, stop_run
-from pipelines.dvc_internals import put_entries, read_entries
+from pipelines.dvc_files import read_entries
+from pipelines.dvc_internals import put_entries
 from pipelines.graph import Plan, Stage
 from pipelines.process import Stop
 from pipelines.stage import Log, Outcome, Outcomes

@@ -28,7 +28,8 @@ from pipelines.cluster.requirements import (
     require_tracking,
     tracking_variables,
 )
-from pipelines.dvc_internals import put_entries, read_entries
+from pipelines.dvc_files import read_entries
+from pipelines.dvc_internals import put_entries
 from pipelines.preparation import stages_at_a_time
 from pipelines.process import Stop
 from pipelines.resources import visible_gpus

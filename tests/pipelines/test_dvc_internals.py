@@ -16,7 +16,8 @@ import pytest
 from components.core.dvc_cache import all_objects, cache_folder, object_path, with_members
 from components.core.errors import InputError
 from components.core.stage_lock import WAITED
-from pipelines.dvc_internals import read_entries, read_plan
+from pipelines.dvc_files import read_entries
+from pipelines.dvc_internals import read_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DVC_YAML = """

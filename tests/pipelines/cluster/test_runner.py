@@ -24,11 +24,8 @@ from pipelines.cluster.job import CPU, MEMORY  # noqa: E402
 from pipelines.cluster.requirements import TransferError  # noqa: E402
 from pipelines.cluster.runner import cluster_runner, fit_workers  # noqa: E402
 from pipelines.cluster.worker import Clone  # noqa: E402
-from pipelines.dvc_internals import (  # noqa: E402
-    put_entries,
-    read_entries,
-    read_plan,
-)
+from pipelines.dvc_files import read_entries  # noqa: E402
+from pipelines.dvc_internals import put_entries, read_plan  # noqa: E402
 from pipelines.graph import Stage  # noqa: E402
 from pipelines.process import Stop  # noqa: E402
 from pipelines.runners import check_cluster  # noqa: E402
