@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3 python3.12 python3.11 python3.13)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint docs pins clean
+.PHONY: help setup demo test lint docs pins presets clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*  ## /\1\t/' | expand -t 10
@@ -47,6 +47,9 @@ docs: setup  ## build the guide into site/, strictly: a dead link is an error
 pins: setup  ## write the versions installed in .venv to constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '@' > constraints.txt.new
 	mv constraints.txt.new constraints.txt
+
+presets: setup  ## write presets/demo.yaml from params.yaml, which holds the default's values
+	@$(BIN)/python -c 'from components.params.presets import write_default; write_default()'
 
 clean:  ## remove results, caches of tools and the environment; DVC's cache stays
 	rm -rf $(VENV) outputs data site .scratch .virtex .pytest_cache .mypy_cache .ruff_cache .coverage *.egg-info

@@ -12,7 +12,7 @@ import pytest
 
 from components.core.published import CAPTIONED_IMAGES, LABELLED_IMAGES, MODELS, PublishedModel, Setup
 from components.params import check_params, list_presets, matching_presets, overlay
-from components.params.presets import FREE_MAPPINGS, PRESETS_DIR, read_preset
+from components.params.presets import FREE_MAPPINGS, PRESETS_DIR, UNTOUCHED, read_preset, write_default
 from components.params.yaml_files import load_yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -43,13 +43,15 @@ def test_preset_resolves_and_demo_leads_back(preset: str, params_path: Path) -> 
     assert words(params_path) == before
 
 
-# What a preset need not say. Keys that change no result but where and how fast it is made, and what the
-# reader sees of it; and what matters only to datasets that the preset does not use.
-FREE = re.compile(
-    r"download\.(connections|mirrors)|.*\.(gallery_images|keep_checkpoints|profile|decoded)"
-    r"|(voc07|caption)\.batch_size"
-)
-OWN_DATA = re.compile(r"download\.own_data")  # presets name datasets of known layouts
+def test_the_values_of_the_default_stand_in_params_yaml_alone(tmp_path: Path) -> None:
+    """Then `make presets` writes the preset that leads back to them."""
+    shipped = REPOSITORY / PRESETS_DIR / "demo.yaml"
+    shutil.copy(shipped, tmp_path)
+    write_default(REPOSITORY / "params.yaml", tmp_path)
+    assert (tmp_path / "demo.yaml").read_text() == shipped.read_text(), "run `make presets`"
+
+
+GALLERY = re.compile(r".*\.gallery_images")  # what a reader sees
 DRAWN = re.compile(r"download\.drawn_world")
 
 
@@ -66,7 +68,7 @@ def leaves(tree: Mapping[str, Any], parents: tuple[str, ...] = ()) -> Iterator[t
 def test_a_preset_says_all_that_it_means(preset: str) -> None:
     """So that it means the same whatever was in force before it."""
     said = dict(leaves(read_preset(preset, REPOSITORY / PRESETS_DIR)))
-    free = [FREE, OWN_DATA, *([] if said["download.source"] == "drawn_world" else [DRAWN])]
+    free = [UNTOUCHED, GALLERY, *([] if said["download.source"] == "drawn_world" else [DRAWN])]
     unsaid = {
         key
         for key, _ in leaves(load_yaml(REPOSITORY / "params.yaml"))

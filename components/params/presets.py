@@ -24,6 +24,12 @@ from components.params.yaml_files import load_yaml, parse_yaml
 
 PRESETS_DIR = Path("presets")
 EXTENDS = "extends"
+DEFAULT = "demo"  # leads back to params.yaml as shipped
+# What presets leave alone: it changes no result but where and how fast it is made, and what a reader sees.
+UNTOUCHED = re.compile(
+    r"download\.(connections|mirrors|own_data)|.*\.(keep_checkpoints|profile|decoded)"
+    r"|(voc07|caption)\.batch_size|caption\.gallery_images"
+)
 FREE_MAPPINGS = {("download", "folders", "captions"), ("baseline", "sources")}  # the user names the keys
 
 
@@ -73,6 +79,24 @@ def preset_chain(name: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
         base = own.pop(EXTENDS, None)
         chain.append((path, own))
     return chain[::-1]
+
+
+def write_default(path: Path = paths.PARAMS, folder: Path = PRESETS_DIR) -> None:
+    """Write the preset `DEFAULT`, below its comment, from the shipped params.yaml: `make presets`."""
+    preset = folder / f"{DEFAULT}.yaml"
+    lines = preset.read_text(encoding="utf-8").splitlines(keepends=True)
+    buffer = io.StringIO()
+    buffer.writelines(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    values = {
+        name: {
+            key: _as_written(value) if isinstance(value, list) else value
+            for key, value in section.items()
+            if not UNTOUCHED.fullmatch(f"{name}.{key}")
+        }
+        for name, section in load_yaml(path).items()
+    }
+    _round_trip().dump(values, buffer)
+    write_text(preset, buffer.getvalue())
 
 
 def _laid_over(base: dict[str, Any], own: Mapping[str, Any], parents: tuple[str, ...]) -> dict[str, Any]:
