@@ -1,8 +1,10 @@
 """What precedes every run: a crashed run cleared up, parameters laid over and checked, the graph planned."""
 
 import contextlib
+import json
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ _logger = own_logger(__name__)
 _FLOW_RUN = STATE_DIR / "dead_flow_run"  # its id, until a server can be told
 _DIED = "its process crashed"
 _TELLING_SECONDS = 15.0
+_RWLOCK = Path(".dvc/tmp/rwlock")
+_MOMENT_SECONDS = 0.2
 
 
 def prepare(
@@ -87,6 +91,7 @@ def clear_up(root: Path) -> list[str]:
     """
     interrupted = noted_stages(root)
     notices = [f"Stopped orphaned stage {stage} of a crashed run." for stage in stop_orphans(root)]
+    notices += _drop_damaged_rwlock(root)
     if interrupted:
         notices += _put_back(interrupted)
     with crashed_before(root) as holder:
@@ -97,6 +102,20 @@ def clear_up(root: Path) -> list[str]:
             if holder.get("flow_run"):
                 (root / _FLOW_RUN).write_text(str(holder["flow_run"]), encoding="utf-8")
     return notices
+
+
+def _drop_damaged_rwlock(root: Path) -> list[str]:
+    """Remove DVC's list of files in use where a killed DVC left half of it: DVC refuses any work then."""
+    for _ in range(2):  # that of a DVC at work is whole a moment later
+        try:
+            json.loads((root / _RWLOCK).read_bytes())
+            return []
+        except ValueError:
+            time.sleep(_MOMENT_SECONDS)
+        except OSError:  # there is none
+            return []
+    (root / _RWLOCK).unlink(missing_ok=True)
+    return [f"Removed {_RWLOCK}, which a killed DVC had left half-written."]
 
 
 def _put_back(stages: Sequence[str]) -> list[str]:

@@ -69,6 +69,16 @@ def test_results_of_other_data_go_and_the_report_is_made_again(repository):
     assert (repository / "outputs" / "benchmarks" / "voc07").is_dir()
 
 
+@pytest.mark.parametrize("left", ["", '{"write": {"/a": {"pid": 1'])
+def test_what_a_killed_dvc_left_half_written_stops_no_later_run(repository, left):
+    (repository / ".dvc" / "tmp").mkdir(exist_ok=True)
+    rwlock = repository / ".dvc" / "tmp" / "rwlock"
+    rwlock.write_text(left)
+    assert "Removed .dvc/tmp/rwlock, which a killed DVC had left half-written." in prepared(repository)[1]
+    rwlock.write_text("{}")
+    assert not any("rwlock" in notice for notice in prepared(repository)[1])
+
+
 def test_a_fresh_workspace_has_the_folder_that_the_report_asks_for(repository):
     overrides = ("voc_trainval_images=0", "voc_test_images=0")
     plan, _ = prepared(repository, *(f"download.drawn_world.{one}" for one in overrides), "select.by=last")
