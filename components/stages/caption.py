@@ -2,10 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from components import params
 from components.benchmarks.captioning.protocol import (
@@ -15,16 +11,13 @@ from components.benchmarks.captioning.protocol import (
     images_of_dataset,
     measure,
 )
-from components.benchmarks.shared.per_image import FILE, PerImage
+from components.benchmarks.captioning.results import picture_of_some, record, record_nothing
 from components.benchmarks.shared.protocols import beside_figures
-from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
 from components.core import machine, paths
-from components.core.files import write_json, write_text, writing
-from components.data.image import Pixels, decode
+from components.data.image import decode
 from components.data.store import CaptionStore, identify
 from components.dataset_titles import title_here
 from components.entry import run_stage
-from components.objectives.build import ModelConfig
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import load_captioner
 from components.report.html import CaptionedPicture, captions_page, choose_examples
@@ -37,7 +30,8 @@ def main(run: StageRun, caption: params.Caption) -> None:
     """Caption and score the images of ``caption.dataset`` in the validation store."""
     objective, config = load_captioner(paths.CAPTIONER, machine.device_name())
     if not isinstance(objective, CaptioningObjective):
-        _write_nothing(run, config)
+        reason = f"the objective {config.objective.name} writes no captions"
+        record_nothing(run, reason, captions_page(f"No captions: {reason}", {}, [], {}))
         return
     store = CaptionStore(paths.lmdb_path("val"))
     indices = images_of_dataset(store, caption.dataset, caption.max_images)
@@ -55,7 +49,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
         _examples(store, indices, captions, caption.gallery_images),
     )
     by_image = measured.by_image()
-    _write(run, captions, page, _picture(store, indices, captions), by_image)
+    record(run, captions, by_image, page, picture_of_some(store, indices, captions))
     about = beside_figures("caption", caption, by_image, chance={})
     run.metrics({**measured.figures(), **about, "dataset": caption.dataset})
     figures = ", ".join(f"{name} {value:.1f}" for name, value in headlines.items())
@@ -89,41 +83,6 @@ def _examples(
         "Typical: around the median": pictures(ranking.typical),
         "Worst: the lowest scores": pictures(ranking.worst),
     }
-
-
-def _picture(store: CaptionStore, indices: Sequence[int], captions: Sequence[ScoredCaption]) -> Pixels:
-    """Draw the same images in each run, whatever their scores, so that DVC's plots compare two runs."""
-    chosen = spread(len(captions), CAPTIONED_IMAGES)
-    texts = [f"{captions[index].caption}\n({captions[index].references[0]})" for index in chosen]
-    return draw_texts([decode(store.get(indices[index]).image) for index in chosen], texts)
-
-
-def _write_nothing(run: StageRun, config: ModelConfig) -> None:
-    """Write empty results: a model of another objective writes no captions, and the run continues."""
-    reason = f"the objective {config.objective.name} writes no captions"
-    blank = np.full((1, 1, 3), 255, np.uint8)
-    _write(
-        run,
-        [],
-        captions_page(f"No captions: {reason}", {}, [], {}),
-        draw_texts([blank], [reason]),
-        PerImage.nothing(),
-    )
-    run.metrics({"images": 0, "not_run": reason})
-    print(f"Nothing to score: {reason}", flush=True)
-
-
-def _write(
-    run: StageRun, captions: Sequence[ScoredCaption], page: str, picture: Pixels, by_image: PerImage
-) -> None:
-    entries: list[dict[str, Any]] = [asdict(entry) for entry in captions]
-    write_json(run.output_dir / "captions.json", entries)
-    write_text(run.output_dir / "index.html", page)
-    with writing(run.output_dir / "captions.png") as temporary:
-        Image.fromarray(picture).save(temporary, format="png")
-    by_image.write(run.output_dir / FILE)
-    for name in ("captions.json", "index.html", "captions.png", FILE):
-        run.artifact(run.output_dir / name)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Stage ``lmdb``: one split's captioned images, with their object labels, into one LMDB file."""
 
-import csv
-import io
 import time
 
 from components import params
 from components.core import machine, paths
-from components.core.files import write_text
+from components.core.files import write_csv
 from components.core.process import keep_freed_memory
-from components.data.build import SkippedImage, build_store
+from components.data.build import build_store
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
@@ -39,7 +37,8 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
     skipped_path = run.output_dir / "skipped.csv"
     skipped_path.unlink(missing_ok=True)
     if report.skipped:
-        write_text(skipped_path, _table(report.skipped))
+        rows = ((image.image_id, image.dataset, image.path, image.reason) for image in report.skipped)
+        write_csv(skipped_path, ("image_id", "dataset", "path", "reason"), rows)
         run.artifact(skipped_path)
     run.metrics(
         {
@@ -55,14 +54,6 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
             "images_per_second": round(report.count / seconds, 1),
         }
     )
-
-
-def _table(skipped: tuple[SkippedImage, ...]) -> str:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("image_id", "dataset", "path", "reason"))
-    table.writerows((image.image_id, image.dataset, image.path, image.reason) for image in skipped)
-    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # names may hold other bytes
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SECTIONS = (
 
 
 def main(run: StageRun, *sections: Any) -> None:
-    """Train, from the newest checkpoint of this very configuration if there is one; write the candidates."""
+    """Train from the newest checkpoint of this configuration, if there is one; write the candidates."""
     params.check_params()  # what a later stage would refuse after the whole training; changes no output
     pretrain_model(run, *sections)
 

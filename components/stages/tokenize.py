@@ -2,7 +2,7 @@
 
 from components import params
 from components.core import paths
-from components.core.files import write_text
+from components.core.files import write_csv
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.text.report import caption_figures, readable_sample
@@ -26,8 +26,7 @@ def main(run: StageRun, tokenize: params.Tokenize, textual_head: params.TextualH
     max_length = textual_head.max_caption_length
     figures = {split: caption_figures(tokenizer, normalised[split], max_length) for split in SPLITS}
     lengths_path = run.output_dir / "lengths.csv"
-    rows = [f"{tokens},{captions}\n" for tokens, captions in figures["train"].lengths]
-    write_text(lengths_path, "tokens,captions\n" + "".join(rows))
+    write_csv(lengths_path, ("tokens", "captions"), figures["train"].lengths)
     run.metrics(
         {"vocab_size": tokenizer.vocab_size, **{split: found.metrics for split, found in figures.items()}}
     )

@@ -11,8 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from components.benchmarks.shared.files import write_csv
-from components.core.files import writing
+from components.core.files import write_csv, writing
 from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder
 from components.training.state import History, Row, TrainingState

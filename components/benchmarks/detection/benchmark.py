@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -31,16 +31,18 @@ from components.benchmarks.detection.data import (
     DetectionImage,
     DetectionSplit,
     DetectionTask,
+    TaskData,
 )
 from components.benchmarks.detection.detections import Detections, draw_detections, from_json, to_json
 from components.benchmarks.detection.matches import by_image
 from components.benchmarks.detection.voc_scores import RECALLS as VOC_RECALLS
 from components.benchmarks.detection.voc_scores import voc_scores
-from components.benchmarks.shared.files import draw_nothing, write_csv
+from components.benchmarks.shared.files import Run, record_nothing
 from components.benchmarks.shared.per_image import FILE, PerImage
 from components.benchmarks.shared.protocols import beside_figures
 from components.core import machine, paths
 from components.core.errors import InputError
+from components.core.files import write_csv
 from components.export.backbone import load_backbone
 from components.training.checkpoints import configuration_key
 from components.training.distributed import SINGLE_PROCESS, Processes, current
@@ -59,19 +61,6 @@ SCORES: Mapping[DetectionTask, Callable[[DetectionSplit, Sequence[Detections]], 
 }
 NO_CHANCE: dict[str, float] = {}  # boxes drawn at random hit nothing, but nobody can say how seldom
 FILES = ("losses.csv", "ap.csv", "detections.png", FILE)
-
-
-class Run(Protocol):
-    """The record of a stage."""
-
-    @property
-    def output_dir(self) -> Path: ...
-
-    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None: ...
-
-    def artifact(self, path: Path) -> None: ...
-
-    def metrics(self, summary: Mapping[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +111,7 @@ def run_recorded(
     run: Run,
     task: DetectionTask,
     name: str,
-    data: tuple[DetectionSplit, DetectionSplit] | str,
+    data: TaskData | str,
     settings: params.Detection,
 ) -> None:
     """Benchmark the exported backbone ``name``, and write its figures and files.
@@ -140,7 +129,7 @@ def run_recorded(
     if isinstance(data, str):
         _record_nothing(run, task, reason=data)
         return
-    train, test = data
+    train, test = data.train, data.test
     if task.with_masks and not (train.has_masks and test.has_masks):
         lacking = "test" if train.has_masks else "training"
         _record_nothing(run, task, reason=f"no object of the {lacking} images has a mask (`segmentation`)")
@@ -256,13 +245,12 @@ def write_files(
 
 
 def _record_nothing(run: Run, task: DetectionTask, reason: str) -> None:
-    """Write tables without rows, and a picture that says why: DVC wants all outputs of a stage."""
     if not current().is_first:
         return
-    losses, class_aps, picture, results = (run.output_dir / name for name in FILES)
-    write_csv(losses, ["iteration", "loss"], ())
-    write_csv(class_aps, ["class", "box", *(["mask"] if task.with_masks else [])], ())
-    draw_nothing(picture, task.name, reason)
-    PerImage.nothing().write(results)
-    run.metrics({"not_run": reason})
-    print(f"{task.name} is not run: {reason}", flush=True)
+    losses, class_aps, picture, results = FILES
+    columns = {
+        losses: ("iteration", "loss"),
+        class_aps: ("class", "box", *(["mask"] if task.with_masks else [])),
+    }
+    PerImage.nothing().write(run.output_dir / results)
+    record_nothing(run, task.name, reason, columns, picture)

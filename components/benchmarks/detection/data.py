@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from components import params
+from components.core import paths
 from components.core.errors import InputError
+from components.sources.manifest import CaptionedEntry, DatasetEntry, LvisEntry, read_manifest
 from components.sources.readers import coco, lvis, voc
+
+_SPLITS = {"train": "training", "val": "validation"}  # of COCO and LVIS, and what they are for
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,68 @@ class DetectionSplit:
         for image in self.images:
             digest.update(repr((image.image_id, image.path.stat().st_size, image.objects)).encode())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """What a task trains and is tested on.
+
+    Attributes:
+        train: images to train on.
+        test: images to test on.
+        used: the datasets that both are of: name, entry in the manifest, what each split is for.
+    """
+
+    train: DetectionSplit
+    test: DetectionSplit
+    used: Sequence[tuple[str, CaptionedEntry | DatasetEntry | LvisEntry, dict[str, str]]]
+
+
+def _coco_data(settings: params.CocoSegmentation) -> TaskData | str:
+    """Return the images and objects of one captioned dataset."""
+    dataset = settings.dataset
+    manifest = read_manifest(paths.dataset_part("coco_segmentation"))
+    if dataset not in manifest.captions:
+        return f"this run has no captioned dataset `{dataset}`"
+    root = manifest.captioned_root(dataset)
+    files = [coco.annotation_path(root, "instances", split) for split in _SPLITS]
+    if absent := [path.name for path in files if not path.is_file()]:
+        return f"`{dataset}` has no {absent[0]}"
+    used = [(dataset, manifest.captions[dataset], _SPLITS)]
+    return TaskData(read_coco(root, "train"), read_coco(root, "val"), used)
+
+
+def _lvis_data(_: params.LvisSegmentation) -> TaskData | str:
+    """Return LVIS v1, whose images are COCO's."""
+    manifest = read_manifest(paths.dataset_part("lvis_segmentation"))
+    if "lvis" not in manifest.benchmarks:
+        return "this run has no `lvis` data"
+    root, images_root = manifest.root_of("lvis"), manifest.lvis_images_root
+    train, val = (read_lvis(root, split, images_root) for split in _SPLITS)
+    return TaskData(train, val, [("lvis", manifest.benchmarks["lvis"], _SPLITS)])
+
+
+def _voc_data(settings: params.VocDetection) -> TaskData | str:
+    """Return the sets of VOC that the section names."""
+    manifest = read_manifest(paths.dataset_part("voc_detection"))
+    roots = manifest.voc_roots
+    used = []
+    for context, sets in (("training", settings.train_sets), ("test", settings.test_sets)):
+        for name in sets:
+            year, _, split = name.partition("/")
+            if int(year) not in roots:
+                return f"this run has no VOC{year}, which the set {name} needs"
+            used.append((f"voc{year}", manifest.benchmarks[f"voc{year}"], {split: context}))
+    train = read_voc(roots, settings.train_sets)
+    return TaskData(train, read_voc(roots, settings.test_sets, train.classes), used)
+
+
+# By name: the task, and what reads its data in this run or says why there are none.
+TASKS: dict[str, tuple[DetectionTask, Callable[[Any], TaskData | str]]] = {
+    "coco_segmentation": (COCO_SEGMENTATION, _coco_data),
+    "lvis_segmentation": (LVIS_SEGMENTATION, _lvis_data),
+    "voc_detection": (VOC_DETECTION, _voc_data),
+}
 
 
 def read_coco(root: Path, split: str) -> DetectionSplit:

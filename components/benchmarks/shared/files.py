@@ -1,14 +1,13 @@
-"""What every benchmark leaves: tables that DVC plots, or a picture in the place of a missing result."""
+"""What a benchmark writes to, and what it leaves in the place of a result that this run cannot have."""
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from components.core.files import writing
+from components.core.files import write_csv, writing
 
 INCHES = (4.2, 1.2)
 
@@ -24,14 +23,6 @@ class Run(Protocol):
     def artifact(self, path: Path) -> None: ...
 
     def metrics(self, summary: Mapping[str, Any]) -> None: ...
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a header and rows, atomically."""
-    with writing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def record_nothing(

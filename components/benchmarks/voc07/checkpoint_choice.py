@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from components import params
-from components.benchmarks.shared.files import Run, write_csv
+from components.benchmarks.shared.files import Run
 from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.benchmarks.voc07.results import Measured, mean_ap_percent
 from components.core.errors import InputError
-from components.core.files import writing
+from components.core.files import write_csv, writing
 from components.core.tensor_files import tensors_sha256
 from components.export.backbone import export_backbone, load_backbone
 from components.objectives.saved import load_captioner

@@ -21,9 +21,8 @@ from torch import nn
 
 from components import params
 from components.benchmarks.shared.features import LIBRARIES, backbone_digest, code_digest, images_digest
-from components.benchmarks.shared.files import write_csv
 from components.core import machine
-from components.core.files import read_json, write_json, writing
+from components.core.files import read_json, write_csv, write_json, writing
 from components.sources.readers.voc import VocSplit
 
 TABLES = {

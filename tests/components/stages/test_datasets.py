@@ -15,6 +15,7 @@ from components.core.errors import InputError
 from components.data.store import CaptionStore
 from components.params import read_section
 from components.sources.manifest import read_manifest
+from components.sources.origins import SOURCES
 from components.sources.readers.coco import read_captions
 from components.stages import datasets, lmdb
 from components.tracking import StageRun
@@ -65,7 +66,7 @@ def run_datasets(source: str, world: dict[str, int] | None = None, **folders: An
 
 def test_every_source_that_params_allow_is_there() -> None:
     allowed = params.Download.model_json_schema()["properties"]["source"]["enum"]
-    assert set(datasets.SOURCES) == set(allowed)
+    assert set(SOURCES) == set(allowed)
 
 
 def test_the_drawn_world_satisfies_the_readers() -> None:
