@@ -66,6 +66,7 @@ ROOMS = {  # room: the other rooms it may import
         "components.data",
         "components.export",
         "components.sources",
+        "components.tracking",
     },
     "components.export": {"components.models", "components.objectives"},
     "components.tracking": set(),

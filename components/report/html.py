@@ -1,7 +1,7 @@
 """Self-contained pages: templates that escape all text, pictures inside them; the page of captions."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,18 @@ def choose_examples(scores: Sequence[float], num_examples: int) -> Ranking:
     start = min(max(middle, num_best), len(order) - num_worst - num_typical)
     worst = sorted(order[len(order) - num_worst :], key=lambda index: (scores[index], index))
     return Ranking(order[:num_best], order[start : start + num_typical], worst)
+
+
+def example_groups(
+    scores: Sequence[float], num_examples: int, picture_of: Callable[[int], CaptionedPicture]
+) -> dict[str, list[CaptionedPicture]]:
+    """Return the pictures of `choose_examples` under their headings; ``picture_of`` takes an index."""
+    ranking = choose_examples(scores, num_examples)
+    return {
+        "Best: the highest scores": list(map(picture_of, ranking.best)),
+        "Typical: around the median": list(map(picture_of, ranking.typical)),
+        "Worst: the lowest scores": list(map(picture_of, ranking.worst)),
+    }
 
 
 def captions_page(

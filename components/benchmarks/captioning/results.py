@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from PIL import Image
 
-from components.benchmarks.captioning.protocol import ScoredCaption
+from components.benchmarks.captioning.protocol import FEW_CAPTIONS, Measured, ScoredCaption
 from components.benchmarks.shared.files import Run
 from components.benchmarks.shared.per_image import FILE, PerImage
 from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
@@ -43,3 +43,14 @@ def record_nothing(run: Run, reason: str, page: str) -> None:
     record(run, [], PerImage.nothing(), page, draw_texts([blank], [reason]))
     run.metrics({"images": 0, "not_run": reason})
     print(f"Nothing to score: {reason}", flush=True)
+
+
+def tell(measured: Measured, data: str) -> None:
+    """Print the figures, what makes them doubtful, and what is missing; ``data`` are the images' title."""
+    figures = ", ".join(f"{name} {value:.1f}" for name, value in measured.headlines.items())
+    print(f"{len(measured.captions)} images of {data}: {figures}", flush=True)
+    text, share = measured.most_frequent
+    if share > FEW_CAPTIONS:
+        print(f"Warning: {share:.0f} % of the images get the same caption, {text!r}", flush=True)
+    for name, reason in measured.scores.not_run.items():
+        print(f"Without {name}: {reason}", flush=True)
