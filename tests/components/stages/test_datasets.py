@@ -114,10 +114,7 @@ def test_folders_are_used_in_place(shared_dir: Path) -> None:
     assert sum(figures["voc2007"][split]["objects"]["dog"] > 0 for split in ("trainval", "test")) == 2
     assert sum(sum(figures["voc2007"][split]["objects"].values()) for split in ("trainval", "test")) == 3672
     assert figures["inaturalist"]["train"] == {"images": 272, "classes": 17}
-    assert {path.name for path in paths.DATASETS_DIR.rglob("*") if path.is_file()} == {
-        "manifest.json",
-        "about.txt",
-    }
+    assert {path.name for path in paths.DATASETS_DIR.rglob("*") if path.is_file()} == {"manifest.json"}
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     assert len(manifest.captions_of("train")) == 2421 + 4600
     assert manifest.root_of("voc2007") == (real / "voc2007" / "VOCdevkit").absolute()

@@ -76,10 +76,7 @@ def test_from_archives_to_captions(coco: params.Download) -> None:
     manifest = read_manifest(paths.DATASETS_MANIFEST)
     root = Path(manifest.captions["coco"].root)
     assert root.parent == paths.UNPACKED_DIR
-    assert {path.name for path in paths.DATASETS_DIR.rglob("*") if path.is_file()} == {
-        "manifest.json",
-        "about.txt",
-    }
+    assert {path.name for path in paths.DATASETS_DIR.rglob("*") if path.is_file()} == {"manifest.json"}
 
     shutil.rmtree(paths.UNPACKED_DIR)
     (image,) = manifest.captions_of("train")
