@@ -83,7 +83,7 @@ class Family(Workspace):
         """Start two rows side by side; return while both of them sleep."""
         rows = ("--rows", "bicaptioning", "captioning", "--at-once", "2", "--set", override)
         process = self.start(*rows)
-        limit = time.monotonic() + 240
+        limit = time.monotonic() + 600
         while len(list(self.control.glob("sleeping-*"))) < 2:
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < limit
