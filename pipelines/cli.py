@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from components.core.paths import PARAMS
 from components.params import Change, list_presets, matching_presets, overlay, read_preset
 from components.params.presets import PRESETS_DIR, preset_summary
 from components.tracking.pipeline_run import REPORT, REPORT_PAGE
-from pipelines.commands import EXIT_FAILED, ablate, pages, run
+from pipelines.commands import ablate, cluster, pages, run
 from pipelines.comparison import seeds_text
 from pipelines.record import report_text
 from pipelines.workspace import run_lock
@@ -70,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
         pages.add_serve_parser,
         _add_status_parser,
         ablate.add_parser,
-        _add_worker_parser,
+        cluster.add_parser,
+        cluster.add_worker_parser,
         pages.add_ui_parser,
         _add_report_parser,
         _add_preset_parser,
@@ -102,25 +102,6 @@ def _status(options: argparse.Namespace) -> int:
     else:
         print(*as_lines(status, shutil.get_terminal_size((110, 24)).columns), sep="\n")
     return 0
-
-
-def _add_worker_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "worker", help="run stages for `virtex run --cluster` elsewhere; Ctrl-C stops it"
-    )
-    parser.add_argument("scheduler", metavar="ADDRESS", help="of the Dask scheduler, such as tcp://host:8786")
-    parser.add_argument(
-        "--name", default=socket.gethostname(), help="of this worker, in messages; the host's if not given"
-    )
-    parser.set_defaults(command=_worker)
-
-
-def _worker(options: argparse.Namespace) -> int:
-    from pipelines.runners import installed
-
-    with installed():
-        from pipelines.cluster.worker import serve
-    return 0 if serve(Path.cwd(), options.scheduler, options.name) else EXIT_FAILED
 
 
 def _add_report_parser(commands: Any) -> None:

@@ -126,7 +126,7 @@ def pipeline_flow(prepared: Plan | None = None) -> Any:
             set: ``section.key=value`` changes on top of it.
             force: run the stages even if they are unchanged.
             max_parallel: stages at a time; none means ``VIRTEX_MAX_PARALLEL``, else one per core, at most 4.
-            cluster: Dask scheduler whose workers run the stages, ``tcp://host:8786``; none means
+            cluster: Dask scheduler whose workers run the stages, ``tls://host:8786``; none means
                 ``VIRTEX_CLUSTER``, else this machine.
 
         Stages that do not depend on a failed one still run.

@@ -32,6 +32,7 @@ from pipelines.cluster.requirements import (
     sent_variables,
     shared_tracking_uri,
 )
+from pipelines.cluster.security import security_for
 from pipelines.cluster.workers import Workers, run_job, stop_run
 from pipelines.dvc_files import read_entries
 from pipelines.dvc_internals import put_entries
@@ -223,9 +224,10 @@ def fit_workers(address: str, root: Path) -> Iterator[Workers]:
     Raises:
         InputError: one cannot, or this clone is not fit for it.
     """
+    security = security_for(address, root)
     commit, uri = commit_of(root), shared_tracking_uri()
     require_remote(root)
-    workers = Workers(address, commit, uri)
+    workers = Workers(address, security, commit, uri)
     try:
         workers.require_all_fit()
         yield workers

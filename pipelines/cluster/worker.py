@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distributed import Worker, WorkerPlugin
+from distributed import Security, Worker, WorkerPlugin
 
 from components.core.errors import InputError
 from components.core.files import write_text
-from components.core.machine import num_cpus
+from components.core.machine import LOOPBACK, num_cpus
 from components.core.paths import OUTPUTS_DIR, PARAMS
 from components.core.process import ENDING
 from components.tracking.pipeline_run import GOOD_STATES
@@ -28,6 +28,7 @@ from pipelines.cluster.requirements import (
     require_tracking,
     tracking_variables,
 )
+from pipelines.cluster.security import HTTP_ADDRESS, is_loopback, security_for
 from pipelines.dvc_files import read_entries
 from pipelines.dvc_internals import put_entries
 from pipelines.preparation import stages_at_a_time
@@ -180,13 +181,14 @@ def serve(root: Path, scheduler: str, name: str) -> bool:
         InputError: the clone is not fit for it, or the scheduler does not answer or refuses.
     """
     logging.getLogger("distributed").setLevel(logging.WARNING)
+    security = security_for(scheduler, root)
     commit = commit_of(root)
     remote = require_remote(root)
     with run_lock(root):
         for stage in stop_orphans(root):
             print(f"Stopped orphaned stage {stage} of a crashed worker.", flush=True)
         print(f"{name}: commit {commit[:12]}, DVC remote {remote}, scheduler {scheduler}", flush=True)
-        return asyncio.run(_serve(root, scheduler, name))
+        return asyncio.run(_serve(root, scheduler, security, name))
 
 
 def machine_resources() -> dict[str, float]:
@@ -194,7 +196,7 @@ def machine_resources() -> dict[str, float]:
     return {GPU: len(visible_gpus()), CPU: num_cpus(), MEMORY: 1}
 
 
-async def _serve(root: Path, scheduler: str, name: str) -> bool:
+async def _serve(root: Path, scheduler: str, security: Security, name: str) -> bool:
     asked = asyncio.Event()
     for number in ENDING:
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
@@ -203,6 +205,10 @@ async def _serve(root: Path, scheduler: str, name: str) -> bool:
         worker = Worker(
             scheduler,
             name=name,
+            security=security,
+            protocol="tls" if scheduler.startswith("tls://") else None,
+            host=LOOPBACK if is_loopback(scheduler) else None,
+            dashboard_address=HTTP_ADDRESS,
             nthreads=stages_at_a_time(),
             resources=machine_resources(),
             memory_limit=0,

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from distributed import Client, Worker
+from distributed import Client, Security, Worker
 
 from components.core.errors import InputError
 from pipelines.cluster.job import Job, JobEnd
@@ -17,7 +17,8 @@ class Workers:
     """Knows which workers can work for a flow: their clone has its commit, a DVC remote, and reaches MLflow.
 
     Args:
-        address: of the scheduler, such as ``tcp://host:8786``.
+        address: of the scheduler, such as ``tls://host:8786``.
+        security: what to connect with.
         commit: of the flow's code.
         tracking_uri: of the flow's MLflow server; None if each worker has to know its own.
 
@@ -25,18 +26,18 @@ class Workers:
         InputError: no scheduler answers there.
     """
 
-    def __init__(self, address: str, commit: str, tracking_uri: str | None) -> None:
+    def __init__(self, address: str, security: Security, commit: str, tracking_uri: str | None) -> None:
         self.address = address
         self.commit = commit
         self.tracking_uri = tracking_uri
         self._lock = threading.Lock()
         self._faults: dict[str, str | None] = {}
         try:
-            self.client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+            self.client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, security=security)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
-                f"no Dask scheduler answers at {address}: start one with `dask scheduler`, and "
-                f"`virtex worker {address}` on each machine"
+                f"no Dask scheduler answers at {address}: start one with `virtex cluster "
+                f"scheduler`, and `virtex worker {address}` on each machine, all with the same certificates"
             ) from error
 
     def present(self) -> dict[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="run stages on the workers of this Dask scheduler, such as tcp://host:8786 (docs/teams.md)",
+        help="run stages on the workers of this Dask scheduler, such as tls://host:8786 (docs/teams.md)",
     )
     parser.set_defaults(command=run)
 

@@ -23,6 +23,11 @@ from pipelines.cluster import worker as worker_module  # noqa: E402
 from pipelines.cluster.job import CPU, MEMORY  # noqa: E402
 from pipelines.cluster.requirements import TransferError  # noqa: E402
 from pipelines.cluster.runner import cluster_runner, fit_workers  # noqa: E402
+from pipelines.cluster.security import (  # noqa: E402
+    FOLDER_VARIABLE,
+    make_certificates,
+    security_for,
+)
 from pipelines.cluster.worker import Clone  # noqa: E402
 from pipelines.dvc_files import read_entries  # noqa: E402
 from pipelines.dvc_internals import put_entries, read_plan  # noqa: E402
@@ -69,16 +74,19 @@ class Lab:
         assert self.cluster
         return str(self.cluster.scheduler_address)
 
-    def start(self, *names: str) -> None:
+    def start(self, *names: str, security: "distributed.Security | None" = None) -> None:
         workers = {}
+        secured = {"security": security, "protocol": "tls://"} if security else {}
         for name in names:
             shutil.copytree(self.flow, self.root / name)
             options = {"name": name, "nthreads": 2, "resources": {CPU: 2, MEMORY: 1}, "dashboard": False}
-            options["plugins"] = (Clone(self.root / name),)
+            options |= {"plugins": (Clone(self.root / name),), **secured}
             workers[name] = {"cls": distributed.Worker, "options": options}
-        options = {"dashboard": False, "host": "127.0.0.1", "port": 0}
+        options = {"dashboard": False, "host": "127.0.0.1", "port": 0, **secured}
         scheduler = {"cls": distributed.Scheduler, "options": options}
-        self.cluster = distributed.SpecCluster(workers=workers, scheduler=scheduler, silence_logs="CRITICAL")
+        self.cluster = distributed.SpecCluster(
+            workers=workers, scheduler=scheduler, security=security, silence_logs="CRITICAL"
+        )
 
     def close(self, name: str) -> None:
         """Let a worker, or the ``scheduler``, go."""
@@ -291,3 +299,30 @@ def test_nobody_is_there(lab, monkeypatch):
     monkeypatch.setattr(worker_module, "_SCHEDULER_SECONDS", 1.0)
     with pytest.raises(InputError, match="no Dask scheduler takes this worker"):
         worker_module.serve(lab.flow, "tcp://127.0.0.1:9", "a")
+
+
+def test_a_cluster_with_certificates_takes_those_who_have_them_and_nobody_else(lab, monkeypatch):
+    certificates = lab.root / "certificates"
+    monkeypatch.setenv(FOLDER_VARIABLE, str(certificates))
+    make_certificates(lab.flow, ["localhost", "127.0.0.1"])
+    lab.start("a", security=security_for("tls://127.0.0.1:1", lab.flow))
+    assert lab.address.startswith("tls://127.0.0.1:")
+    assert lab.run()["second"] == ("ran", "")
+
+    monkeypatch.setattr("pipelines.cluster.workers._CONNECT_SECONDS", 2)
+    monkeypatch.setattr(worker_module, "_SCHEDULER_SECONDS", 2.0)
+    plain = lab.address.replace("tls://", "tcp://")
+    with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127"):
+        check_cluster(plain, lab.flow)
+    with pytest.raises(InputError, match="no Dask scheduler takes this worker"):
+        worker_module.serve(lab.flow, plain, "stranger")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(lab.root / "others"))
+    with pytest.raises(
+        InputError, match=r"others: no authority\.pem, certificate\.pem, key\.pem; make them once"
+    ):
+        check_cluster(lab.address, lab.flow)
+    make_certificates(lab.flow, ["localhost"])  # of another cluster
+    with pytest.raises(InputError, match="no Dask scheduler answers at tls://127"):
+        check_cluster(lab.address, lab.flow)
+    with pytest.raises(InputError, match="no Dask scheduler takes this worker"):
+        worker_module.serve(lab.flow, lab.address, "stranger")
