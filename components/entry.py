@@ -17,8 +17,8 @@ from components.core.errors import (
     TemporaryError,
     machine_message,
 )
+from components.core.foreign_text import said
 from components.core.process import handle_ending
-from components.core.redaction import redacted
 from components.core.stage_lock import stage_lock
 from components.inputs import require_sound_inputs
 from components.params import Section, read_section
@@ -128,5 +128,5 @@ def _fail(stage: str, message: str, code: int) -> NoReturn:
             sys.exit(code)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(_HELD_BACK_SECONDS)
-    print(f"{stage}: error: {redacted(message)}", file=sys.stderr, flush=True)
+    print(f"{stage}: error: {said(message)}", file=sys.stderr, flush=True)
     sys.exit(code)

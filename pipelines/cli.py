@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from components.core.command import ended
 from components.core.errors import InputError
+from components.core.foreign_text import printable, said
 from components.core.paths import PARAMS
 from components.params import Change, list_presets, matching_presets, overlay, read_preset
 from components.params.presets import PRESETS_DIR, preset_summary
@@ -98,9 +99,9 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(as_json(status), indent=2, ensure_ascii=False))
     elif options.all:
-        print(*all_lines(status), sep="\n")
+        print(*map(printable, all_lines(status)), sep="\n")
     else:
-        print(*as_lines(status, shutil.get_terminal_size((110, 24)).columns), sep="\n")
+        print(*map(printable, as_lines(status, shutil.get_terminal_size((110, 24)).columns)), sep="\n")
     return 0
 
 
@@ -136,14 +137,16 @@ def _list_presets(_: argparse.Namespace) -> int:
     in_force, names = matching_presets(), list_presets()
     size, width = max(map(len, names), default=0), shutil.get_terminal_size((110, 24)).columns
     for name in names:
-        line = f"{'*' if name in in_force else ' '} {name:<{size}}  {preset_summary(name)}".rstrip()
+        line = printable(
+            f"{'*' if name in in_force else ' '} {name:<{size}}  {preset_summary(name)}".rstrip()
+        )
         print(line if len(line) <= width else line[: width - 3].rstrip() + "...")
     return 0
 
 
 def _show_preset(options: argparse.Namespace) -> int:
     read_preset(options.name)
-    print((PRESETS_DIR / f"{options.name}.yaml").read_text(encoding="utf-8"), end="")
+    print(said((PRESETS_DIR / f"{options.name}.yaml").read_text(encoding="utf-8")), end="")
     print("\n# Changes to params.yaml as it is:")
     print(*(f"#   {line}" for line in _lines(overlay(options.name, dry_run=True))), sep="\n")
     return 0
@@ -155,7 +158,7 @@ def _apply_preset(options: argparse.Namespace) -> int:
     else:
         with run_lock(Path.cwd()):
             changes = overlay(options.name)
-    print(*_lines(changes), sep="\n")
+    print(*map(printable, _lines(changes)), sep="\n")
     if options.dry_run and changes:
         print("Nothing is written: --dry-run.")
     return 0

@@ -7,6 +7,7 @@ was not: ``python -m pipelines.dvc_internals repro ...``. DVC itself looks every
 where many short stages run side by side.
 """
 
+import logging
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -199,6 +200,7 @@ def check_out(stages: Sequence[str], wait_for_lock: bool = False) -> None:
 
         outs = [out for name in stages for stage in repo.stage.collect(name) for out in stage.outs]
         recorded = {str(out) for out in outs if out.hash_info}
+        logging.getLogger("dvc_data.index.checkout").setLevel(logging.ERROR)  # it warns of each that has none
         try:
             repo.checkout(targets=list(stages), force=True)
         except CheckoutError as error:  # names those without a record, too

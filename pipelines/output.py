@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from components.core.foreign_text import printable
 from components.core.redaction import redacted
 from components.core.stage_lock import WAITED
 from pipelines.graph import base_name
@@ -62,7 +63,8 @@ class LineSplitter:
         self._rest, self._drawn = b"", ""
 
     def _piece(self, piece: bytes) -> Iterator[str]:
-        text = _ESCAPES.sub("", piece.decode("utf-8", errors="replace")).rstrip("\r\n").rstrip()
+        text = _ESCAPES.sub("", piece.decode("utf-8", errors="replace")).rstrip()
+        text = printable(text, kept="\t")
         if piece.endswith(b"\r"):
             self._drawn = text or self._drawn
             now = self._clock()

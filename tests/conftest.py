@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +13,7 @@ import dvc.logger  # noqa: F401  # its log handlers keep the stream they find at
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tests"))  # for what tests of several folders share
 
 # A shell's background job ignores interrupts and hands that down; tests that interrupt need them.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

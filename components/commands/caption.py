@@ -17,6 +17,7 @@ from components.commands import run_command
 from components.core import machine, paths
 from components.core.command import folder, positive
 from components.core.errors import InputError
+from components.core.foreign_text import printable, said
 
 EXIT_SKIPPED = 1
 BEAM_SIZE, TOP_P = 5, 0.9  # of the paper's public code
@@ -58,7 +59,8 @@ def main() -> int:
     quiet = None if options.json else True  # JSON comes at the end; None: only a terminal is shown progress
     for result in tqdm(found, total=len(files), unit="image", disable=quiet):
         if result.error is not None:
-            print(f"virtex: skipped {result.path}: {result.error}", file=sys.stderr, flush=True)
+            message = said(f"virtex: skipped {printable(result.path)}: {result.error}")
+            print(message, file=sys.stderr, flush=True)
         elif not options.json:
             _print(result)
         results.append(result)
@@ -144,9 +146,9 @@ def _entry(result: CaptionedFile) -> dict[str, Any]:
 
 
 def _print(result: CaptionedFile) -> None:
-    print(result.path)
+    print(printable(result.path))
     for caption in result.captions:
-        print(f"  {caption.log_probability:8.2f}  {caption.text}", flush=True)
+        print(f"  {caption.log_probability:8.2f}  {printable(caption.text)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from components.comparison.rows import ComparedRow, Comparison, Spread, read_com
 from components.comparison.table import PRETRAINING, markdown
 from components.core.errors import InputError
 from components.core.files import write_json, write_text
+from components.core.foreign_text import table_cell
 from components.core.published import BENCHMARKS, SOURCE
 
 
@@ -84,13 +85,14 @@ def comparison_csv(comparison: Comparison) -> str:
         theirs = row.published.figures if row.published else {}
         figures, gains = ([of(key) for key in keys] for of in (row.figure, row.gain))
         writer.writerow(
-            [row.name, row.state, len(row.runs), *(spread and spread.mean for spread in [*figures, *gains])]
+            [table_cell(row.name), row.state, len(row.runs)]
+            + [spread and spread.mean for spread in [*figures, *gains]]
             + [row.pretraining.get(key) for key, *_ in PRETRAINING]
             + [theirs.get(key) for key in published]
             + [spread and spread.standard_error for spread in figures]
         )
     for name, backbone, means in comparison.baseline_rows():
-        writer.writerow([f"{name} {backbone}", "baseline", "", *(means.get(key) for key in keys)])
+        writer.writerow([table_cell(f"{name} {backbone}"), "baseline", "", *(means.get(key) for key in keys)])
     return buffer.getvalue()
 
 

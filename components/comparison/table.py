@@ -1,6 +1,7 @@
 """A comparison as Markdown for a terminal, and the words that its other forms share."""
 
 from components.comparison.rows import BAD_STATES, ComparedRow, Comparison, Spread
+from components.core.foreign_text import markdown_text, not_a_block
 from components.core.published import REMARKS, SOURCE
 from components.report.render import table, wrap
 from components.report.words import ABSENT, SETUP_TITLES, backbone_title, duration, listed, within
@@ -30,7 +31,7 @@ PRETRAINING = (  # key of metrics.json, title, form
 def markdown(comparison: Comparison) -> str:
     """Return the whole comparison."""
     parts = [
-        f"# {comparison.title[0].upper()}{comparison.title[1:]} compared",
+        markdown_text(f"# {comparison.title[0].upper()}{comparison.title[1:]} compared"),
         wrap(_legend(comparison)),
         results_table(comparison),
         wrap(comparability(comparison)),
@@ -192,8 +193,8 @@ def _pretraining_table(comparison: Comparison) -> str:
 def _problem(row: ComparedRow, seed: int, state: str, message: str) -> str:
     first, *more = message.splitlines()
     which = f"{row.title}, seed {seed}" if seed else row.title
-    head = wrap(f"- {which}, {state}: {first}", indent="  ")
-    return "\n".join([head, *(f"  {line}" for line in more)])
+    head = wrap(f"{which}, {state}: {first}", "- ")
+    return "\n".join([head, *(f"  {not_a_block(markdown_text(line))}" for line in more)])
 
 
 def _number(value: float | None) -> str:

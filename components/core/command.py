@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError, machine_message
-from components.core.redaction import redacted
+from components.core.foreign_text import said
 
 EXIT_BROKEN_PIPE = 1
 
@@ -54,7 +54,7 @@ def _reader_is_gone() -> bool:
 
 
 def _failed(message: str) -> int:
-    print(f"virtex: error: {redacted(message)}", file=sys.stderr)
+    print(f"virtex: error: {said(message)}", file=sys.stderr)
     return EXIT_INPUT_ERROR
 
 

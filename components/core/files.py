@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.core.foreign_text import table_cell
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
@@ -49,14 +51,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a header and rows to ``path``, atomically; bytes of names that are not UTF-8 as ``\\udce9``."""
-    with (
-        writing(path) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
-    ):
+    """Write a header and rows to ``path``, atomically; texts become printable, and none is a formula."""
+    with writing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(table_cell, row) for row in rows)
 
 
 def parse_json(text: str | bytes) -> Any:

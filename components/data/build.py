@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from components.core.errors import DISK_FULL, InputError
 from components.core.files import writing
+from components.core.foreign_text import printable
 from components.data.image import DecodeError, decode, encode_jpeg, encode_ppm, resize_short_side, verify
 from components.data.record import (
     INDEX_KEY,
@@ -34,7 +35,6 @@ from components.data.record import (
     pack_metadata,
     pack_record,
 )
-from components.sources.image_files import printable
 from components.sources.readers.types import CaptionedImage
 
 _INITIAL_MAP_BYTES = 16 * 2**20

@@ -6,6 +6,7 @@ from typing import Any
 
 from components.core import paths
 from components.core.files import parse_json, read_json
+from components.core.foreign_text import markdown_text
 from components.core.published import BENCHMARKS, SOURCE
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
 from components.params import PRETRAINED
@@ -78,11 +79,11 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
     weights = metadata.get("weights", "")
     if "://" not in weights:
         weights = Path(weights).name  # folders of this machine mean nothing elsewhere
-    origin = f" Its weights: {weights}." if weights else ""
+    origin = f" Its weights: {markdown_text(weights)}." if weights else ""
     return CARD.format(
         architecture=metadata["architecture"],
         feature_size=metadata["feature_size"],
-        title=title,
+        title=markdown_text(title),
         origin=origin or (" Its weights are random." if name == "random" else ""),
         pretraining=_pretraining(metadata) if name == PRETRAINED else NOT_STATED,
         figures=_figures(name),
@@ -125,7 +126,7 @@ def _pretraining(metadata: Mapping[str, str]) -> str:
         "Images seen": training.get("images_seen"),
         "Validation loss": training.get("val_loss"),
     }
-    rows = [f"| {fact} | {_plain(value)} |" for fact, value in facts.items() if value is not None]
+    rows = [f"| {fact} | {_cell(_plain(value))} |" for fact, value in facts.items() if value is not None]
     return "\n".join(["| | |", "|---|---|", *rows])
 
 
@@ -145,7 +146,7 @@ def _figures(name: str) -> str:
         value = _read(paths.stage_dir(benchmark.name, item) / "metrics.json").get(benchmark.metric)
         if name and isinstance(value, int | float):
             title = benchmark.title + layout_note(benchmark.name, manifest)
-            rows.append(f"| {title} | {benchmark.metric_title} | {value:.1f} |")
+            rows.append(f"| {_cell(title)} | {benchmark.metric_title} | {value:.1f} |")
     if not rows:
         return "None measured by the run that made it."
     header = ["| Benchmark | Metric | Percent |", "|---|---|---:|"]
@@ -157,6 +158,10 @@ def _figures(name: str) -> str:
             *rows,
         ]
     )
+
+
+def _cell(text: str) -> str:
+    return markdown_text(text).replace("|", "\\|")
 
 
 def _plain(value: Any) -> str:

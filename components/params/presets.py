@@ -208,6 +208,12 @@ def _merge(tree: Any, overlaid: Mapping[str, Any], parents: tuple[str, ...], cha
 
 
 def _parse_override(override: str) -> dict[str, Any]:
+    try:
+        override.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"--set {override}: params.yaml is UTF-8, and this is not; rename the file it names"
+        ) from None
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise InputError(f"--set {override}: expected section.key=value, such as pretrain.batch_size=128")

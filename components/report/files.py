@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.core.foreign_text import from_table_cell
+
 
 def read_metrics(folder: Path, missing: list[str]) -> dict[str, Any]:
     """Read metrics.json of a stage; empty, and noted in ``missing``, if there is none or it is broken."""
@@ -39,7 +41,7 @@ def read_rows(
         with open(path, encoding="utf-8", newline="") as file:
             return [
                 {column: _number(row[column]) for column in columns if row[column] != ""}
-                | {label: str(row[label]) for label in labels}
+                | {label: from_table_cell(str(row[label])) for label in labels}
                 for row in csv.DictReader(file)
             ]
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from components.core.foreign_text import markdown_text, not_a_block
 from components.params import PRETRAINED
 from components.report import charts
 from components.report.details import Details
@@ -108,7 +109,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "report.md",
         report=report,
         wrap=wrap,
-        bullets=lambda texts: "\n".join(wrap(f"- {text}", indent="  ") for text in texts),
+        bullets=bullets,
         tables={title: _results_table(rows, columns) for title, rows, columns in tables(report)},
         setup=table(["", "This run", "Paper", ""], setup),
         pretraining=table(["", "Value"], pretraining) if pretraining else "Not run.",
@@ -147,7 +148,7 @@ def _plain(value: Any) -> str:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table with its columns aligned: the first left, the others right."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rows = [[markdown_text(cell).replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -158,9 +159,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), f"|{rule}|", *(line(row) for row in rows)])
 
 
-def wrap(text: str, indent: str = "") -> str:
-    """Return lines of WIDTH; all but the first begin with ``indent``."""
-    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+def bullets(texts: Sequence[str]) -> str:
+    """Return a list in Markdown, wrapped."""
+    return "\n".join(wrap(text, "- ") for text in texts)
+
+
+def wrap(text: str, bullet: str = "") -> str:
+    """Return lines of WIDTH in Markdown, the first after ``bullet`` and the others below its text."""
+    lines = textwrap.wrap(markdown_text(text), WIDTH - len(bullet), break_on_hyphens=False)
+    return bullet + f"\n{' ' * len(bullet)}".join(map(not_a_block, lines))
 
 
 def page(report: Mapping[str, Any], details: Details) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 
 from components.core.errors import InputError
+from components.core.foreign_text import printable
 
 DECODABLE = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".dib", ".gif",
@@ -45,11 +46,6 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def printable(name: object) -> str:
-    """Return a name as any terminal and file takes it: bytes that are not UTF-8 as ``\\udce9``."""
-    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def folded(name: str) -> str:

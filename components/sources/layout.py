@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from components.core.errors import InputError
-from components.sources.image_files import is_utf8, printable
+from components.core.foreign_text import printable
+from components.sources.image_files import is_utf8
 
 NUM_NAMED = 3  # absent files named in an error; the rest are counted
 

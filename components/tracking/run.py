@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core import files, paths
+from components.core.foreign_text import said
 from components.core.logs import own_logger
-from components.core.redaction import redacted, redacted_values
+from components.core.redaction import redacted_values
 from components.tracking.datasets import UsedDataset, inherit_datasets, log_datasets
 from components.tracking.metric_sender import MetricSender, first_line, is_refused, warn_refused
 from components.tracking.models import ModelCandidate, log_model, register_if_best
@@ -47,7 +48,7 @@ _MAX_CHARACTERS = 5000  # of a tag or a parameter
 def create_run(store: Store, tags: Mapping[str, str], parent_run_id: str | None = None) -> str:
     """Create a run below ``parent_run_id`` and return its id; raises whatever MLflow raises."""
     names = mlflow_names(tags)
-    tags = {names[key]: redacted(value)[:_MAX_CHARACTERS] for key, value in tags.items()}
+    tags = {names[key]: said(value)[:_MAX_CHARACTERS] for key, value in tags.items()}
     if parent_run_id:
         tags["mlflow.parentRunId"] = parent_run_id
     run = store.client.create_run(store.experiment_id, tags=tags, run_name=tags.get("mlflow.runName"))
@@ -63,7 +64,7 @@ def log_params(store: Store, run_id: str, sections: Mapping[str, Any]) -> None:
 
     values = dict(flatten(redacted_values(sections)))
     names = mlflow_names(values)
-    params = [Param(names[key], str(value)[:_MAX_CHARACTERS]) for key, value in values.items()]
+    params = [Param(names[key], said(str(value))[:_MAX_CHARACTERS]) for key, value in values.items()]
     refused: dict[str, str] = {}
     for start in range(0, len(params), _MAX_PARAMS):
         batch = params[start : start + _MAX_PARAMS]
@@ -123,7 +124,7 @@ class Record:
 
     def tag(self, key: str, value: Any) -> None:
         """Set a tag of the run."""
-        text = redacted(str(value))[:_MAX_CHARACTERS]
+        text = said(str(value))[:_MAX_CHARACTERS]
         self._try(f"tag {key}", lambda store, run_id: store.client.set_tag(run_id, mlflow_name(key), text))
 
     def describe(self, title: str, artifact: str, text: str = "") -> None:
@@ -145,7 +146,7 @@ class Record:
 
     def text(self, text: str, name: str) -> None:
         """Store ``text`` as the artifact ``name``."""
-        self._try(name, lambda store, run_id: store.client.log_text(run_id, redacted(text), name))
+        self._try(name, lambda store, run_id: store.client.log_text(run_id, said(text), name))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or what is in a folder, to the run, under ``folder`` there."""

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from components.core.errors import EXIT_INTERRUPTED
-from components.core.redaction import redacted
+from components.core.foreign_text import said
 
 EXIT_FAILED = 1
 
@@ -14,7 +14,7 @@ def exit_status(state: Any) -> int:
     if state.is_completed():
         return 0
     if state.is_cancelled():
-        print(f"virtex: {state.message}", file=sys.stderr)
+        print(f"virtex: {said(state.message)}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print(f"virtex: error: {redacted(state.message or '')}", file=sys.stderr)
+    print(f"virtex: error: {said(state.message or '')}", file=sys.stderr)
     return EXIT_FAILED

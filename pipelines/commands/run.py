@@ -7,7 +7,8 @@ from typing import Any
 
 from components.core.command import positive
 from components.core.errors import InputError
-from components.core.redaction import redacted, redacted_values
+from components.core.foreign_text import said
+from components.core.redaction import redacted_values
 from components.params.families import PRESETS, chosen_family
 from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN, REPORT, REPORT_PAGE
 from components.tracking.store import warm_up
@@ -70,7 +71,7 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
         plan, notices = prepare(root, targets, options.preset, options.overrides, bool(options.cluster))
         if stop.is_set():
             raise KeyboardInterrupt
-        print(*map(redacted, notices), sep="\n", end="\n" if notices else "", flush=True)
+        print(*map(said, notices), sep="\n", end="\n" if notices else "", flush=True)
         if not plan.pending and not options.force:
             states = dict.fromkeys((stage.name for stage in plan.stages), "unchanged")
             states |= dict.fromkeys(plan.not_run.keys() - plan.unchanged, NOT_RUN)

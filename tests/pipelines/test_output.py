@@ -1,7 +1,9 @@
 """Lines, states and error messages read from a stage's output."""
 
 import pytest
+from hostile_texts import TEXTS
 
+from components.core.foreign_text import printable
 from components.core.stage_lock import WAITED
 from pipelines.output import LineSplitter, StageOutput
 
@@ -117,3 +119,9 @@ def test_error_is_the_last_lines_else():
     assert error_of("Running stage 'lmdb@train':", "Killed", DVC_END).endswith("Killed")
     assert error_of(DVC_END) == DVC_END
     assert error_of() == "exited without output"
+
+
+def test_a_terminal_obeys_no_line():
+    lines = lines_of([text.encode() + b"\n" for text in TEXTS])
+    assert [line for line in lines if line != printable(line)] == ["\t=1+1"]  # tables have tabs
+    assert lines_of([b"\x1b]0;title\x07 \x9b31m bad\xff\x08\n"]) == ["\\x1b]0;title\\x07 �31m bad�\\x08"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 
 from components.core.errors import InputError, TemporaryError
+from components.core.foreign_text import said
 from components.core.http import MirrorError, Patience
 from components.core.redaction import redacted
 from components.sources.download.remote import look_at
@@ -75,7 +76,7 @@ def fetch_file(
             checked = _checked(wanted, part)
         except MirrorError as error:
             refusals.append(redacted(f"  {url}: {error}"))
-            print(redacted(f"{wanted.name}: {url}: {error}"), flush=True)
+            print(said(f"{wanted.name}: {url}: {error}"), flush=True)
             continue
         os.replace(part, path)
         state_path(part).unlink(missing_ok=True)

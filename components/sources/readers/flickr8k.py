@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.sources.image_files import is_image, printable
+from components.core.foreign_text import printable
+from components.sources.image_files import is_image
 from components.sources.layout import Tally, read_text, shown
 from components.sources.readers.own.image_places import identity_of
 from components.sources.readers.own.sample import OwnImage, OwnImages

@@ -14,6 +14,7 @@ from typing import Any
 from pycocotools import mask as run_lengths
 
 from components.core.errors import InputError
+from components.core.foreign_text import printable
 from components.sources.layout import category_name, is_known, shown, unique_ids
 
 ROUNDING = 1.0  # pixels by which published boxes leave their image; those stay, as scores refer to them
@@ -117,7 +118,8 @@ def _tell_apart(categories: Sequence[dict[str, Any]], notes: Notes) -> None:
         alike = [category for category in categories if category["name"] in double]
         for category in alike:
             category["name"] = f"{category['name']} (id {category['id']})"
-        notes.say(f"categories of one name, told apart: {', '.join(category['name'] for category in alike)}")
+        names = ", ".join(printable(category["name"]) for category in alike)
+        notes.say(f"categories of one name, told apart: {names}")
 
 
 def _sized(path: Path, images: dict[Any, dict[str, Any]]) -> dict[Any, tuple[int, int]]:

@@ -8,22 +8,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from whole_report import BACKBONES, NASTY, write, write_everything
 
 from components import params
 from components.core import paths
-from components.data.build import build_store
 from components.report.render import value_at
 from components.report.words import FORMS
-from components.sources.readers.types import CaptionedImage
 from components.stages import report as stage
 from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-NASTY = "</text><script>alert('&')</script>"
-BACKBONES = ("virtex", "random")
 VOID = {"meta", "link", "img", "br", "use", "path", "rect", "image", "stop"}
 FETCHING = {"src", "srcset", "href", "xlink:href", "poster", "action", "data", "style"}
 
@@ -101,84 +96,6 @@ def make_page(run: StageRun) -> tuple[Page, dict[str, Any], str]:
     page.feed(text)
     assert not page.open
     return page, json.loads((run.output_dir / "report.json").read_text(encoding="utf-8")), text
-
-
-def write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-
-
-def write_everything() -> None:
-    """Made-up results of all stages, with a class, a caption and a dataset that would be HTML."""
-    out = paths.stage_dir
-    pretraining = {"train_loss": 3.2, "val_loss": 2.75, "perplexity": 3.9, "images_seen": 38400}
-    pretraining |= {"seconds": 372.4, "images_per_second": 103.1, "iterations": 600, "images": 4000}
-    parts = {"captioning_forward": 1.5, "captioning_backward": 1.25}
-    write(out("pretrain") / "metrics.json", pretraining | {"val": parts})
-    rows = "20,9.5,0.1,0.2\n40,6.5,0.2,0.1\n600,3.2,0,0\n"
-    write(out("pretrain") / "train.csv", "iteration,loss,backbone_lr,head_lr\n" + rows)
-    write(out("pretrain") / "val.csv", "iteration,loss\n0,10.5\n300,4.5\n600,2.75\n")
-    write(out("select") / "metrics.json", {"iteration": 450, "criterion": "VOC07 mAP, test"})
-    write(out("select") / "checkpoints.csv", "iteration,score,chosen\n300,50.0,no\n450,61.1,yes\n")
-    split = {"images": 12, "captions": 60}
-    write(
-        out("datasets") / "metrics.json", {"captions": {NASTY: {"train": split}}, "voc2007": {"test": split}}
-    )
-    for shift, name in enumerate(BACKBONES):
-        write(out("voc07", name) / "metrics.json", {"mAP": 61.08 - shift, "num_test": 600})
-        write(out("voc07", name) / "ap.csv", f'class,ap\n"{NASTY}",{81.0 - shift}\ncone,40\n')
-        curve = "class,recall,precision\ncone,0.5,1.0\ncone,1.0,0.5\n"
-        write(out("voc07", name) / "precision_recall.csv", curve)
-        for benchmark in ("imagenet_linear", "inaturalist"):
-            figures: dict[str, Any] = {"top1": 30.0 - shift, "top5": 60.0, "best_top1": 31.0}
-            groups = {"many": {"classes": 1, "images": 9, "top1": 44.4}, "few": {"classes": 1, "images": 0}}
-            write(out(benchmark, name) / "metrics.json", figures | {"by_frequency": groups})
-            lines = "epoch,learning_rate,top1\n1,0.3,10\n1,0.1,9\n2,0.3,30\n2,0.1,31\n"
-            write(out(benchmark, name) / "val.csv", lines)
-            write(out(benchmark, name) / "classes.csv", f'class,top1\n"{NASTY}",50\nowl,10\nnone,\n')
-            write(out(benchmark, name) / "predictions.csv", f'actual,predicted\n"{NASTY}",owl\nowl,owl\n')
-        for benchmark, kind in (
-            ("coco_segmentation", "mask"),
-            ("lvis_segmentation", "mask"),
-            ("voc_detection", "box"),
-        ):
-            aps = {"AP": 12.5 + shift, "AP50": 25.0, "AP75": 9.0}
-            write(out(benchmark, name) / "metrics.json", {"box": aps, "mask": aps, "images": 40})
-            write(out(benchmark, name) / "losses.csv", "iteration,loss\n5,4.5\n10,3.5\n")
-            write(out(benchmark, name) / "ap.csv", f"class,{kind}\ncup,12.5\nbowl,\n")
-    Image.new("RGB", (90, 60), "green").save(out("coco_segmentation", "virtex") / "detections.png")
-    write_captions()
-
-
-def write_captions() -> None:
-    entries = [
-        {
-            "image_id": f"coco/{number}",
-            "caption": NASTY if number == 2 else "" if number == 1 else f"picture {number}",
-            "log_probability": -1.5 * number,
-            "references": [f"<b>{number}</b>", NASTY],
-            "cider": 20.0 * number,
-        }
-        for number in range(5)
-    ]
-    scores = {"CIDEr-D": 71.23, "BLEU-4": 20.0, "images": 5, "dataset": "coco"}
-    write(paths.stage_dir("caption") / "captions.json", entries)
-    not_run = {"SPICE": "CoreNLP is not installed"}
-    write(paths.stage_dir("caption") / "metrics.json", scores | {"not_run": not_run})
-    images = []
-    for entry in entries[:4]:
-        path = Path("images") / f"{entry['image_id'].split('/')[1]}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(path)
-        images.append(CaptionedImage(entry["image_id"], "coco", path, ("one",)))
-    build_store(
-        paths.lmdb_path("val"),
-        images,
-        num_workers=1,
-        short_side=None,
-        jpeg_quality=95,
-        on_unreadable="refuse",
-    )
 
 
 def fetched(page: Page) -> Iterator[str]:

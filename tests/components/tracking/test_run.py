@@ -10,9 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hostile_texts import HALF, TEXTS
 
+from components.core.foreign_text import printable
 from components.params import Tokenize
 from components.tracking import stage_run
+from components.tracking.names import mlflow_names
 from components.tracking.store import open_store
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -128,6 +131,23 @@ def test_a_server_that_is_away_for_days_is_still_asked(workspace, monkeypatch):
         answers.set()
     assert len(asked) >= 3
     assert open_store().client.get_metric_history(run.run_id, "loss")[0].value == 2.0
+
+
+def test_texts_of_strangers_are_kept_as_they_are_shown(workspace):
+    texts = {f"text{number}": text for number, text in enumerate([*TEXTS, HALF])}
+    with stage_run("tokenize", None, {"tokenize": texts}) as run:
+        run.log(dict.fromkeys(TEXTS, 1.0), 1)
+        for name, text in texts.items():
+            run.tag(name, text)
+        run.text(HALF, "notes.txt")
+    store = open_store()
+    (found,) = store.client.search_runs([store.experiment_id])
+    assert found.info.status == "FINISHED"
+    for name, text in texts.items():
+        shown = printable(text, kept="\n\t")
+        assert (found.data.params[f"tokenize.{name}"], found.data.tags[name]) == (shown, shown)
+    assert set(mlflow_names(TEXTS).values()) <= set(found.data.metrics)
+    assert [file.path for file in store.client.list_artifacts(found.info.run_id)] == ["notes.txt"]
 
 
 def test_figures_that_are_not_finite_are_refused(workspace):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.sources.image_files import is_image, printable, walk
+from components.core.foreign_text import printable
+from components.sources.image_files import is_image, walk
 from components.sources.layout import Tally
 from components.sources.readers.flickr8k import find_flickr8k, read_flickr8k
 from components.sources.readers.own.image_folder import (

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.sources.image_files import UNDECODABLE, folded, is_image, is_utf8, printable
+from components.core.foreign_text import printable
+from components.sources.image_files import UNDECODABLE, folded, is_image, is_utf8
 from components.sources.layout import Tally, read_text
 from components.sources.readers.own import rows
 from components.sources.readers.own.image_places import identity_of

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from components.core.errors import InputError
-from components.sources.image_files import UNDECODABLE, is_utf8, printable
+from components.core.foreign_text import printable
+from components.sources.image_files import UNDECODABLE, is_utf8
 from components.sources.layout import Tally, without_halves
 from components.sources.readers.types import ArchiveMember
 

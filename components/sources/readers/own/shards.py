@@ -14,15 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from components.core.errors import InputError
+from components.core.foreign_text import printable
 from components.sources.download.extract import members_of
-from components.sources.image_files import (
-    UNDECODABLE,
-    folded,
-    has_companion,
-    is_companion,
-    is_image,
-    printable,
-)
+from components.sources.image_files import UNDECODABLE, folded, has_companion, is_companion, is_image
 from components.sources.layout import Tally, shown
 from components.sources.readers.own.image_folder import Listing
 from components.sources.readers.own.image_places import Identity, identity_of

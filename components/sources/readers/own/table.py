@@ -17,8 +17,9 @@ from typing import IO, Any
 from urllib.parse import unquote_to_bytes
 
 from components.core.errors import InputError
+from components.core.foreign_text import printable
 from components.sources.download.images import url_fault
-from components.sources.image_files import is_image, printable
+from components.sources.image_files import is_image
 from components.sources.layout import Tally, shown
 from components.sources.readers.own import rows
 from components.sources.readers.own.image_places import NamedFiles, PackedImages
