@@ -54,9 +54,12 @@ def machine_message(error: BaseException) -> str | None:
         said = (str(cause).splitlines() or [""])[0]
         if isinstance(cause, MemoryError) or any(words in said for words in _NO_MEMORY_WORDS):
             return f"out of memory ({said[:_SHOWN] or 'MemoryError'}); {_FREES_MEMORY}"
-    if isinstance(error, OSError) and error.errno in _OF_PLACES and isinstance(error.filename, str | bytes):
-        return f"{os.fsdecode(error.filename)}: {error.strerror}; make it usable, or name another place"
-    return None
+    if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
+        return None
+    place = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if error.errno == errno.EIO:
+        return f"{place}; the disk fails, the system's log says more"
+    return f"{place}; make it usable, or name another place" if error.errno in _OF_PLACES else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -180,7 +180,13 @@ def overlay(
         values = _parse_override(override)
         _require_known(tree, values, (), f"--set {override}")
         _merge(tree, values, (), changes)
-    check_tree(plain(tree), path)
+    try:
+        check_tree(plain(tree), path)
+    except InputError as error:
+        laid = [*([f"preset {preset}"] if preset else []), *(f"--set {text}" for text in overrides)]
+        raise InputError(
+            f"{error}\n({', '.join(laid) or 'nothing'} laid over it; {path} is not changed)"
+        ) from None
     if changes and not dry_run:
         buffer = io.StringIO()
         _round_trip().dump(tree, buffer)

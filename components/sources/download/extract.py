@@ -29,6 +29,7 @@ _RECORDS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
 _LARGEST_RECORD = 2**20  # bytes
+_LARGEST_PADDING = 2**24  # bytes behind a tar archive's end; tar itself fills up to 10,240
 _LARGEST_DIRECTORY = 2**27  # bytes, of a zip archive; COCO's 118,287 images have about 12 MB
 _ZIP_TAIL_BYTES = 2**16 + 200  # a comment of the largest size, and the records before it
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, on Linux
@@ -38,16 +39,23 @@ Advance = Callable[[int], None]
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header, which may not make tarfile read more into memory than a name needs."""
+    """A member's header: no damaged one, which tarfile would take for the end, and none with long records."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
         """As tarfile has it.
 
         Raises:
-            tarfile.ReadError: it announces a record of names that is too large, or a file with holes.
+            tarfile.EOFHeaderError: it is the mark of the end.
+            tarfile.ReadError: it is damaged or cut off, or announces a record of names that is too large, or
+                a file with holes.
         """
-        header = super().frombuf(buf, encoding, errors)
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # public, and in no stub
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"a header, or the mark of the end, is damaged: {error}") from None
         if header.type in _RECORDS and not 0 <= header.size <= _LARGEST_RECORD:
             raise tarfile.ReadError(f"a header record of {header.size:,} bytes")
         if header.type == tarfile.GNUTYPE_SPARSE:
@@ -94,6 +102,7 @@ def extract(
             return
         with tarfile.open(archive, tarinfo=_Header) as tar:
             _extract_tar(archive, tar, target, budget, advance, inner)
+            _read_to_end(tar)
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault and not the archive's
@@ -162,6 +171,20 @@ def _extract_tar(
         else:
             budget.spend(member.size)
             _write(archive, source, path, advance)
+
+
+def _read_to_end(tar: tarfile.TarFile) -> None:
+    """Read what follows the last member: compressed archives have their checksum there.
+
+    Raises:
+        tarfile.ReadError: there is more than padding.
+    """
+    assert tar.fileobj is not None
+    left = _LARGEST_PADDING
+    while block := tar.fileobj.read(_COPY_BYTES):
+        left -= len(block)
+        if left < 0:
+            raise tarfile.ReadError("something follows its end")
 
 
 def _copy_link(

@@ -1,5 +1,7 @@
+import bz2
 import gzip
 import io
+import lzma
 import os
 import stat
 import tarfile
@@ -137,6 +139,24 @@ def test_a_zip_archive_that_lies_about_sizes_stops_at_what_it_declared(tmp_path:
     with pytest.raises(InputError, match="damaged"):
         extract(archive, tmp_path / "out", ROOM)
     assert sum(len(content) for content in files_below(tmp_path / "out").values()) <= 100
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("damage", ["header", "end", "rest"])
+def test_a_damaged_tar_archive_is_not_taken_for_a_short_one(tmp_path: Path, mode: str, damage: str) -> None:
+    """tarfile takes a damaged header for the end, and reads no checksum behind it."""
+    members = [(name, os.urandom(3000)) for name in ("a", "b", "c")]
+    plain = bytearray(tar_of(tmp_path / "plain.tar", *members).read_bytes())
+    if damage == "header":
+        plain[plain.rindex(b"ustar") - 200] ^= 1  # of the last member
+    if damage == "end":
+        del plain[3 * (512 + 3072) :]
+    packed = {"w": bytes, "w:gz": gzip.compress, "w:bz2": bz2.compress, "w:xz": lzma.compress}[mode](plain)
+    if damage == "rest":
+        packed = packed[:-8] + bytes(8) if mode != "w" else packed[: -(len(packed) - 3 * (512 + 3072))]
+    (tmp_path / "a.tar").write_bytes(packed)
+    with pytest.raises(InputError, match="damaged, or not an archive"):
+        extract(tmp_path / "a.tar", tmp_path / "out", ROOM)
 
 
 @pytest.mark.parametrize(
