@@ -7,12 +7,14 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from components.core.errors import InputError
 
 _CONFLICT = re.compile(r"^(<{7}|>{7})( |$)", re.MULTILINE)
 _LONG_NUMBER = re.compile(r"\d{4300}")  # Python reads no longer ones
 _MOST_LEVELS, _MOST_VALUES, _MOST_BITS = 50, 1_000_000, 63
+_SUSPICIOUS = 1000  # brackets and indentation of a text whose levels are counted before it is parsed
 _SHOWN = 100  # characters of a wrong value
 
 
@@ -44,6 +46,7 @@ def parse_yaml(text: str, origin: str, yaml: YAML | None = None) -> Any:
             more than 64 bits.
     """
     try:
+        _require_shallow(text, origin)
         tree = (yaml or YAML(typ="safe")).load(text)
     except YAMLError as error:
         raise InputError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
@@ -70,6 +73,18 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         reason = "a folder" if path.is_dir() else f"cannot be read ({error.strerror})"
         raise InputError(f"{path}: {reason}; expected a YAML file that you may read") from None
+
+
+def _require_shallow(text: str, origin: str) -> None:
+    """Refuse what is nested so deeply that the parser's recursion, which is in C, would end the process."""
+    indented = max((len(line) - len(line.lstrip(" -?\t")) for line in text.splitlines()), default=0)
+    if indented + text.count("[") + text.count("{") < _SUSPICIOUS:
+        return
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _MOST_LEVELS:
+            raise InputError(f"{origin}: nested too deeply; expected at most {_MOST_LEVELS} levels")
 
 
 def _check_extent(tree: Any, origin: str) -> None:

@@ -307,10 +307,9 @@ def make_manifest() -> None:
 
 
 def read_parts() -> Any:
-    return {
-        str(path): json.loads(read_manifest(path).model_dump_json())
-        for path in sorted(Path("data").rglob("*.json"))
-    }
+    parts = sorted(Path("data").rglob("manifest.json"))
+    top = read_manifest(Path("data/datasets/manifest.json"))
+    return [json.loads(top.model_dump_json()), *(read_manifest(path).source for path in parts)]
 
 
 CAPTIONS = [f"a {word} square to the left of {word}s" for word in ("grey", "pale", "dark", "black")]

@@ -29,7 +29,6 @@ _RECORDS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
 )
 _LARGEST_RECORD = 2**20  # bytes
-_LARGEST_PADDING = 2**24  # bytes behind a tar archive's end; tar itself fills up to 10,240
 _LARGEST_DIRECTORY = 2**27  # bytes, of a zip archive; COCO's 118,287 images have about 12 MB
 _ZIP_TAIL_BYTES = 2**16 + 200  # a comment of the largest size, and the records before it
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, on Linux
@@ -38,11 +37,11 @@ _SHOWN = 100  # characters of a name, in a message
 Advance = Callable[[int], None]
 
 
-class _Header(tarfile.TarInfo):
+class Header(tarfile.TarInfo):
     """A member's header: no damaged one, which tarfile would take for the end, and none with long records."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
         """As tarfile has it.
 
         Raises:
@@ -93,20 +92,30 @@ def extract(
         advance: called with the bytes of each file.
 
     Raises:
-        InputError: not an archive, damaged, or it holds what must not be unpacked.
+        InputError: not an archive, damaged, without files, or it holds what must not be unpacked.
     """
-    budget = _Budget(archive, allowed_bytes)
+    budget, num_files = _Budget(archive, allowed_bytes), 0
+
+    def advance_by(num_bytes: int) -> None:
+        nonlocal num_files
+        num_files += 1
+        advance(num_bytes)
+
+    if not archive.is_file():
+        raise InputError(f"{archive}: no such file; get it again")
     try:
         if _begins_like_zip(archive):
-            _extract_zip(archive, target, budget, advance)
-            return
-        with tarfile.open(archive, tarinfo=_Header) as tar:
-            _extract_tar(archive, tar, target, budget, advance, inner)
-            _read_to_end(tar)
+            _extract_zip(archive, target, budget, advance_by)
+        else:
+            with tarfile.open(archive, tarinfo=Header) as tar:
+                _extract_tar(archive, tar, target, budget, advance_by, inner)
+                read_to_end(tar)
     except _DAMAGE as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's fault and not the archive's
         raise InputError(f"{archive}: damaged, or not an archive ({error}); get it again") from None
+    if not num_files:
+        raise InputError(f"{archive}: holds no file; get it again")
 
 
 def _begins_like_zip(archive: Path) -> bool:
@@ -166,25 +175,31 @@ def _extract_tar(
         elif source is None:
             raise InputError(f"{archive}: the member {member.name!r} is a link or a device; refused")
         elif inner:
-            with tarfile.open(fileobj=source, tarinfo=_Header) as nested:
+            with tarfile.open(fileobj=source, tarinfo=Header) as nested:
                 _extract_tar(archive, nested, path.with_suffix(""), budget, advance, inner=False)
         else:
             budget.spend(member.size)
             _write(archive, source, path, advance)
 
 
-def _read_to_end(tar: tarfile.TarFile) -> None:
-    """Read what follows the last member: compressed archives have their checksum there.
+def read_to_end(tar: tarfile.TarFile) -> None:
+    """Read what follows the last member: padding, and the checksum of a compressed archive.
 
     Raises:
-        tarfile.ReadError: there is more than padding.
+        tarfile.ReadError: something follows, or more zeros than fill up a record, which are lost blocks.
     """
     assert tar.fileobj is not None
-    left = _LARGEST_PADDING
+    size = tar.offset + tarfile.BLOCKSIZE  # the mark's first block, which was read
     while block := tar.fileobj.read(_COPY_BYTES):
-        left -= len(block)
-        if left < 0:
-            raise tarfile.ReadError("something follows its end")
+        if any(block):
+            raise tarfile.ReadError(
+                f"something follows its end, from byte {tar.offset:,} on; if it is several archives one "
+                "behind the other, keep them apart"
+            )
+        size += len(block)
+    records = -(-(tar.offset + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE)
+    if size > records * tarfile.RECORDSIZE:
+        raise tarfile.ReadError(f"{size - tar.offset:,} zeros from byte {tar.offset:,} on are no padding")
 
 
 def _copy_link(

@@ -63,11 +63,11 @@ def fetch_file(
         InputError: the file there is another one.
         TemporaryError: no mirror gives it; names all reasons.
     """
-    path = folder / wanted.name
+    path, part = folder / wanted.name, folder / f"{wanted.name}.part"
     if path.exists():
+        state_path(part).unlink(missing_ok=True)  # of one that was killed just when it was done
         return check_file(wanted, path)
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{wanted.name}.part"
     patience = patience or Patience()
     refusals = []
     for url in wanted.urls:

@@ -1,9 +1,11 @@
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from components.core import paths
 from components.core.dvc_cache import object_path
@@ -64,3 +66,30 @@ def test_damaged_results_are_out_of_dvcs_sight_before_any_stage() -> None:
     assert status == 0
     assert output.startswith("outputs/report/report.html: damaged in DVC's cache (13 bytes), moved to ")
     assert not kept.exists()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("size", [1, 11_000_000])
+def test_dvc_repro_makes_damaged_results_again(size: int) -> None:
+    graph = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    leaf = {
+        "cmd": f"mkdir -p outputs/report && head -c {size} params.yaml /dev/zero > outputs/report/page",
+        "deps": ["data/sources.json"],
+        "outs": ["outputs/report/page"],
+    }
+    stages = {"sources": {**graph["sources"], "deps": ["mine"]}, "leaf": leaf}
+    YAML(typ="safe").dump({"stages": stages}, Path("dvc.yaml"))
+    place = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PYTHONPATH": str(REPOSITORY), "PATH": place, "HOME": os.environ.get("HOME", "/")}
+    for words in (["init", "-q", "--no-scm"], ["config", "cache.type", "hardlink"], ["repro"]):
+        subprocess.run([sys.executable, "-m", "dvc", *words], env=environment, check=True)
+    page = Path("outputs/report/page")
+    right = page.read_bytes()
+    page.chmod(0o644)
+    os.truncate(page, size // 2)
+    page.chmod(0o444)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], env=environment, capture_output=True, text=True
+    )
+    assert "outputs/report/page: damaged in DVC's cache" in done.stdout, done.stdout + done.stderr
+    assert page.read_bytes() == right

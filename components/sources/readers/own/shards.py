@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from components.core.errors import InputError
 from components.core.foreign_text import printable
-from components.sources.download.extract import members_of
+from components.sources.download.extract import Header, members_of, read_to_end
 from components.sources.image_files import UNDECODABLE, folded, has_companion, is_companion, is_image
 from components.sources.layout import Tally, shown
 from components.sources.readers.own.image_folder import Listing
@@ -28,8 +28,6 @@ from components.sources.readers.own.sample import (
     split_of_shard,
 )
 from components.sources.readers.types import ArchiveMember
-
-_ZEROS_BYTES = 2**20  # read at a time behind an archive's end
 
 
 class _TwiceError(Exception):
@@ -98,9 +96,9 @@ def read_shards(
             if not _looks_like_tar(file):
                 raise InputError(f"{shard}: not an uncompressed tar archive; unpack .gz and the like first")
         try:
-            with tarfile.open(shard, "r:") as tar:
+            with tarfile.open(shard, "r:", tarinfo=Header) as tar:
                 samples = _read_shard(tar, shard, tally)
-                _require_end(tar, shard)
+                read_to_end(tar)
         except (tarfile.TarError, EOFError) as error:
             raise InputError(f"{shard}: damaged ({error}); is it cut short?") from None
         _add(samples, shard, shard.relative_to(root), identity, settings, images, tally)
@@ -145,21 +143,6 @@ def _pair_loosely(samples: dict[str, _Sample]) -> None:
         if sample.image is not None and sample.txt is None and sample.json is None and folded(key) in alone:
             other = samples[alone.pop(folded(key))]
             sample.txt, sample.json, other.txt, other.json = other.txt, other.json, None, None
-
-
-def _require_end(tar: tarfile.TarFile, shard: Path) -> None:
-    """tarfile takes a damaged or missing header for the end; the real one is a block of zeros."""
-    with shard.open("rb") as file:
-        file.seek(tar.offset)
-        end = file.read(tarfile.BLOCKSIZE)
-        if len(end) < tarfile.BLOCKSIZE or any(end):
-            raise InputError(f"{shard}: damaged (it ends without the mark of its end); is it cut short?")
-        while more := file.read(_ZEROS_BYTES):
-            if any(more):
-                raise InputError(
-                    f"{shard}: something follows its end, from byte {tar.offset:,} on; if it is several "
-                    "archives one behind the other, keep them apart"
-                )
 
 
 def _add(

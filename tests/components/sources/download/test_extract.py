@@ -141,6 +141,28 @@ def test_a_zip_archive_that_lies_about_sizes_stops_at_what_it_declared(tmp_path:
     assert sum(len(content) for content in files_below(tmp_path / "out").values()) <= 100
 
 
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_an_archive_without_files_is_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    with pytest.raises(InputError, match="holds no file"):
+        extract(make(tmp_path / "a"), tmp_path / "out", ROOM)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir])
+def test_no_archive_at_all(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "a")
+    with pytest.raises(InputError, match="a: no such file"):
+        extract(tmp_path / "a", tmp_path / "out", ROOM)
+
+
+def test_lost_blocks_are_not_taken_for_padding(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "a.tar", ("a", b"x" * 9000), ("b", b"y" * 30_000))
+    content = archive.read_bytes()
+    archive.write_bytes(content[:9728] + bytes(len(content) - 9728))
+    with pytest.raises(InputError, match="zeros from byte 9,728 on are no padding"):
+        extract(archive, tmp_path / "out", ROOM)
+    extract(tar_of(archive, ("a", b"x" * 9000)), tmp_path / "out", ROOM)
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 @pytest.mark.parametrize("damage", ["header", "end", "rest"])
 def test_a_damaged_tar_archive_is_not_taken_for_a_short_one(tmp_path: Path, mode: str, damage: str) -> None:
