@@ -260,8 +260,8 @@ def test_a_wrong_overlay_leaves_the_file_as_it_was(
     ("content", "expected"),
     [
         (b"baseline: [", "not valid YAML"),
-        (b"", "expected sections of keys at the top level, found NoneType"),
-        ("# gr\u00f6\u00dfer\nbaseline:\n  seed: 0\n".encode("latin-1"), "not UTF-8 text"),
+        (b"", "expected sections of keys at the top level, found nothing"),
+        ("# gr\u00f6\u00dfer\nbaseline:\n  seed: 0\n".encode("latin-1"), "line 1: not UTF-8 text"),
     ],
 )
 def test_a_file_that_is_not_ours_is_named(params_path: Path, content: bytes, expected: str) -> None:
