@@ -37,8 +37,7 @@ class BeamCache:
         self.head = head
         self.length = 0
         self._layers: list[DecoderLayer] = list(head.transformer.layers)
-        memory = head.project(visual_features)  # (batch, height * width, hidden_size)
-        self._images = [layer.image_keys_values(memory) for layer in self._layers]
+        self._images = head.images(head.project(visual_features))
         self._past = BeamPaths(len(self._layers))
 
     def step(self, tokens: Tensor) -> Tensor:

@@ -74,6 +74,31 @@ class DecoderLayer(nn.TransformerDecoderLayer):
             attended = F.scaled_dot_product_attention(query.contiguous(), keys, values, attn_mask=seen)
             return _join_heads(attention, attended)
 
+        return self._beside_image(x, see_past, image)
+
+    def candidates(self, x: Tensor, length: int, image: KeysValues) -> Tensor:
+        """Transform several whole captions of each image, without dropout; a token sees none after it.
+
+        Args:
+            x: ``(batch, captions * length, hidden_size)``, one caption after the other.
+            length: tokens of a caption; what follows its end is of no account.
+            image: as ``image_keys_values`` returns it.
+
+        Returns:
+            ``(batch, captions * length, hidden_size)``.
+        """
+
+        def see_caption(x: Tensor) -> Tensor:
+            attention = self.self_attn
+            projected = linear(x, attention.in_proj_weight, attention.in_proj_bias)
+            rows = projected.reshape(-1, length, 3 * x.shape[-1])
+            query, key, value = rows.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            return _join_heads(attention, attended).reshape_as(x)
+
+        return self._beside_image(x, see_caption, image)
+
+    def _beside_image(self, x: Tensor, see_caption: SubLayer, image: KeysValues) -> Tensor:
         def see_image(x: Tensor) -> Tensor:
             attention, size = self.multihead_attn, x.shape[-1]
             query = linear(x, attention.in_proj_weight[:size], attention.in_proj_bias[:size])
@@ -84,7 +109,7 @@ class DecoderLayer(nn.TransformerDecoderLayer):
             hidden = self.activation(linear(x, self.linear1.weight, self.linear1.bias))
             return linear(hidden, self.linear2.weight, self.linear2.bias)
 
-        return self._chain(x, see_past, see_image, feed_forward)
+        return self._chain(x, see_caption, see_image, feed_forward)
 
     def image_keys_values(self, memory: Tensor) -> KeysValues:
         """Project ``(batch, height * width, hidden_size)`` to the image's keys and values, for ``step``."""

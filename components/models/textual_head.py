@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from components.core.caption_tokens import PAD_ID
 from components.core.errors import InputError
-from components.models.decoder_layer import DecoderLayer
+from components.models.decoder_layer import DecoderLayer, KeysValues
 from components.params import paper_heads
 
 
@@ -106,6 +106,26 @@ class TransformerTextualHead(nn.Module):
     def project(self, visual_features: Tensor) -> Tensor:
         """Project ``(batch, feature_size, height, width)`` to ``(batch, height * width, hidden_size)``."""
         return self.visual_projection(visual_features.flatten(2).transpose(1, 2))
+
+    def images(self, memory: Tensor) -> list[KeysValues]:
+        """Return the keys and values of images for each layer; ``memory`` as ``project`` returns it."""
+        layers: list[DecoderLayer] = list(self.transformer.layers)
+        return [layer.image_keys_values(memory) for layer in layers]
+
+    def decode_candidates(self, images: list[KeysValues], caption_tokens: Tensor) -> Tensor:
+        """Return ``decode`` of the same captions for every image, in eval mode; images from ``images``.
+
+        Shape:
+            caption_tokens ``(captions, length)`` -> ``(batch, captions, length, hidden_size)``
+        """
+        batch, (captions, length) = len(images[0][0]), caption_tokens.shape
+        x = self.embedding(caption_tokens).flatten(0, 1).expand(batch, -1, -1)
+        layers: list[DecoderLayer] = list(self.transformer.layers)
+        for layer, image in zip(layers, images, strict=True):
+            x = layer.candidates(x, length, image)
+        if self.transformer.norm is not None:
+            x = self.transformer.norm(x)
+        return x.unflatten(1, (captions, length))
 
     def twin(self) -> "TransformerTextualHead":
         """Return a head with a copy of this one's transformer that shares all other modules."""

@@ -1,0 +1,98 @@
+"""How likely a captioner thinks given texts are, each for each image.
+
+What the probes zero_shot and retrieval rank by: the natural log probabilities of a text's tokens after [SOS],
+[EOS] included, summed or as their mean; of the text read backwards, in a model that does so, as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from components.captioning.captioner import Captioner
+from components.core.caption_tokens import PAD_ID
+from components.core.errors import InputError
+from components.models.textual_head import TransformerTextualHead
+from components.objectives.captioning import BicaptioningObjective
+
+LOGITS = 2**26  # at once: 256 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Tokens of some texts.
+
+    Attributes:
+        tokens: ``(num_texts, length)`` int64, from [SOS] to [EOS], padded with 0.
+        lengths: ``(num_texts,)`` int64, tokens before the padding.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], device: torch.device | str) -> "Texts":
+        """Pad rows of tokens."""
+        longest = max(map(len, rows))
+        padded = [[*row, *[PAD_ID] * (longest - len(row))] for row in rows]
+        return cls(
+            torch.tensor(padded, device=device), torch.tensor([len(row) for row in rows], device=device)
+        )
+
+
+def texts_by_direction(captioner: Captioner, texts: Sequence[str]) -> dict[str, Texts]:
+    """Return ``forward``, and ``backward`` for a model that reads backwards too.
+
+    Raises:
+        InputError: if a text is longer than the model's captions.
+    """
+    longest = captioner.objective.textual.max_caption_length
+    rows = [captioner.tokenizer.caption_tokens(text, longest + 1) for text in texts]
+    for row, text in zip(rows, texts, strict=True):
+        if len(row) > longest:
+            raise InputError(f"{text!r} has more than the {longest} tokens of this model's captions")
+    found = {"forward": Texts.of(rows, captioner.device)}
+    if isinstance(captioner.objective, BicaptioningObjective):
+        found["backward"] = Texts.of([row[::-1] for row in rows], captioner.device)
+    return found
+
+
+@torch.inference_mode()
+def log_probabilities(captioner: Captioner, images: Tensor, texts: Mapping[str, Texts]) -> dict[str, Tensor]:
+    """Return sums over tokens ``(num_images, num_texts)`` float32 by direction.
+
+    Args:
+        captioner: the model.
+        images: ``(num_images, 3, crop, crop)``, on any device.
+        texts: as `texts_by_direction` gives them.
+    """
+    features = captioner.features(images)
+    objective = captioner.objective
+    heads = {"forward": objective.textual}
+    if isinstance(objective, BicaptioningObjective):
+        heads["backward"] = objective.backward_textual
+    return {direction: caption_log_probs(heads[direction], features, own) for direction, own in texts.items()}
+
+
+def caption_log_probs(head: TransformerTextualHead, visual_features: Tensor, texts: Texts) -> Tensor:
+    """Return the log probability of each text for each image, ``(num_images, num_texts)`` float32.
+
+    An image's keys and values are computed once; texts are further queries to them.
+
+    Args:
+        head: in eval mode.
+        visual_features: ``(num_images, feature_size, height, width)``.
+        texts: candidates, the same for all images.
+    """
+    images = head.images(head.project(visual_features))
+    num_images, length = len(visual_features), texts.tokens.shape[1] - 1
+    at_once = max(1, LOGITS // (num_images * length * head.output.out_features))
+    sums = []
+    for tokens in texts.tokens.split(at_once):
+        targets = tokens[:, 1:].expand(num_images, -1, -1)  # (images, texts, length)
+        logits = head.output(head.decode_candidates(images, tokens[:, :-1]))
+        losses = F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten(), reduction="none")
+        sums.append(-(losses.view_as(targets) * (targets != PAD_ID)).sum(dim=2))
+    return torch.cat(sums, dim=1)
