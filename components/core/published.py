@@ -11,11 +11,12 @@ from types import MappingProxyType
 SOURCE = "arXiv 2006.06666v3"
 
 
-LINEAR, FINE_TUNING, CAPTIONING = "linear", "fine_tuning", "captioning"
+LINEAR, FINE_TUNING, PROBES, CAPTIONING = "linear", "fine_tuning", "probes", "captioning"
 GROUPS = MappingProxyType(  # as the paper's tables are
     {
         LINEAR: "Linear classification on the frozen backbone",
         FINE_TUNING: "Fine-tuning of the whole backbone",
+        PROBES: "Probes of the frozen backbone (not in the paper)",
         CAPTIONING: "Image captioning",
     }
 )
@@ -133,12 +134,45 @@ BENCHMARKS = (
         "top1",
     ),
     *_rows(
+        "probes",
+        "Probes",
+        "",
+        PROBES,
+        {
+            "knn.voc07_mAP_20": "VOC07 mAP of 20 neighbours",
+            "knn.voc07_mAP_200": "VOC07 mAP of 200 neighbours",
+            "knn.imagenet_top1_20": "ImageNet top-1 of 20 neighbours",
+            "knn.imagenet_top1_200": "ImageNet top-1 of 200 neighbours",
+            **{
+                f"few_shot.imagenet_top1_{count}": f"ImageNet top-1 from {count} per class"
+                for count in (1, 2, 5, 10)
+            },
+        },
+        "knn.voc07_mAP_20",
+    ),
+    *_rows(
         "caption",
         "Captioning",
         "",
         CAPTIONING,
         dict(zip(_CAPTION_METRICS, _CAPTION_METRICS, strict=True)),
         "CIDEr-D SPICE",
+    ),
+    *_rows(
+        "likelihood",
+        "Likelihood of given texts",
+        "",
+        CAPTIONING,
+        {
+            "zero_shot.mAP": "VOC07 zero-shot mAP",
+            "zero_shot.mAP_mean": "VOC07 zero-shot mAP, mean per token",
+            **{
+                f"retrieval.{way}_R{depth}": f"{title} at {depth}"
+                for way, title in (("to_text", "caption of an image"), ("to_image", "image of a caption"))
+                for depth in (1, 5, 10)
+            },
+        },
+        "",
     ),
 )
 BACKBONE_BENCHMARKS = tuple(dict.fromkeys(row.name for row in BENCHMARKS if row.compares_backbones))

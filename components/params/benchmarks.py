@@ -190,6 +190,28 @@ class VocDetection(Detection):
     region_cells: Positive
 
 
+class Probes(Section):
+    """Quick measures beside the paper's: of the frozen backbones, and of the captioner."""
+
+    which: list[Literal["knn", "few_shot", "zero_shot", "retrieval"]]
+    prompt: str
+    retrieval_images: Annotated[int, Field(ge=2)] | None
+
+    @field_validator("which")
+    @classmethod
+    def _different(cls, which: list[str]) -> list[str]:
+        if len(set(which)) != len(which):
+            raise ValueError(f"each probe once, got {', '.join(which)}")
+        return which
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_place(cls, prompt: str) -> str:
+        if "{}" not in prompt:
+            raise ValueError(f"{prompt!r} has no {{}} in the place of the class")
+        return prompt
+
+
 class Caption(Section):
     """Beam-search captions of the validation images (paper, section 4.4)."""
 

@@ -18,6 +18,7 @@ from components.params.benchmarks import (
     ImagenetLinear,
     Inaturalist,
     LvisSegmentation,
+    Probes,
     Voc07,
     VocDetection,
 )
@@ -60,6 +61,7 @@ SECTIONS: dict[str, type[Section]] = {
     "coco_segmentation": CocoSegmentation,
     "lvis_segmentation": LvisSegmentation,
     "voc_detection": VocDetection,
+    "probes": Probes,
     "caption": Caption,
 }
 

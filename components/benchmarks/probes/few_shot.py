@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.benchmarks.features import Features, l2_normalised
+from components.benchmarks.shared.features import Features, l2_normalised
 from components.benchmarks.shared.intervals import SEED, Array, resamples_of
 
 SHOTS = (1, 2, 5, 10)

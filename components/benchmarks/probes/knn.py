@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.benchmarks.features import Features, l2_normalised
+from components.benchmarks.shared.features import Features, l2_normalised
 
 TEMPERATURE = 0.07
 NEIGHBOURS = (20, 200)
-CHUNK = 1024  # images looked up at once
+CHUNK = 256  # images looked up at once
 
 
 @torch.inference_mode()
@@ -37,7 +37,7 @@ def votes(
         device: where to compute.
     """
     known = torch.from_numpy(l2_normalised(train)).to(device)
-    classes = torch.from_numpy(shown.astype(np.float32)).to(device)
+    classes = torch.from_numpy(shown).to(device)
     most = min(max(neighbours), len(known))
     shares: dict[int, list[NDArray[np.float32]]] = {k: [] for k in neighbours}
     for part in torch.from_numpy(l2_normalised(test)).split(CHUNK):
@@ -45,6 +45,6 @@ def votes(
         weights = torch.exp((cosines - cosines[:, :1]) / TEMPERATURE)  # of the highest 1: the same shares
         for k in neighbours:
             own = weights[:, :k].unsqueeze(1)  # (chunk, 1, k)
-            found = torch.bmm(own, classes[nearest[:, :k]]).squeeze(1) / own.sum(dim=2)
+            found = torch.bmm(own, classes[nearest[:, :k]].float()).squeeze(1) / own.sum(dim=2)
             shares[k].append(found.cpu().numpy())
     return {k: np.concatenate(parts) for k, parts in shares.items()}

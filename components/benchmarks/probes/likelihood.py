@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.captioning.captioner import Captioner
-from components.core.caption_tokens import PAD_ID
+from components.core.caption_tokens import EOS_ID, PAD_ID
 from components.core.errors import InputError
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.captioning import BicaptioningObjective
@@ -42,16 +42,21 @@ class Texts:
         )
 
 
-def texts_by_direction(captioner: Captioner, texts: Sequence[str]) -> dict[str, Texts]:
+def texts_by_direction(captioner: Captioner, texts: Sequence[str], whole: bool) -> dict[str, Texts]:
     """Return ``forward``, and ``backward`` for a model that reads backwards too.
 
+    Args:
+        captioner: the model.
+        texts: as written.
+        whole: refuse a text that is longer than the model's captions; else it is cut, as in pretraining.
+
     Raises:
-        InputError: if a text is longer than the model's captions.
+        InputError: if a text is refused.
     """
     longest = captioner.objective.textual.max_caption_length
-    rows = [captioner.tokenizer.caption_tokens(text, longest + 1) for text in texts]
+    rows = [captioner.tokenizer.caption_tokens(text, longest) for text in texts]
     for row, text in zip(rows, texts, strict=True):
-        if len(row) > longest:
+        if whole and row[-1] != EOS_ID:
             raise InputError(f"{text!r} has more than the {longest} tokens of this model's captions")
     found = {"forward": Texts.of(rows, captioner.device)}
     if isinstance(captioner.objective, BicaptioningObjective):

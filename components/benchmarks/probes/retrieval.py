@@ -28,7 +28,7 @@ def ranks(sums: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.int64
     return {"to_image": _ranks(scores.T), "to_text": _ranks(raised)}
 
 
-def recalls(found: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
+def recalls(found: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.floating]]:
     """Return 100 where the right one is among the first few, else 0, by name such as ``to_text_R5``."""
     return {f"{name}_R{depth}": 100.0 * (own < depth) for name, own in found.items() for depth in DEPTHS}
 

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from components.core.errors import InputError
-
 NAMES = {  # of VOC2007's classes, where captions have two words, or another one
     "diningtable": "dining table",
     "pottedplant": "potted plant",
@@ -22,13 +20,7 @@ HEADLINE = "mAP"  # of the sum in both directions
 
 
 def sentences(prompt: str, classes: Sequence[str]) -> list[str]:
-    """Return ``prompt`` with each class, an article before it, in the place of ``{}``.
-
-    Raises:
-        InputError: if the prompt has no such place.
-    """
-    if "{}" not in prompt:
-        raise InputError(f"probes.prompt: {prompt!r} has no {{}} in the place of the class")
+    """Return ``prompt`` with each class, an article before it, in the place of ``{}``."""
     names = [NAMES.get(name, name.replace("_", " ")) for name in classes]
     return [prompt.replace("{}", f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}") for name in names]
 

@@ -55,6 +55,18 @@ class PerImage:
         """Return the results of a benchmark that is not run."""
         return cls((), {}, {}, {})
 
+    @classmethod
+    def joined(cls, parts: Sequence["PerImage"]) -> "PerImage":
+        """Return all figures of ``parts``, whose names differ, and their images one after the other."""
+        figures: dict[str, float] = {}
+        draws: dict[str, Array] = {}
+        results: dict[str, NDArray[Any]] = {}
+        for part in parts:
+            figures |= part.figures
+            draws |= part.draws
+            results |= part.results
+        return cls([name for part in parts for name in part.images], figures, draws, results)
+
     def intervals(self) -> dict[str, dict[str, float]]:
         """Return ``low`` and ``high`` of each figure, for metrics.json."""
         bounds = {name: interval(figure, self.draws[name]) for name, figure in self.figures.items()}

@@ -28,6 +28,10 @@ PROTOCOLS = MappingProxyType(  # by the benchmark's folder
         "coco_segmentation": Protocol("Mask R-CNN with FPN, COCO AP", 1),
         "lvis_segmentation": Protocol("Mask R-CNN with FPN, LVIS v1 AP", 1),
         "voc_detection": Protocol("Faster R-CNN C4, AP at eleven recalls of VOC2007", 1),
+        "probes": Protocol(
+            "cosine votes of 20 and 200 neighbours at temperature 0.07; ridge from 1, 2, 5 and 10 shots", 1
+        ),
+        "likelihood": Protocol("log probabilities of sentences and captions, both directions", 1),
         "caption": Protocol("beam search, COCO caption scores", 1),
     }
 )

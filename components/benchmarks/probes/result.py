@@ -1,0 +1,93 @@
+"""What a probe gives: figures with what guessing reaches, and results by image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components import params
+from components.benchmarks.shared.files import Run
+from components.benchmarks.shared.intervals import Array, Counts, Statistic, mean_statistic
+from components.benchmarks.shared.per_image import FILE, PerImage
+from components.benchmarks.shared.protocols import beside_figures
+from components.benchmarks.shared.resampled_precision import mean_step_precision, prevalence
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Figures of a probe on some images.
+
+    Attributes:
+        by_image: the figures, in percent, by ``probe.figure``.
+        chance: what guessing reaches.
+    """
+
+    by_image: PerImage
+    chance: Mapping[str, float]
+
+
+def record(
+    run: Run, title: str, probed: Sequence[Probed], benchmark: str, settings: params.Section, reason: str
+) -> None:
+    """Write the figures of all probes, and what stands beside them.
+
+    Args:
+        run: where they go.
+        title: for people.
+        probed: of each probe and dataset.
+        benchmark: key of `components.benchmarks.shared.protocols.PROTOCOLS`.
+        settings: the section of params.yaml.
+        reason: why there are no figures, if there are none.
+    """
+    by_image = PerImage.joined([part.by_image for part in probed])
+    by_image.write(run.output_dir / FILE)
+    run.artifact(run.output_dir / FILE)
+    if not probed:
+        run.metrics({"not_run": reason})
+        print(f"{title}: not run: {reason}", flush=True)
+        return
+    groups: dict[str, Any] = {}
+    for name, value in by_image.figures.items():
+        probe, _, figure = name.partition(".")
+        groups.setdefault(probe, {})[figure] = value
+    chance = {name: value for part in probed for name, value in part.chance.items()}
+    run.metrics({**groups, **beside_figures(benchmark, settings, by_image, chance)})
+    for probe, figures in groups.items():
+        found = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
+        print(f"{title}: {probe} {found} (percent)", flush=True)
+
+
+def ranked_classes(
+    images: Sequence[str], labels: NDArray[np.int8], scores: Mapping[str, NDArray[np.floating[Any]]]
+) -> Probed:
+    """Return the mAP of each of several rankings, as VOC07 counts it, by name.
+
+    Args:
+        images: names of the test images.
+        labels: ``(num_images, num_classes)`` of 1 (present), -1 (absent) and 0 (left out).
+        scores: ``(num_images, num_classes)`` by name.
+    """
+    statistics = {name: mean_step_precision(labels, own) for name, own in scores.items()}
+
+    def all_of_them(counts: Counts) -> dict[str, Array]:
+        return {name: statistic(counts)["mAP"] for name, statistic in statistics.items()}
+
+    return _measured(images, all_of_them, dict.fromkeys(scores, prevalence(labels)), scores)
+
+
+def means(images: Sequence[str], values: Mapping[str, NDArray[Any]], chance: Mapping[str, float]) -> Probed:
+    """Return the means of ``values``, ``(num_images,)`` in percent by name."""
+    return _measured(images, mean_statistic(values), chance, values)
+
+
+def _measured(
+    images: Sequence[str],
+    statistic: Statistic,
+    chance: Mapping[str, float],
+    results: Mapping[str, NDArray[Any]],
+) -> Probed:
+    each_once = statistic(np.ones((len(images), 1), np.float32))
+    figures = {name: float(values[0]) for name, values in each_once.items()}
+    return Probed(PerImage.measured(images, figures, statistic, results), chance)
