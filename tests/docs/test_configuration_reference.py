@@ -63,6 +63,6 @@ def test_what_a_key_accepts() -> None:
 def test_the_page_says_which_stages_watch_a_section() -> None:
     page = configuration_page(TEXT, (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))
     assert (
-        "## voc07\n\nappendix A; frozen backbone, linear SVMs\n\nWatched by: `select`, `voc07`, `probes`, `report`."
-        in page
+        "## voc07\n\nappendix A; frozen backbone, linear SVMs\n\n"
+        "Watched by: `select`, `voc07`, `probes`, `report`." in page
     )

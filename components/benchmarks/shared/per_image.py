@@ -57,7 +57,7 @@ class PerImage:
 
     @classmethod
     def joined(cls, parts: Sequence["PerImage"]) -> "PerImage":
-        """Return all figures of ``parts``, whose names differ, and their images one after the other."""
+        """Return all figures of ``parts``, whose names differ; images in their order, each once."""
         figures: dict[str, float] = {}
         draws: dict[str, Array] = {}
         results: dict[str, NDArray[Any]] = {}
@@ -65,7 +65,8 @@ class PerImage:
             figures |= part.figures
             draws |= part.draws
             results |= part.results
-        return cls([name for part in parts for name in part.images], figures, draws, results)
+        images = dict.fromkeys(name for part in parts for name in part.images)
+        return cls(list(images), figures, draws, results)
 
     def intervals(self) -> dict[str, dict[str, float]]:
         """Return ``low`` and ``high`` of each figure, for metrics.json."""
