@@ -7,6 +7,8 @@ from components.benchmarks.classification.imagenet_linear import probe
 from components.benchmarks.classification.inaturalist import finetune
 from components.benchmarks.classification.results import PICTURE, TABLES, write_outcome
 from components.benchmarks.shared.files import record_nothing
+from components.benchmarks.shared.per_image import FILE
+from components.benchmarks.shared.protocols import beside_figures
 from components.core import paths
 from components.core.errors import InputError
 from components.dataset_titles import title_here
@@ -50,7 +52,10 @@ def main(run: StageRun, settings: params.Classification) -> None:
     if outcome is not None:  # only the first of several processes has one
         for file in write_outcome(run.output_dir, outcome):
             run.artifact(file)
-        run.metrics(outcome.figures())
+        by_image = outcome.by_image()
+        by_image.write(run.output_dir / FILE)
+        run.artifact(run.output_dir / FILE)
+        run.metrics({**outcome.figures(), **beside_figures(name, settings, by_image, outcome.chance())})
         outcome.checkpoints.remove()
 
 

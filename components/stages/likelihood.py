@@ -2,7 +2,7 @@
 
 from components import params
 from components.benchmarks.captioning.protocol import build_captioner, images_of_dataset
-from components.benchmarks.probes.captioner import retrieval, zero_shot
+from components.benchmarks.probes.captioner import FIGURES, retrieval, zero_shot
 from components.benchmarks.probes.result import Probed, record
 from components.captioning.captioner import Captioner
 from components.core import machine, paths
@@ -33,7 +33,7 @@ def main(run: StageRun, probes: params.Probes, caption: params.Caption) -> None:
         )
         probed = _measure(run, captioner, probes, caption)
         reason = "this run has no `voc2007` data"
-    record(run, "probes of the captioner", probed, "likelihood", probes, reason)
+    record(run, "probes of the captioner", probed, "likelihood", probes, FIGURES, reason)
 
 
 def _measure(

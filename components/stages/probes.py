@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from components import params
-from components.benchmarks.probes.backbone import classified, voc_neighbours
+from components.benchmarks.probes.backbone import FIGURES, classified, voc_neighbours
 from components.benchmarks.probes.result import Probed, record
 from components.core import paths
 from components.dataset_titles import title_here
@@ -37,7 +37,7 @@ def main(run: StageRun, probes: params.Probes, voc07: params.Voc07, imagenet: pa
         root = manifest.root_of("imagenet")
         images = read_imagenet(root, "train"), read_imagenet(root, "val")
         probed += classified(backbone, *images, imagenet, which)
-    record(run, f"probes of {run.item}", probed, "probes", probes, _reason(which))
+    record(run, f"probes of {run.item}", probed, "probes", probes, FIGURES, _reason(which))
 
 
 def _reason(which: Sequence[str]) -> str:

@@ -2,6 +2,9 @@
 
 from components import params
 from components.benchmarks.shared.files import record_nothing
+from components.benchmarks.shared.per_image import FILE
+from components.benchmarks.shared.protocols import beside_figures
+from components.benchmarks.shared.resampled_precision import prevalence
 from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.benchmarks.voc07.results import PICTURE, TABLES, read_measured, write_files
 from components.core import paths
@@ -34,7 +37,11 @@ def main(run: StageRun, voc07: params.Voc07) -> None:
     title = f"VOC07 linear SVMs on {metadata['architecture']}, {run.item}"
     for path in write_files(run.output_dir, measured, title):
         run.artifact(path)
+    by_image = measured.by_image(benchmark.test)
+    by_image.write(run.output_dir / FILE)
+    run.artifact(run.output_dir / FILE)
     figures = measured.figures()
+    figures |= beside_figures("voc07", voc07, by_image, {"mAP": prevalence(benchmark.test.labels)})
     splits = {"trainval": benchmark.trainval, "test": benchmark.test}
     run.metrics(figures | {f"num_{name}": len(split.image_paths) for name, split in splits.items()})
     print(f"VOC07 mAP of {run.item}: {figures['mAP']:.2f} %", flush=True)

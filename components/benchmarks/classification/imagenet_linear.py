@@ -106,10 +106,11 @@ def probe(
         by_rate[name] = figures_by_rate(heads, images.labels, ranked[name], diverged)
     figures = probe_summary(settings, by_rate, diverged)
     _report(item, settings, figures)
-    title, shown = f"ImageNet linear on {metadata['architecture']}, {item}", 0
+    title, best = f"ImageNet linear on {metadata['architecture']}, {item}", figures["best_learning_rate"]
+    of_figures = {"": ranked["val"][0], "best_": ranked["val"][settings.learning_rates.index(best)]}
     if shown_rate(settings.learning_rate) in diverged:
-        shown = settings.learning_rates.index(figures["best_learning_rate"])
-        title += f", learning rate {heads[shown].learning_rate:g}"
+        title += f", learning rate {best:g}"
+        del of_figures[""]
     return Outcome(
         title=title,
         accuracies=figures,
@@ -119,7 +120,8 @@ def probe(
         epochs=settings.epochs,
         train_labels=train.labels,
         val=val,
-        predicted=ranked["val"][shown, :, 0],
+        predicted=next(iter(of_figures.values()))[:, 0],
+        ranked=of_figures,
     )
 
 

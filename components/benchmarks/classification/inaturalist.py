@@ -93,6 +93,7 @@ def finetune(
         train_labels=train.labels,
         val=val,
         predicted=ranked[:, 0],
+        ranked={"": ranked},
         groups={name: group["top1"] for name, group in by_frequency.items() if "top1" in group},
     )
 

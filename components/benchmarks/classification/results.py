@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from components.benchmarks.shared.intervals import mean_statistic
+from components.benchmarks.shared.per_image import PerImage
 from components.core.files import write_csv, writing
 from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder
@@ -39,8 +41,13 @@ class Head:
 
 def accuracy(labels: NDArray[np.int64], ranked: NDArray[np.int64]) -> dict[str, float]:
     """Return ``top1`` and ``top5`` in percent from labels ``(num_images,)``, classes ``(num_images, k)``."""
+    return {name: 100.0 * float(right.mean()) for name, right in hits(labels, ranked).items()}
+
+
+def hits(labels: NDArray[np.int64], ranked: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Return which images ``(num_images,)`` are right by ``top1`` and ``top5``; arguments as `accuracy`'s."""
     right = ranked == labels[:, None]
-    return {"top1": 100.0 * float(right[:, 0].mean()), "top5": 100.0 * float(right.any(axis=1).mean())}
+    return {"top1": right[:, 0], "top5": right.any(axis=1)}
 
 
 def shown_rate(rate: float) -> str:
@@ -175,6 +182,8 @@ class Outcome:
         train_labels: of the training images.
         val: the validation images.
         predicted: their likeliest classes by the first head ``(num_images,)``.
+        ranked: their likeliest classes ``(num_images, k)`` by each head that has figures, by what the
+            figures' names begin with.
         groups: top-1 in percent of groups of classes, by name.
     """
 
@@ -187,7 +196,27 @@ class Outcome:
     train_labels: NDArray[np.int64]
     val: ClassifiedImages
     predicted: NDArray[np.int64]
+    ranked: Mapping[str, NDArray[np.int64]]
     groups: dict[str, float] | None = None
+
+    def by_image(self) -> PerImage:
+        """Return which validation images each figure counts as right."""
+        right = {
+            prefix + name: own
+            for prefix, ranked in self.ranked.items()
+            for name, own in hits(self.val.labels, ranked).items()
+        }
+        figures = {name: float(self.accuracies[name]) for name in right}
+        images = ["/".join(path.parts[-2:]) for path in self.val.image_paths]
+        statistic = mean_statistic({name: 100.0 * own for name, own in right.items()})
+        results = {"labels": self.val.labels, "predicted": self.predicted, **right}
+        return PerImage.measured(images, figures, statistic, results)
+
+    def chance(self) -> dict[str, float]:
+        """Return what guessing reaches, in percent by figure."""
+        num_classes = len(self.val.classes)
+        shares = {"top1": 100.0 / num_classes, "top5": 100.0 * min(5, num_classes) / num_classes}
+        return {prefix + name: share for prefix in self.ranked for name, share in shares.items()}
 
     def figures(self) -> dict[str, Any]:
         """Return what goes into metrics.json; losses are those of the first head.

@@ -11,8 +11,8 @@ import numpy as np
 from torch import nn
 
 from components import params
-from components.benchmarks.probes.few_shot import few_shots
-from components.benchmarks.probes.knn import votes
+from components.benchmarks.probes.few_shot import SHOTS, few_shots
+from components.benchmarks.probes.knn import NEIGHBOURS, votes
 from components.benchmarks.probes.result import Probed, means, ranked_classes
 from components.benchmarks.shared.features import Features, cached_features
 from components.benchmarks.shared.per_image import PerImage
@@ -20,6 +20,11 @@ from components.core import machine
 from components.data.transforms import EvalTransform
 from components.sources.readers.types import ClassifiedImages
 from components.sources.readers.voc import VocSplit
+
+FIGURES = (
+    *(f"knn.{figure}_{k}" for figure in ("voc07_mAP", "imagenet_top1") for k in NEIGHBOURS),
+    *(f"few_shot.imagenet_top1_{count}" for count in SHOTS),
+)
 
 
 def voc_neighbours(backbone: nn.Module, trainval: VocSplit, test: VocSplit, settings: params.Voc07) -> Probed:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from components.benchmarks.probes.likelihood import Texts, log_probabilities, texts_by_direction
 from components.benchmarks.probes.result import Probed, means, ranked_classes
-from components.benchmarks.probes.retrieval import ranks, recalls
+from components.benchmarks.probes.retrieval import DEPTHS, ranks, recalls
 from components.benchmarks.probes.zero_shot import class_scores, sentences
 from components.captioning.captioner import Captioner
 from components.core import machine
@@ -20,6 +20,12 @@ from components.data.dataset import ImageDataset
 from components.data.loader import in_order_loader
 from components.data.store import CaptionStore
 from components.sources.readers.voc import VocSplit
+
+FIGURES = (  # those that every captioner may have
+    "zero_shot.mAP",
+    "zero_shot.mAP_mean",
+    *(f"retrieval.{way}_R{depth}" for way in ("to_text", "to_image") for depth in DEPTHS),
+)
 
 
 def zero_shot(captioner: Captioner, test: VocSplit, prompt: str, batch_size: int) -> Probed:

@@ -29,7 +29,13 @@ class Probed:
 
 
 def record(
-    run: Run, title: str, probed: Sequence[Probed], benchmark: str, settings: params.Section, reason: str
+    run: Run,
+    title: str,
+    probed: Sequence[Probed],
+    benchmark: str,
+    settings: params.Probes,
+    expected: Sequence[str],
+    reason: str,
 ) -> None:
     """Write the figures of all probes, and what stands beside them.
 
@@ -39,6 +45,7 @@ def record(
         probed: of each probe and dataset.
         benchmark: key of `components.benchmarks.shared.protocols.PROTOCOLS`.
         settings: the section of params.yaml.
+        expected: names of all figures that the benchmark may have.
         reason: why there are no figures, if there are none.
     """
     by_image = PerImage.joined([part.by_image for part in probed])
@@ -52,11 +59,21 @@ def record(
     for name, value in by_image.figures.items():
         probe, _, figure = name.partition(".")
         groups.setdefault(probe, {})[figure] = value
+    missing = {metric: _why(metric, settings.which) for metric in expected if metric not in by_image.figures}
     chance = {name: value for part in probed for name, value in part.chance.items()}
-    run.metrics({**groups, **beside_figures(benchmark, settings, by_image, chance)})
+    beside = beside_figures(benchmark, settings, by_image, chance)
+    run.metrics({**groups, **beside, **({"not_run": missing} if missing else {})})
     for probe, figures in groups.items():
         found = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
         print(f"{title}: {probe} {found} (percent)", flush=True)
+
+
+def _why(metric: str, which: Sequence[str]) -> str:
+    """Say why a figure is missing where others are not."""
+    probe = metric.partition(".")[0]
+    if probe not in which:
+        return f"`probes.which` does not name {probe}"
+    return f"this run has no `{'imagenet' if 'imagenet' in metric else 'voc2007'}` data"
 
 
 def ranked_classes(

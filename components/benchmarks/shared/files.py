@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from components.benchmarks.shared.per_image import FILE, PerImage
 from components.core.files import write_csv, writing
 
 INCHES = (4.2, 1.2)
@@ -40,6 +41,7 @@ def record_nothing(
     for name, columns in tables.items():
         write_csv(run.output_dir / name, columns, ())
     draw_nothing(run.output_dir / picture, title, reason)
+    PerImage.nothing().write(run.output_dir / FILE)
     run.metrics({"not_run": reason})
     print(f"{title} is not run: {reason}", flush=True)
 

@@ -136,6 +136,7 @@ def evaluate_classes(
                 num_test_images=int(kept.sum()),
                 recall=recall,
                 precision=precision,
+                scores=scores[:, i],
                 converged=converged[i],
             )
         )

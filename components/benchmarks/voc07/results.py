@@ -21,6 +21,8 @@ from torch import nn
 
 from components import params
 from components.benchmarks.shared.features import LIBRARIES, backbone_digest, code_digest, images_digest
+from components.benchmarks.shared.per_image import PerImage
+from components.benchmarks.shared.resampled_precision import mean_step_precision
 from components.core import machine
 from components.core.files import read_json, write_csv, write_json, writing
 from components.sources.readers.voc import VocSplit
@@ -33,6 +35,7 @@ PICTURE = "ap.png"
 
 _BAR_INCHES = 0.3
 _RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
+_ARRAYS = {"recall": np.float64, "precision": np.float64, "scores": np.float32}
 _LIBRARIES = (*LIBRARIES, "numpy", "scikit-learn")
 
 
@@ -49,6 +52,7 @@ class ClassResult:
         num_test_images: test images scored, difficult ones not counted.
         recall: of the thinned curve, growing.
         precision: at each recall.
+        scores: of every test image ``(num_test,)`` float32, higher for "present".
         converged: whether the final SVM settled within ``voc07.max_iterations``.
     """
 
@@ -61,6 +65,7 @@ class ClassResult:
     num_test_images: int
     recall: np.ndarray
     precision: np.ndarray
+    scores: np.ndarray
     converged: bool
 
 
@@ -71,6 +76,14 @@ class Measured:
     results: list[ClassResult]
     features_seconds: float
     svm_seconds: float
+
+    def by_image(self, test: VocSplit) -> PerImage:
+        """Return labels and scores of the test images, and their mAP on resamples of them."""
+        scores = np.stack([result.scores for result in self.results], axis=1)
+        images = [path.stem for path in test.image_paths]
+        results = {"labels": test.labels, "scores": scores}
+        figures = {"mAP": mean_ap_percent(self.results)}
+        return PerImage.measured(images, figures, mean_step_precision(test.labels, scores), results)
 
     def figures(self) -> dict[str, Any]:
         """Return mAP and APs in percent, costs, times, and how many SVMs stopped before they settled."""
@@ -132,7 +145,7 @@ def measurement_key(backbone: nn.Module, splits: tuple[VocSplit, ...], voc07: pa
 def write_measured(path: Path, measured: Measured | None, key: str) -> None:
     """Write what `voc07` may take; of None a file that fits no backbone."""
     results = [
-        asdict(result) | {"recall": result.recall.tolist(), "precision": result.precision.tolist()}
+        asdict(result) | {name: getattr(result, name).tolist() for name in _ARRAYS}
         for result in (measured.results if measured else ())
     ]
     times = (measured.features_seconds, measured.svm_seconds) if measured else ()
@@ -151,7 +164,7 @@ def read_measured(path: Path, key: str) -> Measured | None:
 
 
 def _result(written: dict[str, Any]) -> ClassResult:
-    arrays = {name: np.array(written[name]) for name in ("recall", "precision")}
+    arrays = {name: np.array(written[name], dtype) for name, dtype in _ARRAYS.items()}
     return ClassResult(**written | arrays | {"validation_aps": tuple(written["validation_aps"])})
 
 

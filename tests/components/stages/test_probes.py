@@ -96,7 +96,10 @@ def test_colours_are_told_apart_by_the_neighbours_of_a_random_network(voc: Path,
 
 def test_what_the_run_has_no_data_for_is_left_out(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = use(voc2007=entry(voc))
-    assert set(probe(run)) == {"knn", "intervals", "chance", "protocol"}
+    figures = probe(run)
+    assert set(figures) == {"knn", "intervals", "chance", "protocol", "not_run"}
+    assert figures["not_run"]["knn.imagenet_top1_20"] == "this run has no `imagenet` data"
+    assert "knn.voc07_mAP_20" not in figures["not_run"]
     assert probe(run, which=["few_shot"]) == {"not_run": "this run has no `imagenet` data"}
     assert "probes of random: not run: this run has no `imagenet` data\n" in capsys.readouterr().out
     assert "names none" in probe(run, which=["zero_shot"])["not_run"]
@@ -144,7 +147,10 @@ def ask(run: StageRun, **changes: Any) -> dict[str, Any]:
 
 def test_a_captioner_ranks_classes_and_captions(voc: Path, folder: Path) -> None:
     assert voc.is_dir()
-    figures = ask(write_captioner(folder), which=["zero_shot", "retrieval"])
+    figures = ask(write_captioner(folder), which=["zero_shot"])
+    assert figures["not_run"]["retrieval.to_text_R1"] == "`probes.which` does not name retrieval"
+    figures = ask(stage_run("likelihood", None), which=["zero_shot", "retrieval"])
+    assert "not_run" not in figures
     assert set(figures["zero_shot"]) == {"mAP", "mAP_mean", "mAP_forward", "mAP_backward"}
     assert figures["retrieval"]["to_text_R10"] == 100  # of six
     assert figures["chance"]["retrieval.to_image_R1"] == pytest.approx(100 / 6)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from components import params
+from components.benchmarks.shared.per_image import PerImage
 from components.core import paths
 from components.core.errors import InputError
 from components.sources.manifest import DatasetEntry, Manifest
@@ -65,6 +66,13 @@ def test_writes_figures_tables_and_picture(voc: Path) -> None:
     assert figures["mAP"] == pytest.approx(np.mean([figures["ap"]["red"], figures["ap"]["green"]]))
     assert set(figures["costs"].values()) <= {0.1, 10.0}
     assert (figures["num_trainval"], figures["num_test"]) == (18, 18)
+    by_image = PerImage.read(run.output_dir / "per_image.npz")
+    assert by_image.intervals() == figures["intervals"]
+    assert by_image.results["scores"].shape == (18, 2)
+    bounds = figures["intervals"]["mAP"]
+    assert bounds["low"] <= figures["mAP"] <= bounds["high"]
+    assert figures["chance"] == {"mAP": pytest.approx(100 * (5 / 17 + 6 / 18) / 2)}
+    assert figures["protocol"]["settings"]["costs"] == [0.1, 10.0]
     with open(run.output_dir / "ap.csv", encoding="utf-8", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {"red", "green"}
@@ -117,6 +125,13 @@ def test_random_features_of_photographs_beat_chance(folder: Path, shared_dir: Pa
     chance = 100 * float((positives / kept).mean())
     assert len(figures["ap"]) == 20
     assert chance + 2 < figures["mAP"] < 50
+    by_image = PerImage.read(run.output_dir / "per_image.npz")
+    assert by_image.intervals() == figures["intervals"]
+    assert by_image.results["scores"].shape == (18, 2)
+    bounds = figures["intervals"]["mAP"]
+    assert bounds["low"] <= figures["mAP"] <= bounds["high"]
+    assert figures["chance"] == {"mAP": pytest.approx(100 * (5 / 17 + 6 / 18) / 2)}
+    assert figures["protocol"]["settings"]["costs"] == [0.1, 10.0]
     with open(run.output_dir / "ap.csv", encoding="utf-8", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert [int(rows[name]["test_images"]) for name in test.classes] == kept.tolist()

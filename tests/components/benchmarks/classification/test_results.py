@@ -46,11 +46,27 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def outcome(num_classes: int, groups: dict[str, float] | None = None) -> Outcome:
     labels = np.repeat(np.arange(num_classes), 2)
-    val = ClassifiedImages([], tuple(f"class {index}" for index in range(num_classes)), labels)
+    paths = [Path(f"val/{index}.jpg") for index in range(len(labels))]
+    val = ClassifiedImages(paths, tuple(f"class {index}" for index in range(num_classes)), labels)
     predicted = np.where(np.arange(len(labels)) % 4 == 1, 0, labels)
     state = cast(TrainingState, SimpleNamespace(history=history("_lr0.3", "_lr3"), iteration=10))
     checkpoints = CheckpointFolder(Path("checkpoints"), "key", 1)
-    return Outcome("a title", {}, state, checkpoints, HEADS, 2, labels, val, predicted, groups)
+    ranked = {"": np.stack([predicted, labels], axis=1)}
+    figures = accuracy(labels, ranked[""])
+    return Outcome("a title", figures, state, checkpoints, HEADS, 2, labels, val, predicted, ranked, groups)
+
+
+def test_figures_have_bounds_and_what_guessing_reaches() -> None:
+    found = outcome(num_classes=40)
+    by_image = found.by_image()
+    assert by_image.images[1] == "val/1.jpg"
+    assert by_image.figures == {"top1": 100 * 61 / 80, "top5": 100}
+    bounds = by_image.intervals()
+    error = 100 * np.sqrt(61 / 80 * 19 / 80 / 80)
+    assert bounds["top1"]["low"] == pytest.approx(76.25 - 1.96 * error, abs=0.2 * error)
+    assert bounds["top5"] == {"low": 100, "high": 100}
+    assert found.chance() == {"top1": 2.5, "top5": 12.5}
+    assert outcome(num_classes=2).chance() == {"top1": 50, "top5": 100}
 
 
 def test_accuracy_in_percent() -> None:

@@ -20,6 +20,7 @@ def result(name: str, ap: float, converged: bool = True) -> ClassResult:
         num_test_images=20,
         recall=np.array([0.5, 1.0]),
         precision=np.array([1.0, 2 / 3]),
+        scores=np.array([0.1, -0.7], np.float32),
         converged=converged,
     )
 
