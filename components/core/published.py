@@ -139,12 +139,12 @@ BENCHMARKS = (
         "",
         PROBES,
         {
-            "knn.voc07_mAP_20": "VOC07 mAP of 20 neighbours",
-            "knn.voc07_mAP_200": "VOC07 mAP of 200 neighbours",
-            "knn.imagenet_top1_20": "ImageNet top-1 of 20 neighbours",
-            "knn.imagenet_top1_200": "ImageNet top-1 of 200 neighbours",
+            "knn.voc07_mAP_20": "kNN 20, VOC07 mAP",
+            "knn.voc07_mAP_200": "kNN 200, VOC07 mAP",
+            "knn.imagenet_top1_20": "kNN 20, ImageNet top-1",
+            "knn.imagenet_top1_200": "kNN 200, ImageNet top-1",
             **{
-                f"few_shot.imagenet_top1_{count}": f"ImageNet top-1 from {count} per class"
+                f"few_shot.imagenet_top1_{count}": f"{count} shot{'s' * (count > 1)}, ImageNet top-1"
                 for count in (1, 2, 5, 10)
             },
         },
@@ -164,8 +164,8 @@ BENCHMARKS = (
         "",
         CAPTIONING,
         {
-            "zero_shot.mAP": "VOC07 zero-shot mAP",
-            "zero_shot.mAP_mean": "VOC07 zero-shot mAP, mean per token",
+            "zero_shot.mAP": "zero-shot VOC07 mAP",
+            "zero_shot.mAP_mean": "zero-shot by token mean",
             **{
                 f"retrieval.{way}_R{depth}": f"{title} at {depth}"
                 for way, title in (("to_text", "caption of an image"), ("to_image", "image of a caption"))

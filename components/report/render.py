@@ -16,8 +16,16 @@ from components.report import charts
 from components.report.details import Details
 from components.report.html import render
 from components.report.protocol import as_text
-from components.report.results import PAIR
-from components.report.words import ABSENT, FORMS, SETUP_TITLES, backbone_title, figure_text, signed
+from components.report.results import NOISE_MARK, PAIR
+from components.report.words import (
+    ABSENT,
+    FORMS,
+    SETUP_TITLES,
+    backbone_title,
+    bounds_text,
+    figure_text,
+    signed,
+)
 
 WIDTH = 80
 
@@ -65,6 +73,8 @@ def _columns(rows: Sequence[Mapping[str, Any]], backbones: Sequence[str]) -> lis
     ]
     if len(known) > 1:
         columns.append(Column("Gain", ("differences", PAIR[1])))
+    if any(row["chance"]["value"] is not None for row in rows):
+        columns.append(Column("Chance", ("chance",), is_wide=True))
     columns += [
         Column("Paper", ("published",), "theirs"),
         Column("Diff", ("published_difference",), "theirs"),
@@ -111,6 +121,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         wrap=wrap,
         bullets=bullets,
         tables={title: _results_table(rows, columns) for title, rows, columns in tables(report)},
+        bounds={title: _bounds_table(rows, columns) for title, rows, columns in tables(report)},
         setup=table(["", "This run", "Paper", ""], setup),
         pretraining=table(["", "Value"], pretraining) if pretraining else "Not run.",
         classes=_class_table(report["voc07_class_ap"]),
@@ -119,12 +130,25 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 def _results_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
     shown = [column for column in columns if not column.is_wide]
-    cells = [[figure_text(value_at(row, pointer(*column.keys))) for column in shown] for row in rows]
+    cells = [
+        [figure_text(value_at(row, pointer(*column.keys)), bounds=False) for column in shown] for row in rows
+    ]
     titles = [row["row_title"] for row in rows]
     return table(
         ["Benchmark", *(column.title for column in shown)],
         [[title, *line] for title, line in zip(titles, cells, strict=True)],
     )
+
+
+def _bounds_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> str:
+    """Return the intervals of figures, and what guessing reaches; empty where there are none."""
+    shown = [column for column in columns if column.keys[0] in ("figures", "differences")]
+    lines = []
+    for row in rows:
+        cells = [bounds_text(value_at(row, pointer(*column.keys))) for column in shown]
+        if set(cells) != {ABSENT}:
+            lines.append([row["row_title"], figure_text(row["chance"]), *cells])
+    return table(["95 % interval", "Chance", *(column.title for column in shown)], lines) if lines else ""
 
 
 def _class_table(class_aps: Mapping[str, Mapping[str, float]]) -> str:
@@ -227,11 +251,12 @@ class Numbers:
     def figure(self, *keys: object) -> Markup:
         """Return the figure that lies at ``keys``: as `figure_text`, and its remark as a tooltip."""
         figure = value_at(self._report, pointer(*keys))
+        noise = figure is not None and figure["mark"] == NOISE_MARK
         if figure is None or figure["value"] is None:
             remark = "" if figure is None else figure["remark"]
             return Markup('<span class="absent" title="{}">{}</span>').format(remark, figure_text(figure))
         value, low, high = (self.number(figure["unit"], *keys, end) for end in ("value", "low", "high"))
         interval = "" if figure["low"] is None else Markup(" <small>[{}, {}]</small>").format(low, high)
-        return Markup('<span title="{}">{}{}{}</span>').format(
-            figure["remark"], value, interval, figure["mark"]
+        return Markup('<span{} title="{}">{}{}{}</span>').format(
+            Markup(' class="noise"') if noise else "", figure["remark"], value, interval, figure["mark"]
         )

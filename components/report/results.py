@@ -1,12 +1,16 @@
 """The benchmarks' figures, each one record, beside those of other backbones and the published ones."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from components import params
+from components.benchmarks.shared.per_image import FILE, PerImage
 from components.core import paths
+from components.core.errors import InputError
 from components.core.published import (
     BENCHMARKS,
     Benchmark,
@@ -20,6 +24,8 @@ from components.report.files import figure_at, read_metrics
 
 PAIR = (PRETRAINED, "random")  # pretraining is worth their difference
 MARK = "*"  # of a published figure that this run's may be held against
+NOISE_MARK = "≈"  # of a difference that may be none
+OTHER_PROTOCOL_MARK = "†"  # of a figure that was measured otherwise than this run's backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,11 @@ class Figure:
     mark: str = ""
     remark: str = ""
 
+    @property
+    def is_noise(self) -> bool:
+        """Whether it is a difference whose interval holds zero."""
+        return self.unit == "points" and self.low is not None and self.mark == NOISE_MARK
+
     def minus(self, other: "Figure | None") -> "Figure":
         """Return the difference, in percentage points; absent without both."""
         if other is None or self.value is None or other.value is None:
@@ -58,6 +69,7 @@ class Result:
         benchmark: which.
         figures: by backbone, of all whose figures params.yaml asks for.
         differences: this run's backbone less each of the others, by their names.
+        chance: what guessing reaches.
         published: the paper's.
         published_model: name of the model whose figure ``published`` is, which may be another one.
         published_difference: this run's less the paper's.
@@ -69,6 +81,7 @@ class Result:
     benchmark: Benchmark
     figures: dict[str, Figure]
     differences: dict[str, Figure]
+    chance: Figure
     published: Figure
     published_model: str | None
     published_difference: Figure
@@ -130,14 +143,17 @@ def read_results(
 
 def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_run: str | None) -> Result:
     figures: dict[str, Figure] = {}
-    num_classes = None
+    protocols: dict[str, Any] = {}
+    num_classes, chance = None, Figure()
     for backbone in _measured(benchmark, asked):
         folder = paths.stage_dir(benchmark.name, backbone if benchmark.compares_backbones else None)
         unreadable: list[str] = []
         metrics = read_metrics(folder, unreadable)
         value = figure_at(metrics, benchmark.metric)
         if value is not None:
-            figures[backbone] = Figure(value)
+            figures[backbone] = _bounded(value, metrics, benchmark.metric)
+            protocols[backbone] = _protocol(metrics)
+            chance = Figure(_number(metrics.get("chance"), benchmark.metric))
             num_classes = metrics.get("num_classes", num_classes)
         elif not (folder / "metrics.json").exists():
             figures[backbone] = Figure(remark=f"not run: {not_run}" if not_run else "not run")
@@ -148,6 +164,7 @@ def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_ru
             figures[backbone] = Figure(remark=unreadable[0] if unreadable else fault)
     if benchmark.is_detection and not asked.detection_backbones:
         figures[PRETRAINED] = Figure(remark="not run: benchmarks.detection_backbones names no backbone")
+    figures = _marked(figures, protocols)
     model = published_model(setup)
     paper, paper_model = paper_figure(model, benchmark.key) or (None, None)
     ours, published = figures.get(PRETRAINED, Figure()), Figure(paper)
@@ -155,7 +172,8 @@ def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_ru
     return Result(
         benchmark,
         figures,
-        {name: ours.minus(of) for name, of in figures.items() if name != PRETRAINED},
+        {name: _difference(benchmark, name, ours, of) for name, of in figures.items() if name != PRETRAINED},
+        chance,
         published,
         paper_model.name if paper_model else None,
         ours.minus(published),
@@ -163,6 +181,68 @@ def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_ru
         ours.minus(imagenet),
         num_classes,
     )
+
+
+def _bounded(value: float, metrics: Mapping[str, Any], metric: str) -> Figure:
+    """Return a figure with the ends of its interval, where metrics.json has them."""
+    intervals = metrics.get("intervals")
+    bounds = intervals.get(metric) if isinstance(intervals, Mapping) else None
+    low, high = (_number(bounds, end) for end in ("low", "high"))
+    return Figure(value) if low is None or high is None else Figure(value, low=low, high=high)
+
+
+def _number(group: Any, key: str) -> float | None:
+    value = group.get(key) if isinstance(group, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _protocol(metrics: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return name and version; None each where results are older than both."""
+    protocol = metrics.get("protocol")
+    return (protocol.get("name"), protocol.get("version")) if isinstance(protocol, Mapping) else (None, None)
+
+
+def _marked(figures: dict[str, Figure], protocols: Mapping[str, tuple[Any, Any]]) -> dict[str, Figure]:
+    """Mark what was measured by another protocol, or version of it, than this run's backbone."""
+    ours = protocols.get(PRETRAINED)
+    return {
+        name: replace(of, mark=OTHER_PROTOCOL_MARK, remark="measured by another version of the protocol")
+        if ours and name in protocols and protocols[name] != ours
+        else of
+        for name, of in figures.items()
+    }
+
+
+def _difference(benchmark: Benchmark, backbone: str, ours: Figure, other: Figure) -> Figure:
+    """Return the difference to a backbone, with the interval of pairs where both saw the same images.
+
+    There is none where the two were measured by different versions of the protocol.
+    """
+    if other.mark == OTHER_PROTOCOL_MARK:
+        return Figure(unit="points", remark="measured by another version of the protocol")
+    plain = ours.minus(other)
+    if plain.value is None or ours.low is None or other.low is None:
+        return plain
+    pair = [_by_image(paths.stage_dir(benchmark.name, name) / FILE) for name in (PRETRAINED, backbone)]
+    found = pair[0].difference(pair[1], benchmark.metric) if pair[0] and pair[1] else None
+    if found is None:
+        return replace(plain, remark="no interval: not the same test images, or their results are missing")
+    low, high = found[1].low, found[1].high
+    if not found[1].holds_zero:
+        return replace(plain, low=low, high=high)
+    return replace(plain, low=low, high=high, mark=NOISE_MARK, remark="no difference: within noise")
+
+
+def _by_image(path: Path) -> PerImage | None:
+    try:
+        return _read(path.resolve(), path.stat().st_mtime_ns)
+    except (InputError, OSError):
+        return None
+
+
+@functools.lru_cache(maxsize=4)  # several rows of the report are of one benchmark
+def _read(path: Path, _changed: int) -> PerImage:
+    return PerImage.read(path)
 
 
 def _measured(benchmark: Benchmark, asked: params.Benchmarks) -> Sequence[str]:

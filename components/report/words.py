@@ -9,7 +9,7 @@ from components.core.published import IMAGENET_REMARK, REMARKS, SOURCE, Publishe
 from components.dataset_titles import DRAWN, dataset_title, layout_note
 from components.params import PRETRAINED
 from components.report.protocol import Protocol, pretraining_differences, setup_differences
-from components.report.results import MARK, PAIR, Result
+from components.report.results import MARK, NOISE_MARK, OTHER_PROTOCOL_MARK, PAIR, Result
 
 _FEW = 3  # parameters that a sentence names
 ABSENT = "–"
@@ -59,14 +59,24 @@ FORMS: Mapping[str, Any] = {
 }
 
 
-def figure_text(figure: Mapping[str, Any] | None) -> str:
+def figure_text(figure: Mapping[str, Any] | None, bounds: bool = True) -> str:
     """Return a figure of report.json as text: the number, its interval and mark, or why there is none."""
     if figure is None or figure["value"] is None:
         remark = "" if figure is None else figure["remark"]
         return ABSENT if not remark else "not run" if remark.startswith("not run") else "failed"
     form = FORMS[figure["unit"]]
-    interval = "" if figure["low"] is None else f" [{form(figure['low'])}, {form(figure['high'])}]"
+    interval = (
+        "" if figure["low"] is None or not bounds else f" [{form(figure['low'])}, {form(figure['high'])}]"
+    )
     return f"{form(figure['value'])}{interval}{figure['mark']}"
+
+
+def bounds_text(figure: Mapping[str, Any] | None) -> str:
+    """Return the ends of a figure's interval as text."""
+    if figure is None or figure["low"] is None:
+        return ABSENT
+    form = FORMS[figure["unit"]]
+    return f"{form(figure['low'])}, {form(figure['high'])}"
 
 
 def taught_by(objective: str) -> str:
@@ -88,9 +98,14 @@ def headline(results: Sequence[Result], objective: str) -> str:
         return f"Whether pretraining helped is not known: VOC07 is not complete.{captions}"
     ours, random = map(voc07.value, PAIR)
     verdict = "beats" if voc07.gain > 0 else "does not beat"
+    gain, bounds = voc07.differences[PAIR[1]], ""
+    if gain.low is not None and gain.high is not None:
+        bounds = f", 95 % interval {gain.low:+.1f} to {gain.high:+.1f}"
+        verdict = "differs by no more than noise from" if gain.is_noise else verdict
+    verdict = f"The backbone pretrained on {taught_by(objective)} {verdict}"
     return (
-        f"The backbone pretrained on {taught_by(objective)} {verdict} the random one on VOC07: "
-        f"{ours:.1f} against {random:.1f} mAP ({voc07.gain:+.1f}).{captions}"
+        f"{verdict} the random one on VOC07: "
+        f"{ours:.1f} against {random:.1f} mAP ({voc07.gain:+.1f}{bounds}).{captions}"
     )
 
 
@@ -106,6 +121,11 @@ def headline_figures(results: Sequence[Result]) -> dict[str, float]:
         if result.benchmark.is_headline and result not in (voc07, caption):
             figures[result.benchmark.key] = result.value(PRETRAINED)
             figures[f"{result.benchmark.key}_gain"] = result.gain
+    for result in results:
+        gain = result.differences.get(PAIR[1])
+        if result.benchmark.is_headline and gain and gain.low is not None:
+            name = "difference" if result is voc07 else f"{result.benchmark.key}_gain"
+            figures |= {f"{name}_low": gain.low, f"{name}_high": gain.high}
     return {name: value for name, value in figures.items() if value is not None}
 
 
@@ -171,7 +191,10 @@ def legend(results: Sequence[Result], backbones: Sequence[str], published: Publi
     return " ".join(
         [
             "In percent. VirTex is the backbone of this run, Random the same network untrained, Gain "
-            f"their difference.{sources} "
+            f"their difference.{sources} Intervals are 95 % over test images: where another test set of the "
+            f"same size would put the figure. {NOISE_MARK} marks a difference that may be none, "
+            f"{OTHER_PROTOCOL_MARK} a figure by another version of the protocol. Chance is what guessing "
+            "reaches. "
             f"Paper is the published {published.name} ({SOURCE}), Diff what VirTex has above "
             f"it; where {ABSENT} stands under Paper, its figure is not on record here. {MARK} marks those "
             "that this run may be held against: pretrained and measured as the paper does.",
