@@ -13,6 +13,8 @@ from components.data.batch import Batch, collate_targets
 from components.data.dataset import ValDataset
 from components.data.sampling import WHOLE_SHARD, Shard
 
+# What torch says of it: a worker is killed as it writes there, or cannot make a file.
+_FULL_SHARED_MEMORY = ("Bus error", "</torch_", "shared memory")
 _Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")
 
@@ -112,6 +114,14 @@ def _with_plain_errors(batches: Iterator[_Batch]) -> Iterator[_Batch]:
         # torch hands on a worker's error with the worker's traceback before its message
         name = f"{InputError.__module__}.{InputError.__qualname__}"
         raise InputError(str(error).rpartition(f"\n{name}: ")[2].strip()) from None
+    except (RuntimeError, OSError) as error:
+        if not any(sign in str(error) for sign in _FULL_SHARED_MEMORY):
+            raise
+        raise InputError(
+            "the loader's workers have no room left for their batches in /dev/shm: enlarge it (containers: "
+            "docker run --shm-size 8g, Kubernetes: an emptyDir of the medium Memory), start fewer "
+            "workers with VIRTEX_NUM_WORKERS, or lower the stage's batch_size"
+        ) from None
 
 
 class _Visits(Sampler[list[int]]):

@@ -7,18 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from components import params
 from components.core import machine, paths
 from components.core.errors import InputError
+from components.core.memory import machine_memory
 from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless
 from components.params import section_of
 from components.sources.download import dataset
 from components.sources.download.archives_on_disk import existing_folder
 from components.sources.progress import shown_bytes
 
-Need = tuple[Path, int, str]  # folder, bytes, what
+Need = tuple[Path, float, str]  # folder, bytes, what
 GB = 10**9
 BYTES_PER_PIXEL = 0.5  # of an image file: the drawn world's and COCO's, measured
 STATES = 3  # of a resume checkpoint: weights, momentum, Lookahead's slow weights; each as large as the model
@@ -29,7 +28,6 @@ DEMO_BYTES = 3.5 * GB  # the demo's largest use of memory, measured: README.md
 MODEL_COPIES = 5  # in training: weights, gradients, momentum, slow weights, and one for activations
 MIN_DESCRIPTORS = 1024  # what most systems give
 SHARED_MEMORY = Path("/dev/shm")
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def disk(sections: Sections) -> Iterator[Finding]:
@@ -60,29 +58,16 @@ def _one_disk(parts: list[Need]) -> Finding:
 
 
 def memory(sections: Sections) -> Iterator[Finding]:
-    total, available = _memory_bytes()
+    total, available = machine_memory()
     found = f"{shown_bytes(available)} free of {shown_bytes(total)}"
     try:
-        needed = DEMO_BYTES + MODEL_COPIES * model_bytes(sections) if sections else DEMO_BYTES
+        needed = DEMO_BYTES + MODEL_COPIES * weight_bytes(sections) if sections else DEMO_BYTES
     except InputError:  # said of the disk
         return
     if total < needed or available < needed:
         found += f"; training needs about {shown_bytes(needed)}" + (" now" if total >= needed else "")
     advice = "end other programs, or take a smaller pretrain.batch_size or textual_head.hidden_size"
     yield fine_unless("memory", found, advice, is_doubtful=min(total, available) < needed)
-
-
-def _memory_bytes() -> tuple[float, float]:
-    """Return the memory of the machine or, where that is less, of the container: all, and what is free."""
-    machine = psutil.virtual_memory()
-    for path in CGROUP_LIMITS:
-        try:
-            limit = int(path.read_text(encoding="ascii"))
-        except (OSError, ValueError):  # there is none, or it says `max`
-            continue
-        if limit < machine.total:
-            return limit, min(machine.available, limit)
-    return machine.total, machine.available
 
 
 def shared_memory(sections: Sections) -> Iterator[Finding]:
@@ -135,7 +120,7 @@ def disk_needs(sections: Sections) -> list[Need]:
         needs.append((paths.DATASETS_DIR, round(images * BYTES_PER_PIXEL * size**2), "the drawn world"))
     needs.append((paths.LMDB_DIR, _lmdb_bytes(download, lmdb), "LMDB"))
     pretrain = section_of(sections, params.Pretrain)
-    weights = model_bytes(sections)
+    weights = weight_bytes(sections)
     checkpoints = pretrain.keep_checkpoints * STATES * weights
     kept = (pretrain.keep_candidates + 3) * weights  # and the last one, select's model, the backbone
     needs.append((paths.SCRATCH_DIR, checkpoints, "resume checkpoints"))
@@ -144,23 +129,19 @@ def disk_needs(sections: Sections) -> list[Need]:
     return [need for need in needs if need[1]]
 
 
-def model_bytes(sections: Sections) -> int:
+def weight_bytes(sections: Sections) -> float:
     """Return the size of the model's weights, without making them.
 
     Raises:
         InputError: for an unknown backbone.
     """
-    import torch  # here: a torch that does not work is a finding and not the end
-
-    from components.objectives.build import ModelConfig, build_objective
+    # here: a torch that does not work is a finding and not the end
+    from components.objectives.build import ModelConfig, model_bytes
 
     parts = ("backbone", "textual_head", "objective")
     config: dict[str, object] = {name: sections[name] for name in parts}
     config["vocab_size"] = section_of(sections, params.Tokenize).vocab_size
-    with torch.device("meta"):
-        model = build_objective(ModelConfig.model_validate(config))
-    tensors = (*model.parameters(), *model.buffers())  # each once, also where modules share it
-    return sum(value.numel() * value.element_size() for value in tensors)
+    return model_bytes(ModelConfig.model_validate(config))
 
 
 def shared_memory_bytes(sections: Sections) -> int:

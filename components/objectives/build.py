@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.models.backbones import TorchvisionBackbone
@@ -67,3 +68,24 @@ def build_objective(config: ModelConfig) -> Objective:
         causal=name != "masked_lm",
     )
     return TRANSFORMER_OBJECTIVES[name](visual, textual)
+
+
+def model_bytes(config: ModelConfig) -> float:
+    """Return the size of a model's weights without making them; infinite where torch cannot count that far.
+
+    Raises:
+        InputError: for an unknown backbone.
+    """
+    one, two = (_bytes_with_layers(config, number) for number in (1, 2))
+    return one + (config.textual_head.num_layers - 1) * (two - one) if two > one else one
+
+
+def _bytes_with_layers(config: ModelConfig, num_layers: int) -> float:
+    head = config.textual_head.model_copy(update={"num_layers": num_layers})
+    try:
+        with torch.device("meta"):
+            model = build_objective(config.model_copy(update={"textual_head": head}))
+    except (RuntimeError, OverflowError, TypeError):  # more than 64 bits of elements or of bytes
+        return float("inf")
+    tensors = (*model.parameters(), *model.buffers())  # each once, also where modules share it
+    return float(sum(value.numel() * value.element_size() for value in tensors))

@@ -11,6 +11,7 @@ from components import params
 from components.captioning.captioner import Captioner
 from components.captioning.samples import picture_of_captions, picture_of_samples
 from components.core import machine, paths
+from components.core.memory import batch_bytes, require_memory
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import val_loader, visit_loader
@@ -20,7 +21,7 @@ from components.data.store import CaptionStore, Identity, identify
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.dataset_titles import title_here
-from components.objectives.build import ModelConfig, build_objective
+from components.objectives.build import ModelConfig, build_objective, model_bytes
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.pretraining.results import Logits, log_profile, logits_inputs, write_results
@@ -68,6 +69,7 @@ def pretrain_model(
         objective=objective,
         vocab_size=num_labels(train_store, val_store) if by_labels else tokenizer.vocab_size,
     )
+    _require_memory(device, config, optimizer, pretrain, augmentation.crop_size, part_size)
     targets = make_targets(objective.name, tokenizer, textual_head.max_caption_length)
     train_dataset, val_dataset = _datasets(
         train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
@@ -130,6 +132,28 @@ def pretrain_model(
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
+
+
+def _require_memory(
+    device: torch.device,
+    config: ModelConfig,
+    optimizer: params.Optimizer,
+    pretrain: params.Pretrain,
+    crop_size: int,
+    part_size: int,
+) -> None:
+    """Refuse a model or a batch that cannot fit, before either is made."""
+    copies = 2 + (optimizer.momentum > 0) + (optimizer.lookahead_steps > 0)  # weights, gradients, and those
+    parts = " / pretrain.accumulate" if pretrain.accumulate > 1 else ""
+    head, batch = config.textual_head, f"pretrain.batch_size {pretrain.batch_size}{parts}"
+    model = f"textual_head.hidden_size {head.hidden_size}, textual_head.num_layers {head.num_layers}"
+    require_memory(
+        str(device),
+        {
+            f"the model in training ({model})": copies * model_bytes(config),
+            f"a batch ({batch}, augmentation.crop_size {crop_size})": batch_bytes(part_size, crop_size),
+        },
+    )
 
 
 def _options(

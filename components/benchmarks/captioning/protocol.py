@@ -27,6 +27,7 @@ from components.benchmarks.shared.intervals import mean_statistic
 from components.benchmarks.shared.per_image import PerImage
 from components.captioning.captioner import Captioner
 from components.core.errors import InputError
+from components.core.memory import batch_bytes, require_memory
 from components.data.batch import collate_images
 from components.data.dataset import ImageDataset
 from components.data.loader import in_order_loader
@@ -130,6 +131,9 @@ def measure(
         InputError: if an image cannot be decoded, the beam is too wide for the vocabulary, or captions cannot
             be scored on this machine.
     """
+    batch, size = min(caption.batch_size, len(indices)), captioner.transform.crop_size
+    keys = f"a batch (caption.batch_size {batch}, images of {size} pixels)"
+    require_memory(str(captioner.device), {keys: batch_bytes(batch, size)})
     written = caption_images(
         captioner,
         store,

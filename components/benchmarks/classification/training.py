@@ -13,6 +13,7 @@ from components import params
 from components.benchmarks.classification.heads import ClassificationObjective, ranked_classes
 from components.core import machine, paths
 from components.core.logs import own_logger
+from components.core.memory import batch_bytes, require_memory
 from components.data.classified import (
     ClassifiedDataset,
     ClassifiedTrainDataset,
@@ -22,6 +23,7 @@ from components.data.classified import (
 from components.data.loader import in_order_loader, visit_loader
 from components.data.sampling import WHOLE_SHARD, Shard
 from components.data.transforms import EvalTransform, TrainTransform
+from components.params.reading import section_name
 from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder, configuration_key
 from components.training.distributed import SINGLE_PROCESS, Processes, current
@@ -98,6 +100,10 @@ def train_batches(
     images: ClassifiedImages, settings: params.Classification, num_iterations: int, host: Machine
 ) -> TrainBatches:
     """Return what gives this process's batches of the iterations after some, with random crops and flips."""
+    name = section_name(type(settings))
+    keys = f"a batch ({name}.batch_size {settings.batch_size}, {name}.crop_size {settings.crop_size})"
+    part_size = host.shard.batch_size(settings.batch_size)
+    require_memory(str(host.device), {keys: batch_bytes(part_size, settings.crop_size)})
     dataset = ClassifiedTrainDataset(images, TrainTransform(_augmentation(settings)), settings.seed)
     return lambda done: visit_loader(
         dataset,

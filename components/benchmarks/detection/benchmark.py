@@ -43,6 +43,8 @@ from components.benchmarks.shared.protocols import beside_figures
 from components.core import machine, paths
 from components.core.errors import InputError
 from components.core.files import write_csv
+from components.core.memory import batch_bytes, require_memory
+from components.data.sampling import Shard
 from components.export.backbone import load_backbone
 from components.training.checkpoints import configuration_key
 from components.training.distributed import SINGLE_PROCESS, Processes, current
@@ -182,6 +184,12 @@ def run_benchmark(
     """
     if train.classes != test.classes:
         raise InputError(f"{task.name}: training and test set name different classes")
+    # Of an image either the shorter side is one of train_sizes or the longer one max_size; no photograph is
+    # ten times as long as wide.
+    side = min(*settings.train_sizes, settings.max_size // 10)
+    keys = f"a batch ({task.name}.batch_size {settings.batch_size}, images of {side} pixels and more)"
+    part_size = Shard(processes.rank, processes.count).batch_size(settings.batch_size)
+    require_memory(str(device), {keys: batch_bytes(part_size, side)})
     images = chosen_images(test, settings.max_test_images)
     scratch_dir = scratch_dir / configuration_key(
         {"task": task.name, "settings": settings.model_dump(mode="json")},

@@ -29,6 +29,7 @@ from components.benchmarks.voc07.results import ClassResult, Measured, measureme
 from components.benchmarks.voc07.squared_hinge import Basis, Fit, fit
 from components.core import machine, paths
 from components.core.errors import InputError
+from components.core.memory import batch_bytes, require_memory
 from components.data.transforms import EvalTransform
 from components.sources.manifest import read_manifest
 from components.sources.readers.voc import VocSplit, read_voc07
@@ -81,6 +82,9 @@ class Voc07Benchmark:
         return measurement_key(backbone, (self.trainval, self.test), self.voc07)
 
     def _features(self, backbone: nn.Module, split: VocSplit, name: str) -> Split:
+        batch = min(self.voc07.batch_size, len(split.image_paths))
+        keys = f"a batch (voc07.batch_size {batch}, voc07.crop_size {self.voc07.crop_size})"
+        require_memory(machine.device_name(), {keys: batch_bytes(batch, self.voc07.crop_size)})
         features = cached_features(
             backbone,
             split.image_paths,

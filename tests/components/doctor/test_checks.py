@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from components.core import machine
+from components.core import machine, memory
 from components.core.errors import InputError
 from components.doctor import capacity, services, software
 
@@ -133,19 +133,19 @@ def test_a_full_disk(monkeypatch, sections):
 
 
 def test_little_memory(monkeypatch, sections):
-    monkeypatch.setattr(capacity, "_memory_bytes", lambda: (64e9, 32e9))
+    monkeypatch.setattr(capacity, "machine_memory", lambda: (64e9, 32e9))
     assert one(capacity.memory, sections()).state == "fine"
-    monkeypatch.setattr(capacity, "_memory_bytes", lambda: (64e9, 2e9))
+    monkeypatch.setattr(capacity, "machine_memory", lambda: (64e9, 2e9))
     assert one(capacity.memory, sections()).state == "attention"
 
 
 def test_a_container_with_less_memory(monkeypatch, tmp_path):
     limit = tmp_path / "memory.max"
     limit.write_text("1000000\n")
-    monkeypatch.setattr(capacity, "CGROUP_LIMITS", (tmp_path / "absent", limit))
-    assert capacity._memory_bytes()[0] == 10**6
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (tmp_path / "absent", limit))
+    assert memory.machine_memory()[0] == 10**6
     limit.write_text("max\n")
-    assert capacity._memory_bytes()[0] > 10**6
+    assert memory.machine_memory()[0] > 10**6
 
 
 def test_small_shared_memory(monkeypatch, sections):

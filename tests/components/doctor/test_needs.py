@@ -18,7 +18,7 @@ def test_the_model_is_weighed_without_being_made(sections):
         vocab_size=active["tokenize"].vocab_size,
     )
     weights = {value.data_ptr(): value for value in build_objective(config).state_dict().values()}
-    assert capacity.model_bytes(active) == sum(v.numel() * v.element_size() for v in weights.values())
+    assert capacity.weight_bytes(active) == sum(v.numel() * v.element_size() for v in weights.values())
     assert torch.get_default_device().type == "cpu"
 
 
