@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from components.core.errors import InputError
+from components.data import loader as loader_module
 from components.data.batch import Batch, collate_images, collate_targets
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.data.loader import in_order_loader, val_loader, visit_loader
@@ -218,3 +219,30 @@ def test_loading_works_under_spawn(store: CaptionStore) -> None:
         multiprocessing.set_start_method(before, force=True)
     assert [batch["image_id"] for batch in found] == [batch["image_id"] for batch in expected]
     torch.testing.assert_close(found[1]["image"], expected[1]["image"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers "
+        "are out of shared memory. Please try to raise your shared memory limit.",
+        "unable to allocate shared memory(shm) for file </torch_7_39842_0>: No space left on device (28)",
+        "unable to write to file </torch_7_39842_0>: No space left on device (28)",
+    ],
+)
+def test_workers_without_room_for_their_batches(said: str) -> None:
+    def batches() -> Iterator[None]:
+        yield None
+        raise RuntimeError(said)
+
+    with pytest.raises(InputError, match=r"no room left for their batches in /dev/shm: enlarge it"):
+        list(loader_module._with_plain_errors(batches()))
+
+
+def test_other_errors_of_workers_stay_as_they_are() -> None:
+    def batches() -> Iterator[None]:
+        yield None
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    with pytest.raises(RuntimeError, match="Killed"):
+        list(loader_module._with_plain_errors(batches()))
