@@ -21,7 +21,7 @@ from typing import Any
 from components.core.dvc_cache import cache_folder
 from components.core.errors import InputError
 from components.core.stage_lock import say_waited
-from components.tracking.names import flatten
+from components.tracking.metrics import flatten
 from pipelines.dvc_files import LOCK_FILE, check_files, read_entries
 from pipelines.graph import SOURCES, Plan, Stage, base_name, changed_data, read_meta
 

@@ -25,7 +25,7 @@ from components.core.redaction import redacted
 from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, overlay, read_section
 from components.params.families import PRESETS, Family, FamilyRow, seed_overrides
 from components.params.yaml_files import load_yaml
-from components.tracking.names import flatten
+from components.tracking.metrics import flatten
 from pipelines.dvc_files import LOCK_FILE
 from pipelines.dvc_internals import experiment_ref, lock_text, share_cache
 from pipelines.graph import Plan

@@ -12,7 +12,7 @@ from components.core.files import read_json
 from components.core.logs import own_logger
 from components.core.paths import REPORT_DIR
 from components.core.redaction import redacted_values
-from components.tracking.names import numbers
+from components.tracking.metrics import numbers
 from components.tracking.pipeline_run import Row
 
 # A secret, like most webhooks' addresses: in the environment, not in params.yaml, which MLflow gets to see.

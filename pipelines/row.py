@@ -12,8 +12,7 @@ from pathlib import Path
 from components.core.errors import InputError
 from components.core.logs import own_logger
 from components.core.machine import num_cpus
-from components.tracking.parents import RUN_NAME_VARIABLE
-from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN
+from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN, RUN_NAME_VARIABLE
 from pipelines.experiments import FamilyRun, ReadyRow, save_experiment, workspace_dir
 from pipelines.notifications import WEBHOOK_VARIABLE
 from pipelines.preparation import stages_at_a_time

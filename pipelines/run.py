@@ -22,8 +22,15 @@ from pydantic import Field, WithJsonSchema
 
 from components.core.redaction import redacted
 from components.params import list_presets
-from components.tracking.parents import run_name
-from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN, REPORT, PipelineRecord, Row, as_markdown
+from components.tracking.pipeline_run import (
+    GOOD_STATES,
+    NOT_RUN,
+    REPORT,
+    PipelineRecord,
+    Row,
+    as_markdown,
+    run_name,
+)
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
 from pipelines.notifications import errors_announced, message, notify, results

@@ -12,9 +12,8 @@ from components.dataset_titles import title_here
 from components.export.model_card import registry_card
 from components.report.files import read_json
 from components.tracking import ModelCandidate
-from components.tracking.parents import preset_in_force
+from components.tracking.pipeline_run import preset_in_force, stage_times
 from components.tracking.provenance import provenance
-from components.tracking.stage_times import stage_times
 
 VOC2007_IMAGES = {"trainval": 5011, "test": 4952}
 

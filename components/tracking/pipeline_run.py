@@ -1,4 +1,4 @@
-"""The run of a whole pipeline in MLflow: its table of stages, its files, its figures, its end.
+"""The run of a whole pipeline in MLflow: its name, its table of stages and their times, its figures, its end.
 
 The flow of ``virtex run`` closes it; under plain ``dvc repro`` each stage does (components.tracking.repro).
 """
@@ -7,26 +7,37 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.core.files import read_json
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
-from components.tracking.names import numbers
-from components.tracking.parents import PRESET_TAG, all_params, create_flow_run, preset_in_force
-from components.tracking.store import open_store, run_page
+from components.params import matching_presets
+from components.params.yaml_files import load_yaml
+from components.tracking.metrics import flatten, numbers
+from components.tracking.provenance import close_orphaned_runs, provenance
+from components.tracking.run import Record
+from components.tracking.run import create_run as create_run_below
+from components.tracking.store import Store, open_store, run_page
 
 if TYPE_CHECKING:
-    from components.tracking.run import Record
-    from components.tracking.store import Store
+    from mlflow.entities import Run
 
 REPORT = REPORT_DIR / "report.md"
 REPORT_PAGE = REPORT_DIR / "report.html"
 NOT_RUN = "not run"
 GOOD_STATES = ("unchanged", "restored", "ran", NOT_RUN)
 RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
+FLOW_TAG = "virtex.flow"
+PRESET_TAG = "preset"
+RUN_NAME_VARIABLE = "VIRTEX_RUN_NAME"
+OWN_PARAMETERS = "own parameters"
 Row = dict[str, str | float | None]
 
 _PRETRAINING_FIGURES = ("train_loss", "val_loss", "perplexity", "images_per_second", "seconds")
@@ -108,6 +119,43 @@ class PipelineRecord:
             _logger.warning("MLflow did not end the runs of crashed stages (%s)", type(error).__name__)
 
 
+def run_name(preset: str | None = None) -> str:
+    """Name a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``.
+
+    ``VIRTEX_RUN_NAME`` names it otherwise.
+    """
+    known = os.environ.get(RUN_NAME_VARIABLE) or preset or preset_in_force()
+    return f"{known} · {time.strftime('%Y-%m-%d %H:%M')}"
+
+
+def preset_in_force() -> str:
+    """Return the most specific preset whose values params.yaml has, else ``own parameters``."""
+    return next(iter(matching_presets()), OWN_PARAMETERS)
+
+
+def all_params(path: Path = PARAMS) -> dict[str, object]:
+    """Return every parameter of params.yaml as ``section.key``; nothing where there is no such file."""
+    return dict(flatten(load_yaml(path))) if path.is_file() else {}
+
+
+def create_flow_run(
+    store: Store,
+    name: str,
+    flow: str,
+    source: str,
+    parent_run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Create the run and close those of the same ``flow`` whose process no longer exists; return its id.
+
+    Raises whatever MLflow raises.
+    """
+    close_orphaned_runs(store, FLOW_TAG, flow)
+    return create_run_below(
+        store, provenance(name, source) | {FLOW_TAG: flow} | dict(tags or {}), parent_run_id
+    )
+
+
 def create_run(
     root: Path, name: str, flow: str, settings: Mapping[str, object], parent_run_id: str | None = None
 ) -> tuple[Store, Record] | None:
@@ -117,7 +165,6 @@ def create_run(
     """
     try:
         from components.tracking.repro import complete_left_records
-        from components.tracking.run import Record
 
         store = open_store()
         complete_left_records(store)
@@ -147,13 +194,15 @@ def table_row(
 
 def recorded_run(root: Path, outs: Sequence[str]) -> str | None:
     """Return the MLflow run that made a stage's outputs as they are now."""
-    for out in outs:
-        if Path(out).name == MLFLOW_RUN_FILE:
-            try:
-                return read_json(root / out).get("run_id")
-            except (OSError, ValueError, AttributeError):
-                return None
-    return None
+    return next((_run_id(root / out) for out in outs if Path(out).name == MLFLOW_RUN_FILE), None)
+
+
+def _run_id(run_file: Path) -> str | None:
+    try:
+        run_id = read_json(run_file).get("run_id")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return str(run_id) if run_id else None
 
 
 def as_markdown(table: Sequence[Row], experiment_id: str | None = None) -> str:
@@ -180,4 +229,64 @@ def _headline(path: Path) -> dict[str, float]:
         return {}
     return (
         {k: v for k, v in numbers(content).items() if math.isfinite(v)} if isinstance(content, dict) else {}
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """One stage's last real run.
+
+    Attributes:
+        stage: as DVC names it, ``voc07@random``.
+        run_id: in MLflow.
+        started: UTC, ISO 8601 to the second.
+        seconds: wall-clock time of the stage's process from its record's opening to its end.
+        tags: commit, host and versions, as ``provenance`` names them.
+        link: page of the run, None where MLflow is a file of this machine.
+    """
+
+    stage: str
+    run_id: str
+    started: str
+    seconds: float
+    tags: dict[str, str]
+    link: str | None
+
+
+def stage_times(outputs_dir: Path) -> list[StageTime]:
+    """Return the times of the run files below ``outputs_dir``, in order of their starts.
+
+    Empty, with a warning, when the tracking store is out of reach. Runs that it does not know, or that have
+    not ended, are left out.
+    """
+    try:
+        store = open_store()
+    except Exception as error:
+        _logger.warning("MLflow is out of reach (%s): no stage times", type(error).__name__)
+        return []
+    places = (f"{folder}/{MLFLOW_RUN_FILE}" for folder in ("*", "*/*", "benchmarks/*/*"))
+    files = (path for place in places for path in outputs_dir.glob(place))
+    ids = {run_id for path in files if (run_id := _run_id(path))}
+    runs = [run for run_id in ids if (run := _ended_run(store, run_id)) is not None]
+    return [_time(store, run) for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
+
+
+def _ended_run(store: Store, run_id: str) -> Run | None:
+    try:
+        run = store.client.get_run(run_id)
+    except Exception:  # made in another store
+        return None
+    return run if run.info.start_time and run.info.end_time else None
+
+
+def _time(store: Store, run: Run) -> StageTime:
+    tags = {key: str(value) for key, value in run.data.tags.items()}
+    started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return StageTime(
+        stage=tags.get("dvc.stage") or run.info.run_name or run.info.run_id,
+        run_id=run.info.run_id,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round((run.info.end_time - run.info.start_time) / 1000, 1),
+        tags=tags,
+        link=run_page(store, run.info.run_id),
     )

@@ -19,15 +19,19 @@ from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR
 from components.core.process import is_alive, process_mark
 from components.params.yaml_files import load_yaml
-from components.tracking.parents import (
+from components.tracking.pipeline_run import (
     FLOW_TAG,
+    GOOD_STATES,
     PRESET_TAG,
+    REPORT,
+    PipelineRecord,
+    Row,
     all_params,
     create_flow_run,
     preset_in_force,
     run_name,
+    table_row,
 )
-from components.tracking.pipeline_run import GOOD_STATES, REPORT, PipelineRecord, Row, table_row
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.run import log_params
 

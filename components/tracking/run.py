@@ -16,9 +16,17 @@ from components.core.foreign_text import said
 from components.core.logs import own_logger
 from components.core.redaction import redacted_values
 from components.tracking.datasets import UsedDataset, inherit_datasets, log_datasets
-from components.tracking.metric_sender import MetricSender, first_line, is_refused, warn_refused
+from components.tracking.metrics import (
+    MetricSender,
+    first_line,
+    flatten,
+    is_refused,
+    mlflow_name,
+    mlflow_names,
+    numbers,
+    warn_refused,
+)
 from components.tracking.models import ModelCandidate, log_model, register_if_best
-from components.tracking.names import flatten, mlflow_name, mlflow_names, numbers
 from components.tracking.provenance import close_orphaned_runs, launch_tags, provenance, reopened_run
 from components.tracking.store import (
     PARENT_RUN_VARIABLE,

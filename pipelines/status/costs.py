@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.core.files import parse_json
 from components.core.redaction import redacted, redacted_values
-from components.tracking.names import flatten, mlflow_name
+from components.tracking.metrics import flatten, mlflow_name
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.run import STAGE_TAG, WAITED_TAG
 from components.tracking.store import experiment_name, prepare_environment, tracking_uri

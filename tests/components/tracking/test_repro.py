@@ -9,8 +9,7 @@ import pytest
 
 from components.core.process import process_mark
 from components.tracking import repro
-from components.tracking.parents import FLOW_TAG
-from components.tracking.pipeline_run import create_run
+from components.tracking.pipeline_run import FLOW_TAG, create_run
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.repro import REPRO_TAG, complete_record
 from components.tracking.store import open_store

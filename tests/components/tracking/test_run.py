@@ -15,7 +15,7 @@ from hostile_texts import HALF, TEXTS
 from components.core.foreign_text import printable
 from components.params import Tokenize
 from components.tracking import stage_run
-from components.tracking.names import mlflow_names
+from components.tracking.metrics import mlflow_names
 from components.tracking.store import open_store
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -108,10 +108,10 @@ def test_a_run_that_cannot_note_its_id_is_ended(workspace, monkeypatch):
 def test_a_server_that_is_away_for_days_is_still_asked(workspace, monkeypatch):
     from mlflow import MlflowClient
 
-    from components.tracking import metric_sender
+    from components.tracking import metrics
 
-    monkeypatch.setattr(metric_sender, "_FLUSH_SECONDS", 0.01)
-    monkeypatch.setattr(metric_sender, "_LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(metrics, "_FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(metrics, "_LONGEST_PAUSE_SECONDS", 0.01)
     send, answers = MlflowClient.log_batch, threading.Event()
     asked = []
 
@@ -175,7 +175,7 @@ def test_server_away_at_the_start(workspace, dead_server, caplog):
 def test_server_breaks_midway_and_comes_back(workspace, monkeypatch, caplog):
     from mlflow import MlflowClient
 
-    monkeypatch.setattr("components.tracking.metric_sender._FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr("components.tracking.metrics._FLUSH_SECONDS", 0.05)
     send, failed = MlflowClient.log_batch, threading.Event()
 
     def break_once(self, run_id, **given):

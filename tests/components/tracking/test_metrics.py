@@ -5,7 +5,7 @@ import math
 import pytest
 
 from components.tracking import stage_run
-from components.tracking.names import flatten, mlflow_name, mlflow_names, numbers
+from components.tracking.metrics import flatten, mlflow_name, mlflow_names, numbers
 from components.tracking.store import open_store
 
 ODD = (
@@ -71,7 +71,7 @@ def test_every_class_reaches_mlflow(workspace, caplog) -> None:
 
 def test_a_refusal_is_of_one_and_named(workspace, capsys, monkeypatch) -> None:
     # As a server of another version might have it: it refuses what ours would send.
-    monkeypatch.setattr("components.tracking.metric_sender.mlflow_names", lambda new, _: {n: n for n in new})
+    monkeypatch.setattr("components.tracking.metrics.mlflow_names", lambda new, _: {n: n for n in new})
     monkeypatch.setattr("components.tracking.run.mlflow_names", lambda new: {n: n for n in new})
     with stage_run("voc07", "virtex", {"a": {"(b)": 1, "c": 2}}) as run:
         run.log({"fine": 1.0, "not (fine)": 2.0, "also": math.inf}, 3)

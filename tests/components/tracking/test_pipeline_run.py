@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.tracking import stage_run
-from components.tracking.stage_times import stage_times
+from components.tracking.pipeline_run import stage_times
 from components.tracking.store import open_store, run_page
 
 
