@@ -54,7 +54,7 @@ def content_range(response: requests.Response) -> tuple[int, int, int]:
         MirrorError: it is missing or not understood.
     """
     written = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", written.strip())
+    match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", written.strip())
     if match is None:
         raise MirrorError(f"answers a range with Content-Range {written!r}")
     return int(match[1]), int(match[2]), int(match[3])
@@ -62,7 +62,7 @@ def content_range(response: requests.Response) -> tuple[int, int, int]:
 
 def _length(response: requests.Response) -> int | None:
     written = response.headers.get("Content-Length", "")
-    return int(written) if written.isdecimal() else None
+    return int(written) if re.fullmatch(r"\d{1,18}", written, re.ASCII) else None
 
 
 def _validator(response: requests.Response) -> str | None:

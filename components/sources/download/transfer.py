@@ -215,6 +215,8 @@ class Transfer:
         received = 0
         with ask(self._session, self._remote.url, self._patience) as response:
             require_file(response)
+            if response.status_code == 206:
+                raise MirrorError("was asked for the whole file, answered with a part of it")
             for chunk in chunks(response, self._patience):
                 if self._most_bytes is not None and received + len(chunk) > self._most_bytes:
                     raise MirrorError(f"sends more than the {self._most_bytes:,} bytes expected")
