@@ -26,6 +26,7 @@ from components.training.optimizer import autocast, build_optimizer, grad_scaler
 from components.training.profiling import compiled
 
 OPTIMIZER = params.Optimizer(  # section 3.2
+    name="sgd",
     backbone_lr=0.2,
     head_lr=0.001,
     momentum=0.9,

@@ -1,6 +1,7 @@
 """Textual heads: the transformer that predicts caption tokens (paper, section 3.1), and a linear layer."""
 
 import copy
+import functools
 from typing import Literal
 
 import torch
@@ -37,8 +38,10 @@ class TransformerTextualHead(nn.Module):
         dropout: float = 0.1,
         max_caption_length: int = 30,
         causal: bool = True,
+        init_std: float = 0.02,
+        embedding_init_std: float = 0.02,
     ) -> None:
-        """Build the head with weights drawn from N(0, 0.02).
+        """Build the head with weights drawn from normal distributions.
 
         Args:
             feature_size: channels of the feature map.
@@ -51,6 +54,10 @@ class TransformerTextualHead(nn.Module):
             dropout: probability, everywhere.
             max_caption_length: number of learned positions.
             causal: whether a token is hidden from those before it; False for masked language modelling.
+            init_std: standard deviation of the layers' first weights. The paper's 0.02 is about
+                1 / sqrt(2048), which suits its width: in a narrow head what is seen would fade on its
+                way to the words.
+            embedding_init_std: of the embeddings' first weights, the output layer's among them.
 
         Raises:
             InputError: if the heads do not divide the width, or ``norm`` is neither "post" nor "pre".
@@ -79,7 +86,7 @@ class TransformerTextualHead(nn.Module):
         last_norm = nn.LayerNorm(hidden_size) if norm == "pre" else None
         self.transformer = nn.TransformerDecoder(layer, num_layers, norm=last_norm)
         self.output = nn.Linear(hidden_size, vocab_size)
-        self.apply(_draw_weights)
+        self.apply(functools.partial(_draw_weights, std=init_std, embedding_std=embedding_init_std))
         self.output.weight = self.embedding.words.weight
 
     def forward(self, visual_features: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
@@ -170,12 +177,17 @@ class LinearTextualHead(nn.Module):
         return self.output(visual_features.mean(dim=(2, 3)))
 
 
-def _draw_weights(module: nn.Module) -> None:
-    """Draw weights from N(0, 0.02), the padding word zero; biases keep torch's own start."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+def _draw_weights(module: nn.Module, std: float, embedding_std: float) -> None:
+    """Draw weights from N(0, std), or of embeddings N(0, embedding_std), the padding word zero.
+
+    Biases keep torch's own start.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.MultiheadAttention):
-        nn.init.normal_(module.in_proj_weight, std=0.02)
-    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-        with torch.no_grad():
-            module.weight[module.padding_idx].zero_()
+        nn.init.normal_(module.in_proj_weight, std=std)
+    if isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=embedding_std)
+        if module.padding_idx is not None:
+            with torch.no_grad():
+                module.weight[module.padding_idx].zero_()

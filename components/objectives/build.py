@@ -66,6 +66,8 @@ def build_objective(config: ModelConfig) -> Objective:
         dropout=head.dropout,
         max_caption_length=head.max_caption_length,
         causal=name != "masked_lm",
+        init_std=head.init_std,
+        embedding_init_std=head.embedding_init_std,
     )
     return TRANSFORMER_OBJECTIVES[name](visual, textual)
 

@@ -111,6 +111,9 @@ class TextualHead(Section):
     norm: Literal["post", "pre"]
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
     max_caption_length: Annotated[int, Field(ge=3)]
+    # The paper's start by default: files of captioners that were made before these keys lack them.
+    init_std: Annotated[float, Field(gt=0.0)] = 0.02
+    embedding_init_std: Annotated[float, Field(gt=0.0)] = 0.02
 
     @property
     def num_heads(self) -> int:
@@ -148,8 +151,9 @@ class Subset(Section):
 
 
 class Optimizer(Section):
-    """SGD with momentum inside Lookahead (paper, section 3.2)."""
+    """SGD with momentum inside Lookahead (paper, section 3.2), or AdamW in its place."""
 
+    name: Literal["sgd", "adamw"]
     backbone_lr: Annotated[float, Field(gt=0.0)]
     head_lr: Annotated[float, Field(gt=0.0)]
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]

@@ -1,4 +1,4 @@
-"""The optimizer: parameter groups with two learning rates, SGD inside Lookahead, number formats."""
+"""The optimizer: parameter groups with two learning rates, SGD or AdamW inside Lookahead, number formats."""
 
 import re
 from typing import Any
@@ -71,7 +71,7 @@ def sgd(groups: list[dict[str, Any]], momentum: float) -> torch.optim.SGD:
 
 
 def build_optimizer(module: nn.Module, settings: params.Optimizer) -> torch.optim.Optimizer:
-    """Return pretraining's optimizer: SGD, inside Lookahead unless ``lookahead_steps`` is 0."""
+    """Return pretraining's optimizer, inside Lookahead unless ``lookahead_steps`` is 0."""
     groups = parameter_groups(
         module,
         backbone_lr=settings.backbone_lr,
@@ -79,7 +79,11 @@ def build_optimizer(module: nn.Module, settings: params.Optimizer) -> torch.opti
         weight_decay=settings.weight_decay,
         no_weight_decay=settings.no_weight_decay,
     )
-    inner = sgd(groups, settings.momentum)
+    inner: torch.optim.Optimizer
+    if settings.name == "adamw":
+        inner = torch.optim.AdamW(groups, betas=(settings.momentum, 0.999), fused=True)
+    else:
+        inner = sgd(groups, settings.momentum)
     if settings.lookahead_steps == 0:
         return inner
     return Lookahead(inner, steps=settings.lookahead_steps, alpha=settings.lookahead_alpha)

@@ -82,6 +82,9 @@ def captions_of(scene: Scene, rng: np.random.Generator) -> list[str]:
     The word "left" or "right" is the only one that a mirror image makes untrue, and swapping the
     two makes it true again.
     """
+    if len(scene.objects) <= 2 and scene.crowd is None:
+        captions = _short(scene, rng)
+        return [sentence(captions[index]) for index in rng.permutation(5)]
     relations = relations_of(scene)
     captions = [
         _inventory(scene, rng),
@@ -96,6 +99,24 @@ def captions_of(scene: Scene, rng: np.random.Generator) -> list[str]:
     if len(set(captions)) != 5:
         raise AssertionError(f"captions repeat themselves: {captions}")
     return [sentence(captions[index]) for index in rng.permutation(5)]
+
+
+def _short(scene: Scene, rng: np.random.Generator) -> list[str]:
+    """Five captions that tell the shapes and little else, one of them also colours.
+
+    A network finds colours long before shapes, and shapes the later the more words there are besides.
+    """
+    shuffled = _shuffled(scene, rng)
+    shapes = listed(counted([placed.look.shape for placed in shuffled]))
+    colours = listed(counted([described(placed.look, "texture", "colour") for placed in shuffled]))
+    background = one(f"{scene.background} background")
+    return [
+        shapes,
+        f"a picture of {shapes}",
+        f"a drawing of {shapes}",
+        f"{shapes} on {background}",
+        colours,
+    ]
 
 
 def _same_words(first: str, second: str) -> bool:
@@ -196,8 +217,6 @@ def _second_relation(scene: Scene, relation: Relation | None, rng: np.random.Gen
 def _total(scene: Scene, rng: np.random.Generator) -> str:
     """How many things there are: ``three shapes: a circle and two stars``."""
     shapes = [placed.look.shape for placed in _shuffled(scene, rng)]
-    if len(shapes) > 1 or scene.crowd is not None:
-        for crowd in _crowd_words(scene):
-            return f"{crowd} with {listed(counted(shapes))}"
-        return f"{NUMBERS[len(shapes)]} shapes: {listed(counted(shapes))}"
-    return f"one {shapes[0]} and nothing else"
+    for crowd in _crowd_words(scene):
+        return f"{crowd} with {listed(counted(shapes))}"
+    return f"{NUMBERS[len(shapes)]} shapes: {listed(counted(shapes))}"

@@ -1,6 +1,6 @@
 """Composing a scene: which objects, how they look, where they stand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class SceneStyle:
         hard_share: share of scenes where objects may be mostly hidden, or tiny.
         subject_shape: the one dominant object's shape, or None for scenes without one.
         subject_texture: its texture; None for any.
+        first_shape: the shape of the hindmost object in scenes without a subject; None for any.
     """
 
     count_weights: tuple[float, ...] = (0.46, 0.29, 0.15, 0.06, 0.04)
@@ -38,6 +39,7 @@ class SceneStyle:
     hard_share: float = 0.0
     subject_shape: str | None = None
     subject_texture: str | None = None
+    first_shape: str | None = None
 
 
 def compose(rng: np.random.Generator, short_side: int, style: SceneStyle) -> Scene:
@@ -91,6 +93,8 @@ def _looks(style: SceneStyle, rng: np.random.Generator) -> list[Look]:
             if look.shape != style.subject_shape
         ]
     looks = [_random_look(rng) for _ in range(count)]
+    if style.first_shape is not None:
+        return [replace(looks[0], shape=style.first_shape), *looks[1:]]
     if count >= 2 and rng.random() < 0.4:
         first = looks[0]
         for index in range(1, int(rng.integers(2, min(count, 3) + 1))):

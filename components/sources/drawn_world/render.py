@@ -7,7 +7,7 @@ from components.sources.drawn_world.scene import Placed, Scene
 from components.sources.drawn_world.shapes import COLOURS, paint, shade
 
 BACKGROUNDS = ("plain", "shaded", "cloudy", "cluttered")
-BACKGROUND_WEIGHTS = (0.35, 0.30, 0.20, 0.15)
+BACKGROUND_WEIGHTS = (0.54, 0.34, 0.10, 0.02)
 CONTRAST = 120.0  # least RGB distance wanted between the background and the objects' colours
 
 
@@ -40,9 +40,9 @@ def draw_background(
 
 
 def _muted(colours: set[str], rng: np.random.Generator) -> np.ndarray:
-    """Return the best of a few random muted colours, far enough from all object colours, (3,) float32."""
-    grey = rng.uniform(55, 205, (8, 1))
-    candidates = grey + rng.uniform(-24, 24, (8, 3))
+    """Return the best of a few random light colours, far enough from all object colours, (3,) float32."""
+    grey = rng.uniform(200, 245, (8, 1))
+    candidates = grey + rng.uniform(-10, 10, (8, 3))
     named = np.array([COLOURS[name] for name in sorted(colours)])
     distance = np.linalg.norm(candidates[:, None] - named, axis=2).min(axis=1)
     far_enough = np.flatnonzero(distance >= CONTRAST)

@@ -54,7 +54,7 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
         ),
         ("\nvoc07:", "\nvoc2007:", "unknown section `voc2007` (did you mean `voc07`?)"),
         ("    image_size:", "    image_siz:", "`download.drawn_world.image_siz`"),
-        ("  backbone_lr: 0.2", "  backbone_lr: .inf", "`optimizer.backbone_lr`"),
+        ("  backbone_lr: 0.001", "  backbone_lr: .inf", "`optimizer.backbone_lr`"),
         ("  momentum: 0.9", "  momentum: fast", "`optimizer.momentum`"),
         ("  momentum: 0.9", "  momentum: 1.5", "less than 1, found 1.5"),
         ("crop_scale: [0.6, 1.0]", "crop_scale: [0.9, 0.2]", "smallest <= largest"),
@@ -71,8 +71,8 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
         ),
         (
             "  image_size: null",
-            "  image_size: 48",
-            "`caption.image_size`: 48 is less than augmentation.crop_size, 64; expected at least as much",
+            "  image_size: 40",
+            "`caption.image_size`: 40 is less than augmentation.crop_size, 48; expected at least as much",
         ),
     ],
 )
@@ -103,7 +103,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_exponents_are_numbers(params_path: Path) -> None:
-    edit(params_path, "weight_decay: 0.0001", "weight_decay: 1e-4")
+    edit(params_path, "weight_decay: 0.01", "weight_decay: 1e-4")
     assert check_params(params_path)["optimizer"].weight_decay == 1e-4  # type: ignore[attr-defined]
 
 

@@ -147,7 +147,7 @@ def test_every_task_learns_and_its_model_comes_back(sections: list[params.Sectio
     parts, images, captions, below = TASKS[name]
     _set(sections, params.Objective, name=name)
     _set(sections, params.Augmentation, jitter_probability=0.0)
-    _set(sections, params.Optimizer, backbone_lr=0.01, head_lr=0.1, lookahead_steps=0)
+    _set(sections, params.Optimizer, name="sgd", backbone_lr=0.01, head_lr=0.1, lookahead_steps=0)
     _set(sections, params.Schedule, iterations=24)
     _set(sections, params.Pretrain, batch_size=8, validate_every=24, checkpoint_every=100)
     run = Recorded()

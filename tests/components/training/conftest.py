@@ -24,6 +24,7 @@ from components.training.state import TrainingState
 VOCAB_SIZE = 40
 BATCH_SIZE = 3
 OPTIMIZER = params.Optimizer(
+    name="sgd",
     backbone_lr=0.2,
     head_lr=0.001,
     momentum=0.9,

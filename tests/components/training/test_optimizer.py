@@ -88,13 +88,25 @@ def finetuning() -> params.Classification:
     )
 
 
-@pytest.fixture(params=["lookahead", "plain", "fine-tuned", "probed"])
+def test_adamw_has_the_same_groups(optimizer_params: params.Optimizer) -> None:
+    module = Named(["visual.conv.weight", "textual.output.weight", "textual.transformer.norm.bias"])
+    chosen = {"name": "adamw", "lookahead_steps": 0, "momentum": 0.8}
+    optimizer = build_optimizer(module, optimizer_params.model_copy(update=chosen))
+    assert type(optimizer) is torch.optim.AdamW
+    assert learning_rates(optimizer) == {"backbone": 0.2, "head": 0.001}
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-4, 1e-4, 0.0]
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
+
+
+@pytest.fixture(params=["lookahead", "plain", "adamw", "fine-tuned", "probed"])
 def form(request: pytest.FixtureRequest, optimizer_params: params.Optimizer) -> Form:
     """What builds an optimizer as something in the product does, and whether the backbone is frozen."""
     plain = optimizer_params.model_copy(update={"lookahead_steps": 0})
+    adamw = optimizer_params.model_copy(update={"name": "adamw", "backbone_lr": 1e-3})
     forms: dict[str, Form] = {
         "lookahead": (lambda module: build_optimizer(module, optimizer_params), False),
         "plain": (lambda module: build_optimizer(module, plain), False),
+        "adamw": (lambda module: build_optimizer(module, adamw), False),
         "fine-tuned": (lambda module: plain_sgd(module, finetuning(), weight_decay=1e-4), False),
         "probed": (lambda module: plain_sgd(module, finetuning(), weight_decay=0.0), True),
     }

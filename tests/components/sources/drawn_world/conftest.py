@@ -9,9 +9,9 @@ from components.params import DrawnWorld
 from components.sources.drawn_world import draw_world
 from components.sources.drawn_world.compose import compose
 from components.sources.drawn_world.scene import Scene
-from components.sources.drawn_world.world import CAPTIONED, CLASSIFIED, STREAMS
+from components.sources.drawn_world.world import CAPTIONED, STREAMS, classified
 
-STYLES = {"coco": CAPTIONED, "voc": CLASSIFIED}
+STYLES = {"coco": lambda index: CAPTIONED, "voc": classified}
 
 
 def make_settings(**changes: int) -> DrawnWorld:
@@ -34,7 +34,7 @@ def make_settings(**changes: int) -> DrawnWorld:
 def recompose(settings: DrawnWorld, stream: str, index: int) -> Scene:
     """The scene behind a drawn image, composed again."""
     rng = np.random.default_rng([settings.seed, STREAMS[stream], index])
-    return compose(rng, settings.image_size, STYLES[stream.partition("/")[0]])
+    return compose(rng, settings.image_size, STYLES[stream.partition("/")[0]](index))
 
 
 @pytest.fixture(scope="session")
