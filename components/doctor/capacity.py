@@ -9,6 +9,7 @@ from pathlib import Path
 
 from components import params
 from components.core import machine, paths
+from components.core.datasets import DATASETS, GB
 from components.core.errors import InputError
 from components.core.memory import machine_memory
 from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless
@@ -18,7 +19,6 @@ from components.sources.download.archives_on_disk import existing_folder
 from components.sources.progress import shown_bytes
 
 Need = tuple[Path, float, str]  # folder, bytes, what
-GB = 10**9
 BYTES_PER_PIXEL = 0.5  # of an image file: the drawn world's and COCO's, measured
 STATES = 3  # of a resume checkpoint: weights, momentum, Lookahead's slow weights; each as large as the model
 PREFETCHED = 2  # batches a worker keeps ready, torch's default
@@ -180,10 +180,10 @@ def _lmdb_bytes(download: params.Download, lmdb: params.Lmdb) -> int:
     if download.source == "drawn_world":
         world = download.drawn_world
         images, own_bytes = world.train_images + world.val_images, BYTES_PER_PIXEL * world.image_size**2
-    elif "coco" in download.published:
-        images, own_bytes = 123_287, BYTES_PER_PIXEL * 640 * 480
     else:
-        return 0
+        captioned = [DATASETS[name] for name in download.published if DATASETS[name].captioned]
+        images = sum(split["images"] for known in captioned for split in known.counts.values())
+        own_bytes = BYTES_PER_PIXEL * 640 * 480  # COCO's size; Flickr8k's are smaller
     if lmdb.short_side is not None:
         own_bytes = min(own_bytes, BYTES_PER_PIXEL * lmdb.short_side**2 * 4 / 3)
     return round(images * own_bytes)

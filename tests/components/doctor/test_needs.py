@@ -30,6 +30,11 @@ def test_the_papers_run_needs_its_archives_and_checkpoints(sections):
     assert 15e9 < needed["LMDB"] < 25e9
 
 
+def test_images_of_any_published_captions_are_counted(sections):
+    needed = {what: num_bytes for _, num_bytes, what in capacity.disk_needs(sections(preset="mini"))}
+    assert needed["LMDB"] > 10e6  # the 5,000 images of coco_val2017
+
+
 def test_archives_that_have_arrived_need_no_more_room(sections, workspace):
     active = sections(preset=PAPER)
     before = {what: num_bytes for _, num_bytes, what in capacity.disk_needs(active)}
