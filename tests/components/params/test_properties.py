@@ -39,7 +39,7 @@ def at(tree: Any, key: str) -> Any:
     return tree
 
 
-@both_sizes(4, 300)
+@both_sizes(4, 100)
 def test_a_preset_is_in_force_as_written_and_only_that(profile: settings) -> None:
     @profile
     @given(CHOSEN)
@@ -77,7 +77,7 @@ NAMES = [*sorted(VALUES), "download.folders.captions", "baseline.sources", "no.s
 SIGNS = st.characters() | st.sampled_from(":#{}[]&*!|>'\"%@`,-?\n\t \\\x00\x85\u2028\ud83d=0n~")
 
 
-@both_sizes(15, 1000)
+@both_sizes(15, 200)
 def test_any_override_is_in_force_or_refused_and_nothing_written(profile: settings) -> None:
     @profile
     @given(
