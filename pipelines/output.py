@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from components.core.errors import FREES_SPACE
 from components.core.foreign_text import printable
 from components.core.redaction import redacted
 from components.core.stage_lock import WAITED
@@ -29,6 +30,7 @@ _STATES = (
 )
 _EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (-?\d+)$")
 _KILLED = re.compile(r"killed by signal: Killed|exitcode\s*: -9\b|oom-kill", re.IGNORECASE)
+_TRANSFER = "ERROR: failed to transfer "  # DVC's, one for each file that its cache has no room for
 _KEPT_LINES = 400
 _WITH_BATCHES = (  # sections with a batch_size, which is what takes the most memory
     *("pretrain", "voc07", "imagenet_linear", "inaturalist", "caption"),
@@ -92,6 +94,7 @@ class StageOutput:
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._transfers = 0
         self.state: str | None = None
         self.exit_status: int | None = None
         self.waited_seconds = 0.0
@@ -107,7 +110,9 @@ class StageOutput:
                 self.state = state
         if match := _EXIT.match(line):
             self.exit_status = int(match[1])
-        if line.startswith(_NOISE):
+        if line.startswith(_TRANSFER):
+            self._transfers += 1
+        if line.startswith(_NOISE) or (line.startswith(_TRANSFER) and self._transfers > 1):
             return False
         self._lines.append(line)
         return True
@@ -124,6 +129,10 @@ class StageOutput:
     def _words(self) -> str:
         """Its error message, its exception, or its last lines."""
         lines = [line for line in self._lines if not line.startswith("ERROR: failed to reproduce")]
+        if self._transfers:
+            first = next((line for line in lines if line.startswith(_TRANSFER)), "").removeprefix("ERROR: ")
+            advice = f"; {FREES_SPACE}" if "No space left" in first else ""
+            return f"{self._stage}: DVC's cache did not take {self._transfers:,} files: {first}{advice}"
         own = f"{self._stage.partition('@')[0]}: error: "
         start = next((i for i, line in enumerate(lines) if line.startswith(own)), None)
         if start is not None:

@@ -125,3 +125,15 @@ def test_a_terminal_obeys_no_line():
     lines = lines_of([text.encode() + b"\n" for text in TEXTS])
     assert [line for line in lines if line != printable(line)] == ["\t=1+1"]  # tables have tabs
     assert lines_of([b"\x1b]0;title\x07 \x9b31m bad\xff\x08\n"]) == ["\\x1b]0;title\\x07 �31m bad�\\x08"]
+
+
+def test_a_full_cache_is_said_once():
+    output = StageOutput("datasets")
+    lines = [
+        f"ERROR: failed to transfer '{n}' - [Errno 28] No space left on device: 'a' -> 'b'"
+        for n in range(500)
+    ]
+    assert [output.feed(line) for line in lines].count(True) == 1
+    assert output.error().startswith("datasets: DVC's cache did not take 500 files: failed to")
+    assert "dvc gc --workspace" in output.error()
+    assert len(output.error().splitlines()) == 1
