@@ -217,6 +217,19 @@ def test_what_can_be_read(ways: list[Way], reports: Path) -> None:
     assert 5 < pixels["images/gray_maxval1023.pgm"].mean() < 250
     assert pixels["images/thin_1x5000.png"].shape == (5000, 1, 3)
 
+    for name in "abcd":
+        path = reports / inputs.BMP / f"{name}.bmp"
+        status = path.stat()
+        inputs.whitened(path)
+        assert path.stat().st_size == status.st_size
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = on_each_way(ways, captions, "lmdb", **others)
+    assert again.data["data/lmdb/train.lmdb"] != outcome.data["data/lmdb/train.lmdb"]
+    for way in ways:
+        replaced = {key: found for key, found in stored_pixels(way).items() if key.startswith(inputs.BMP)}
+        assert len(replaced) == 4
+        assert all((found == 255).all() for found in replaced.values())
+
 
 def stored_pixels(way: Way) -> dict[str, Any]:
     """The images that training sees, by id."""

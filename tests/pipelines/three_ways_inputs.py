@@ -54,6 +54,12 @@ def picture(value: int) -> bytes:
     return content.getvalue()
 
 
+def whitened(path: Path) -> None:
+    """Make an image white, in its own format and size."""
+    with Image.open(path) as image:
+        Image.new(image.mode, image.size, "white").save(path)
+
+
 def photos(folder: Path, names: Sequence[str] = NAMES) -> Path:
     folder.mkdir(parents=True)
     for number, name in enumerate(names):
