@@ -61,7 +61,10 @@ def interval(figure: float, draws: Array, level: float = LEVEL) -> Interval | No
     known = draws[~np.isnan(draws)]
     if not known.size:
         return None
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) - known.mean() + figure
+    shift = figure - known.mean()
+    if abs(shift) <= 3 * known.std() / np.sqrt(known.size):  # no more than chance of the resampling: a mean
+        shift = 0.0
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) + shift
     return Interval(float(low), float(high))
 
 

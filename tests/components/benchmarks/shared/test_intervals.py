@@ -97,6 +97,15 @@ def test_intervals_of_differences_are_those_of_pairs() -> None:
     assert held_equal / TRIALS == pytest.approx(0.95, abs=TOLERANCE)
 
 
+def test_a_single_image_of_a_few_is_no_difference() -> None:
+    """Of a mean nothing is shifted: that would lift a lower end of exactly zero above it."""
+    first, second = np.zeros(12), np.arange(12) == 0
+    draws = resampled(12, mean_statistic({"a": 100.0 * first, "b": 100.0 * second}))
+    found = interval(100 / 12, draws["b"] - draws["a"])
+    assert found == Interval(0.0, 25.0)
+    assert found.holds_zero
+
+
 def test_resamples_of_unknown_figures_are_left_out() -> None:
     assert interval(1.0, np.full(10, np.nan)) is None
     assert interval(1.0, np.array([1.0, np.nan, 1.0])) == Interval(1.0, 1.0)
