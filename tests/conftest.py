@@ -15,9 +15,11 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests"))  # for what tests of several folders share
 
-# A shell's background job ignores interrupts and hands that down; tests that interrupt need them.
+# A shell's background job ignores interrupts, under nohup hangups too, and hands that down; tests send both.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A flow that ran in this process leaves exit hooks of Prefect's threads behind. In a forked child (a data
 # loader's worker) those threads do not exist, the hooks raise, and a child that did well exits with 1.
