@@ -33,7 +33,7 @@ def writing(path: Path) -> Iterator[Path]:
         _take_place(temporary, path)
         _flush_entry(path.parent)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)  # a full disk refuses an open file, which has no name
         _remove(temporary)
         raise

@@ -185,7 +185,7 @@ def overlay(
     except InputError as error:
         laid = [*([f"preset {preset}"] if preset else []), *(f"--set {text}" for text in overrides)]
         raise InputError(
-            f"{error}\n({', '.join(laid) or 'nothing'} laid over it; {path} is not changed)"
+            f"{error}\n(with {', '.join(laid) or 'no overrides'}; {path} is not changed)"
         ) from None
     if changes and not dry_run:
         buffer = io.StringIO()

@@ -99,4 +99,4 @@ def test_a_place_that_cannot_be_written_is_one_line(export, tmp_path):
     code, out, err = export("--format", "torchvision", "--output", f"{'x' * 250}/{'y' * 300}.pth")
     assert (code, out) == (2, "")
     assert err.startswith("virtex: error: ")
-    assert err.endswith("File name too long; name another place\n")
+    assert err.endswith("File name too long; make it usable, or name another place\n")

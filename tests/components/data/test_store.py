@@ -110,7 +110,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({b"key": b"value"}, "never finished"),
+        ({b"key": b"value"}, "unfinished"),
         ({record.META_KEY: b'{"format": "virtex-lmdb", "version": 99}'}, "found 99"),
         (
             {record.INDEX_KEY: b"", record.META_KEY: record.pack_metadata(METADATA)},

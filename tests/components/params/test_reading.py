@@ -241,7 +241,7 @@ def test_baselines_with_unusable_names_or_sources(params_path: Path, sources: st
         (None, "pretrain.batch_size=-1", "greater than or equal to 1"),
         (None, "download.folders.voc2007=caf\udce9", "params.yaml is UTF-8, and this is not"),
         (None, "pretrain.batch_size=[3", "--set pretrain.batch_size=[3: the value: not valid YAML"),
-        (None, "pretrain.batch_size=-1", "(--set pretrain.batch_size=-1 laid over it; "),
+        (None, "pretrain.batch_size=-1", "(with --set pretrain.batch_size=-1; "),
         (None, "pretrain=3", "must be a section of keys"),
         (None, "pretrain.batch_size.x=3", "pretrain.batch_size"),
     ],
