@@ -63,7 +63,7 @@ def test_each_command_is_listed_and_has_its_module():
     assert modules("components/commands") == set(cli.CHILD_COMMANDS)
     assert set(subparsers.choices) == {
         *modules("components/commands"),
-        *("run", "serve", "status", "ablate", "worker", "ui", "report", "preset"),
+        *("run", "serve", "status", "ablate", "cluster", "worker", "ui", "report", "preset"),
     }
 
 
