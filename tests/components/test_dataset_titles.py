@@ -55,7 +55,8 @@ def test_published_data_have_their_names_wherever_they_lie() -> None:
 def test_numbers_of_classes_are_the_published_ones() -> None:
     for benchmark, classes in CLASSES.items():
         assert DATASETS[BENCHMARK_DATA[benchmark]].counts["val"]["classes"] == classes
-    assert {benchmark.name for benchmark in BENCHMARKS} == BENCHMARK_DATA.keys()
+    on_several = {"probes", "likelihood"}  # each of their figures names its dataset
+    assert {benchmark.name for benchmark in BENCHMARKS} - on_several == BENCHMARK_DATA.keys()
 
 
 def test_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

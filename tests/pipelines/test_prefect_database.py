@@ -81,7 +81,7 @@ def test_a_finished_one_that_was_damaged_is_put_aside(finished, tmp_path, monkey
     (tmp_path / "prefect.db.version").write_text(version("prefect"))
     monkeypatch.setattr(prefect_database, "_replace", lambda path, like: path.write_bytes(content))
     ensure_database(database)
-    assert "is not whole, and is put aside as prefect.db.unfinished" in capsys.readouterr().out
+    assert "is incomplete and was moved aside to prefect.db.unfinished" in capsys.readouterr().out
     assert database.read_bytes() == content
 
 

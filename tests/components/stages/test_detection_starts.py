@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from components import params
-from components.benchmarks.detection import benchmark
+from components.benchmarks.detection import benchmark, data
 from components.benchmarks.detection.data import BackboneWeights, DetectionSplit
 from components.benchmarks.detection.detectron2_engine import load_backbone as place_backbone
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
@@ -90,7 +90,7 @@ def test_the_stage_starts_from_it(start: str, folder: Path, monkeypatch: pytest.
         given.append(backbone)
 
     monkeypatch.setattr(benchmark, "run_benchmark", take)
-    monkeypatch.setattr(detection, "read_voc", lambda *_: DetectionSplit((), ("a", "b"), (1, 2)))
+    monkeypatch.setattr(data, "read_voc", lambda *_: DetectionSplit((), ("a", "b"), (1, 2)))
     section = shipped(params.VocDetection)
     detection.main(stage_run("detection", f"voc_detection-{start}"), section)
     (backbone,) = given

@@ -56,7 +56,7 @@ def test_faults(imagenet_root: Path) -> None:
     shutil.rmtree(imagenet_root / "val")
     (imagenet_root / "val").mkdir()
     (imagenet_root / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
-    with pytest.raises(InputError, match=r"no class folders; .* one heap"):
+    with pytest.raises(InputError, match=r"no class folders; .* one folder"):
         read_imagenet(imagenet_root, "val")
 
 
