@@ -124,8 +124,7 @@ def _draw_published(axes: Axes, comparison: Comparison, key: str, is_narrow: boo
 
 def _begin(axes: Axes, key: str, whose: str, colour: str, is_narrow: bool) -> None:
     (metric,) = (benchmark.metric_title for benchmark in BENCHMARKS if benchmark.key == key)
-    says_all = key.startswith("caption.") or key not in COLUMN_TITLES
-    title = metric if says_all else f"{COLUMN_TITLES[key]} {metric}"
+    title = metric if key.startswith(("caption.", "probes.")) else f"{COLUMN_TITLES[key]} {metric}"
     title = title.replace("IN1k", "ImageNet")  # here is room for it
     axes.set_facecolor(PAGE)
     axes.set_title(f"{title}\n{whose}", loc="left", size=11 if is_narrow else 13, color=colour, pad=8)

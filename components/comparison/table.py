@@ -9,6 +9,7 @@ from components.report.words import ABSENT, SETUP_TITLES, backbone_title, durati
 # Short titles, since a table of a family has many columns.
 COLUMN_TITLES = {
     "voc07.mAP": "VOC07",
+    "probes.knn.voc07_mAP_20": "kNN 20",
     "caption.CIDEr-D": "CIDEr-D",
     "caption.SPICE": "SPICE",
     "imagenet_linear.top1": "IN1k",
