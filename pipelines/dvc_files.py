@@ -13,6 +13,7 @@ from components.core.files import parse_json
 from components.params.yaml_files import load_yaml
 
 LOCK_FILE = Path("dvc.lock")
+RWLOCK = Path(".dvc/tmp/rwlock")  # files in use by DVC at work
 _RESTORE = "`git checkout dvc.lock`, or remove it: what was made is then found in DVC's cache"
 
 
@@ -30,17 +31,25 @@ def check_files(root: Path) -> None:
         InputError: names the file, the line, and what to do.
     """
     load_yaml(root / "dvc.yaml")
-    lock, running = root / LOCK_FILE, root / ".dvc" / "tmp" / "rwlock"
+    lock = root / LOCK_FILE
     if os.path.lexists(lock):
         try:
             _stages(load_yaml(lock), lock)
         except InputError as error:
             raise InputError(f"{error}; {_RESTORE}") from None
+    if is_rwlock_damaged(root):
+        raise InputError(f"{root / RWLOCK}: damaged; remove it once no DVC command is at work here")
+
+
+def is_rwlock_damaged(root: Path) -> bool:
+    """Return whether DVC's list of files in use is half-written, by a killed DVC or by one at work."""
     try:
-        if running.is_file():
-            parse_json(running.read_bytes())
+        parse_json((root / RWLOCK).read_bytes())
     except ValueError:
-        raise InputError(f"{running}: damaged; remove it once no DVC command is at work here") from None
+        return True
+    except OSError:  # there is none
+        return False
+    return False
 
 
 def _stages(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What precedes every run: a crashed run cleared up, parameters laid over and checked, the graph planned."""
 
 import contextlib
-import json
 import shutil
 import threading
 import time
@@ -17,6 +16,7 @@ from components.core.machine import num_cpus, positive
 from components.params import check_params, overlay
 from components.params.reading import reasons_not_run
 from components.tracking.store import open_store
+from pipelines.dvc_files import RWLOCK, is_rwlock_damaged
 from pipelines.dvc_internals import check_out, read_plan
 from pipelines.graph import Plan
 from pipelines.notifications import message, notify
@@ -26,7 +26,6 @@ _logger = own_logger(__name__)
 _FLOW_RUN = STATE_DIR / "dead_flow_run"  # its id, until a server can be told
 _DIED = "its process crashed"
 _TELLING_SECONDS = 15.0
-_RWLOCK = Path(".dvc/tmp/rwlock")
 _MOMENT_SECONDS = 0.2
 
 
@@ -107,15 +106,11 @@ def clear_up(root: Path) -> list[str]:
 def _drop_damaged_rwlock(root: Path) -> list[str]:
     """Remove DVC's list of files in use where a killed DVC left half of it: DVC refuses any work then."""
     for _ in range(2):  # that of a DVC at work is whole a moment later
-        try:
-            json.loads((root / _RWLOCK).read_bytes())
+        if not is_rwlock_damaged(root):
             return []
-        except ValueError:
-            time.sleep(_MOMENT_SECONDS)
-        except OSError:  # there is none
-            return []
-    (root / _RWLOCK).unlink(missing_ok=True)
-    return [f"Removed {_RWLOCK}, which a killed DVC had left half-written."]
+        time.sleep(_MOMENT_SECONDS)
+    (root / RWLOCK).unlink(missing_ok=True)
+    return [f"Removed {RWLOCK}, which a killed DVC had left half-written."]
 
 
 def _put_back(stages: Sequence[str]) -> list[str]:

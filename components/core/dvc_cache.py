@@ -164,13 +164,13 @@ def object_path(cache: Path, name: str) -> Path:
     return cache / _OBJECTS / name[:2] / name[2:]
 
 
-def damaged_links(cache: Path, paths: Iterable[Path], largest: int | None = None) -> Iterator[Path]:
+def damaged_links(cache: Path, files: Iterable[Path], largest: int | None = None) -> Iterator[Path]:
     """Yield the files that DVC has put there and that are not, or no more, what its cache has.
 
     Those are read-only, and their MD5 is the name of a file in the cache: of the very one they are links
     to. Files that anybody may write to are none of them; DVC itself reads these.
     """
-    checked = [path for path in paths if stat.S_IMODE(path.stat().st_mode) == _LINKED_MODE]
+    checked = [path for path in files if stat.S_IMODE(path.stat().st_mode) == _LINKED_MODE]
     with ThreadPoolExecutor(machine.num_cpus(), "cache-reader") as pool:
         intact = pool.map(lambda path: _is_linked(cache, path, largest), checked)
         yield from (path for path, good in zip(checked, intact, strict=True) if not good)
