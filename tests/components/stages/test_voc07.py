@@ -1,6 +1,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,19 @@ def test_without_voc2007_it_says_so_and_the_run_goes_on(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == f"VOC07 is not run: {reason}\n"
 
 
+def check_what_stands_beside(
+    figures: dict[str, Any], folder: Path, shape: tuple[int, ...], chance: float
+) -> None:
+    """Bounds, chance level and protocol of the mAP, and scores ``shape`` by image."""
+    by_image = PerImage.read(folder / "per_image.npz")
+    assert by_image.intervals() == figures["intervals"]
+    assert by_image.results["scores"].shape == shape
+    bounds = figures["intervals"]["mAP"]
+    assert bounds["low"] <= figures["mAP"] <= bounds["high"]
+    assert figures["chance"] == {"mAP": pytest.approx(chance)}
+    assert figures["protocol"]["settings"]["costs"] == [0.1, 10.0]
+
+
 @pytest.mark.integration
 def test_writes_figures_tables_and_picture(voc: Path) -> None:
     use_voc(voc)
@@ -66,13 +80,7 @@ def test_writes_figures_tables_and_picture(voc: Path) -> None:
     assert figures["mAP"] == pytest.approx(np.mean([figures["ap"]["red"], figures["ap"]["green"]]))
     assert set(figures["costs"].values()) <= {0.1, 10.0}
     assert (figures["num_trainval"], figures["num_test"]) == (18, 18)
-    by_image = PerImage.read(run.output_dir / "per_image.npz")
-    assert by_image.intervals() == figures["intervals"]
-    assert by_image.results["scores"].shape == (18, 2)
-    bounds = figures["intervals"]["mAP"]
-    assert bounds["low"] <= figures["mAP"] <= bounds["high"]
-    assert figures["chance"] == {"mAP": pytest.approx(100 * (5 / 17 + 6 / 18) / 2)}
-    assert figures["protocol"]["settings"]["costs"] == [0.1, 10.0]
+    check_what_stands_beside(figures, run.output_dir, (18, 2), 100 * (5 / 17 + 6 / 18) / 2)
     with open(run.output_dir / "ap.csv", encoding="utf-8", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {"red", "green"}
@@ -125,13 +133,7 @@ def test_random_features_of_photographs_beat_chance(folder: Path, shared_dir: Pa
     chance = 100 * float((positives / kept).mean())
     assert len(figures["ap"]) == 20
     assert chance + 2 < figures["mAP"] < 50
-    by_image = PerImage.read(run.output_dir / "per_image.npz")
-    assert by_image.intervals() == figures["intervals"]
-    assert by_image.results["scores"].shape == (18, 2)
-    bounds = figures["intervals"]["mAP"]
-    assert bounds["low"] <= figures["mAP"] <= bounds["high"]
-    assert figures["chance"] == {"mAP": pytest.approx(100 * (5 / 17 + 6 / 18) / 2)}
-    assert figures["protocol"]["settings"]["costs"] == [0.1, 10.0]
+    check_what_stands_beside(figures, run.output_dir, test.labels.shape, chance)
     with open(run.output_dir / "ap.csv", encoding="utf-8", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert [int(rows[name]["test_images"]) for name in test.classes] == kept.tolist()
