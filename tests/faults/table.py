@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.components.sources.download.test_extract import EVIL
-from tests.faults import network, runs, subjects
+from tests.faults import made, network, runs, subjects
 from tests.faults.causes import At, Cut, Flip, Write, Zeros, become_folder, remove
 from tests.faults.judge import End, trial
 from tests.faults.subjects import Subject
@@ -73,28 +73,28 @@ def _shares(count: int) -> list[float]:
 
 def cuts() -> Iterator[Fault]:
     """Every kind of file, ended early or zeros from there."""
-    exact = [*subjects.ARCHIVES, subjects.SHARD, subjects.STORE, subjects.TOKENIZER, subjects.PART]
-    for subject in [*subjects.OWN_TABLES, *exact, subjects.CHECKPOINT]:
+    exact = [*subjects.ARCHIVES, subjects.SHARD, made.STORE, made.TOKENIZER, made.PART]
+    for subject in [*subjects.OWN_TABLES, *exact, made.CHECKPOINT]:
         for share in _shares(16):
             yield _row("file cut", f"after {share:.1%}", SAME_OR_REFUSED, subject, Cut(share))
     for subject in exact:
         for share in _shares(8):
             yield _row("file cut", f"zeros after {share:.1%}", SAME_OR_REFUSED, subject, Zeros(share))
     for share in _shares(12):
-        yield _row("file cut", f"after {share:.1%}", SAME, subjects.FEATURES, Cut(share))
+        yield _row("file cut", f"after {share:.1%}", SAME, made.FEATURES, Cut(share))
     for share in (0.0, 0.00001, 0.5, 0.9999):
-        yield _row("file cut", f"after {share:.3%}", SAME_OR_REFUSED, subjects.BACKBONE, Cut(share))
+        yield _row("file cut", f"after {share:.3%}", SAME_OR_REFUSED, made.BACKBONE, Cut(share))
 
 
 def flips() -> Iterator[Fault]:
     """Every kind of file that has a checksum of its own, with one bit changed."""
-    for subject in (subjects.CHECKPOINT, *subjects.ARCHIVES[:1], *subjects.ARCHIVES[2:]):
+    for subject in (made.CHECKPOINT, *subjects.ARCHIVES[:1], *subjects.ARCHIVES[2:]):
         for share in _shares(24):
             yield _row("bit flipped", f"at {share:.1%}", SAME_OR_REFUSED, subject, Flip(share, bit=3))
     for share in _shares(24):
-        yield _row("bit flipped", f"at {share:.1%}", SAME, subjects.FEATURES, Flip(share))
+        yield _row("bit flipped", f"at {share:.1%}", SAME, made.FEATURES, Flip(share))
     for share in (0.00001, 0.0001, 0.3, 0.99):
-        yield _row("bit flipped", f"at {share:.3%}", SAME_OR_REFUSED, subjects.BACKBONE, Flip(share))
+        yield _row("bit flipped", f"at {share:.3%}", SAME_OR_REFUSED, made.BACKBONE, Flip(share))
 
 
 def hostile() -> Iterator[Fault]:
@@ -110,8 +110,8 @@ def hostile() -> Iterator[Fault]:
         "a folder": become_folder,
         "missing": remove,
     }
-    readers = [*subjects.OWN_TABLES, subjects.SHARD, subjects.STORE, subjects.TOKENIZER, subjects.BACKBONE]
-    for subject in [*readers, subjects.PART, subjects.PARAMS, subjects.PRESET, *subjects.ARCHIVES[:1]]:
+    readers = [*subjects.OWN_TABLES, subjects.SHARD, made.STORE, made.TOKENIZER, made.BACKBONE]
+    for subject in [*readers, made.PART, made.PARAMS, made.PRESET, *subjects.ARCHIVES[:1]]:
         for name, cause in things.items():
             yield _row("other content", name, REFUSED, subject, cause)
 
@@ -123,7 +123,7 @@ def _made(make: Callable[[Path], Path], path: Path) -> None:
 
 def damaged_params() -> Iterator[Fault]:
     """params.yaml and a preset: cut, flipped; what is still valid may have been meant."""
-    for subject in (subjects.PARAMS, subjects.PRESET):
+    for subject in (made.PARAMS, made.PRESET):
         for share in _shares(20):
             yield _row("params damaged", f"cut after {share:.1%}", READ_OR_REFUSED, subject, Cut(share))
             yield _row("params damaged", f"flip at {share:.1%}", READ_OR_REFUSED, subject, Flip(share, bit=1))
@@ -131,7 +131,7 @@ def damaged_params() -> Iterator[Fault]:
 
 def inputs() -> Iterator[Fault]:
     """What a stage would read from other stages, damaged after DVC has linked it."""
-    for subject in subjects.LINKED:
+    for subject in made.LINKED:
         for share in _shares(8):
             for cause in (Cut(share), Flip(share), Zeros(share)):
                 name = f"{type(cause).__name__} at {share:.1%}"
@@ -140,7 +140,7 @@ def inputs() -> Iterator[Fault]:
 
 def disturbed() -> Iterator[Fault]:
     """Whatever is written: stopped, cut off from power or refused by the disk at each operation."""
-    for subject, operations in subjects.WRITERS:
+    for subject, operations in made.WRITERS:
         for number in range(1, operations + 1):
             yield _row("killed", f"at {number}", KILLED_THEN_SAME, subject, At(number, "kill"))
             yield _row("power cut", f"at {number}", KILLED_THEN_SAME, subject, At(number, "power cut"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tests.faults import subjects
+from tests.faults import made
 from tests.faults.__main__ import describe
 from tests.faults.judge import undisturbed, verdict
 from tests.faults.table import Fault, table
@@ -23,8 +23,8 @@ def test_fault(fault: Fault) -> None:
 
 @pytest.mark.slow
 def test_each_operation_of_a_writer_is_disturbed() -> None:
-    counted = {subject.name: undisturbed(subject)[1] for subject, _ in subjects.WRITERS}
-    assert counted == {subject.name: operations for subject, operations in subjects.WRITERS}
+    counted = {subject.name: undisturbed(subject)[1] for subject, _ in made.WRITERS}
+    assert counted == {subject.name: operations for subject, operations in made.WRITERS}
 
 
 def test_there_are_a_thousand_and_each_has_a_name() -> None:
