@@ -1,4 +1,4 @@
-"""What a stage reads that other stages made: held against DVC's cache before a stage begins.
+"""Inputs of a stage that other stages made, held against DVC's cache before it begins.
 
 DVC trusts what it has linked without reading it. So a file that was damaged since (written to by root,
 emptied by a power cut, a flipped bit) would be trained on, and its results be kept as good ones.

@@ -88,7 +88,7 @@ def _outcome(outcome: RowOutcome) -> dict[str, object]:
 
 
 def seeds_text(root: Path) -> str:
-    """What `virtex ablate seeds` has found of the parameters in force, as Markdown; else empty."""
+    """Return the results of `virtex ablate seeds` with the parameters in force, as Markdown; else empty."""
     path = root / comparison_dir(SEEDS) / "comparison.json"
     try:
         (row,) = read_json(path)["rows"]

@@ -55,7 +55,7 @@ def _repository(root: Path, wait_for_lock: bool = False) -> Iterator[Any]:
 
 
 def _reason(error: BaseException) -> str:
-    """What DVC says on one line, with the cause that it keeps to itself."""
+    """Return DVC's message on one line, with the cause that it leaves out."""
     cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) not in str(error) else ""
     return " ".join(f"{error}{cause}".split())
 
@@ -217,7 +217,7 @@ def lock_text(root: Path, stages: Collection[str]) -> str:
 
 
 def experiment_ref(commit: str, name: str) -> str:
-    """Where Git keeps the experiment of this name and parent, for `dvc exp show` to find."""
+    """Return the Git reference of the experiment of this name and parent, which `dvc exp show` lists."""
     from dvc.repo.experiments.refs import ExpRefInfo
 
     return str(ExpRefInfo(commit, name))

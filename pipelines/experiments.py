@@ -61,7 +61,7 @@ class FamilyRun:
 
     @property
     def base(self) -> str:
-        """What the rows are laid over, for people."""
+        """Return the configuration below the rows, for people."""
         base = self.preset or ("params.yaml" if self.family.name == PRESETS else "params.yaml as it is")
         return redacted(" with ".join([base, *([", ".join(self.overrides)] if self.overrides else [])]))
 

@@ -93,7 +93,7 @@ class SeedRun:
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
-    """What is run with each seed.
+    """The runs of a row, one per seed.
 
     Attributes:
         name: for programs.
@@ -179,7 +179,7 @@ class Comparison:
 
     @property
     def has_seeds(self) -> bool:
-        """Whether a row has several."""
+        """Return whether a row has several."""
         return any(len(row.runs) > 1 for row in self.rows)
 
     def benchmarks(self) -> list[Benchmark]:

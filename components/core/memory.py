@@ -1,4 +1,4 @@
-"""How much memory there is, and a refusal of what can never fit, before hours or the machine are lost to it.
+"""Memory of the machine, and the refusal of what can never fit, before hours or the machine are lost to it.
 
 What is counted is less than what is used: what is refused would not run.
 """

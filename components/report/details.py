@@ -1,4 +1,4 @@
-"""What the page shows beyond the tables: curves, classes, confusions, captions beside their images."""
+"""Contents of the page beyond the tables: curves, classes, confusions, captions beside their images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

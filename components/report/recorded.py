@@ -1,4 +1,4 @@
-"""What the report takes from the record of the run, and the model that it registers there."""
+"""The record of the run as the report reads it, and the model that it registers there."""
 
 import hashlib
 import json

@@ -51,7 +51,7 @@ class Figure:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it is a difference whose interval holds zero."""
+        """Return whether it is a difference whose interval holds zero."""
         return self.unit == "points" and self.low is not None and self.mark == NOISE_MARK
 
     def minus(self, other: "Figure | None") -> "Figure":

@@ -1,4 +1,4 @@
-"""How the report writes its numbers, and what it says in words: the same in each of its forms."""
+"""Numbers and sentences of the report, the same in each of its forms."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta

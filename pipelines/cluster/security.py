@@ -1,4 +1,4 @@
-"""Who may talk to a cluster: programs that have its certificate, or else this machine alone.
+"""Access to a cluster: for programs that have its certificate, or else for this machine alone.
 
 Whoever reaches a Dask scheduler can run programs on every worker. So what listens on another address than
 the loopback one asks for a certificate, which one command makes for all machines of a cluster.

@@ -73,7 +73,7 @@ class Paper:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where to train, in which of several processes, and with how many workers that load images."""
+    """Place of a training: device, rank among the processes, and workers that load images."""
 
     device: torch.device
     num_workers: int
@@ -81,7 +81,7 @@ class Machine:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether batches go through page-locked memory."""
+        """Return whether batches go through page-locked memory."""
         return self.device.type == "cuda"
 
     @classmethod

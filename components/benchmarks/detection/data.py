@@ -114,7 +114,7 @@ class DetectionSplit:
 
 @dataclass(frozen=True, slots=True)
 class TaskData:
-    """What a task trains and is tested on.
+    """The training and test set of a task.
 
     Attributes:
         train: images to train on.

@@ -1,4 +1,4 @@
-"""How likely a captioner thinks given texts are, each for each image.
+"""Log probabilities that a captioner gives texts, each for each image.
 
 What the probes zero_shot and retrieval rank by: the natural log probabilities of a text's tokens after [SOS],
 [EOS] included, summed or as their mean; of the text read backwards, in a model that does so, as well.

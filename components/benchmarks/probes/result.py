@@ -1,4 +1,4 @@
-"""What a probe gives: figures with what guessing reaches, and results by image."""
+"""Record of probes: figures, chance levels, and results by image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a benchmark writes to, and what it leaves in the place of a result that this run cannot have."""
+"""The record that benchmarks write to, and the empty result of one that this run has no data for."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How far a benchmark's figure depends on the test images that it happened to get: bootstrap over images.
+"""Intervals of benchmark figures: bootstrap over test images.
 
 A resample of the test images is how often each of them is drawn. Figures are computed under such counts,
 for all resamples of a block at once: nothing is scored or sorted again, as scipy.stats.bootstrap would for
@@ -36,7 +36,7 @@ class Interval:
 
     @property
     def holds_zero(self) -> bool:
-        """Whether a difference with these bounds may be none."""
+        """Return whether a difference with these bounds may be none."""
         return self.low <= 0.0 <= self.high
 
 

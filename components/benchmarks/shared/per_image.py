@@ -1,4 +1,4 @@
-"""What a benchmark found image by image, in a file from which intervals and differences come.
+"""Results of a benchmark by image, in a file from which intervals and differences come.
 
 The file is a .npz: ``images``, names of the test images in their order; under ``figures/`` what metrics.json
 has of a figure, under ``draws/`` its values on resamples of the images (see intervals.py); and whatever else

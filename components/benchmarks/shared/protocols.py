@@ -1,4 +1,4 @@
-"""How each benchmark measures, by name and version: figures of different versions are not compared.
+"""Name and version of each benchmark's protocol: figures of different versions are not compared.
 
 A version rises when the same settings and images would give another figure than before, be it by a default
 of a library. What a benchmark does is said where its code is; its settings stand beside its figures.
@@ -14,7 +14,7 @@ from components.benchmarks.shared.per_image import PerImage
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What a figure is called in full."""
+    """The protocol of a figure."""
 
     name: str
     version: int

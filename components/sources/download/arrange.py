@@ -1,4 +1,4 @@
-"""What has to be done to a published dataset's files after unpacking, before its reader can take them."""
+"""Arrangement of a published dataset's files after unpacking, as its reader takes them."""
 
 import json
 import os
