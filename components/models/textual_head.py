@@ -93,12 +93,16 @@ class TransformerTextualHead(nn.Module):
         """Return logits of the token that follows each token (or stands there, if not causal)."""
         return self.output(self.decode(self.project(visual_features), caption_tokens, caption_lengths))
 
-    def decode(self, memory: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
+    def decode(self, memory: Tensor, caption_tokens: Tensor, caption_lengths: Tensor | None) -> Tensor:
         """Return the output layer's input: a vector per token, from ``memory`` as ``project`` returns it.
+
+        Without ``caption_lengths`` no token is hidden from any other, be the head causal or not.
 
         Shape:
             memory ``(batch, height * width, hidden_size)`` -> ``(batch, length, hidden_size)``
         """
+        if caption_lengths is None:
+            return self.transformer(self.embedding(caption_tokens), memory)
         positions = torch.arange(caption_tokens.shape[1], device=caption_tokens.device)
         is_padding = positions >= caption_lengths.unsqueeze(1)  # (batch, length)
         is_future = positions > positions.unsqueeze(1) if self.causal else None  # (length, length)

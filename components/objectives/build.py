@@ -7,8 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from components.models.backbones import TorchvisionBackbone
 from components.models.textual_head import LinearTextualHead, TransformerTextualHead
-from components.objectives.captioning import BicaptioningObjective, CaptioningObjective, MaskedLMObjective
+from components.objectives.captioning import (
+    BicaptioningObjective,
+    CaptioningObjective,
+    MaskedLMObjective,
+    TransformerObjective,
+)
 from components.objectives.classification import (
+    ClassificationObjective,
     MultilabelClassificationObjective,
     TokenClassificationObjective,
 )
@@ -16,12 +22,12 @@ from components.objectives.interface import Objective
 from components.params import Backbone, TextualHead
 from components.params import Objective as ObjectiveSection
 
-TRANSFORMER_OBJECTIVES: dict[str, type[BicaptioningObjective | CaptioningObjective | MaskedLMObjective]] = {
+TRANSFORMER_OBJECTIVES: dict[str, type[TransformerObjective]] = {
     "bicaptioning": BicaptioningObjective,
     "captioning": CaptioningObjective,
     "masked_lm": MaskedLMObjective,
 }
-LINEAR_OBJECTIVES: dict[str, type[TokenClassificationObjective | MultilabelClassificationObjective]] = {
+LINEAR_OBJECTIVES: dict[str, type[ClassificationObjective]] = {
     "token_classification": TokenClassificationObjective,
     "multilabel_classification": MultilabelClassificationObjective,
 }
@@ -51,9 +57,10 @@ def build_objective(config: ModelConfig) -> Objective:
         InputError: for an unknown backbone.
     """
     visual = TorchvisionBackbone(config.backbone.name, config.backbone.zero_init_residual)
-    name = config.objective.name
+    name, smoothing = config.objective.name, config.objective.label_smoothing
     if name in LINEAR_OBJECTIVES:
-        return LINEAR_OBJECTIVES[name](visual, LinearTextualHead(visual.feature_size, config.vocab_size))
+        linear = LinearTextualHead(visual.feature_size, config.vocab_size)
+        return LINEAR_OBJECTIVES[name](visual, linear, smoothing)
     head = config.textual_head
     textual = TransformerTextualHead(
         visual.feature_size,
@@ -69,7 +76,7 @@ def build_objective(config: ModelConfig) -> Objective:
         init_std=head.init_std,
         embedding_init_std=head.embedding_init_std,
     )
-    return TRANSFORMER_OBJECTIVES[name](visual, textual)
+    return TRANSFORMER_OBJECTIVES[name](visual, textual, smoothing)
 
 
 def model_bytes(config: ModelConfig) -> float:

@@ -1,5 +1,6 @@
 """Objectives of the transformer head: captioning in one direction and in both, masked language modelling."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,26 +12,79 @@ from components.models.textual_head import TransformerTextualHead
 from components.objectives.interface import Objective, ObjectiveOutput
 
 
-class CaptioningObjective(Objective):
-    """Mean cross entropy of the caption's tokens after [SOS].
+class Reading(NamedTuple):
+    """One pass of a textual head over captions of a batch, a part of the loss.
 
-    Batch keys: ``image`` ``(batch, 3, height, width)``, ``caption_tokens`` ``(batch, length)``
-    int64 padded with 0, ``caption_lengths`` ``(batch,)`` int64.
+    Attributes:
+        part: its name.
+        head: reads them.
+        shown: ``(captions, length)`` int64, the tokens it is given.
+        expected: as large, the tokens it is to predict there; none where 0.
+        lengths: ``(captions,)`` int64, of ``shown`` before its padding; None: no position is hidden from
+            another, be it padding or later.
+        images: ``(captions,)`` int64, the captions' rows of the batch; None: all.
     """
 
-    def __init__(self, visual: nn.Module, textual: TransformerTextualHead) -> None:
+    part: str
+    head: TransformerTextualHead
+    shown: Tensor
+    expected: Tensor
+    lengths: Tensor | None
+    images: Tensor | None = None
+
+
+class TransformerObjective(Objective):
+    """Mean cross entropy of the tokens that readings of the caption are to predict, summed over readings.
+
+    With label smoothing, in training only, the target is ``1 - label_smoothing`` on the token and the rest
+    spread evenly over all tokens; validation's loss stays comparable.
+    """
+
+    def __init__(
+        self, visual: nn.Module, textual: TransformerTextualHead, label_smoothing: float = 0.0
+    ) -> None:
         super().__init__()
         self.visual = visual
         self.textual = textual
+        self.label_smoothing = label_smoothing
+
+    @abstractmethod
+    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+        """Return what is read of a batch."""
+
+    def weights(self, counts: Sequence[int]) -> tuple[list[float], int]:
+        """Return the weight of each reading's mean, and ``num_tokens``; ``counts`` are its predictions."""
+        return [1.0] * len(counts), counts[0]
 
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Return the loss of a batch; its only part is ``captioning_forward``."""
-        tokens = batch["caption_tokens"]  # each predicts the next; the last column is a target only
-        targets = Targets.of(tokens[:, 1:])
+        """Return the loss of a batch; its parts are the readings'."""
+        readings = self.readings(batch)
+        targets = [Targets.of(reading.expected) for reading in readings]
         memory = self.textual.project(self.visual(batch["image"]))
-        decoded = self.textual.decode(memory, tokens[:, :-1], batch["caption_lengths"])
-        [(loss, num_tokens)] = token_cross_entropies(self.textual.output, [decoded], [targets])
-        return ObjectiveOutput(loss, {"captioning_forward": loss.detach()}, num_tokens)
+        decoded = [
+            head.decode(memory if images is None else memory[images], shown, lengths)
+            for _, head, shown, _, lengths, images in readings
+        ]
+        smoothing = self.label_smoothing if self.training else 0.0
+        means = token_cross_entropies(self.textual.output, decoded, targets, smoothing)
+        weights, num_tokens = self.weights([len(chosen.tokens) for chosen in targets])
+        losses = [weight * mean for weight, mean in zip(weights, means, strict=True)]
+        parts = {reading.part: loss.detach() for reading, loss in zip(readings, losses, strict=True)}
+        return ObjectiveOutput(
+            torch.stack(losses).sum(), parts, torch.full((), num_tokens, device=memory.device)
+        )
+
+
+class CaptioningObjective(TransformerObjective):
+    """Prediction of the caption's tokens after [SOS], each from those before it.
+
+    Batch keys: ``image`` ``(batch, 3, height, width)``, ``caption_tokens`` ``(batch, length)``
+    int64 padded with 0, ``caption_lengths`` ``(batch,)`` int64. Part: ``captioning_forward``.
+    """
+
+    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+        """Return the caption read forwards."""
+        return [_next_tokens("captioning_forward", self.textual, batch, "caption_tokens")]
 
 
 class BicaptioningObjective(CaptioningObjective):
@@ -40,52 +94,49 @@ class BicaptioningObjective(CaptioningObjective):
     its transformer starts as a copy.
 
     Batch keys: those of captioning, and ``noitpac_tokens`` ``(batch, length)`` int64: each row of
-    ``caption_tokens`` reversed, then padded.
+    ``caption_tokens`` reversed, then padded. Parts: ``captioning_forward`` and ``captioning_backward``.
+    ``num_tokens`` counts the forward direction. The other has as many, but for a truncated caption that
+    ends with an unknown token: one more.
     """
 
-    def __init__(self, visual: nn.Module, textual: TransformerTextualHead) -> None:
-        super().__init__(visual, textual)
+    def __init__(
+        self, visual: nn.Module, textual: TransformerTextualHead, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(visual, textual, label_smoothing)
         self.backward_textual = textual.twin()
 
-    def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Return the loss of a batch, the sum of ``captioning_forward`` and ``captioning_backward``.
-
-        ``num_tokens`` counts the forward direction. The other has as many, but for a truncated
-        caption that ends with an unknown token: one more.
-        """
-        directions = (batch["caption_tokens"], self.textual), (batch["noitpac_tokens"], self.backward_textual)
-        targets = [Targets.of(tokens[:, 1:]) for tokens, _ in directions]
-        memory = self.textual.project(self.visual(batch["image"]))
-        decoded = [
-            head.decode(memory, tokens[:, :-1], batch["caption_lengths"]) for tokens, head in directions
-        ]
-        (forward, num_tokens), (backward, _) = token_cross_entropies(self.textual.output, decoded, targets)
-        parts = {"captioning_forward": forward.detach(), "captioning_backward": backward.detach()}
-        return ObjectiveOutput(forward + backward, parts, num_tokens)
+    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+        """Return the caption read forwards and backwards."""
+        backward = _next_tokens("captioning_backward", self.backward_textual, batch, "noitpac_tokens")
+        return [*super().readings(batch), backward]
 
 
-class MaskedLMObjective(Objective):
-    """Mean cross entropy of the tokens that were masked.
+class MaskedLMObjective(TransformerObjective):
+    """Prediction of the tokens that were masked.
 
     Batch keys: ``image`` ``(batch, 3, height, width)``; ``masked_tokens`` ``(batch, length)`` int64,
     the caption with some tokens replaced, padded with 0; ``masked_labels`` ``(batch, length)`` int64,
     the true token where one is to be predicted and 0 elsewhere; ``caption_lengths`` ``(batch,)``.
+    Part: ``masked_lm``.
     """
 
-    def __init__(self, visual: nn.Module, textual: TransformerTextualHead) -> None:
-        super().__init__()
+    def __init__(
+        self, visual: nn.Module, textual: TransformerTextualHead, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(visual, textual, label_smoothing)
         if textual.causal:
             raise ValueError("masked language modelling needs a textual head with causal=False")
-        self.visual = visual
-        self.textual = textual
 
-    def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
-        """Return the loss of a batch; its only part is ``masked_lm``."""
-        targets = Targets.of(batch["masked_labels"])
-        memory = self.textual.project(self.visual(batch["image"]))
-        decoded = self.textual.decode(memory, batch["masked_tokens"], batch["caption_lengths"])
-        [(loss, num_tokens)] = token_cross_entropies(self.textual.output, [decoded], [targets])
-        return ObjectiveOutput(loss, {"masked_lm": loss.detach()}, num_tokens)
+    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+        """Return the masked caption."""
+        shown, expected = batch["masked_tokens"], batch["masked_labels"]
+        return [Reading("masked_lm", self.textual, shown, expected, batch["caption_lengths"])]
+
+
+def _next_tokens(part: str, head: TransformerTextualHead, batch: Mapping[str, Tensor], key: str) -> Reading:
+    """Have each token predict the next one; the last column is a target only."""
+    tokens = batch[key]
+    return Reading(part, head, tokens[:, :-1], tokens[:, 1:], batch["caption_lengths"])
 
 
 class Targets(NamedTuple):
@@ -112,9 +163,9 @@ class Targets(NamedTuple):
 
 
 def token_cross_entropies(
-    output: nn.Module, decoded: Sequence[Tensor], targets: Sequence[Targets]
-) -> list[tuple[Tensor, Tensor]]:
-    """Return the mean over the targets of each of ``decoded``, zero without any, and their number.
+    output: nn.Module, decoded: Sequence[Tensor], targets: Sequence[Targets], label_smoothing: float = 0.0
+) -> list[Tensor]:
+    """Return the mean over the targets of each of ``decoded``, zero without any.
 
     Only what has a target goes through the output layer, all of it in one product: logits of padding
     would cost as much as any others.
@@ -123,9 +174,12 @@ def token_cross_entropies(
         output: vectors to logits, ``(any, hidden_size)`` to ``(any, vocab_size)``.
         decoded: ``(batch, length, hidden_size)`` each.
         targets: as many.
+        label_smoothing: share of the target that goes to all tokens alike.
     """
     rows = [vectors.flatten(0, 1)[chosen.rows] for vectors, chosen in zip(decoded, targets, strict=True)]
     tokens = torch.cat([chosen.tokens for chosen in targets])
-    losses = F.cross_entropy(output(torch.cat(rows)), tokens, reduction="none")
+    losses = F.cross_entropy(
+        output(torch.cat(rows)), tokens, reduction="none", label_smoothing=label_smoothing
+    )
     parts = losses.split([len(chosen.tokens) for chosen in targets])
-    return [(part.sum() / max(len(part), 1), torch.full((), len(part), device=part.device)) for part in parts]
+    return [part.sum() / max(len(part), 1) for part in parts]

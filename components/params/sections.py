@@ -140,6 +140,8 @@ class Objective(Section):
     name: Literal[
         "bicaptioning", "captioning", "masked_lm", "token_classification", "multilabel_classification"
     ]
+    # Absent from files of models that were made before this key: they had none.
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 
 
 class Subset(Section):

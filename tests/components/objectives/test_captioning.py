@@ -95,10 +95,9 @@ def test_tokens_are_averaged_without_padding() -> None:
         F.cross_entropy(output(vectors).flatten(0, 1), each.flatten(), ignore_index=0)
         for vectors, each in zip(decoded, tokens, strict=True)
     ]
-    assert [num_tokens.item() for _, num_tokens in found] == [7, 3]
-    for (mean, _), other in zip(found, expected, strict=True):
+    for mean, other in zip(found, expected, strict=True):
         torch.testing.assert_close(mean, other, rtol=1e-12, atol=0)
-    gradients = torch.autograd.grad(sum(mean for mean, _ in found), tensors)
+    gradients = torch.autograd.grad(sum(found), tensors)
     for gradient, other in zip(gradients, torch.autograd.grad(sum(expected), tensors), strict=True):
         torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-12)
 
@@ -108,8 +107,28 @@ def test_padding_alone_costs_nothing(dtype: torch.dtype) -> None:
     output = torch.nn.Linear(6, 9, dtype=dtype)
     decoded = torch.randn(1, 3, 6, dtype=dtype, requires_grad=True)
     nothing = Targets.of(torch.zeros(1, 3, dtype=torch.int64))
-    [(loss, num_tokens)] = token_cross_entropies(output, [decoded], [nothing])
-    assert (loss.item(), num_tokens.item()) == (0.0, 0)
+    [loss] = token_cross_entropies(output, [decoded], [nothing])
+    assert loss.item() == 0.0
     loss.backward()
     assert decoded.grad is not None
     assert decoded.grad.count_nonzero() == 0
+
+
+def test_label_smoothing_is_of_training_alone(captioner: CaptioningObjective) -> None:
+    """With e it is (1 - e) of the plain loss and e of the mean over all tokens' losses, per direction."""
+    given = batch(4)
+    plain = captioner(given)
+    captioner.label_smoothing = 0.25
+    assert captioner(given).loss == plain.loss
+    captioner.train()
+    for module in captioner.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
+    captioner.visual.eval()
+    with torch.no_grad():
+        captioner.textual.output.weight.zero_()  # with the embedding: all logits are the output's biases
+        captioner.textual.output.bias.copy_(torch.arange(120.0) / 50)
+    losses = -captioner.textual.output.bias.log_softmax(0)
+    expected = 0.75 * losses[[9, 8, 2, 9, 2]].mean() + 0.25 * losses.mean()
+    found = captioner(given).parts["captioning_forward"]
+    torch.testing.assert_close(found, expected.detach())

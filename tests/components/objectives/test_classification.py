@@ -21,3 +21,11 @@ def test_labels_count_once_and_special_ones_not(logits: torch.Tensor) -> None:
 def test_no_labels_at_all(logits: torch.Tensor) -> None:
     loss, num_rows = label_cross_entropy(logits, torch.zeros(3, 1, dtype=torch.int64), (0,))
     assert (loss.item(), num_rows.item()) == (0.0, 0)
+
+
+def test_label_smoothing_spreads_a_share_over_all_labels(logits: torch.Tensor) -> None:
+    labels = torch.tensor([[1, 4, 4, 7, 0], [5, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
+    plain, _ = label_cross_entropy(logits, labels, (0, 1))
+    found, _ = label_cross_entropy(logits, labels, (0, 1), label_smoothing=0.1)
+    everywhere = -logits.log_softmax(dim=1)[:2].mean()  # the last row has no label
+    assert found.item() == pytest.approx((0.9 * plain + 0.1 * everywhere).item())
