@@ -1,6 +1,5 @@
 """``virtex bench``: how fast this machine does the work, beside the paper's own recipe."""
 
-import argparse
 import importlib
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from components.bench.timing import as_json, as_table, hardware
 from components.commands import run_command
-from components.core.command import folder, positive
+from components.core.command import Parser, folder, positive
 from components.core.files import write_json
 
 BENCHES = {
@@ -55,9 +54,9 @@ def _measure_curves(quick: bool, folder: Path) -> None:
     print(f"All points: {folder / CURVES}.json, drawn in {CURVES}.png beside it\n", flush=True)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="virtex bench",
         description="Measure speed beside the paper's recipe, both in turn in one run. "
         + "; ".join(f"{name}: {what}" for name, what in BENCHES.items())

@@ -15,7 +15,7 @@ from components.captioning.captioner import Captioner
 from components.captioning.checkpoint import open_captioner
 from components.commands import run_command
 from components.core import machine, paths
-from components.core.command import folder, positive
+from components.core.command import Parser, folder, positive
 from components.core.errors import InputError
 from components.core.foreign_text import printable, said
 
@@ -69,9 +69,9 @@ def main() -> int:
     return EXIT_SKIPPED if any(result.error is not None for result in results) else 0
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="virtex caption",
         description=DESCRIPTION,
         epilog=EPILOG,

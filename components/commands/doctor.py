@@ -1,6 +1,5 @@
 """``virtex doctor``: whether this machine can do what params.yaml asks for, and what to do where not."""
 
-import argparse
 import dataclasses
 import json
 import os
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from components import params
 from components.commands import run_command
 from components.core import paths
+from components.core.command import Parser
 from components.core.dvc_cache import all_objects, cache_folder, repair
 from components.core.errors import InputError
 from components.doctor import capacity, services, software
@@ -89,9 +89,9 @@ def _check_cache() -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="virtex doctor", description="Check this machine.")
+    parser = Parser(prog="virtex doctor", description="Check this machine.")
     parser.add_argument(
         "--cache", action="store_true", help="only read all of DVC's cache and move aside what is damaged"
     )

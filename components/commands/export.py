@@ -1,6 +1,5 @@
 """``virtex export``: a backbone in the format of another library."""
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -9,7 +8,7 @@ from torch import nn
 from components import params
 from components.commands import run_command
 from components.core import paths
-from components.core.command import writable
+from components.core.command import Parser, writable
 from components.core.errors import InputError
 from components.core.redaction import redacted
 from components.export.backbone import load_backbone
@@ -67,11 +66,9 @@ def _require_own(path: Path, chosen: Format) -> None:
         raise InputError(f"--output {path}: a file; this format is a folder, name a new one")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="virtex export", description="A backbone in the format of another library."
-    )
+    parser = Parser(prog="virtex export", description="A backbone in the format of another library.")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--backbone",

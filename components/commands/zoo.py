@@ -1,20 +1,23 @@
 """``virtex zoo``: the published models, and other people's weights as files of this project."""
 
 import argparse
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from components import params
 from components.captioning.checkpoint import PUBLISHED_TRANSFORM
 from components.commands import run_command
 from components.core import paths
+from components.core.command import Parser
 from components.core.errors import InputError
 from components.core.published import BENCHMARKS, REMARKS, SOURCE
 from components.core.redaction import redacted
 from components.export.backbone import export_backbone
 from components.export.zoo.captioners import Alike, build_captioner, is_captioner
-from components.export.zoo.catalogue import ZOO, zoo_model
+from components.export.zoo.catalogue import ZOO, ZooModel, zoo_model
 from components.export.zoo.resnets import find_resnet
 from components.export.zoo.weights import cache_dir, open_weights
 from components.objectives.build import ModelConfig
@@ -32,7 +35,10 @@ def main() -> int:
     return 0
 
 
-def _list(_: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> None:
+    if options.json:
+        _print_json([_about(model) for model in ZOO.values()])
+        return
     width = max(map(len, ZOO))
     print(f"{'Published model':<{width}}  VOC07 mAP  ImageNet top-1")
     for name, model in ZOO.items():
@@ -41,17 +47,31 @@ def _list(_: argparse.Namespace) -> None:
     print(f"Figures: {SOURCE}. `virtex zoo import NAME` fetches the authors' checkpoint.")
 
 
+def _about(model: ZooModel) -> dict[str, Any]:
+    """Return what is known of a model, for programs; figures in percent by ``benchmark.metric``."""
+    preset = next((preset for preset in list_presets() if preset.endswith(f"/{model.name}")), None)
+    setup, figures = asdict(model.published.setup), dict(model.published.figures)
+    return {"name": model.name, **setup, "figures": figures, "preset": preset, "checkpoint": model.url}
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
 def _show(options: argparse.Namespace) -> None:
     model = zoo_model(options.name)
+    about = _about(model)
+    if options.json:
+        _print_json(about)
+        return
     setup = model.published.setup
-    preset = next((preset for preset in list_presets() if preset.endswith(f"/{model.name}")), "none")
     titles = {benchmark.key: f"{benchmark.title}, {benchmark.metric_title}" for benchmark in BENCHMARKS}
     rows = {
         "task": setup.objective,
         "backbone": setup.backbone,
         "pretraining": f"{setup.captions}, {setup.iterations:,} iterations of {setup.batch_size} images",
         **{titles[key]: f"{figure:.1f} %" for key, figure in model.published.figures.items()},
-        "preset": preset,
+        "preset": about["preset"] or "none",
         "checkpoint": model.url,
     }
     print(model.name)
@@ -101,16 +121,17 @@ def _preprocessing(tokenizer: Path | None, source: str, config: ModelConfig | No
     return Preprocessing(seen.crop_size, tokenizer.read_bytes(), seen.image_size, seen.antialias)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Build the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="virtex zoo", description="Published models, and other people's checkpoints."
-    )
-    actions = parser.add_subparsers(required=True)
-    actions.add_parser("list", help="the published models with their figures").set_defaults(action=_list)
+    parser = Parser(prog="virtex zoo", description="Published models, and other people's checkpoints.")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="the published models with their figures")
+    listing.set_defaults(action=_list)
     show = actions.add_parser("show", help="one of them: setup, figures, URL")
     show.add_argument("name")
     show.set_defaults(action=_show)
+    for shown in (listing, show):
+        shown.add_argument("--json", action="store_true", help="for programs")
     imports = actions.add_parser(
         "import",
         help="make a checkpoint of VirTex, torchvision or MoCo ready to benchmark, caption and export",

@@ -1,4 +1,4 @@
-"""What all `virtex` commands share: types of arguments, and how a process ends.
+"""What all `virtex` commands share: their parser, types of arguments, and how a process ends.
 
 It ends with a status, and with a traceback for our own defects alone.
 """
@@ -10,11 +10,35 @@ import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError, machine_message
 from components.core.foreign_text import said
+from components.params.reading import nearest
 
 EXIT_BROKEN_PIPE = 1
+EXIT_STATUS = (  # of every command
+    "0 done; 1 not all of it: a stage failed, a file was skipped, something is broken or stale; "
+    "2 bad input; 130 stopped"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what a mistyped command, choice or option resembles."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            hint = nearest(value, [choice for choice in action.choices if isinstance(choice, str)])
+            raise argparse.ArgumentError(action, f"no {value!r}{hint}")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse; of a subcommand too, whatever it does not know is an error that shows its own usage."""
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            is_option = unknown[0].startswith("-")
+            hint = nearest(unknown[0], self._option_string_actions) if is_option else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return options, unknown
 
 
 def ended(command: Callable[[], int]) -> int:

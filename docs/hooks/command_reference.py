@@ -1,23 +1,18 @@
 """The command reference: what ``virtex COMMAND --help`` prints, for every command."""
 
 import argparse
-import importlib
 import os
 from collections.abc import Iterator
 
+from components.core.command import EXIT_STATUS
 from pipelines import cli
-from pipelines.cli import CHILD_COMMANDS
 
 COLUMNS = "82"  # characters a line of help
 
 
 def command_parsers() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command and subcommand, by what one types, such as ``virtex preset list``."""
-    found = dict(_with_subcommands(cli.build_parser()))
-    for name in CHILD_COMMANDS:
-        child = importlib.import_module(f"components.commands.{name}").build_parser()
-        found.update(_with_subcommands(child))
-    return found
+    return dict(_with_subcommands(cli.whole_parser()))
 
 
 def commands_page() -> str:
@@ -27,7 +22,7 @@ def commands_page() -> str:
         "# Command reference",
         "What each command's `--help` prints, put here when the guide is built. All run in the repository's "
         "root folder.",
-        "Exit status: 0 done; 1 a stage failed, or `virtex caption` skipped files; 2 bad input; 130 stopped.",
+        f"Exit status: {EXIT_STATUS}. `virtex completion` lets a shell complete all of this.",
     ]
     for name, parser in command_parsers().items():
         level = "##" if len(name.split()) <= 2 else "###"

@@ -17,7 +17,7 @@ PORT = 8786  # Dask's own
 
 def add_parser(commands: Any) -> None:
     cluster = commands.add_parser("cluster", help="certificates and scheduler of a cluster of machines")
-    commands = cluster.add_subparsers(required=True)
+    commands = cluster.add_subparsers(required=True, metavar="ACTION")
     make = commands.add_parser("certificates", help="make what all machines of a cluster know each other by")
     make.add_argument("hosts", nargs="+", metavar="HOST", help="name or IP address of a machine")
     make.set_defaults(command=_make_certificates)

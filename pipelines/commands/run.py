@@ -23,11 +23,31 @@ from pipelines.runners import check_cluster, cluster_address
 from pipelines.servers import start_temporary_server, use_workspace_server
 from pipelines.workspace import run_lock
 
+EXAMPLES = """
+examples:
+  virtex run                                        all that is not up to date
+  virtex run voc07@virtex caption                   two stages, and what they need
+  virtex run --preset mini --set pretrain.seed=1    a preset, and a value on top of it
+  virtex run --set 'benchmarks.backbones=[virtex]'  a list, quoted for the shell
+"""
+
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("run", help="bring the pipeline up to date")
-    parser.add_argument("targets", nargs="*", help="stages; none means all")
-    parser.add_argument("--targets", nargs="+", dest="more_targets", default=[], metavar="TARGET")
+    parser = commands.add_parser(
+        "run",
+        help="bring the pipeline up to date",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("targets", nargs="*", help="stages, with all that they need; none means all")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        dest="more_targets",
+        default=[],
+        metavar="TARGET",
+        help="the same, after other options; names as `virtex status --all` lists them",
+    )
     parser.add_argument(
         "--preset",
         action="append",
@@ -35,7 +55,15 @@ def add_parser(commands: Any) -> None:
         default=[],
         help="apply this preset to params.yaml first; given twice or more: run each in its own workspace",
     )
-    parser.add_argument("--set", action="append", dest="overrides", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument(
+        "--set",
+        action="append",
+        dest="overrides",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="write this value, in YAML, into params.yaml first, after the preset; it stays in force. "
+        "May be given several times",
+    )
     parser.add_argument("--force", action="store_true", help="run unchanged stages too")
     parser.add_argument("--no-report", action="store_true", help="do not print the results")
     parser.add_argument("--max-parallel", type=positive, help="stages at a time")

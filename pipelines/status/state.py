@@ -11,7 +11,7 @@ from typing import Any
 
 from components.params import check_params, matching_presets
 from components.params.reading import reasons_not_run
-from pipelines.dvc_internals import Changes, Disk, changes_of, planned_stages, stages_in_cache
+from pipelines.dvc_internals import Changes, Disk, changes_of, planned_stages, read_plan, stages_in_cache
 from pipelines.graph import SOURCES, Stage, base_name, changed_data
 from pipelines.record import last_run_time, read_states
 from pipelines.status.costs import Cost, CostsUnknown, cost_query
@@ -199,6 +199,15 @@ def read_status(root: Path, targets: Sequence[str] = ()) -> Status:
         last_run_time=last_run_time(root),
         at_work=tuple(stages_at_work(root)),
     )
+
+
+def stale_in_lock(targets: Sequence[str] = ()) -> tuple[str, ...]:
+    """Stages that would not be what dvc.lock says; outputs that are not here, but on record, are no change.
+
+    Raises:
+        InputError: as ``read_status``.
+    """
+    return tuple(read_plan(targets, True, reasons_not_run(check_params())).pending)
 
 
 def as_json(status: Status) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """The command line: mistakes, the wrong place, and commands that are processes of their own."""
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,7 @@ def test_a_command_of_components_takes_the_place_of_the_process(monkeypatch, cap
         raise SystemExit
 
     monkeypatch.setitem(cli.CHILD_COMMANDS, "paint", "paint it")
+    monkeypatch.setitem(cli.GROUPS, "painting", ("paint",))
     monkeypatch.setattr("os.execv", replaced)
     with pytest.raises(SystemExit):
         cli.main(["paint", "--help", "--set", "x", "y.jpg"])
@@ -63,8 +66,53 @@ def test_each_command_is_listed_and_has_its_module():
     assert modules("components/commands") == set(cli.CHILD_COMMANDS)
     assert set(subparsers.choices) == {
         *modules("components/commands"),
-        *("run", "serve", "status", "ablate", "cluster", "worker", "ui", "report", "preset"),
+        *("run", "serve", "status", "ablate", "cluster", "worker", "ui", "report", "preset", "completion"),
     }
+    assert sorted(itertools.chain(*cli.GROUPS.values())) == sorted(subparsers.choices)
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [
+        ("statsu", "status"),
+        ("run --prset mini", "--preset"),
+        ("preset lst", "list"),
+        ("status --jsn", "--json"),
+        ("completion bsh", "bash"),
+    ],
+)
+def test_what_is_mistyped_gets_its_nearest(capsys, mistyped, meant):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(mistyped.split())
+    assert caught.value.code == 2
+    assert f"did you mean `{meant}`?" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"virtex {metadata.version('virtex-pipeline')}\n"
+
+
+def test_a_shell_completes_commands_options_and_choices(tmp_path, monkeypatch, capsys):
+    """In bash itself, wherever the command was run; of commands that start another process too."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["completion", "bash"]) == 0
+    script = tmp_path / "virtex.bash"
+    script.write_text(capsys.readouterr().out)
+
+    def completed(line: str) -> list[str]:
+        words = f"COMP_WORDS=({line}); COMP_CWORD={len(line.split()) - 1}"
+        ask = f'source {script}; {words}; _shtab_virtex virtex; echo "${{COMPREPLY[@]}}"'
+        return subprocess.run(["bash", "-c", ask], capture_output=True, text=True).stdout.split()
+
+    assert completed("virtex sta") == ["status"]
+    assert completed("virtex status --js") == ["--json"]
+    assert completed("virtex zoo im") == ["import"]
+    assert completed("virtex ablate wid") == ["width"]
+    assert completed("virtex bench da") == ["data"]
+    assert completed("virtex caption --nuc") == ["--nucleus"]
+    assert "onnx" in completed("virtex export --format o")
 
 
 @pytest.mark.parametrize(("arguments", "status"), [(["--help"], 0), (["preset", "list"], 1)])

@@ -1,5 +1,6 @@
 """`virtex zoo` on small checkpoints in the authors' layout."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -77,6 +78,14 @@ def test_list_and_show(zoo):
     assert ["Captioning,", "CIDEr-D", "94.0", "%"] in map(str.split, out.splitlines())
     assert "its ResNet-101 model's" in out
     assert zoo("show", "captioning_R50_L1_H2048")[0] == 2
+
+
+def test_list_and_show_for_programs(zoo):
+    listed = json.loads(zoo("list", "--json")[1])
+    (model,) = [model for model in listed if model["name"] == "bicaptioning_R_50_L1_H2048"]
+    assert model["figures"]["voc07.mAP"] == 88.7
+    assert (model["hidden_size"], model["preset"]) == (2048, "coco/bicaptioning_R_50_L1_H2048")
+    assert json.loads(zoo("show", "bicaptioning_R_50_L1_H2048", "--json")[1]) == model
 
 
 def test_an_imported_captioner_is_a_backbone_and_a_model(zoo, tmp_path):

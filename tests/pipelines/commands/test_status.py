@@ -34,3 +34,22 @@ def test_for_programs(workspace, capsys):
     stages = json.loads(capsys.readouterr().out)["stages"]
     assert {"datasets", "pretrain", "report"} <= {entry["stage"] for entry in stages}
     assert cli.main(["status", "tokenise"]) == 2
+
+
+def test_check_tells_by_its_status(workspace, monkeypatch, capsys):
+    assert cli.main(["status", "--check", "tokenize"]) == 1
+    assert capsys.readouterr().out.split() == ["sources", "datasets", "tokenize"]
+    monkeypatch.setattr("pipelines.status.state.stale_in_lock", lambda _: ())
+    assert cli.main(["status", "--check"]) == 0
+    assert capsys.readouterr().out == "dvc.lock is up to date\n"
+
+
+def test_in_a_pipe_nothing_is_cut_short(workspace, monkeypatch, capsys):
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["status"]) == 0
+    (new,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("never run")]
+    assert "more" not in new
+    assert len(new) > 300
+    assert cli.main(["preset", "list"]) == 0
+    assert "..." not in capsys.readouterr().out

@@ -2,10 +2,12 @@
 
 import contextlib
 import shutil
+from pathlib import Path
 
 import pytest
 
-from pipelines.status.state import Reason, stage_states
+from pipelines.status import state
+from pipelines.status.state import Reason, stage_states, stale_in_lock
 
 DVC_YAML = """
 stages:
@@ -55,12 +57,27 @@ def repository(finished, tmp_path, monkeypatch):
 
 
 def stale():
-    return {state.stage.name: state for state in stage_states() if state.is_stale}
+    return {found.stage.name: found for found in stage_states() if found.is_stale}
 
 
 def test_nothing_is_stale(repository):
-    assert [state.stage.name for state in stage_states()] == ["first", "part@a", "part@b", "last"]
+    assert [found.stage.name for found in stage_states()] == ["first", "part@a", "part@b", "last"]
     assert not stale()
+
+
+def test_a_lock_is_stale_by_what_made_it_and_not_by_what_is_not_here(repository, monkeypatch):
+    """A colleague's clone before `dvc pull`, and in CI: neither outputs nor a cache."""
+    monkeypatch.setattr(state, "check_params", dict)
+    monkeypatch.setattr(state, "reasons_not_run", lambda _: {})
+    shutil.rmtree(".dvc/cache")
+    for made in ("first.txt", "part-a.txt", "part-b.txt", "last.txt"):
+        Path(made).unlink()
+    assert stale_in_lock() == ()
+    Path("params.yaml").write_text(PARAMS.replace("a: 1", "a: 2"))
+    assert stale_in_lock() == ("first", "part@a", "part@b", "last")
+    Path("params.yaml").write_text(PARAMS)
+    Path("source.txt").write_text("two")
+    assert stale_in_lock(["part@a"]) == ("first", "part@a")
 
 
 def test_each_kind_of_change_has_its_reason(repository):
