@@ -11,10 +11,10 @@ from components.core import paths
 from components.core.command import Parser, writable
 from components.core.errors import InputError
 from components.core.redaction import redacted
-from components.export.backbone import load_backbone
 from components.export.formats import FORMATS, Format
 from components.export.zoo.resnets import find_resnet
 from components.export.zoo.weights import open_weights
+from components.models.backbone_file import load_backbone
 from components.models.backbones import TorchvisionBackbone
 from components.params.reading import nearest
 

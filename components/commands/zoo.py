@@ -15,11 +15,11 @@ from components.core.command import Parser
 from components.core.errors import InputError
 from components.core.published import BENCHMARKS, REMARKS, SOURCE
 from components.core.redaction import redacted
-from components.export.backbone import export_backbone
 from components.export.zoo.captioners import Alike, build_captioner, is_captioner
 from components.export.zoo.catalogue import ZOO, ZooModel, zoo_model
 from components.export.zoo.resnets import find_resnet
 from components.export.zoo.weights import cache_dir, open_weights
+from components.models.backbone_file import export_backbone
 from components.objectives.build import ModelConfig
 from components.objectives.saved import Preprocessing, save_captioner
 from components.params import list_presets

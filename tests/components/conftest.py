@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from components.models.textual_head import TransformerTextualHead
 
 
@@ -45,5 +47,27 @@ def make_head() -> Callable[..., "TransformerTextualHead"]:
             for parameter in head.parameters():
                 parameter.add_(spread * torch.randn_like(parameter))
         return head.double().eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_resnet() -> Callable[[str], "nn.Module"]:
+    """Makes a torchvision network with weights and statistics of its own, without fc and avgpool."""
+    import torch
+    import torchvision
+
+    def make(architecture: str) -> "nn.Module":
+        torch.manual_seed(0)
+        cnn = torchvision.models.get_model(architecture, weights=None)
+        for name, buffer in cnn.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(std=0.1)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.5, 2.0)
+            elif name.endswith("num_batches_tracked"):
+                buffer.fill_(7)
+        cnn.fc, cnn.avgpool = torch.nn.Identity(), torch.nn.Identity()
+        return cnn
 
     return make

@@ -9,8 +9,8 @@ import torch
 import torchvision
 
 from components.core import paths
-from components.export.backbone import export_backbone
 from components.export.formats import FORMATS
+from components.models.backbone_file import export_backbone
 
 
 @pytest.fixture(autouse=True)

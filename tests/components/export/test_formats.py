@@ -10,7 +10,6 @@ from PIL import Image
 from torch import nn
 
 from components.core.errors import InputError
-from components.export.backbone import pooled_features
 from components.export.formats import (
     HUGGINGFACE_FILES,
     FeaturesAndMap,
@@ -19,6 +18,7 @@ from components.export.formats import (
     export_timm,
     export_torchvision,
 )
+from components.models.backbone_file import pooled_features
 
 
 def test_torchvision_loads_all_but_its_classifier(resnet18, metadata, tmp_path):

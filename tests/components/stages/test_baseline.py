@@ -6,7 +6,7 @@ import torch
 
 from components import params
 from components.core import paths
-from components.export.backbone import load_backbone
+from components.models.backbone_file import load_backbone
 from components.models.backbones import TorchvisionBackbone
 from components.stages import baseline
 from components.tracking import StageRun

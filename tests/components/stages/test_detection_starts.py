@@ -15,8 +15,8 @@ from components.benchmarks.detection.detectron2_engine import load_backbone as p
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
 from components.core import paths
 from components.core.errors import InputError
-from components.export.backbone import export_backbone
 from components.export.zoo.resnets import make_baseline
+from components.models.backbone_file import export_backbone
 from components.params import Section, read_section
 from components.sources.manifest import DatasetEntry, Manifest
 from components.sources.parts import write_parts
