@@ -13,6 +13,7 @@ DATASETS_DIR = Path("data/datasets")
 DATASETS_MANIFEST = DATASETS_DIR / "manifest.json"  # of all; stages read their part's, see dataset_part
 DATA_SOURCES = Path("data/sources.json")
 TOKENIZER_MODEL = Path("data/tokenizer/captions.model")
+DOCUMENT_FREQUENCIES = Path("data/tokenizer/document_frequencies.csv")
 TOKENIZER_VOCAB = Path("data/tokenizer/captions.vocab")
 LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
 

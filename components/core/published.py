@@ -229,7 +229,9 @@ REMARKS = MappingProxyType(
 )
 CAPTIONED_IMAGES = 118_287  # of COCO train2017: all
 LABELLED_IMAGES = 117_266  # of COCO train2017 that show an object of its 80 categories; others are dropped
-TRANSFORMER_OBJECTIVES = frozenset(("bicaptioning", "captioning", "masked_lm"))
+TRANSFORMER_OBJECTIVES = frozenset(
+    ("bicaptioning", "captioning", "masked_lm", "parallel_captioning", "parallel_bicaptioning")
+)
 
 
 def _model(

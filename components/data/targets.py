@@ -5,7 +5,10 @@ bicaptioning              ``caption_tokens``, ``noitpac_tokens`` (the caption re
                           before it is padded), ``caption_lengths``
 captioning                ``caption_tokens``, ``caption_lengths``
 masked_lm                 ``masked_tokens``, ``masked_labels``, ``caption_lengths``
-token_classification      ``caption_tokens``
+parallel_captioning and   those of captioning or bicaptioning; ``parallel``, 1 where the caption is to be
+parallel_bicaptioning     predicted all at once, else 0
+token_classification and  ``caption_tokens``
+idf_token_classification
 multilabel_classification ``labels``
 ========================  ======================================================================
 
@@ -47,13 +50,22 @@ class MakeTargets(Protocol):
 
 
 class CaptionTargets:
-    """Caption tokens, with their length and the reversed caption where the task wants them."""
+    """Caption tokens, with what else the task wants; each caption is drawn to be a parallel one or not."""
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, *, length: bool, reverse: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        *,
+        length: bool = True,
+        reverse: bool = False,
+        parallel_share: float | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.length = length
         self.reverse = reverse
+        self.parallel_share = parallel_share
 
     def __call__(self, caption: str, labels: Sequence[int], rng: np.random.Generator) -> Targets:
         tokens = self.tokenizer.caption_tokens(caption, self.max_length)
@@ -62,6 +74,8 @@ class CaptionTargets:
             targets["noitpac_tokens"] = tokens[::-1]
         if self.length:
             targets["caption_lengths"] = len(tokens)
+        if self.parallel_share is not None:
+            targets["parallel"] = int(rng.random() < self.parallel_share)
         return targets
 
 
@@ -108,15 +122,20 @@ class LabelTargets:
         return {"labels": list(labels)}
 
 
-def make_targets(objective: str, tokenizer: Tokenizer, max_caption_length: int) -> MakeTargets:
+def make_targets(
+    objective: str, tokenizer: Tokenizer, max_caption_length: int, parallel_share: float = 0.0
+) -> MakeTargets:
     """Return the targets of the objective that has this name in params.yaml."""
     match objective:
-        case "bicaptioning":
-            return CaptionTargets(tokenizer, max_caption_length, length=True, reverse=True)
-        case "captioning":
-            return CaptionTargets(tokenizer, max_caption_length, length=True, reverse=False)
-        case "token_classification":
-            return CaptionTargets(tokenizer, max_caption_length, length=False, reverse=False)
+        case "bicaptioning" | "captioning" | "parallel_captioning" | "parallel_bicaptioning":
+            return CaptionTargets(
+                tokenizer,
+                max_caption_length,
+                reverse=objective.endswith("bicaptioning"),
+                parallel_share=parallel_share if objective.startswith("parallel") else None,
+            )
+        case "token_classification" | "idf_token_classification":
+            return CaptionTargets(tokenizer, max_caption_length, length=False)
         case "masked_lm":
             return MaskedTargets(tokenizer, max_caption_length)
         case "multilabel_classification":

@@ -18,7 +18,12 @@ from components.objectives.classification import (
     MultilabelClassificationObjective,
     TokenClassificationObjective,
 )
+from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.interface import Objective
+from components.objectives.parallel_captioning import (
+    ParallelBicaptioningObjective,
+    ParallelCaptioningObjective,
+)
 from components.params import Backbone, TextualHead
 from components.params import Objective as ObjectiveSection
 
@@ -26,9 +31,12 @@ TRANSFORMER_OBJECTIVES: dict[str, type[TransformerObjective]] = {
     "bicaptioning": BicaptioningObjective,
     "captioning": CaptioningObjective,
     "masked_lm": MaskedLMObjective,
+    "parallel_captioning": ParallelCaptioningObjective,
+    "parallel_bicaptioning": ParallelBicaptioningObjective,
 }
 LINEAR_OBJECTIVES: dict[str, type[ClassificationObjective]] = {
     "token_classification": TokenClassificationObjective,
+    "idf_token_classification": IdfTokenClassificationObjective,
     "multilabel_classification": MultilabelClassificationObjective,
 }
 

@@ -148,6 +148,17 @@ def _tasks() -> Iterable[FamilyRow]:
         yield FamilyRow(name, title, (f"objective.name={name}",), published)
 
 
+def _objectives() -> Iterable[FamilyRow]:
+    """Yield the paper's tasks that learn from captions, and those of others on equal terms."""
+    yield from (row for row in _tasks() if row.name != "multilabel_classification")
+    for name, title in (
+        ("parallel_captioning", "Parallel captioning (CapPa)"),
+        ("parallel_bicaptioning", "Parallel bicaptioning"),
+        ("idf_token_classification", "IDF token classification (SuperClass)"),
+    ):
+        yield FamilyRow(name, title, (f"objective.name={name}",))
+
+
 def _widths() -> Iterable[FamilyRow]:
     for width in (512, 768, 1024, 2048):
         published = _published(width, objective="bicaptioning", num_layers=1, backbone="resnet50")
@@ -195,6 +206,7 @@ FAMILIES = {
     family.name: family
     for family in (
         Family("tasks", "pretraining tasks", tuple(_tasks()), BEST_PRESET),
+        Family("objectives", "ways to learn from captions", tuple(_objectives())),
         Family("width", "widths of the textual head", tuple(_widths()), BEST_PRESET),
         Family("depth", "depths of the textual head", tuple(_depths()), H1024_PRESET),
         Family("backbone", "backbones", tuple(_backbones()), H1024_PRESET),

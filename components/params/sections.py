@@ -138,10 +138,18 @@ class Objective(Section):
     """The pretraining task."""
 
     name: Literal[
-        "bicaptioning", "captioning", "masked_lm", "token_classification", "multilabel_classification"
+        "bicaptioning",
+        "captioning",
+        "masked_lm",
+        "token_classification",
+        "multilabel_classification",
+        "parallel_captioning",
+        "parallel_bicaptioning",
+        "idf_token_classification",
     ]
-    # Absent from files of models that were made before this key: they had none.
+    # Files of models that were made before these keys lack them.
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    parallel_share: Fraction = 0.75
 
 
 class Subset(Section):

@@ -43,12 +43,13 @@ def write_results(run: StageRun, state: TrainingState, selection: Selection, mod
 def summary(state: TrainingState) -> dict[str, Any]:
     """Return what goes into metrics.json: losses in nats per token, or per image where none is predicted.
 
-    Perplexity is averaged over directions, and absent where no token is predicted.
+    Perplexity is averaged over directions, and absent where no token is predicted, or not always from those
+    before it.
     """
     train, val = state.history.train[-1], state.history.val[-1]
     parts = {name: value for name, value in val.items() if name not in ("iteration", "loss")}
-    predicts_tokens = "classification" not in parts
-    perplexity = {"perplexity": math.exp(min(val["loss"] / len(parts), 700.0))} if predicts_tokens else {}
+    has_perplexity = parts.keys() <= {"captioning_forward", "captioning_backward", "masked_lm"}
+    perplexity = {"perplexity": math.exp(min(val["loss"] / len(parts), 700.0))} if has_perplexity else {}
     return {
         "train_loss": train["loss"],
         "val_loss": val["loss"],

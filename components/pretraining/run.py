@@ -23,8 +23,10 @@ from components.data.transforms import EvalTransform, TrainTransform
 from components.dataset_titles import title_here
 from components.objectives.build import ModelConfig, build_objective, model_bytes
 from components.objectives.captioning import CaptioningObjective
+from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.pretraining.results import Logits, log_profile, logits_inputs, write_results
+from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun, UsedDataset
 from components.training.checkpoints import CandidateFolder, CheckpointFolder, configuration_key
@@ -70,7 +72,9 @@ def pretrain_model(
         vocab_size=num_labels(train_store, val_store) if by_labels else tokenizer.vocab_size,
     )
     _require_memory(device, config, optimizer, pretrain, augmentation.crop_size, part_size)
-    targets = make_targets(objective.name, tokenizer, textual_head.max_caption_length)
+    targets = make_targets(
+        objective.name, tokenizer, textual_head.max_caption_length, objective.parallel_share
+    )
     train_dataset, val_dataset = _datasets(
         train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
     )
@@ -83,6 +87,9 @@ def pretrain_model(
 
     torch.manual_seed(pretrain.seed)
     model = build_objective(config)
+    if isinstance(model, IdfTokenClassificationObjective):
+        weights = read_weights(paths.DOCUMENT_FREQUENCIES, tokenizer.vocab_size)
+        model.token_weights.copy_(torch.from_numpy(weights))
     if pretrain.sync_batch_norm:
         with_sync_batch_norm(model, device, processes)
     model.to(device).to(
@@ -222,7 +229,8 @@ def resume_checkpoints(
     sections: tuple[params.Section, ...], keep: int, identities: dict[Path, Identity]
 ) -> CheckpointFolder:
     inputs = {str(path): identity.digest for path, identity in identities.items()}
-    inputs["tokenizer"] = hashlib.sha256(paths.TOKENIZER_MODEL.read_bytes()).hexdigest()
+    for path in (paths.TOKENIZER_MODEL, paths.DOCUMENT_FREQUENCIES):
+        inputs[path.stem] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     values = {type(s).__name__: s.model_dump(mode="json", exclude=UNRELATED_KEYS) for s in sections}
     key = configuration_key(values, inputs)
     return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)

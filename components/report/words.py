@@ -20,6 +20,9 @@ LOSS_TITLES = {
     "masked_lm": "Loss, nats per hidden token",
     "token_classification": "Loss, nats per image",
     "multilabel_classification": "Loss, nats per image",
+    "parallel_captioning": "Loss of both kinds of images, nats per token",
+    "parallel_bicaptioning": "Loss of both kinds of images, nats per token",
+    "idf_token_classification": "Loss, nats per image",
 }
 SETUP_TITLES = {
     "captions": "Captioned datasets",

@@ -5,6 +5,7 @@ from components.core import paths
 from components.core.files import write_csv
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
+from components.text.document_frequencies import write_frequencies
 from components.text.report import caption_figures, readable_sample
 from components.text.tokenizer import CaptionTokenizer, normalise, train_tokenizer
 from components.tracking import StageRun
@@ -25,6 +26,7 @@ def main(run: StageRun, tokenize: params.Tokenize, textual_head: params.TextualH
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
     max_length = textual_head.max_caption_length
     figures = {split: caption_figures(tokenizer, normalised[split], max_length) for split in SPLITS}
+    write_frequencies(paths.DOCUMENT_FREQUENCIES, tokenizer, written["train"], max_length)
     lengths_path = run.output_dir / "lengths.csv"
     write_csv(lengths_path, ("tokens", "captions"), figures["train"].lengths)
     run.metrics(

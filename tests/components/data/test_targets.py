@@ -13,7 +13,15 @@ TOKENS = [1, 101, 102, 103, 2]
 EXPECTED = {
     "bicaptioning": {"caption_tokens": TOKENS, "noitpac_tokens": TOKENS[::-1], "caption_lengths": 5},
     "captioning": {"caption_tokens": TOKENS, "caption_lengths": 5},
+    "parallel_captioning": {"caption_tokens": TOKENS, "caption_lengths": 5, "parallel": 0},
+    "parallel_bicaptioning": {
+        "caption_tokens": TOKENS,
+        "noitpac_tokens": TOKENS[::-1],
+        "caption_lengths": 5,
+        "parallel": 0,
+    },
     "token_classification": {"caption_tokens": TOKENS},
+    "idf_token_classification": {"caption_tokens": TOKENS},
     "multilabel_classification": {"labels": [2, 7]},
 }
 
@@ -30,6 +38,18 @@ def test_masked_tokens_come_from_the_generator_alone(letters) -> None:
     assert set(made[0]) == {"masked_tokens", "masked_labels", "caption_lengths"}
     assert made[0]["caption_lengths"] == 27
     assert made[0] == made[1] != made[2]
+
+
+@pytest.mark.parametrize("objective", ["parallel_captioning", "parallel_bicaptioning"])
+def test_the_number_of_parallel_captions_is_binomial(objective: str, letters) -> None:
+    def drawn(share: float) -> list[int]:
+        targets = make_targets(objective, letters, 8, share)
+        return [targets("a dog", (), np.random.default_rng(seed))["parallel"] for seed in range(4000)]
+
+    numbers = np.array(drawn(0.75)).reshape(100, 40).sum(axis=1)
+    assert numbers.mean() == pytest.approx(30, abs=4 * np.sqrt(7.5 / 100))
+    assert numbers.var() == pytest.approx(7.5, rel=0.6)
+    assert (sum(drawn(0.0)), sum(drawn(1.0))) == (0, 4000)
 
 
 def test_an_unknown_task(letters) -> None:

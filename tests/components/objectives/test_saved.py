@@ -82,7 +82,15 @@ def test_shared_tensors_are_stored_once(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["captioning", "masked_lm", "token_classification", "multilabel_classification"]
+    "name",
+    [
+        "captioning",
+        "masked_lm",
+        "token_classification",
+        "multilabel_classification",
+        "parallel_bicaptioning",
+        "idf_token_classification",
+    ],
 )
 def test_every_objective_is_saved(name: str, tmp_path: Path, make_config: ConfigMaker) -> None:
     config = make_config(name)

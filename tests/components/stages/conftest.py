@@ -15,7 +15,8 @@ from components.sources.manifest import DatasetEntry, Manifest
 from components.sources.parts import write_parts
 from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain
-from components.text.tokenizer import train_tokenizer
+from components.text.document_frequencies import write_frequencies
+from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 
 REPOSITORY = Path(pretrain.__file__).parents[2]
 CATEGORIES = ("dark", "pale", "white")
@@ -90,6 +91,7 @@ def sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[params.Sec
     for split, kept in (("train", pictures), ("val", pictures[:3])):
         build_store(paths.lmdb_path(split), kept, num_workers=1, categories=CATEGORIES, **_lmdb_options())
     train_tokenizer(captions, 30, paths.TOKENIZER_MODEL)
+    write_frequencies(paths.DOCUMENT_FREQUENCIES, CaptionTokenizer(paths.TOKENIZER_MODEL), captions, 12)
     return [params.read_section(section) for section in pretrain.SECTIONS]
 
 

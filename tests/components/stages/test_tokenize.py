@@ -7,11 +7,13 @@ import pytest
 
 from components import params
 from components.core import paths
+from components.core.caption_tokens import SOS_ID
 from components.core.errors import InputError
 from components.sources.folders import verify_folders
 from components.sources.parts import write_parts
 from components.sources.readers.types import DatasetFolders
 from components.stages import tokenize
+from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun
 
@@ -82,6 +84,7 @@ def test_tokenizer_and_report() -> None:
     assert tokenizer.decode(tokenizer.caption_tokens("A RED dog", 30)) == "a red dog"
     assert "é" not in paths.TOKENIZER_VOCAB.read_text(encoding="utf-8")
 
+    assert read_weights(paths.DOCUMENT_FREQUENCIES, 30)[SOS_ID] == 0.0
     metrics = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     lengths = [len(tokenizer.caption_tokens(caption, 999)) for caption in TRAIN]
     assert metrics["vocab_size"] == 30
