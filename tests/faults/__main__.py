@@ -1,14 +1,17 @@
 """Try the faults of the table and print what became of them.
 
-Start it with ``python -m tests.faults [--only KIND] [--quick N]``.
+Start it with ``python -m tests.faults [--only KIND] [--quick N] [--results FILE]``.
 
 Exits with 1 if anything was lost, silently wrong or ended with a traceback.
 """
 
 import argparse
+import json
+import signal
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tests.faults.judge import End, verdict
 from tests.faults.table import Fault, table
@@ -26,17 +29,35 @@ def main() -> int:
         return 2
     if options.quick:
         faults = _spread(faults, options.quick)
-    counted: Counter[tuple[str, str]] = Counter()
-    for number, fault in enumerate(faults, 1):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was made is removed
+    found = _try(faults, options.results)
+    print_table(found)
+    return int(any(one != "survived" for one in found.values()))
+
+
+Found = dict[tuple[str, str], str]  # verdicts by kind and name
+
+
+def _try(faults: Sequence[Fault], results: Path | None) -> Found:
+    """Verdicts of these faults and of all in ``results``; what has survived there is not tried again."""
+    found = _read(results) if results else {}
+    left = [fault for fault in faults if found.get((fault.kind, fault.name)) != "survived"]
+    for number, fault in enumerate(left, 1):
         ends = fault.trial()
-        found = verdict(ends, fault.allowed)
-        counted[fault.kind, found] += 1
-        if found != "survived":
-            print(f"{found}: {describe(fault, ends)}\n", flush=True)
+        found[fault.kind, fault.name] = now = verdict(ends, fault.allowed)
+        if results:
+            with results.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps([fault.kind, fault.name, now]) + "\n")
+        if now != "survived":
+            print(f"{now}: {describe(fault, ends)}\n", flush=True)
         elif sys.stderr.isatty():
-            print(f"\r{number} of {len(faults)}", end="", file=sys.stderr)
-    print_table(counted)
-    return int(any(count for (_, found), count in counted.items() if found != "survived"))
+            print(f"\r{number} of {len(left)}", end="", file=sys.stderr)
+    return found
+
+
+def _read(results: Path) -> Found:
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    return {(kind, name): now for kind, name, now in map(json.loads, lines)}
 
 
 def describe(fault: Fault, ends: Sequence[End]) -> str:
@@ -44,12 +65,13 @@ def describe(fault: Fault, ends: Sequence[End]) -> str:
     return f"{fault.kind}, {fault.name}: {said}"
 
 
-def print_table(counted: Counter[tuple[str, str]]) -> None:
-    kinds = list(dict.fromkeys(kind for kind, _ in counted))
+def print_table(found: Mapping[tuple[str, str], str]) -> None:
+    counted = Counter((kind, now) for (kind, _), now in found.items())
+    kinds = list(dict.fromkeys(kind for kind, _ in found))
     width = max(map(len, [*kinds, "together"]))
     print("  ".join([" " * width, f"{'tried':>7}", *(f"{name:>14}" for name in VERDICTS)]))
     for name, members in [*((kind, [kind]) for kind in kinds), ("together", kinds)]:
-        counts = [sum(counted[kind, found] for kind in members) for found in VERDICTS]
+        counts = [sum(counted[kind, now] for kind in members) for now in VERDICTS]
         print("  ".join([f"{name:<{width}}", f"{sum(counts):>7}", *(f"{count:>14}" for count in counts)]))
 
 
@@ -65,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", metavar="KIND", help="of the first column; may be repeated"
     )
     parser.add_argument("--quick", type=int, metavar="N", help="N of them, spread over the table")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE", help="keep verdicts there, and go on from those it has"
+    )
     return parser
 
 

@@ -1,5 +1,6 @@
 """What became of a start: each in a process of its own, held against one that nothing disturbed."""
 
+import atexit
 import contextlib
 import functools
 import json
@@ -48,6 +49,14 @@ def trial(subject: Subject, cause: Callable[[Path], None], then: bool) -> list[E
 
 
 @functools.cache
+def room() -> str:
+    """Folder for all that faults are tried on, until this process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="virtex-faults-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+@functools.cache
 def undisturbed(subject: Subject) -> tuple[Any, int]:
     """Result of an undisturbed start, and its file operations."""
     with _workspace(subject) as work:
@@ -58,7 +67,7 @@ def undisturbed(subject: Subject) -> tuple[Any, int]:
 
 @functools.cache
 def _prepared(subject: Subject) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="virtex-faults-"))
+    folder = Path(tempfile.mkdtemp(dir=room()))
     status = _wait(_fork(functools.partial(_prepare, subject, folder)), PATIENCE)
     assert status == 0, f"{subject.name} cannot be prepared"
     return folder
@@ -72,7 +81,7 @@ def _prepare(subject: Subject, folder: Path) -> int:
 
 @contextlib.contextmanager
 def _workspace(subject: Subject) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="virtex-faults-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=room(), ignore_cleanup_errors=True) as folder:
         work = Path(folder) / "work"
         shutil.copytree(_prepared(subject), work, symlinks=True)
         yield work

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.causes import Cut, Zeros
-from tests.faults.judge import End
+from tests.faults.judge import End, room
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGETS = ("caption", "voc07@virtex")
@@ -76,7 +76,7 @@ def start(root: Path, *words: str) -> subprocess.Popen[str]:
 @functools.cache
 def undisturbed() -> Path:
     """A finished run, and what it came to in results.json beside it."""
-    root = Path(tempfile.mkdtemp(prefix="virtex-faults-run-")) / "world"
+    root = Path(tempfile.mkdtemp(dir=room())) / "world"
     root.mkdir()
     world(root)
     assert start(root, *WAYS["virtex run"]).wait(PATIENCE) == 0, (root.parent / "words.txt").read_text()
@@ -85,7 +85,7 @@ def undisturbed() -> Path:
 
 @contextlib.contextmanager
 def _copied(root: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="virtex-faults-run-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=room(), ignore_cleanup_errors=True) as folder:
         subprocess.run(["cp", "-a", root, f"{folder}/world"], check=True)
         yield Path(folder, "world")
 
@@ -112,13 +112,22 @@ def _steady(value: Any) -> Any:
     return value
 
 
+def _status(process: subprocess.Popen[str]) -> int | None:
+    """Exit status; None for a start that does not end, which is killed, as it is where this one is ended."""
+    try:
+        return process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def _ended(root: Path, words: Sequence[str], right: dict[str, Any]) -> End:
     """Start, and hold what it comes to against the undisturbed run."""
     process = start(root, *words)
-    try:
-        status = process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+    status = _status(process)
+    if status is None:
         return End("hung")
     said = (root.parent / "words.txt").read_text(errors="replace")
     if "Traceback (most recent call last)" in said:
@@ -179,7 +188,7 @@ class StoppedRun:
     """One run that is stopped again and again, and goes on; the last start is left alone."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="virtex-faults-run-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(dir=room(), ignore_cleanup_errors=True)
         self.root = Path(self._folder.name) / "world"
         self.root.mkdir()
         world(self.root)
@@ -190,10 +199,7 @@ class StoppedRun:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(number)
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        if _status(process) is None:
             return [End("hung")]
         said = (self.root.parent / "words.txt").read_text(errors="replace")
         return [End("traceback" if "Traceback (most recent" in said else "killed", said[-3000:])]
