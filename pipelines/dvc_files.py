@@ -10,7 +10,7 @@ from typing import Any
 
 from components.core.errors import InputError
 from components.core.files import parse_json
-from components.params.yaml_files import load_yaml
+from components.params.yaml_files import load_yaml, may_be_deep
 
 LOCK_FILE = Path("dvc.lock")
 RWLOCK = Path(".dvc/tmp/rwlock")  # files in use by DVC at work
@@ -39,6 +39,17 @@ def check_files(root: Path) -> None:
             raise InputError(f"{error}; {_RESTORE}") from None
     if is_rwlock_damaged(root):
         raise InputError(f"{root / RWLOCK}: damaged; remove it once no DVC command is at work here")
+
+
+def check_deep_files(root: Path) -> None:
+    """Check the files before DVC reads them, if one may end this process: DVC's parser, in C, has no limit.
+
+    Raises:
+        InputError: as ``check_files``.
+    """
+    found = [path for path in (root / "dvc.yaml", root / LOCK_FILE) if path.is_file()]
+    if any(may_be_deep(path.read_text(encoding="utf-8", errors="replace")) for path in found):
+        check_files(root)
 
 
 def is_rwlock_damaged(root: Path) -> bool:

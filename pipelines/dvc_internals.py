@@ -22,7 +22,7 @@ from components.core.dvc_cache import cache_folder
 from components.core.errors import InputError
 from components.core.stage_lock import say_waited
 from components.tracking.metrics import flatten
-from pipelines.dvc_files import LOCK_FILE, check_files, read_entries
+from pipelines.dvc_files import LOCK_FILE, check_deep_files, check_files, read_entries
 from pipelines.graph import SOURCES, Plan, Stage, base_name, changed_data, read_meta
 
 _LOCK_TIMEOUT = 0.3  # seconds, six looks of a command that does not wait for ever
@@ -37,6 +37,7 @@ def _repository(root: Path, wait_for_lock: bool = False) -> Iterator[Any]:
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
+    check_deep_files(root)
     try:
         with Repo(str(root), _wait_for_lock=wait_for_lock) as repo:
             yield repo
@@ -356,7 +357,9 @@ def _restored(
             if future is None and any(_overlap(dep.fs_path, path) for path in [*known, *unknown]):
                 return None
             dep.hash_info, dep.meta = future or disk.read(dep)
-            dep.get_hash = partial(_given, dep.hash_info)  # the cache asks again, for what is not there yet
+            dep.get_hash = partial(
+                lambda known: known, dep.hash_info
+            )  # the cache asks again, for what is not there yet
         entry = node.repo.stage_cache._load(node)
         if not entry:
             return None
@@ -364,10 +367,6 @@ def _restored(
         return {out.fs_path: (out.hash_info, out.meta) for out in made.outs} if made.outs_cached() else None
     except (DvcException, OSError):  # an input is missing
         return None
-
-
-def _given(value: Any) -> Any:
-    return value
 
 
 def _overlap(first: str, second: str) -> bool:

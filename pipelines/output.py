@@ -29,6 +29,7 @@ _STATES = (
     (re.compile(r"^(Stage )?'.*' didn't change, skipping"), "unchanged"),
 )
 _EXIT = re.compile(r"^ERROR: failed to reproduce .*, exited with (-?\d+)$")
+_DVC_FAILED = re.compile(r"^ERROR: failed to reproduce '[^']*': (?!failed to run: )(.+)$")  # and no stage did
 _KILLED = re.compile(r"killed by signal: Killed|exitcode\s*: -9\b|oom-kill", re.IGNORECASE)
 _TRANSFER = "ERROR: failed to transfer "  # DVC's, one for each file that its cache has no room for
 _KEPT_LINES = 400
@@ -133,6 +134,9 @@ class StageOutput:
             first = next((line for line in lines if line.startswith(_TRANSFER)), "").removeprefix("ERROR: ")
             advice = f"; {FREES_SPACE}" if "No space left" in first else ""
             return f"{self._stage}: DVC's cache did not take {self._transfers:,} files: {first}{advice}"
+        if dvc := [match[1] for line in self._lines if (match := _DVC_FAILED.match(line))]:
+            advice = f"; {FREES_SPACE}" if "No space left" in dvc[-1] else ""
+            return f"{self._stage}: DVC failed: {dvc[-1]}{advice}"
         own = f"{self._stage.partition('@')[0]}: error: "
         start = next((i for i, line in enumerate(lines) if line.startswith(own)), None)
         if start is not None:

@@ -20,11 +20,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.urls import url_for
 from pydantic import Field, WithJsonSchema
 
+from components.core.errors import InputError, machine_message
 from components.core.redaction import redacted
 from components.params import list_presets
 from components.tracking.pipeline_run import (
     GOOD_STATES,
     NOT_RUN,
+    OWN_PARAMETERS,
     REPORT,
     PipelineRecord,
     Row,
@@ -74,7 +76,10 @@ class StageError(RuntimeError):
 
 
 def _flow_run_name() -> str:
-    return run_name((runtime.flow_run.parameters or {}).get("preset"))
+    try:
+        return run_name((runtime.flow_run.parameters or {}).get("preset"))
+    except Exception:  # of params.yaml, of which the flow speaks: here it would crash without a word
+        return run_name(OWN_PARAMETERS)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
@@ -142,24 +147,36 @@ def pipeline_flow(prepared: Plan | None = None) -> Any:
             InputError: bad parameters, or another run in this workspace.
             StageError: with the failed stages' own messages.
         """
-        root, stop, me = Path.cwd(), Stop(), runtime.flow_run
-        watch = stop_when(cancelled_in_prefect(), stop)
-        with errors_announced(me.name), run_lock(root, me.id), stop_on_signals(stop), watch:
-            cluster = cluster_address(cluster)
-            plan, notices = prepared, list[str]()
-            if plan is None:
-                plan, notices = prepare(root, targets or (), preset, set or (), allow_missing=bool(cluster))
-            mark_crashed(root)
-            for notice in notices:
-                get_run_logger().info(redacted(notice))
-            settings = {"targets": targets, "preset": preset, "set": set, "force": force}
-            tell = _run_plan(plan, settings, Place(root, cluster, max_parallel), stop)
+        settings = {"targets": targets, "preset": preset, "set": set, "force": force}
+        try:
+            tell = _prepare_and_run(prepared, settings, cluster, max_parallel)
+        except Exception as error:
+            if words := str(error) if isinstance(error, InputError) else machine_message(error):
+                return Failed(message=redacted(words), data=InputError(words))
+            raise
         return tell()  # outside, where the command watches whether Prefect's server still answers
 
     return virtex
 
 
 virtex = pipeline_flow()  # for deployments, which name it by its place
+
+
+def _prepare_and_run(
+    prepared: Plan | None, settings: Mapping[str, Any], cluster: str | None, max_parallel: int | None
+) -> Callable[[], State[Any]]:
+    root, stop, me = Path.cwd(), Stop(), runtime.flow_run
+    watch = stop_when(cancelled_in_prefect(), stop)
+    with errors_announced(me.name), run_lock(root, me.id), stop_on_signals(stop), watch:
+        cluster = cluster_address(cluster)
+        plan, notices = prepared, list[str]()
+        if plan is None:
+            asked = settings["targets"] or (), settings["preset"], settings["set"] or ()
+            plan, notices = prepare(root, *asked, allow_missing=bool(cluster))
+        mark_crashed(root)
+        for notice in notices:
+            get_run_logger().info(redacted(notice))
+        return _run_plan(plan, settings, Place(root, cluster, max_parallel), stop)
 
 
 def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop) -> Callable[[], State[Any]]:

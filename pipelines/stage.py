@@ -18,7 +18,7 @@ from components.core.dvc_cache import (
     set_aside,
     with_members,
 )
-from components.core.errors import EXIT_INPUT_ERROR, InputError
+from components.core.errors import EXIT_INPUT_ERROR, InputError, machine_message
 from components.core.redaction import redacted
 from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN
 from pipelines.dvc_files import read_entries
@@ -124,7 +124,7 @@ class StageRunner(Outcomes):
             with self._out_of_sight(absent, log):
                 state, message = self._attempts(stage, log, worked)
         except (OSError, InputError) as error:
-            state, message = "failed", f"{stage.name}: {error}"
+            state, message = "failed", f"{stage.name}: {machine_message(error) or error}"
         seconds = sum(worked)
         self.outcomes[stage.name] = Outcome(stage.name, state, seconds, message)
         return self.outcomes[stage.name]

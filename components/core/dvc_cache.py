@@ -51,7 +51,9 @@ def cache_folder(root: Path = Path()) -> Path:
         try:
             place = ConfigObj(str(file)).get("cache", {}).get("dir")
         except (ConfigObjError, AttributeError, UnicodeError) as error:
-            raise InputError(f"{file}: DVC's settings cannot be read: {error}") from None
+            raise InputError(
+                f"{file}: DVC's settings cannot be read: {' '.join(str(error).split())}"
+            ) from None
         if place:
             found = file.parent / Path(place).expanduser()
     return found

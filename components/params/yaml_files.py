@@ -48,6 +48,8 @@ def parse_yaml(text: str, origin: str, yaml: YAML | None = None) -> Any:
     try:
         _require_shallow(text, origin)
         tree = (yaml or YAML(typ="safe")).load(text)
+    except InputError:
+        raise
     except YAMLError as error:
         raise InputError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
@@ -77,14 +79,19 @@ def _read_text(path: Path) -> str:
 
 def _require_shallow(text: str, origin: str) -> None:
     """Refuse what is nested so deeply that the parser's recursion, which is in C, would end the process."""
-    indented = max((len(line) - len(line.lstrip(" -?\t")) for line in text.splitlines()), default=0)
-    if indented + text.count("[") + text.count("{") < _SUSPICIOUS:
+    if not may_be_deep(text):
         return
     depth = 0
     for event in YAML(typ="safe").parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > _MOST_LEVELS:
             raise InputError(f"{origin}: nested too deeply; expected at most {_MOST_LEVELS} levels")
+
+
+def may_be_deep(text: str) -> bool:
+    """Return whether a text may be nested as deeply as that; quick, and True for much that is not."""
+    indented = max((len(line) - len(line.lstrip(" -?\t")) for line in text.splitlines()), default=0)
+    return indented + text.count("[") + text.count("{") >= _SUSPICIOUS
 
 
 def _check_extent(tree: Any, origin: str) -> None:

@@ -115,10 +115,44 @@ def test_bad_values_fail_the_run_and_are_told(workspace, webhook, monkeypatch):
     monkeypatch.setenv(WEBHOOK_VARIABLE, webhook.url)
     state = virtex(set=["tokenize.vocab_sise=5"], return_state=True)
     assert state.is_failed()
-    assert "unknown key `tokenize.vocab_sise` (did you mean `vocab_size`?)" in state.message
+    assert state.message.startswith("--set tokenize.vocab_sise=5: unknown key `tokenize.vocab_sise` (did you")
     (told,) = webhook.taken
     assert told["state"] == "failed"
     assert "unknown key `tokenize.vocab_sise`" in told["errors"]["run"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("params.yaml", None, "params.yaml: a folder; expected a YAML file that you may read"),
+        ("params.yaml", b"a: caf\xe9", "params.yaml: line 1: not UTF-8 text; save it as UTF-8"),
+        (
+            "dvc.lock",
+            b"[" * 100_000,
+            "/dvc.lock: nested too deeply; expected at most 50 levels; `git checkout",
+        ),
+        (
+            ".virtex/run.lock",
+            None,
+            "/.virtex/run.lock: Is a directory; make it usable, or name another place",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(workspace, monkeypatch, name, content, expected):
+    from pipelines.run import virtex
+
+    monkeypatch.chdir(workspace.root)
+    path = workspace.root / name
+    path.rename(aside := path.with_suffix(".aside"))
+    try:
+        path.mkdir() if content is None else path.write_bytes(content)
+        state = virtex(return_state=True)
+    finally:
+        path.rmdir() if content is None else path.unlink()
+        aside.rename(path)
+    assert state.name == "Failed"
+    assert state.message.removeprefix(str(workspace.root)).startswith(expected)
+    assert "\n" not in state.message
 
 
 def test_a_cancellation_in_prefect_is_noticed(workspace):

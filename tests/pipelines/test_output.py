@@ -3,6 +3,7 @@
 import pytest
 from hostile_texts import TEXTS
 
+from components.core.errors import FREES_SPACE
 from components.core.foreign_text import printable
 from components.core.stage_lock import WAITED
 from pipelines.output import LineSplitter, StageOutput
@@ -113,6 +114,22 @@ def test_waiting_for_locks_is_noted_and_hidden():
 
 def test_secrets_are_not_kept():
     assert error_of("a: error at http://me:pa55@h/x?k=1") == "a: error at http://h/x"
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("[Errno 20] Not a directory: '/x/.dvc/cache/files/md5/8a'", ""),
+        ("[Errno 28] No space left on device: '/x'", FREES_SPACE),
+    ],
+)
+def test_error_is_that_of_dvc_itself(reason, advice):
+    lines = [
+        "Running stage 'lmdb@train':",
+        "> python x",
+        f"ERROR: failed to reproduce 'lmdb@train': {reason}",
+    ]
+    assert error_of(*lines) == f"lmdb@train: DVC failed: {reason}{advice and f'; {advice}'}"
 
 
 def test_error_is_the_last_lines_else():

@@ -18,7 +18,7 @@ WRITTEN = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "tokenize.vocab_size": st.integers(20, 10_000),
-    "lmdb.short_side": st.none() | st.integers(1, 2000),
+    "lmdb.short_side": st.none() | st.integers(16, 2000),
     "lmdb.on_unreadable": st.sampled_from(["refuse", "skip"]),
     "optimizer.momentum": st.floats(0, 0.99),
     "pretrain.seed": st.integers(0, 2**31),

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,12 +52,12 @@ def test_whole_or_absent(server: Server, profile: settings, is_known: bool) -> N
     def check(steps: list[str], tries: int) -> None:
         files = iter([*FILES[1:], *FILES] * 4)
         served = Served(FILES[0])
-        plan = iter(steps)
+        plan, versions = iter(steps), itertools.count(1)
 
         def fault(handler: Handler) -> bool:
             step = next(plan, "well")
             if step == "change":
-                served.data, served.etag = next(files), f'"{step}{len(steps)}"'
+                served.data, served.etag = next(files), f'"{next(versions)}"'
             elif step == "weak":
                 served.etag = f"W/{served.etag}"
             elif step == "no ranges":
