@@ -6,9 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from components.benchmarks.probes import likelihood
+from components.benchmarks.probes.captioner import class_scores, ranks, recalls, sentences
 from components.benchmarks.probes.likelihood import Texts, caption_log_probs
-from components.benchmarks.probes.retrieval import ranks, recalls
-from components.benchmarks.probes.zero_shot import class_scores, sentences
 from components.models.textual_head import TransformerTextualHead
 
 ROWS = [[1, 7, 9, 2], [1, 5, 2], [1, 11, 12, 13, 14, 2]]
