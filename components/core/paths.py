@@ -39,7 +39,7 @@ MLFLOW_RUN_FILE = "mlflow_run.json"  # in each stage's output folder
 def dataset_part(name: str) -> Path:
     """Return the manifest of one part of the datasets, such as ``voc07``.
 
-    components.sources.parts says which there are. A stage depends on the part's folder alone.
+    components.sources.manifest says which there are. A stage depends on the part's folder alone.
     """
     return DATASETS_DIR / name / DATASETS_MANIFEST.name
 

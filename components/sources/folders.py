@@ -1,6 +1,9 @@
-"""Datasets that lie on this disk: verified where they are, described in a manifest, never copied."""
+"""Datasets that lie on this disk: verified where they are, described in a manifest, never copied.
 
-from collections.abc import Collection, Iterator
+READERS says how each benchmark's dataset is read and verified, by its name in components.core.datasets.
+"""
+
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +21,23 @@ from components.sources.manifest import (
     stored_path,
 )
 from components.sources.readers import coco
+from components.sources.readers.imagenet import verify_imagenet
+from components.sources.readers.inaturalist import verify_inaturalist
+from components.sources.readers.lvis import verify_lvis
 from components.sources.readers.own.dataset import OwnDataset, is_own, read_own
 from components.sources.readers.own.image_places import LeftOut
 from components.sources.readers.own.sample import OwnSettings
-from components.sources.readers.registry import READERS
 from components.sources.readers.types import DatasetFolders, Verified
+from components.sources.readers.voc import verify_voc2007, verify_voc2012
 
+Reader = Callable[[Path, DatasetFolders], Verified]
+READERS: dict[str, Reader] = {
+    "voc2007": verify_voc2007,
+    "voc2012": verify_voc2012,
+    "imagenet": verify_imagenet,
+    "inaturalist": verify_inaturalist,
+    "lvis": verify_lvis,
+}
 Figures = dict[str, Any]
 
 

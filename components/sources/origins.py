@@ -11,8 +11,7 @@ from components.core.datasets import BENCHMARK_DATASETS, DATASETS
 from components.sources.download.unpack import require_counts, unpack_dataset
 from components.sources.drawn_world import draw_world
 from components.sources.folders import Figures, OwnReading, verify_folders
-from components.sources.manifest import Manifest, stored_path
-from components.sources.parts import write_parts
+from components.sources.manifest import Manifest, stored_path, write_parts
 from components.sources.readers.own.image_places import LeftOut
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import DatasetFolders

@@ -6,8 +6,13 @@ from components.core.files import write_csv
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.text.document_frequencies import write_frequencies
-from components.text.report import caption_figures, readable_sample
-from components.text.tokenizer import CaptionTokenizer, normalise, train_tokenizer
+from components.text.tokenizer import (
+    CaptionTokenizer,
+    caption_figures,
+    normalise,
+    readable_sample,
+    train_tokenizer,
+)
 from components.tracking import StageRun
 
 SECTIONS = (params.Tokenize, params.TextualHead)

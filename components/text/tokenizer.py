@@ -1,18 +1,25 @@
-"""SentencePiece BPE captions: training and use (paper, section 3.1; keyword values of its public code)."""
+"""SentencePiece BPE captions: training and use (paper, section 3.1; keyword values of its public code).
+
+And what a vocabulary makes of captions: lengths, truncation, unknown pieces, and a sample to read.
+"""
 
 import io
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sentencepiece
 
-from components.core.caption_tokens import EOS_ID, SOS_ID, SPECIAL_PIECES
+from components.core.caption_tokens import EOS_ID, SOS_ID, SPECIAL_PIECES, UNK_ID
 from components.core.errors import InputError
 from components.core.files import writing
 
+BOUNDARY_TOKENS = 2  # [SOS] and [EOS]
 TRAINER_ARGUMENTS: dict[str, Any] = {
     "model_type": "bpe",
     "character_coverage": 1.0,
@@ -163,3 +170,53 @@ def _open(path: Path, content: bytes | None) -> sentencepiece.SentencePieceProce
             "a tokenizer made elsewhere?"
         )
     return processor
+
+
+@dataclass(frozen=True)
+class CaptionFigures:
+    """Figures of one split.
+
+    Attributes:
+        metrics: numbers for metrics.json; lengths in caption tokens, [SOS] and [EOS] included, uncut.
+        lengths: ``(caption tokens, captions)`` from the shortest to the longest, gaps as 0.
+    """
+
+    metrics: dict[str, float]
+    lengths: list[tuple[int, int]]
+
+
+def caption_figures(
+    tokenizer: CaptionTokenizer, captions: Sequence[str], max_caption_length: int
+) -> CaptionFigures:
+    """Measure normalised captions (at least one) under a tokenizer."""
+    encoded = [tokenizer.encode(caption) for caption in captions]
+    lengths = np.array([len(pieces) + BOUNDARY_TOKENS for pieces in encoded])
+    num_pieces = sum(map(len, encoded))
+    num_unknown = sum(pieces.count(UNK_ID) for pieces in encoded)
+    counts = Counter(lengths.tolist())
+    return CaptionFigures(
+        metrics={
+            "captions": len(encoded),
+            "tokens_mean": float(lengths.mean()),
+            "tokens_p50": float(np.percentile(lengths, 50)),
+            "tokens_p95": float(np.percentile(lengths, 95)),
+            "tokens_max": int(lengths.max()),
+            "truncated_share": float((lengths > max_caption_length).mean()),
+            "unknown_rate": num_unknown / max(num_pieces, 1),
+        },
+        lengths=[(length, counts[length]) for length in range(min(counts), max(counts) + 1)],
+    )
+
+
+def readable_sample(
+    tokenizer: CaptionTokenizer, captions: Sequence[str], max_caption_length: int, num_captions: int = 40
+) -> str:
+    """Return captions as written, spread evenly over all, each with the pieces the model will see."""
+    step = max(1, len(captions) // num_captions)
+    blocks = []
+    for caption in captions[::step][:num_captions]:
+        pieces = ["[SOS]", *tokenizer.pieces(normalise(caption)), "[EOS]"]
+        kept, cut = pieces[:max_caption_length], pieces[max_caption_length:]
+        tail = f"   cut off: {' '.join(cut)}" if cut else ""
+        blocks.append(f"{caption.strip()}\n  {' '.join(kept)}{tail}\n")
+    return "\n".join(blocks)

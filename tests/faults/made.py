@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torchvision
 
-from components import inputs, params
+from components import entry, params
 from components.benchmarks.shared.features import cached_features
 from components.core import dvc_cache, files, tensor_files
 from components.data.build import build_store
@@ -19,8 +19,7 @@ from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
 from components.models.backbone_file import export_backbone, load_backbone
 from components.sources import contents
-from components.sources.manifest import DatasetEntry, Manifest, read_manifest
-from components.sources.parts import write_parts
+from components.sources.manifest import DatasetEntry, Manifest, read_manifest, write_parts
 from components.sources.readers.types import CaptionedImage
 from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 from components.training.checkpoints import CheckpointFolder
@@ -206,7 +205,7 @@ def check_inputs() -> Any:
         kept.chmod(0o444)
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).hardlink_to(kept)
-    inputs.require_sound_inputs("pretrain", [])
+    entry.require_sound_inputs("pretrain", [])
     return below(Path("data"))
 
 

@@ -80,7 +80,7 @@ class DatasetFolders:
 
     Attributes:
         captions: to pretrain on, by name; other forms too, see components.sources.readers.own.dataset.
-        benchmarks: by name, see ``components.sources.readers.registry.READERS``.
+        benchmarks: by name, see ``components.sources.folders.READERS``.
     """
 
     captions: Mapping[str, Path]

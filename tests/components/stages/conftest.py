@@ -11,8 +11,7 @@ from ruamel.yaml import YAML
 from components import params
 from components.core import paths
 from components.data.build import build_store
-from components.sources.manifest import DatasetEntry, Manifest
-from components.sources.parts import write_parts
+from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain
 from components.text.document_frequencies import write_frequencies

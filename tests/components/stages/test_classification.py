@@ -15,8 +15,7 @@ from PIL import Image
 from components import params
 from components.benchmarks.classification.results import PICTURE, TABLES
 from components.core import paths
-from components.sources.manifest import DatasetEntry, Manifest, sha256
-from components.sources.parts import write_parts
+from components.sources.manifest import DatasetEntry, Manifest, sha256, write_parts
 from components.stages import baseline, classification
 from components.tracking import StageRun
 

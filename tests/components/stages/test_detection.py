@@ -23,8 +23,8 @@ from components.sources.manifest import (
     Manifest,
     read_manifest,
     write_manifest,
+    write_parts,
 )
-from components.sources.parts import write_parts
 from components.stages import baseline, detection
 from components.tracking import StageRun, UsedDataset
 

@@ -18,8 +18,7 @@ from components.core.errors import InputError
 from components.export.zoo.resnets import make_baseline
 from components.models.backbone_file import export_backbone
 from components.params import Section, read_section
-from components.sources.manifest import DatasetEntry, Manifest
-from components.sources.parts import write_parts
+from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.stages import baseline, detection
 from components.tracking import StageRun
 

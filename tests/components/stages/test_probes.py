@@ -17,8 +17,7 @@ from components.data.build import build_store
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.params import read_section
-from components.sources.manifest import DatasetEntry, Manifest
-from components.sources.parts import write_parts
+from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.sources.readers.types import CaptionedImage
 from components.stages import baseline, likelihood, probes
 from components.text.tokenizer import train_tokenizer

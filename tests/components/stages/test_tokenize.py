@@ -10,7 +10,7 @@ from components.core import paths
 from components.core.caption_tokens import SOS_ID
 from components.core.errors import InputError
 from components.sources.folders import verify_folders
-from components.sources.parts import write_parts
+from components.sources.manifest import write_parts
 from components.sources.readers.types import DatasetFolders
 from components.stages import tokenize
 from components.text.document_frequencies import read_weights

@@ -11,8 +11,7 @@ from components import params
 from components.benchmarks.shared.per_image import PerImage
 from components.core import paths
 from components.core.errors import InputError
-from components.sources.manifest import DatasetEntry, Manifest
-from components.sources.parts import write_parts
+from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.sources.readers.voc import read_voc07
 from components.stages import baseline, voc07
 from components.tracking import StageRun

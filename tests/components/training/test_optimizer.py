@@ -10,8 +10,13 @@ from torch import nn
 from components import params
 from components.benchmarks.classification.heads import ClassificationObjective, ParallelLinearHeads
 from components.benchmarks.classification.training import plain_sgd
-from components.training.lookahead import Lookahead
-from components.training.optimizer import build_optimizer, grad_scaler, learning_rates, parameter_groups
+from components.training.optimizer import (
+    Lookahead,
+    build_optimizer,
+    grad_scaler,
+    learning_rates,
+    parameter_groups,
+)
 
 
 class Named(nn.Module):

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from components.sources.folders import OwnReading, verify_folders
-from components.sources.manifest import Manifest, read_manifest
-from components.sources.parts import write_parts
+from components.sources.manifest import Manifest, read_manifest, write_parts
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import DatasetFolders
 

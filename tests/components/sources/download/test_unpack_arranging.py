@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from components.sources.download.arrange import divide_val2017
+from components.sources.download.unpack import divide_val2017
 from components.sources.readers.coco import read_captions, verify_captions
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.training.lookahead import Lookahead
+from components.training.optimizer import Lookahead
 from components.training.schedules import LearningRateSchedule, multiplier
 
 

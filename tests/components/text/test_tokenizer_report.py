@@ -1,7 +1,6 @@
 import pytest
 
-from components.text.report import caption_figures, readable_sample
-from components.text.tokenizer import CaptionTokenizer, train_tokenizer
+from components.text.tokenizer import CaptionTokenizer, caption_figures, readable_sample, train_tokenizer
 
 
 @pytest.fixture(scope="module")

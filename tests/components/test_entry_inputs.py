@@ -9,7 +9,7 @@ import pytest
 
 from components.core.dvc_cache import object_path
 from components.core.errors import InputError
-from components.inputs import require_sound_inputs
+from components.entry import require_sound_inputs
 
 DVC_YAML = """
 stages:
