@@ -103,7 +103,7 @@ def _tell(run: FamilyRun, runner: RowRunner, end: str, made: Path) -> State[Any]
 
 
 def _variables(run_id: str | None) -> dict[str, str]:
-    """What lets the rows, elsewhere on this disk, use the same MLflow store and Prefect server."""
+    """Return what lets the rows, elsewhere on this disk, use the same MLflow store and Prefect server."""
     uri = tracking_uri()
     if uri.startswith("sqlite:///"):
         uri = f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"

@@ -73,12 +73,12 @@ def write_comparison(run: FamilyRun, ready: Sequence[ReadyRow], outcomes: Mappin
 
 
 def comparison_text(folder: Path) -> str:
-    """The comparison as Markdown."""
+    """Return the comparison as Markdown."""
     return (folder / "comparison.md").read_text(encoding="utf-8").rstrip()
 
 
 def comparison_figures(folder: Path) -> dict[str, float]:
-    """The figures of all rows by ``row/benchmark.metric``, for MLflow."""
+    """Return the figures of all rows by ``row/benchmark.metric``, for MLflow."""
     rows = read_json(folder / "comparison.json")["rows"]
     return {f"{row['name']}/{key}": value for row in rows for key, value in row["figures"].items()}
 

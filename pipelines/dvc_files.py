@@ -18,7 +18,7 @@ _RESTORE = "`git checkout dvc.lock`, or remove it: what was made is then found i
 
 
 def read_entries(root: Path, stages: Collection[str]) -> dict[str, Any]:
-    """The entries of ``stages``, of those that have one, as plain values."""
+    """Return the entries of ``stages``, of those that have one, as plain values."""
     path = root / LOCK_FILE
     found = _stages(load_yaml(path), path) if path.is_file() else {}
     return {name: entry for name, entry in found.items() if name in stages}

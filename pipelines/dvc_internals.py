@@ -83,7 +83,7 @@ def read_plan(
 
 @contextmanager
 def planned_stages(targets: Sequence[str] = ()) -> Iterator[list[tuple[Stage, Any]]]:
-    """The same stages as ``read_plan``'s, each with DVC's own object, which is open until the end.
+    """Give the same stages as ``read_plan``'s, each with DVC's own object, which is open until the end.
 
     Raises:
         InputError: as ``read_plan``.
@@ -210,7 +210,7 @@ def check_out(stages: Sequence[str], wait_for_lock: bool = False) -> None:
 
 
 def lock_text(root: Path, stages: Collection[str]) -> str:
-    """The file dvc.lock with the entries of ``stages`` alone."""
+    """Return the file dvc.lock with the entries of ``stages`` alone."""
     from dvc.utils.serialize import dumps_yaml
 
     text: str = dumps_yaml({"schema": "2.0", "stages": read_entries(root, stages)})
@@ -275,7 +275,7 @@ class Disk:
         return self._read[key]
 
     def change(self, item: Any) -> str | None:
-        """What happened to a dependency or an output since DVC recorded it, as words after its name."""
+        """Return what happened to a dependency or output since DVC recorded it, as words after its name."""
         if not item.exists:
             return "is missing"
         if not item.hash_info:
@@ -320,7 +320,7 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
 
 
 def stages_in_cache(pairs: Sequence[tuple[Stage, Any]], stale: set[str], disk: Disk) -> set[str]:
-    """The stale stages that DVC's run cache has, as far as what they would be run with is known.
+    """Return the stale stages that DVC's run cache has, as far as what they would be run with is known.
 
     That is what lies on the disk, and for outputs of stages in the cache what it would put there. Changes
     what the nodes hold in memory.
@@ -343,7 +343,7 @@ def stages_in_cache(pairs: Sequence[tuple[Stage, Any]], stale: set[str], disk: D
 def _restored(
     node: Any, known: Mapping[str, tuple[Any, Any]], unknown: Sequence[str], disk: Disk
 ) -> dict[str, tuple[Any, Any]] | None:
-    """What the cache has for the stage: path to hash and notes; None if nothing, or if nobody can tell."""
+    """Return what the cache has for the stage, path to hash and notes; None if nothing or not known."""
     from dvc.exceptions import DvcException
 
     if node.always_changed or not node.deps:

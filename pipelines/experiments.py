@@ -160,7 +160,7 @@ def _link(source: Path, link: Path) -> None:
 
 
 def _files(root: Path) -> set[str]:
-    """What Git tracks and, in the same top-level folders, what it would: new code, not data."""
+    """Return what Git tracks and, in the same top-level folders, what it would: new code, not data."""
     tracked = _listed(root, "--cached")
     homes = {name.split("/")[0] for name in tracked if "/" in name}
     new = {

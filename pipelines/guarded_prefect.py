@@ -65,7 +65,7 @@ def _place(address: str) -> tuple[str, int | None]:
 
 
 def create_app() -> Guard:
-    """The server that the environment describes, behind the guard."""
+    """Return the server that the environment describes, behind the guard."""
     from prefect.server.api.server import create_app as create_prefect
 
     hosts = (name.strip().lower() for name in os.environ.get(HOSTS_VARIABLE, "").split(","))

@@ -34,7 +34,7 @@ def message(
     results: Mapping[str, float] | None = None,
     links: Mapping[str, str | None] | None = None,
 ) -> dict[str, Any]:
-    """What is sent, as JSON.
+    """Return what is sent, as JSON.
 
     Args:
         run: its name.
@@ -59,7 +59,7 @@ def message(
 
 
 def results(root: Path) -> dict[str, float]:
-    """The report's figures, by name."""
+    """Return the report's figures, by name."""
     try:
         content = read_json(root / REPORT_DIR / "metrics.json")
     except (OSError, ValueError):

@@ -152,7 +152,7 @@ class StageOutput:
 
 
 def killed_by(exit_status: int | None) -> int | None:
-    """The signal that killed a command, of which a shell makes 128 more; None if none did."""
+    """Return the signal that killed a command, of which a shell makes 128 more; None if none did."""
     if exit_status is None or (exit_status >= 0 and exit_status - 128 not in _SHELL_SIGNALS):
         return None
     return -exit_status if exit_status < 0 else exit_status - 128

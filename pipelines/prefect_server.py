@@ -50,7 +50,7 @@ def _told(address: str, reason: str) -> str:
 
 
 def _in_time(ask: Callable[[], str], seconds: float, is_stopped: Callable[[], bool]) -> str:
-    """What ``ask`` says, in a thread that nobody need wait for: a server may send a byte now and then."""
+    """Return what ``ask`` says, in a thread that nobody need wait for: servers may trickle bytes."""
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(ask()), name="server-question", daemon=True)
     thread.start()
@@ -63,7 +63,7 @@ def _in_time(ask: Callable[[], str], seconds: float, is_stopped: Callable[[], bo
 
 
 def _fault(address: str) -> str:
-    """What is wrong with the server, empty if nothing is."""
+    """Return what is wrong with the server, empty if nothing is."""
     try:
         with urllib.request.urlopen(_question(address), timeout=_ANSWER_SECONDS):
             return ""
@@ -142,7 +142,7 @@ def server_watched(stop: Stop, outcome: Callable[[], int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_seen() -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether a signal came since it was last asked, whoever handles them.
+    """Give a function that says whether a signal came since it was last asked, whoever handles them.
 
     Prefect's own handler of SIGTERM asks the server first.
     """

@@ -70,7 +70,7 @@ def signal_group(group: int, number: int) -> None:
 
 
 def group_processes(group: int) -> list[psutil.Process]:
-    """The group's processes, without the dead that nobody has reaped (a container may have no reaper)."""
+    """Return the group's processes, without the dead that nobody reaped (containers may have no reaper)."""
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
@@ -200,7 +200,7 @@ class _Stream:
         self._selector.close()
 
     def read(self, seconds: float) -> bytes:
-        """What arrives within ``seconds``."""
+        """Return what arrives within ``seconds``."""
         if not self._open:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)

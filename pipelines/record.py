@@ -62,7 +62,7 @@ def write_states(root: Path, states: Mapping[str, str]) -> None:
 
 
 def read_states(root: Path) -> dict[str, str]:
-    """What the last run there did with each of its stages; nothing if there was none."""
+    """Return what the last run there did with each of its stages; nothing if there was none."""
     try:
         return dict(read_json(root / _LAST_RUN))
     except (OSError, ValueError, TypeError):
@@ -83,7 +83,7 @@ def forget_states(root: Path) -> None:
 
 
 def report_text() -> str:
-    """The results table of the last run, which has to exist."""
+    """Return the results table of the last run, which has to exist."""
     return REPORT.read_text(encoding="utf-8").rstrip()
 
 

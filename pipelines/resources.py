@@ -48,7 +48,7 @@ def visible_gpus() -> list[str]:
 
 
 def variables_for(chosen: Sequence[str], gpus: Sequence[str]) -> dict[str, str]:
-    """The environment of a stage that was given ``chosen`` of ``gpus``: it sees no other.
+    """Return the environment of a stage that was given ``chosen`` of ``gpus``: it sees no other.
 
     Nothing on a machine without GPUs.
     """

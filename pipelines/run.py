@@ -270,7 +270,7 @@ def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) 
 
 
 def cancelled_in_prefect() -> Any:
-    """A question for ``stop_when``: has somebody cancelled this flow run in the UI or by the API?"""
+    """Return a question for ``stop_when``: has somebody cancelled this flow run in the UI or by the API?"""
     flow_run_id = runtime.flow_run.id
 
     def asked() -> bool:

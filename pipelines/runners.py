@@ -87,7 +87,7 @@ def stage_runner(
     stop: Stop,
     log: Log,
 ) -> Iterator[Runner]:
-    """A runner for the stages of ``plan``.
+    """Give a runner for the stages of ``plan``.
 
     Args:
         place: where.

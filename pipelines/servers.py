@@ -61,7 +61,7 @@ class Pages:
     _servers: list["Server"] = field(default_factory=list)
 
     def ended(self) -> str | None:
-        """What to say of a server that has ended by itself; None while all are up."""
+        """Return what to say of a server that has ended by itself; None while all are up."""
         return next((server.exit_message() for server in self._servers if not server.is_up()), None)
 
 
@@ -80,7 +80,7 @@ def use_workspace_server(root: Path) -> None:
 
 
 def running_ui(root: Path) -> RunningUi | None:
-    """The `virtex ui` that is at work in this workspace, if there is one."""
+    """Return the `virtex ui` that is at work in this workspace, if there is one."""
     try:
         note = _read_note(root)
         mark, addresses = str(note["process"]), dict(note["addresses"])
@@ -123,7 +123,7 @@ def prefect_command(port: int, *options: str) -> list[str]:
 
 
 def prefect_variables(address: str) -> dict[str, str]:
-    """What lets the server at ``address`` answer its own pages only, by either name of this machine."""
+    """Return what lets the server at ``address`` answer its own pages only, by this machine's two names."""
     port = address.rpartition(":")[2]
     origins = ",".join(f"http://{name}:{port}" for name in (LOOPBACK, "localhost"))
     return {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins, "PREFECT__SERVER_FINAL": "1"}

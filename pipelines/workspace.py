@@ -103,7 +103,7 @@ def _write_holder(stream: TextIO, flow_run: str | None) -> None:
 
 @contextlib.contextmanager
 def crashed_before(root: Path) -> Iterator[dict[str, Any] | None]:
-    """The note of a former holder of the lock that crashed, None if all ended well; forgotten afterwards."""
+    """Give, and then forget, the note of a former holder of the lock that crashed; None if there was none."""
     path = root / _CRASHED
     if not path.is_file():
         yield None
@@ -127,12 +127,12 @@ def _refusal(holder: str) -> str:
 
 
 def stages_at_work(root: Path) -> list[str]:
-    """The stages of this workspace that a run has started and whose processes live."""
+    """Return the stages of this workspace that a run has started and whose processes live."""
     return [stage for stage, group, leader in _notes(root) if _is_ours(group, leader, stage)]
 
 
 def noted_stages(root: Path) -> list[str]:
-    """The stages that a run has started and not seen the end of, whether their processes live or not."""
+    """Return the stages that a run has started and not seen the end of, with live processes or without."""
     return [stage for stage, _, _ in _notes(root)]
 
 

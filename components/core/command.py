@@ -42,10 +42,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def ended(command: Callable[[], int]) -> int:
-    """Run a command; its status, or 2 (bad input, a place that cannot be used), or 130 (stopped).
+    r"""Return the status of a command, or 2 (bad input, a place that cannot be used), or 130 (stopped).
 
     A reader that went away, such as ``| head``, ends it with 1 and no message. File names of bytes that
-    are no UTF-8 are printed with ``\\udcXX`` in their place, which in JSON is their escape.
+    are no UTF-8 are printed with ``\udcXX`` in their place, which in JSON is their escape.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -11,12 +11,12 @@ COLUMNS = "82"  # characters a line of help
 
 
 def command_parsers() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command and subcommand, by what one types, such as ``virtex preset list``."""
+    """Return the parser of each command and subcommand, by what one types, such as ``virtex preset list``."""
     return dict(_with_subcommands(cli.whole_parser()))
 
 
 def commands_page() -> str:
-    """The page."""
+    """Return the page."""
     os.environ["COLUMNS"] = COLUMNS
     parts = [
         "# Command reference",
@@ -31,7 +31,7 @@ def commands_page() -> str:
 
 
 def _with_subcommands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """A parser and those below it; those that only announce another program's arguments are left out."""
+    """Yield a parser and those below it, without those that only announce another program's arguments."""
     if parser.add_help:
         yield parser.prog, parser
     for action in parser._actions:

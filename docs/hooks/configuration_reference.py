@@ -38,7 +38,7 @@ class SectionText:
 
 
 def configuration_page(params_text: str, dvc_text: str) -> str:
-    """The page, from the texts of params.yaml and dvc.yaml."""
+    """Return the page, from the texts of params.yaml and dvc.yaml."""
     parts = [
         "# Configuration reference",
         "All of params.yaml, with the values it ships with. This page is made from the file and its comments "
@@ -87,7 +87,7 @@ def read_sections(text: str) -> list[SectionText]:
 
 
 def accepted_values(section: str) -> dict[str, str]:
-    """What each key of a section accepts, in words, from the rules that check it."""
+    """Return what each key of a section accepts, in words, from the rules that check it."""
     schema = SECTIONS[section].model_json_schema()
     return dict(_accepted(schema, schema, ""))
 
@@ -150,7 +150,7 @@ def _watchers(dvc_text: str) -> dict[str, list[str]]:
 
 
 def _tables(section: SectionText) -> Iterator[str]:
-    """A table of the section's own keys, and one with a heading for each group of keys below it."""
+    """Return a table of the section's own keys, and one with a heading for each group of keys below it."""
     accepted = accepted_values(section.name)
     groups: dict[str, list[Entry]] = {"": []}
     for entry in section.entries:
@@ -178,5 +178,5 @@ def _cell(text: str) -> str:
 
 
 def _prose(comment: str) -> str:
-    """A comment without what Markdown would take for markup."""
+    """Return a comment without what Markdown would take for markup."""
     return re.sub(r"([*<_])", r"\\\1", comment)

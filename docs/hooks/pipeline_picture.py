@@ -24,7 +24,7 @@ _CHARACTER, _LINE, _PADDING = 8.4, 22.0, 12.0  # a character and a line of 14 px
 
 
 def read_stages(dvc_text: str) -> dict[str, set[str]]:
-    """The stages of a dvc.yaml's text, in its order, and those whose outputs each reads."""
+    """Return the stages of a dvc.yaml's text, in its order, and those whose outputs each reads."""
     written = YAML(typ="safe").load(dvc_text)["stages"]
     bodies: dict[str, dict[str, Any]] = {name: stage.get("do", stage) for name, stage in written.items()}
     makes = {
@@ -42,7 +42,7 @@ def read_stages(dvc_text: str) -> dict[str, set[str]]:
 
 
 def without_shortcuts(stages: Stages) -> dict[str, set[str]]:
-    """The same order of stages with the fewest arrows."""
+    """Return the same order of stages with the fewest arrows."""
     return {
         name: {
             direct
@@ -64,7 +64,7 @@ def twins(arrows: Stages) -> dict[tuple[str, ...], set[tuple[str, ...]]]:
 
 
 def draw(stages: Stages, link: Callable[[str], str | None]) -> str:
-    """An inline SVG in the colours of the page around it.
+    """Return an inline SVG in the colours of the page around it.
 
     Args:
         stages: as `read_stages` gives them.

@@ -116,7 +116,7 @@ def outdated_outputs(root: Path, before: Mapping[str, Any], after: Mapping[str, 
 
 
 def demands(meta: StageMeta, machines: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The resources to reserve for a stage: what it asks for, or the largest of these machines' all.
+    """Return the resources to reserve for a stage: what it asks for, or the largest of these machines' all.
 
     Args:
         meta: of the stage. ``all`` GPUs or cores are those of the machine that has most.

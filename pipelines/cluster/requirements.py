@@ -28,7 +28,7 @@ _SECONDS = 10.0
 
 
 def commit_of(root: Path) -> str:
-    """The commit of a clone that has no other code than that.
+    """Return the commit of a clone that has no other code than that.
 
     Raises:
         InputError: no commit yet, or changes that are in none; those of params.yaml and dvc.lock may be.
@@ -130,7 +130,7 @@ def _transfer(root: Path, arguments: Sequence[str], cancelled: Callable[[], int]
 
 
 def shared_tracking_uri() -> str | None:
-    """The address of the flow's server for the workers; None if it holds a password, and each needs its own.
+    """Return the flow's server for the workers; None if it holds a password, and each needs its own.
 
     Raises:
         InputError: the flow's store is a file of this machine.
@@ -151,7 +151,7 @@ def tracking_variables(sent: Mapping[str, str]) -> dict[str, str]:
 
 
 def sent_variables(uri: str | None) -> dict[str, str]:
-    """What the flow sends of it."""
+    """Return what the flow sends of it."""
     return {_VARIABLE: uri} if uri else {}
 
 

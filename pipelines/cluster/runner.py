@@ -201,7 +201,7 @@ def cluster_runner(
     stop: Stop,
     log: Log,
 ) -> Iterator[ClusterRunner]:
-    """A runner for the workers of the scheduler at ``address``; at its end, results are brought home.
+    """Give a runner for the workers of the scheduler at ``address``; at its end, results are brought home.
 
     Raises:
         InputError: the cluster, this clone, its DVC remote or MLflow are not fit for it.
@@ -219,7 +219,7 @@ def cluster_runner(
 
 @contextlib.contextmanager
 def fit_workers(address: str, root: Path) -> Iterator[Workers]:
-    """A connection to the cluster, whose workers can all work for this clone.
+    """Give a connection to the cluster, whose workers can all work for this clone.
 
     Raises:
         InputError: one cannot, or this clone is not fit for it.

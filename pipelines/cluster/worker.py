@@ -71,7 +71,7 @@ class Clone(WorkerPlugin):
             await asyncio.sleep(_POLL_SECONDS)
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        """A job that is released while it runs is one that nobody waits for: its flow has crashed."""
+        """Stop a job that is released while it runs: nobody waits for it, its flow has crashed."""
         if finish == "released" and key in self._jobs:
             self._jobs[key][1].set()
 
@@ -192,7 +192,7 @@ def serve(root: Path, scheduler: str, name: str) -> bool:
 
 
 def machine_resources() -> dict[str, float]:
-    """What the stages at work on this machine share, in the words of their ``meta``."""
+    """Return what the stages at work on this machine share, in the words of their ``meta``."""
     return {GPU: len(visible_gpus()), CPU: num_cpus(), MEMORY: 1}
 
 

@@ -41,7 +41,7 @@ class Workers:
             ) from error
 
     def present(self) -> dict[str, dict[str, Any]]:
-        """The workers that are there now, by address, as the scheduler describes them.
+        """Return the workers that are there now, by address, as the scheduler describes them.
 
         Raises:
             InputError: the scheduler is gone for good; while Dask looks for it, there are no workers.

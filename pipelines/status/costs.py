@@ -59,7 +59,7 @@ class CostQuery:
         )
 
     def costs(self, values: Mapping[str, Any]) -> dict[str, Cost]:
-        """What ``chosen_costs`` makes of the answer.
+        """Return what ``chosen_costs`` makes of the answer.
 
         Raises:
             CostsUnknown: if the store does not answer.
@@ -83,7 +83,7 @@ class CostQuery:
 
 @contextlib.contextmanager
 def cost_query() -> Iterator[CostQuery]:
-    """A query that starts now, for who asks later or not at all."""
+    """Start a query now, for who asks later or not at all."""
     query = CostQuery()
     try:
         yield query

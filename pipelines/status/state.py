@@ -58,7 +58,7 @@ class StageState:
 
 
 def stage_states(targets: Sequence[str] = (), not_run: Mapping[str, str] = _NONE) -> list[StageState]:
-    """The states of the targets' stages and all that they need, in an order that respects the graph.
+    """Return the states of the targets' stages and all that they need, in an order that respects the graph.
 
     Args:
         targets: names of stages; none means all.

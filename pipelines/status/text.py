@@ -66,7 +66,7 @@ def _stale_lines(stale: Sequence[StageState], width: int) -> list[str]:
 
 
 def _why(state: StageState) -> tuple[str, ...]:
-    """The reasons as phrases: the first of each kind names the kind."""
+    """Return the reasons as phrases: the first of each kind names the kind."""
     phrases: list[str] = []
     for reason in state.reasons:
         if not reason.what:
@@ -101,7 +101,7 @@ def _outcomes(states: Mapping[str, str]) -> str:
 
 
 def _cost(status: Status) -> list[str]:
-    """What it takes to bring the stale stages up to date, as phrases."""
+    """Return what it takes to bring the stale stages up to date, as phrases."""
     names, comparable = status.to_run(), status.comparable()
     in_cache = sum(state.is_in_cache for state in status.stale)
     phrases = [f"{in_cache} of {len(status.stale)} are in DVC's cache"] if in_cache else []
@@ -121,7 +121,7 @@ def _cost(status: Status) -> list[str]:
 
 
 def _sum(status: Status, names: Sequence[str]) -> str:
-    """The time of the stages one after the other, and which take most of it."""
+    """Return the time of the stages one after the other, and which take most of it."""
     seconds = {name: status.costs[name].seconds for name in names}
     longest = sorted(seconds, key=seconds.__getitem__, reverse=True)[:3]
     shown = ", ".join(f"{name} {shown_seconds(seconds[name])}" for name in longest)
@@ -129,7 +129,7 @@ def _sum(status: Status, names: Sequence[str]) -> str:
 
 
 def _line(label: str, items: Sequence[str], width: int, separator: str = ", ") -> str:
-    """The label and as many of the items as there is room for, at least one."""
+    """Return the label and as many of the items as there is room for, at least one."""
     room = width - _LABEL_WIDTH
     for number in range(len(items), 0, -1):
         more = f" and {len(items) - number} more" if number < len(items) else ""

@@ -60,8 +60,10 @@ class _Sample:
 
 
 def find_shards(path: Path, listing: Listing) -> list[Path]:
-    """Return the shards that a file, a folder (``listing`` says what is below it) or a pattern such as
-    ``photos/*.tar`` names, sorted."""
+    """Return, sorted, the shards that a file, a folder or a pattern such as ``photos/*.tar`` names.
+
+    ``listing`` says what is below the folder.
+    """
     if path.is_dir():
         found = [folder / name for folder, names in listing for name in names]
     elif path.is_file():
