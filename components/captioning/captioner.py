@@ -10,6 +10,7 @@ from components.core.errors import InputError
 from components.data.transforms import EvalTransform
 from components.models.decoding import DecodedCaptions, beam_search, nucleus_sample
 from components.objectives.captioning import CaptioningObjective
+from components.objectives.contrastive import ContrastiveObjective
 from components.text.tokenizer import CaptionTokenizer
 
 
@@ -29,8 +30,8 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
-class Captioner:
-    """A model in eval mode with all it needs to caption images.
+class Model:
+    """A model of images and captions, in eval mode, with all it needs to read them.
 
     Attributes:
         objective: on ``device``.
@@ -39,10 +40,22 @@ class Captioner:
         device: where it computes.
     """
 
-    objective: CaptioningObjective
+    objective: CaptioningObjective | ContrastiveObjective
     tokenizer: CaptionTokenizer
     transform: EvalTransform
     device: torch.device | str
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return feature maps ``(batch, feature_size, height, width)`` of images on any device."""
+        return self.objective.visual(images.to(self.device, non_blocking=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Captioner(Model):
+    """A model that writes captions."""
+
+    objective: CaptioningObjective
 
     def search(self, images: Tensor, beam_size: int = 5, num_captions: int = 1) -> list[list[Caption]]:
         """Return the likeliest captions of each image, best first, by beam search.
@@ -86,11 +99,6 @@ class Captioner:
                 tokens.unflatten(0, (-1, num_captions)), log_probs.unflatten(0, (-1, num_captions))
             )
         )
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """Return feature maps ``(batch, feature_size, height, width)`` of images on any device."""
-        return self.objective.visual(images.to(self.device, non_blocking=True))
 
     def _texts(self, decoded: DecodedCaptions) -> list[list[Caption]]:
         """Turn tokens ``(batch, captions, length)`` into texts."""

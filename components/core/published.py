@@ -230,7 +230,15 @@ REMARKS = MappingProxyType(
 CAPTIONED_IMAGES = 118_287  # of COCO train2017: all
 LABELLED_IMAGES = 117_266  # of COCO train2017 that show an object of its 80 categories; others are dropped
 TRANSFORMER_OBJECTIVES = frozenset(
-    ("bicaptioning", "captioning", "masked_lm", "parallel_captioning", "parallel_bicaptioning")
+    (
+        "bicaptioning",
+        "captioning",
+        "masked_lm",
+        "parallel_captioning",
+        "parallel_bicaptioning",
+        "contrastive",
+        "contrastive_classification",
+    )
 )
 
 

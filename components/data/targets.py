@@ -3,7 +3,9 @@
 ========================  ======================================================================
 bicaptioning              ``caption_tokens``, ``noitpac_tokens`` (the caption read backwards, reversed
                           before it is padded), ``caption_lengths``
-captioning                ``caption_tokens``, ``caption_lengths``
+captioning, contrastive   ``caption_tokens``, ``caption_lengths``
+and contrastive_
+classification
 masked_lm                 ``masked_tokens``, ``masked_labels``, ``caption_lengths``
 parallel_captioning and   those of captioning or bicaptioning; ``parallel``, 1 where the caption is to be
 parallel_bicaptioning     predicted all at once, else 0
@@ -134,6 +136,8 @@ def make_targets(
                 reverse=objective.endswith("bicaptioning"),
                 parallel_share=parallel_share if objective.startswith("parallel") else None,
             )
+        case "contrastive" | "contrastive_classification":
+            return CaptionTargets(tokenizer, max_caption_length)
         case "token_classification" | "idf_token_classification":
             return CaptionTargets(tokenizer, max_caption_length, length=False)
         case "masked_lm":

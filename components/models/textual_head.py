@@ -86,7 +86,7 @@ class TransformerTextualHead(nn.Module):
         last_norm = nn.LayerNorm(hidden_size) if norm == "pre" else None
         self.transformer = nn.TransformerDecoder(layer, num_layers, norm=last_norm)
         self.output = nn.Linear(hidden_size, vocab_size)
-        self.apply(functools.partial(_draw_weights, std=init_std, embedding_std=embedding_init_std))
+        self.apply(functools.partial(draw_weights, std=init_std, embedding_std=embedding_init_std))
         self.output.weight = self.embedding.words.weight
 
     def forward(self, visual_features: Tensor, caption_tokens: Tensor, caption_lengths: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class LinearTextualHead(nn.Module):
         return self.output(visual_features.mean(dim=(2, 3)))
 
 
-def _draw_weights(module: nn.Module, std: float, embedding_std: float) -> None:
+def draw_weights(module: nn.Module, std: float, embedding_std: float) -> None:
     """Draw weights from N(0, std), or of embeddings N(0, embedding_std), the padding word zero.
 
     Biases keep torch's own start.

@@ -1,11 +1,12 @@
 """From a configuration to a model with its loss."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from components.models.backbones import TorchvisionBackbone
+from components.models.contrastive_head import ContrastiveHead
 from components.models.textual_head import LinearTextualHead, TransformerTextualHead
 from components.objectives.captioning import (
     BicaptioningObjective,
@@ -18,6 +19,7 @@ from components.objectives.classification import (
     MultilabelClassificationObjective,
     TokenClassificationObjective,
 )
+from components.objectives.contrastive import ContrastiveClassificationObjective, ContrastiveObjective
 from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.interface import Objective
 from components.objectives.parallel_captioning import (
@@ -70,20 +72,26 @@ def build_objective(config: ModelConfig) -> Objective:
         linear = LinearTextualHead(visual.feature_size, config.vocab_size)
         return LINEAR_OBJECTIVES[name](visual, linear, smoothing)
     head = config.textual_head
-    textual = TransformerTextualHead(
-        visual.feature_size,
-        config.vocab_size,
-        head.hidden_size,
-        num_layers=head.num_layers,
-        num_heads=head.num_heads,
-        ffn_size=head.ffn_size,
-        norm=head.norm,
-        dropout=head.dropout,
-        max_caption_length=head.max_caption_length,
-        causal=name != "masked_lm",
-        init_std=head.init_std,
-        embedding_init_std=head.embedding_init_std,
-    )
+    sizes: dict[str, Any] = {
+        "feature_size": visual.feature_size,
+        "vocab_size": config.vocab_size,
+        "hidden_size": head.hidden_size,
+        "num_layers": head.num_layers,
+        "num_heads": head.num_heads,
+        "ffn_size": head.ffn_size,
+        "norm": head.norm,
+        "dropout": head.dropout,
+        "max_caption_length": head.max_caption_length,
+        "init_std": head.init_std,
+        "embedding_init_std": head.embedding_init_std,
+    }
+    if name.startswith("contrastive"):
+        towers = ContrastiveHead(**sizes, bias=config.objective.contrastive_bias)
+        if name == "contrastive":
+            return ContrastiveObjective(visual, towers)
+        linear = LinearTextualHead(visual.feature_size, config.vocab_size)
+        return ContrastiveClassificationObjective(visual, towers, linear, smoothing)
+    textual = TransformerTextualHead(**sizes, causal=name != "masked_lm")
     return TRANSFORMER_OBJECTIVES[name](visual, textual, smoothing)
 
 

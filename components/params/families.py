@@ -155,6 +155,8 @@ def _objectives() -> Iterable[FamilyRow]:
         ("parallel_captioning", "Parallel captioning (CapPa)"),
         ("parallel_bicaptioning", "Parallel bicaptioning"),
         ("idf_token_classification", "IDF token classification (SuperClass)"),
+        ("contrastive", "Contrastive (SigLIP)"),
+        ("contrastive_classification", "Contrastive with class loss (SuperCLIP)"),
     ):
         yield FamilyRow(name, title, (f"objective.name={name}",))
 

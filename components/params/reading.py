@@ -93,7 +93,7 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
         if name not in tree:
             raise InputError(f"{path}: the section `{name}` is missing")
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
-    for check in (_check_caption, _check_backbones, _check_selection):
+    for check in (_check_caption, _check_backbones, _check_selection, _check_accumulation):
         check(sections, path)
     return sections
 
@@ -133,6 +133,16 @@ def _check_selection(sections: Mapping[str, Section], path: Path) -> None:
         raise InputError(
             f"{path}: `select.by`: voc07 needs the images of VOC07, which this run lacks; name them under "
             f"`download.{download.source}`, or choose checkpoints by val_loss or last"
+        )
+
+
+def _check_accumulation(sections: Mapping[str, Section], path: Path) -> None:
+    """Refuse parts of an iteration where the loss compares all its images."""
+    name, accumulate = section_of(sections, Objective).name, section_of(sections, Pretrain).accumulate
+    if name.startswith("contrastive") and accumulate > 1:
+        raise InputError(
+            f"{path}: `pretrain.accumulate`: {accumulate}, but objective.name {name} compares all images "
+            "of an iteration with each other; expected 1"
         )
 
 

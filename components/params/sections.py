@@ -146,10 +146,13 @@ class Objective(Section):
         "parallel_captioning",
         "parallel_bicaptioning",
         "idf_token_classification",
+        "contrastive",
+        "contrastive_classification",
     ]
     # Files of models that were made before these keys lack them.
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     parallel_share: Fraction = 0.75
+    contrastive_bias: float = -10.0
 
 
 class Subset(Section):

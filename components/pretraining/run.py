@@ -23,6 +23,7 @@ from components.data.transforms import EvalTransform, TrainTransform
 from components.dataset_titles import title_here
 from components.objectives.build import ModelConfig, build_objective, model_bytes
 from components.objectives.captioning import CaptioningObjective
+from components.objectives.contrastive import ContrastiveClassificationObjective
 from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.pretraining.results import Logits, log_profile, logits_inputs, write_results
@@ -87,7 +88,7 @@ def pretrain_model(
 
     torch.manual_seed(pretrain.seed)
     model = build_objective(config)
-    if isinstance(model, IdfTokenClassificationObjective):
+    if isinstance(model, IdfTokenClassificationObjective | ContrastiveClassificationObjective):
         weights = read_weights(paths.DOCUMENT_FREQUENCIES, tokenizer.vocab_size)
         model.token_weights.copy_(torch.from_numpy(weights))
     if pretrain.sync_batch_norm:

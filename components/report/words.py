@@ -23,6 +23,8 @@ LOSS_TITLES = {
     "parallel_captioning": "Loss of both kinds of images, nats per token",
     "parallel_bicaptioning": "Loss of both kinds of images, nats per token",
     "idf_token_classification": "Loss, nats per image",
+    "contrastive": "Loss of all pairs, nats per image",
+    "contrastive_classification": "Loss of pairs and of words, nats per image",
 }
 SETUP_TITLES = {
     "captions": "Captioned datasets",

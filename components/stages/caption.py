@@ -3,9 +3,10 @@
 from dataclasses import asdict
 
 from components import params
-from components.benchmarks.captioning.protocol import build_captioner, images_of_dataset, measure
+from components.benchmarks.captioning.protocol import build_model, images_of_dataset, measure
 from components.benchmarks.captioning.results import picture_of_some, record, record_nothing, tell
 from components.benchmarks.shared.protocols import beside_figures
+from components.captioning.captioner import Captioner
 from components.core import machine, paths
 from components.data.image import decode
 from components.data.store import CaptionStore, identify
@@ -31,8 +32,8 @@ def main(run: StageRun, caption: params.Caption) -> None:
     data = title_here(caption.dataset)
     images = {"images": len(indices)}
     run.uses(UsedDataset(f"{data} val", identify(store).digest, "validation", store.path.as_posix(), images))
-    captioner = build_captioner(
-        paths.CAPTIONER, objective, caption, paths.TOKENIZER_MODEL, machine.device_name()
+    captioner = build_model(
+        Captioner, paths.CAPTIONER, objective, caption, paths.TOKENIZER_MODEL, machine.device_name()
     )
     measured = measure(captioner, store, indices, caption, machine.num_cpus())
     captions, ciders = measured.captions, [entry.cider for entry in measured.captions]

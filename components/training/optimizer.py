@@ -32,7 +32,8 @@ def parameter_groups(
         backbone_lr: highest learning rate of the backbone.
         head_lr: of everything else.
         weight_decay: of all weights but those below.
-        no_weight_decay: regular expression of names that do not decay; None has all decay.
+        no_weight_decay: regular expression of names that do not decay, as scalars never do; None has all
+            others decay.
 
     Returns:
         Groups for a torch optimizer: ``params`` as (name, parameter) pairs in the module's order,
@@ -44,7 +45,8 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         part = "backbone" if name.startswith(BACKBONE_PREFIX) else "head"
-        decay = 0.0 if kept is not None and kept.match(name) else weight_decay
+        is_kept = parameter.ndim == 0 or (kept is not None and kept.match(name))  # scalars: scales, biases
+        decay = 0.0 if is_kept else weight_decay
         group = groups.setdefault(
             (part, decay),
             {

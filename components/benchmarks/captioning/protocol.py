@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from components import params
 from components.benchmarks.captioning.metrics import CaptionScores, score_captions
 from components.benchmarks.shared.intervals import mean_statistic
 from components.benchmarks.shared.per_image import PerImage
-from components.captioning.captioner import Captioner
+from components.captioning.captioner import Captioner, Model
 from components.core.errors import InputError
 from components.core.memory import batch_bytes, require_memory
 from components.data.batch import collate_images
@@ -34,9 +34,11 @@ from components.data.loader import in_order_loader
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
 from components.objectives.captioning import CaptioningObjective
+from components.objectives.contrastive import ContrastiveObjective
 from components.objectives.saved import load_preprocessing
 from components.text.tokenizer import CaptionTokenizer
 
+ModelT = TypeVar("ModelT", bound=Model)
 MEANS = ("CIDEr-D", "SPICE", "ROUGE-L")  # over images; others weigh statistics of the whole set
 FEW_CAPTIONS = 50.0  # percent of the images: if more get the same sentence, the model hardly looks
 HEADLINES = ("CIDEr-D", "SPICE", "METEOR", "BLEU-4", "ROUGE-L")
@@ -121,7 +123,7 @@ def measure(
     """Caption the records ``indices`` and score the captions against those that people wrote.
 
     Args:
-        captioner: the model, see `build_captioner`.
+        captioner: the model, see `build_model`.
         store: where images and references are.
         indices: of the records, see `images_of_dataset`.
         caption: the section of params.yaml.
@@ -155,13 +157,19 @@ def measure(
     return Measured(captions, scores)
 
 
-def build_captioner(
-    path: Path, objective: CaptioningObjective, caption: params.Caption, tokenizer_path: Path, device: str
-) -> Captioner:
-    """Build a captioner with its own file's crop size and tokenizer, which must be this run's.
+def build_model(
+    kind: type[ModelT],
+    path: Path,
+    objective: CaptioningObjective | ContrastiveObjective,
+    caption: params.Caption,
+    tokenizer_path: Path,
+    device: str,
+) -> ModelT:
+    """Build a model with its own file's crop size and tokenizer, which must be this run's.
 
     Args:
-        path: the captioner's file.
+        kind: what to build: a captioner, or any model of images and captions.
+        path: the model's file.
         objective: the model in it.
         caption: the section of params.yaml.
         tokenizer_path: of this run's tokenizer.
@@ -178,7 +186,7 @@ def build_captioner(
     tokenizer = CaptionTokenizer(path, preprocessing.tokenizer_model)
     crop_size = preprocessing.crop_size
     transform = EvalTransform(caption.image_size or crop_size, crop_size, caption.antialias)
-    return Captioner(objective, tokenizer, transform, device)
+    return kind(objective, tokenizer, transform, device)
 
 
 def images_of_dataset(store: CaptionStore, dataset: str, max_images: int | None = None) -> list[int]:

@@ -1,7 +1,7 @@
-"""The probes of a captioner, by how likely it finds given texts; nothing is trained.
+"""The probes of a captioner, by how likely it finds given texts, or of a contrastive model, by how alike.
 
-Zero-shot classification of VOC2007's test images ranks one sentence per class. Names of classes are split
-into the words that captions have; figures are mAP, as in the linear benchmark.
+Nothing is trained. Zero-shot classification of VOC2007's test images ranks one sentence per class. Names of
+classes are split into the words that captions have; figures are mAP, as in the linear benchmark.
 
 Retrieval asks which of all images a caption was written for, and which caption an image has. Of each image
 the first caption is used. Figures are recall at 1, 5 and 10 in percent.
@@ -17,9 +17,9 @@ from scipy.special import log_softmax, logsumexp
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from components.benchmarks.probes.likelihood import Texts, log_probabilities, texts_by_direction
+from components.benchmarks.probes.likelihood import SIMILARITY, Texts, log_probabilities, texts_by_direction
 from components.benchmarks.probes.result import Probed, means, ranked_classes
-from components.captioning.captioner import Captioner
+from components.captioning.captioner import Model
 from components.core import machine
 from components.data.batch import collate_images
 from components.data.dataset import ImageDataset
@@ -41,51 +41,51 @@ NAMES = {  # of VOC2007's classes, where captions have two words, or another one
 HEADLINE = "mAP"  # of the sum in both directions
 
 
-def zero_shot(captioner: Captioner, test: VocSplit, prompt: str, batch_size: int) -> Probed:
+def zero_shot(model: Model, test: VocSplit, prompt: str, batch_size: int) -> Probed:
     """Rank the test images of each class by how likely its sentence is.
 
     Raises:
         InputError: if a sentence is longer than the model's captions.
     """
-    texts = texts_by_direction(captioner, sentences(prompt, test.classes), whole=True)
-    images = ImageDataset(test.image_paths, captioner.transform)
-    found = _likelihoods(captioner, images, len(test.image_paths), texts, batch_size, "zero-shot")
-    lengths = texts["forward"].lengths.cpu().numpy() - 1
+    texts = texts_by_direction(model, sentences(prompt, test.classes), whole=True)
+    images = ImageDataset(test.image_paths, model.transform)
+    found = _likelihoods(model, images, len(test.image_paths), texts, batch_size, "zero-shot")
+    lengths = next(iter(texts.values())).lengths.cpu().numpy() - 1
     scores = {f"zero_shot.{name}": own for name, own in class_scores(found, lengths).items()}
     return ranked_classes([f"voc2007/{path.stem}" for path in test.image_paths], test.labels, scores)
 
 
-def retrieval(captioner: Captioner, store: CaptionStore, indices: Sequence[int], batch_size: int) -> Probed:
+def retrieval(model: Model, store: CaptionStore, indices: Sequence[int], batch_size: int) -> Probed:
     """Find the image of a caption and the caption of an image among the records ``indices``."""
     records = [store.get(index) for index in indices]
-    texts = texts_by_direction(captioner, [record.captions[0] for record in records], whole=False)
-    images = Subset(ImageDataset(store, captioner.transform), indices)
-    found = _likelihoods(captioner, images, len(indices), texts, batch_size, "retrieval")
+    texts = texts_by_direction(model, [record.captions[0] for record in records], whole=False)
+    images = Subset(ImageDataset(store, model.transform), indices)
+    found = _likelihoods(model, images, len(indices), texts, batch_size, "retrieval")
     hits = {f"retrieval.{name}": values for name, values in recalls(ranks(found)).items()}
     chance = {name: min(100.0, 100.0 * int(name.rpartition("R")[2]) / len(records)) for name in hits}
     return means([record.image_id for record in records], hits, chance)
 
 
 def _likelihoods(
-    captioner: Captioner,
+    model: Model,
     images: Dataset[Any],
     num_images: int,
     texts: Mapping[str, Texts],
     batch_size: int,
     description: str,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return log probabilities ``(num_images, num_texts)`` by direction."""
+    """Return log probabilities, or similarities, ``(num_images, num_texts)`` by direction."""
     loader = in_order_loader(
         images,
         collate_images,
         batch_size=batch_size,
         num_workers=machine.num_cpus(),
-        pin_memory=torch.device(captioner.device).type == "cuda",
+        pin_memory=torch.device(model.device).type == "cuda",
     )
     parts: dict[str, list[NDArray[np.float32]]] = {direction: [] for direction in texts}
     with tqdm(total=num_images, desc=description, unit="image", mininterval=1.0) as bar:
         for batch in loader:
-            for direction, found in log_probabilities(captioner, batch["image"], texts).items():
+            for direction, found in log_probabilities(model, batch["image"], texts).items():
                 parts[direction].append(found.cpu().numpy())
             bar.update(len(batch["image"]))
     return {direction: np.concatenate(found) for direction, found in parts.items()}
@@ -96,16 +96,17 @@ def ranks(sums: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.int64
 
     Images are ranked by the log probability that the captioner gives the caption on them. Captions are ranked
     by how much more probable the image makes them than all images do on average, since a short and common
-    sentence is probable everywhere.
+    sentence is probable everywhere. Similarities are ranked as they are.
 
     Args:
-        sums: log probabilities ``(num_images, num_captions)`` by direction, captions in the images' order.
+        sums: log probabilities, or similarities, ``(num_images, num_captions)`` by direction, captions in the
+            images' order.
 
     Returns:
         ``to_image``, for each caption, and ``to_text``, for each image.
     """
     scores = np.sum([values.astype(np.float64) for values in sums.values()], axis=0)
-    raised = scores - (logsumexp(scores, axis=0) - np.log(len(scores)))
+    raised = scores if SIMILARITY in sums else scores - (logsumexp(scores, axis=0) - np.log(len(scores)))
     return {"to_image": _ranks(scores.T), "to_text": _ranks(raised)}
 
 
@@ -132,12 +133,15 @@ def class_scores(
     """Return scores ``(num_images, num_classes)`` by the name of their figure, the headline first.
 
     A class's score is the probability of its sentence among those of all classes, from the sum or the mean of
-    the log probabilities of its tokens, in both reading directions together and in each alone.
+    the log probabilities of its tokens, in both reading directions together and in each alone; a similarity
+    is its own score.
 
     Args:
-        sums: log probabilities ``(num_images, num_classes)`` of the sentences, by direction.
+        sums: log probabilities, or similarities, ``(num_images, num_classes)`` of sentences, by direction.
         lengths: ``(num_classes,)``, tokens that they are sums over.
     """
+    if SIMILARITY in sums:
+        return {HEADLINE: sums[SIMILARITY].astype(np.float64)}
     own = {direction: values.astype(np.float64) for direction, values in sums.items()}
     found = {HEADLINE: sum(own.values()), f"{HEADLINE}_mean": sum(own.values()) / (lengths * len(own))}
     if len(own) > 1:

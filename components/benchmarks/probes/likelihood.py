@@ -1,7 +1,8 @@
 """Log probabilities that a captioner gives texts, each for each image.
 
 What the probes zero_shot and retrieval rank by: the natural log probabilities of a text's tokens after [SOS],
-[EOS] included, summed or as their mean; of the text read backwards, in a model that does so, as well.
+[EOS] included, summed or as their mean; of the text read backwards, in a model that does so, as well. A
+contrastive model gives each pair a logit in their place, under the name ``similarity``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.captioning.captioner import Captioner
+from components.captioning.captioner import Model
 from components.core.caption_tokens import EOS_ID, PAD_ID
 from components.core.errors import InputError
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.captioning import BicaptioningObjective
+from components.objectives.contrastive import ContrastiveObjective
 
+SIMILARITY = "similarity"
 LOGITS = 2**26  # at once: 256 MB
 
 
@@ -42,39 +45,44 @@ class Texts:
         )
 
 
-def texts_by_direction(captioner: Captioner, texts: Sequence[str], whole: bool) -> dict[str, Texts]:
-    """Return ``forward``, and ``backward`` for a model that reads backwards too.
+def texts_by_direction(model: Model, texts: Sequence[str], whole: bool) -> dict[str, Texts]:
+    """Return ``forward``, and ``backward`` for a model that reads backwards too; or ``similarity`` alone.
 
     Args:
-        captioner: the model.
+        model: a captioner, or a contrastive model.
         texts: as written.
         whole: refuse a text that is longer than the model's captions; else it is cut, as in pretraining.
 
     Raises:
         InputError: if a text is refused.
     """
-    longest = captioner.objective.textual.max_caption_length
-    rows = [captioner.tokenizer.caption_tokens(text, longest) for text in texts]
+    longest = model.objective.textual.max_caption_length
+    rows = [model.tokenizer.caption_tokens(text, longest) for text in texts]
     for row, text in zip(rows, texts, strict=True):
         if whole and row[-1] != EOS_ID:
             raise InputError(f"{text!r} has more than the {longest} tokens of this model's captions")
-    found = {"forward": Texts.of(rows, captioner.device)}
-    if isinstance(captioner.objective, BicaptioningObjective):
-        found["backward"] = Texts.of([row[::-1] for row in rows], captioner.device)
+    if isinstance(model.objective, ContrastiveObjective):
+        return {SIMILARITY: Texts.of(rows, model.device)}
+    found = {"forward": Texts.of(rows, model.device)}
+    if isinstance(model.objective, BicaptioningObjective):
+        found["backward"] = Texts.of([row[::-1] for row in rows], model.device)
     return found
 
 
 @torch.inference_mode()
-def log_probabilities(captioner: Captioner, images: Tensor, texts: Mapping[str, Texts]) -> dict[str, Tensor]:
-    """Return sums over tokens ``(num_images, num_texts)`` float32 by direction.
+def log_probabilities(model: Model, images: Tensor, texts: Mapping[str, Texts]) -> dict[str, Tensor]:
+    """Return sums over tokens ``(num_images, num_texts)`` float32 by direction; logits of similarity.
 
     Args:
-        captioner: the model.
+        model: a captioner, or a contrastive model.
         images: ``(num_images, 3, crop, crop)``, on any device.
         texts: as `texts_by_direction` gives them.
     """
-    features = captioner.features(images)
-    objective = captioner.objective
+    features = model.features(images)
+    objective = model.objective
+    if isinstance(objective, ContrastiveObjective):
+        [(name, own)] = texts.items()
+        return {name: objective.textual(features, own.tokens, own.lengths)}
     heads = {"forward": objective.textual}
     if isinstance(objective, BicaptioningObjective):
         heads["backward"] = objective.backward_textual

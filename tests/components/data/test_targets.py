@@ -20,6 +20,8 @@ EXPECTED = {
         "caption_lengths": 5,
         "parallel": 0,
     },
+    "contrastive": {"caption_tokens": TOKENS, "caption_lengths": 5},
+    "contrastive_classification": {"caption_tokens": TOKENS, "caption_lengths": 5},
     "token_classification": {"caption_tokens": TOKENS},
     "idf_token_classification": {"caption_tokens": TOKENS},
     "multilabel_classification": {"labels": [2, 7]},

@@ -90,6 +90,7 @@ def test_shared_tensors_are_stored_once(saved: Path) -> None:
         "multilabel_classification",
         "parallel_bicaptioning",
         "idf_token_classification",
+        "contrastive_classification",
     ],
 )
 def test_every_objective_is_saved(name: str, tmp_path: Path, make_config: ConfigMaker) -> None:

@@ -21,7 +21,7 @@ ROWS = [(family, row) for family in FAMILIES.values() if family.paper_base for r
 # VOC07 mAP and ImageNet linear top-1 of arXiv 2006.06666v3, in the order of the rows.
 PUBLISHED = {
     "tasks": [(88.7, 53.8), (88.6, 50.8), (88.8, 48.6), (86.2, 46.2), (86.4, 46.7)],
-    "objectives": [(88.7, 53.8), (88.6, 50.8), (88.8, 48.6), (86.4, 46.7), None, None, None],
+    "objectives": [(88.7, 53.8), (88.6, 50.8), (88.8, 48.6), (86.4, 46.7), *[None] * 5],
     "width": [(88.4, 51.8), (88.3, 52.3), (88.3, 53.2), (88.7, 53.8)],
     "depth": [(88.3, 53.2), (88.8, 53.8), (88.7, 53.9), (88.7, 53.9)],
     "backbone": [(88.3, 53.2), (88.5, 52.9), (88.7, 52.1)],

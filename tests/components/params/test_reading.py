@@ -211,6 +211,8 @@ def test_an_iteration_divides_into_its_parts(params_path: Path) -> None:
     overlay(None, ["pretrain.accumulate=4"], params_path)
     with pytest.raises(InputError, match="batch_size 64 is not a multiple of accumulate 3"):
         overlay(None, ["pretrain.accumulate=3"], params_path)
+    with pytest.raises(InputError, match=r"`pretrain\.accumulate`: 4, but .*contrastive compares all images"):
+        overlay(None, ["objective.name=contrastive"], params_path)
 
 
 def test_benchmarks_compare_backbones_that_have_a_source(params_path: Path) -> None:

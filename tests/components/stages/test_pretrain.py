@@ -119,6 +119,7 @@ TASKS = {
     "multilabel_classification": ({"classification"}, 6, 0, 0.8),
     "parallel_captioning": ({"captioning_forward", "captioning_parallel"}, 8, 16, 2.6),
     "idf_token_classification": ({"classification"}, 8, 16, 2.7),
+    "contrastive_classification": ({"contrastive", "classification"}, 8, 16, 9.0),
 }
 
 
@@ -169,7 +170,8 @@ def test_every_task_learns_and_its_model_comes_back(sections: list[params.Sectio
     assert ("perplexity" in metrics) == (name in ("bicaptioning", "captioning", "masked_lm"))
     model, config = load_captioner(paths.CANDIDATES_DIR / "iteration_000000024.safetensors")
     assert config.vocab_size == (4 if name == "multilabel_classification" else 30)
-    assert model.get_submodule("textual.output").out_features == config.vocab_size
+    layer = "embedding.words" if name.startswith("contrastive") else "output"
+    assert len(model.get_parameter(f"textual.{layer}.weight")) == config.vocab_size
 
 
 def test_object_labels_must_be_there_before_training(sections: list[params.Section]) -> None:

@@ -14,13 +14,17 @@ from components.benchmarks.shared.per_image import PerImage
 from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
+from components.data.dataset import ImageDataset
+from components.data.store import CaptionStore
+from components.data.transforms import EvalTransform
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preprocessing, save_captioner
+from components.objectives.contrastive import ContrastiveObjective
+from components.objectives.saved import Preprocessing, load_captioner, save_captioner
 from components.params import read_section
 from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.sources.readers.types import CaptionedImage
 from components.stages import baseline, likelihood, probes
-from components.text.tokenizer import train_tokenizer
+from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 from components.tracking import StageRun
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -161,4 +165,28 @@ def test_a_captioner_ranks_classes_and_captions(voc: Path, folder: Path) -> None
 def test_a_model_that_writes_no_captions_is_not_asked(voc: Path, folder: Path) -> None:
     assert voc.is_dir()
     run = write_captioner(folder, "token_classification")
-    assert ask(run) == {"not_run": "the objective token_classification writes no captions"}
+    reason = "the objective token_classification neither writes captions nor compares them with images"
+    assert ask(run) == {"not_run": reason}
+
+
+def test_a_contrastive_model_is_asked_the_same(voc: Path, folder: Path) -> None:
+    """The vectors of images and texts, compared apart from the stage, give its figures."""
+    assert voc.is_dir()
+    figures = ask(write_captioner(folder, "contrastive"), which=["zero_shot", "retrieval"])
+    assert set(figures["zero_shot"]) == {"mAP"}
+    assert "not_run" not in figures
+    assert figures["protocol"]["name"].startswith("similarity")
+    objective, _ = load_captioner(paths.CAPTIONER)
+    assert isinstance(objective, ContrastiveObjective)
+    tokenizer, store = CaptionTokenizer(paths.TOKENIZER_MODEL), CaptionStore(paths.lmdb_path("val"))
+    rows = [tokenizer.caption_tokens(store.get(index).captions[0], 40) for index in range(6)]
+    shown = torch.stack([sample["image"] for sample in ImageDataset(store, EvalTransform(32, 32, True))])
+    with torch.no_grad():
+        images = objective.textual.images(objective.visual(shown))
+        texts = torch.cat(
+            [objective.textual.captions(torch.tensor([r]), torch.tensor([len(r)])) for r in rows]
+        )
+    cosines = images @ texts.T
+    right = cosines.diagonal()
+    before = (cosines > right).sum(0) + ((cosines == right).sum(0) - 1) // 2
+    assert figures["retrieval"]["to_image_R1"] == pytest.approx(100 * (before < 1).float().mean().item())

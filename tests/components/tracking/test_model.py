@@ -57,7 +57,14 @@ def test_model_is_logged_and_loads_at_another_batch(workspace, caplog):
     assert mlflow.models.get_model_info(logged["one"].model_uri).signature.inputs.inputs[0].shape == (-1, 3)
 
 
-OBJECTIVES = ("bicaptioning", "captioning", "masked_lm", "token_classification", "multilabel_classification")
+OBJECTIVES = (
+    "bicaptioning",
+    "captioning",
+    "masked_lm",
+    "token_classification",
+    "multilabel_classification",
+    "contrastive",
+)
 
 
 def tiny(objective):
