@@ -6,8 +6,11 @@ Python collect garbage rarely.
 
 import os
 
-from components.core.process import collect_rarely
-from components.tracking.store import prepare_environment
+from components.core.process import collect_rarely, end_at_once
+
+end_at_once()
+
+from components.tracking.store import prepare_environment  # noqa: E402
 
 collect_rarely()
 prepare_environment()

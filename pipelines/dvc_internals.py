@@ -20,6 +20,7 @@ from typing import Any
 
 from components.core.dvc_cache import cache_folder
 from components.core.errors import InputError
+from components.core.process import raise_interrupts
 from components.core.stage_lock import say_waited
 from components.tracking.metrics import flatten
 from pipelines.dvc_files import LOCK_FILE, check_deep_files, check_files, read_entries
@@ -377,6 +378,7 @@ def _run_dvc_with_fast_lock(arguments: Sequence[str]) -> int:
     import dvc.lock
     from dvc.cli import main
 
+    raise_interrupts()  # DVC clears up
     dvc.lock.DEFAULT_TIMEOUT = _LOCK_TIMEOUT
     take, waits = dvc.lock.Lock.lock, list[float]()
 
@@ -389,8 +391,7 @@ def _run_dvc_with_fast_lock(arguments: Sequence[str]) -> int:
 
     dvc.lock.Lock.lock = timed
     try:
-        status: int = main(list(arguments))
-        return status
+        return int(main(list(arguments)))
     finally:
         say_waited(sum(waits))
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from components.core.command import ended
-from components.core.process import collect_rarely
+from components.core.process import collect_rarely, end_at_once
 
 collect_rarely()
+end_at_once()
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:

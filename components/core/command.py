@@ -14,6 +14,7 @@ from typing import Any
 
 from components.core.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, InputError, machine_message
 from components.core.foreign_text import said
+from components.core.process import raise_interrupts
 from components.params.reading import nearest
 
 EXIT_BROKEN_PIPE = 1
@@ -47,6 +48,7 @@ def ended(command: Callable[[], int]) -> int:
     A reader that went away, such as ``| head``, ends it with 1 and no message. File names of bytes that
     are no UTF-8 are printed with ``\udcXX`` in their place, which in JSON is their escape.
     """
+    raise_interrupts()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

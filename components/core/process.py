@@ -38,6 +38,22 @@ def handle_ending(handler: Handler) -> dict[signal.Signals, Any]:
     }
 
 
+def end_at_once() -> None:
+    """Let Ctrl-C end a program of ours without a word while it imports, until ``raise_interrupts``.
+
+    Without effect for any other program that imports the package which calls this.
+    """
+    is_ours = sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "virtex"  # as `python -m` has it
+    if is_ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def raise_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, as in any Python, where ``end_at_once`` has changed that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def ignore_ending() -> None:
     """Let none of them keep this process from coming to its end."""
     for number in ENDING:

@@ -7,9 +7,10 @@ here, with advice, and not somewhere below with an import error.
 import importlib.util
 import sys
 
-from components.core.process import collect_rarely
+from components.core.process import collect_rarely, end_at_once
 
 collect_rarely()
+end_at_once()
 _missing = [
     name for name in ("torch", "mlflow", "lmdb", "sentencepiece") if not importlib.util.find_spec(name)
 ]

@@ -1,6 +1,7 @@
 """A stage's process: exit codes and messages."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -80,3 +81,29 @@ def test_our_own_defects_keep_their_traceback(tmp_path: Path) -> None:
     done = run(tmp_path, "1 / 0", "random")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("components.stages.pretrain", "components.stages"),
+        ("components.commands.doctor", "components.commands"),
+        ("pipelines.cli", "components.tracking.store"),
+    ],
+)
+def test_an_interrupt_while_it_imports_leaves_no_traceback(tmp_path: Path, module: str, package: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", module],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as stage:
+        assert stage.stderr
+        lines = []
+        for line in stage.stderr:
+            lines.append(line)
+            if line.endswith(f" {package}\n"):
+                stage.send_signal(signal.SIGINT)
+        assert not [line for line in lines if not line.startswith("import time:")]
+    assert stage.returncode == -signal.SIGINT

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -154,10 +155,20 @@ def studio(num_workers: int, num_images: int, progress: bool) -> Iterator[Studio
             yield Studio(None, bar)
         return
     context = multiprocessing.get_context("spawn")
-    with bar, ProcessPoolExecutor(num_workers, context, initializer=_leave_interrupts_alone) as executor:
+    with bar, ProcessPoolExecutor(num_workers, context) as executor:
+        _start_deaf(executor, num_workers)
         yield Studio(executor, bar)
 
 
-def _leave_interrupts_alone() -> None:
-    """Ctrl-C reaches the whole process group; the parent process stops its workers in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_deaf(executor: ProcessPoolExecutor, num_workers: int) -> None:
+    """Start the workers with Ctrl-C held back, already while they import, as it reaches the whole group.
+
+    The parent process stops them in order.
+    """
+    resource_tracker.ensure_running()  # whose start lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(num_workers):  # one for each that has nothing to do yet
+            executor.submit(int)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import re
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
@@ -234,3 +237,15 @@ def test_a_failing_worker_stops_the_drawing(tmp_path):
             workers.draw_all(drawings)
         shutil.rmtree(tmp_path / "there")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="no /proc, which tells a process's signals"
+)
+def test_workers_do_not_hear_ctrl_c_from_their_start_on():
+    with studio(2, 1, progress=False):
+        workers = [w for w in psutil.Process().children() if "spawn_main" in " ".join(w.cmdline())]
+        states = [Path(f"/proc/{worker.pid}/status").read_text() for worker in workers]
+    held_back = [int(re.search(r"^SigBlk:\t(\w+)$", state, re.M)[1], 16) for state in states]
+    assert [bool(mask >> (signal.SIGINT - 1) & 1) for mask in held_back] == [True, True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
