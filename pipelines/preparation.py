@@ -51,7 +51,19 @@ def prepare(
     plan = read_plan(targets, allow_missing, reasons)
     if _take_away(plan):
         plan = read_plan(targets, allow_missing, reasons)
-    return plan, notices + not_run_lines(plan.not_run)
+    return plan, [*notices, *_drop_dead_links(plan), *not_run_lines(plan.not_run)]
+
+
+def _drop_dead_links(plan: Plan) -> list[str]:
+    """Remove links of stages to be run into a cache that is gone, for which DVC would refuse any run."""
+    outs = [Path(out) for stage in plan.stages if stage.name not in plan.unchanged for out in stage.outs]
+    dead = [
+        path for out in outs for path in (out, *out.rglob("*")) if path.is_symlink() and not path.exists()
+    ]
+    for path in dead:
+        path.unlink()
+    what = f"{len(dead)} links ({dead[0]} and others)" if dead else ""
+    return [f"Removed {what}: DVC's cache has lost what they led to."] if dead else []
 
 
 def _take_away(plan: Plan) -> bool:

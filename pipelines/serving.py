@@ -16,6 +16,7 @@ DESCRIPTION = """Runs the pipeline in `{root}`, as `virtex run` does there: the 
 record. Parameters are those of `virtex run`: `preset` and `set` (`section.key=value`) are written into
 params.yaml and stay in force; `targets` are stages, none means all; `force` runs unchanged stages too."""
 _LOOK_SECONDS = 1.0
+_PAUSE_SECONDS = 10.0
 
 
 class _Runner(Runner):
@@ -28,6 +29,13 @@ class _Runner(Runner):
             with contextlib.suppress(OSError):  # of a terminal or a pipe that is gone
                 print("\nStopping: a run at work ends first, mostly in seconds.", flush=True)
         self.asked_to_stop = True
+
+    async def _pause_schedules(self) -> None:
+        """Pause them, unless the server does not answer: Prefect would ask it for minutes."""
+        try:
+            await asyncio.wait_for(super()._pause_schedules(), _PAUSE_SECONDS)
+        except Exception:
+            print("Prefect's server does not answer: it is not told that schedules pause.", flush=True)
 
 
 def serve(root: Path, name: str, on_start: Callable[[], object], is_over: Callable[[], bool]) -> None:

@@ -69,6 +69,24 @@ def test_results_of_other_data_go_and_the_report_is_made_again(repository):
     assert (repository / "outputs" / "benchmarks" / "voc07").is_dir()
 
 
+def test_links_into_a_cache_that_is_gone_stop_no_run(repository):
+    from dvc.repo import Repo
+
+    (repository / ".dvc" / "config").write_text("[core]\n  no_scm = True\n[cache]\n  type = symlink\n")
+    for backbone in ("virtex", "random"):
+        (repository / "outputs" / "benchmarks" / "voc07" / backbone).mkdir(parents=True)
+    with Repo(str(repository)) as repo:
+        repo.reproduce()
+    shutil.rmtree(repository / ".dvc" / "cache")
+    plan, notices = prepared(repository)
+    first = "outputs/benchmarks/voc07/virtex/metrics.json"
+    assert f"Removed 3 links ({first} and others): DVC's cache has lost what they led to." in notices
+    assert plan.pending == ("voc07@virtex", "voc07@random", "report")
+    with Repo(str(repository)) as repo:
+        repo.reproduce()
+    assert (repository / "report.txt").read_text().strip() == "0"  # of links, which `find` counts as such
+
+
 @pytest.mark.parametrize("left", ["", '{"write": {"/a": {"pid": 1'])
 def test_what_a_killed_dvc_left_half_written_stops_no_later_run(repository, left):
     (repository / ".dvc" / "tmp").mkdir(exist_ok=True)

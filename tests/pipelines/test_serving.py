@@ -4,6 +4,7 @@ The tests build on each other in file order: a run, refusals, a cancellation, a 
 server's own end, then a worker in its place.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -201,6 +202,18 @@ def wait_until(is_so):
     while not is_so():
         assert time.monotonic() < limit
         time.sleep(0.2)
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(monkeypatch, capsys):
+    from pipelines import serving
+
+    async def ask_for_ever(_):
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(serving, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(serving.Runner, "_pause_schedules", ask_for_ever)
+    asyncio.run(serving._Runner(name="x")._pause_schedules())
+    assert "Prefect's server does not answer" in capsys.readouterr().out
 
 
 def test_the_server_ends_its_run_when_it_is_ended(workspace, served, webhook):
