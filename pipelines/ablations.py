@@ -10,19 +10,19 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.futures import wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from components.core.redaction import redacted
-from components.tracking.pipeline_run import RUN_STATUS, Row, create_run
+from components.tracking.pipeline_run import GOOD_STATES, RUN_STATUS, Row, create_run
 from components.tracking.store import PARENT_RUN_VARIABLE, tracking_uri
 from pipelines.comparison import comparison_figures, comparison_text, write_comparison
 from pipelines.experiments import FamilyRun, ReadyRow, shared_stages
 from pipelines.notifications import message, notify
 from pipelines.process import Stop, stop_on_signals, stop_when
-from pipelines.row import GOOD_ROWS, RowRunner
-from pipelines.run import cancelled_in_prefect, final_state
+from pipelines.record import how_it_ended
+from pipelines.row import RowRunner
+from pipelines.run import cancelled_in_prefect, final_state, wait_for_all
 
 _RUNNER: Any = ThreadPoolTaskRunner()  # rows are processes; RowRunner holds the number at a time
 
@@ -38,7 +38,7 @@ def row_task(ready: ReadyRow, runner: RowRunner, targets: Sequence[str], width: 
     if outcome.state == "failed":
         logger.error("%s failed:\n%s", name, outcome.message)
         return Failed(message=outcome.message.splitlines()[0])
-    if outcome.state not in GOOD_ROWS:
+    if outcome.state not in GOOD_STATES:
         return Cancelled(message=outcome.message)
     state = "Completed" if outcome.state == "ran" else "Cached"
     return Completed(name=state, message=f"{outcome.state}, {outcome.seconds:.1f} s")
@@ -78,7 +78,8 @@ def _run_and_record(run: FamilyRun, ready: Sequence[ReadyRow], stop: Stop) -> tu
             _run_shared_stages(ready, runner)
         _run_rows(ready, runner, run.targets)
         made = write_comparison(run, ready, runner.outcomes)
-        end = how_it_ended(ready, runner, stop.is_set())
+        states = {name: outcome.state for name, outcome in runner.outcomes.items()}
+        end = how_it_ended((row.row.name for row in ready), states, stop.is_set())
         if opened:
             opened[1].artifact(made, "comparison")
             opened[1].log(comparison_figures(made))
@@ -130,17 +131,8 @@ def _run_rows(
     ready: Sequence[ReadyRow], runner: RowRunner, targets: Sequence[str], name: str | None = None
 ) -> None:
     width = max(len(row.row.name) for row in ready)
-    unfinished = set()
+    futures = []
     for row in ready:
         named = row_task.with_options(name=name or row.row.name, task_run_name=name or row.row.name)
-        unfinished.add(named.submit(row, runner, targets, width, return_state=False))
-    while unfinished:  # a thread that waits without end may sleep through its signals
-        unfinished = wait(list(unfinished), timeout=0.5).not_done
-
-
-def how_it_ended(ready: Sequence[ReadyRow], runner: RowRunner, is_stopped: bool) -> str:
-    """``completed``, only if each row has a good outcome; else ``failed`` or ``cancelled``."""
-    states = {runner.outcomes[r.row.name].state if r.row.name in runner.outcomes else None for r in ready}
-    if states <= set(GOOD_ROWS):
-        return "completed"
-    return "cancelled" if is_stopped and "failed" not in states else "failed"
+        futures.append(named.submit(row, runner, targets, width, return_state=False))
+    wait_for_all(futures)

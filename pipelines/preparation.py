@@ -1,7 +1,6 @@
 """What precedes every run: a crashed run cleared up, parameters laid over and checked, the graph planned."""
 
 import contextlib
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from components.core.dvc_cache import CHECKED, cache_folder, largest_checked, repair
 from components.core.errors import InputError
+from components.core.files import remove
 from components.core.logs import own_logger
 from components.core.machine import num_cpus, positive
 from components.params import check_params, overlay
@@ -72,7 +72,7 @@ def _take_away(plan: Plan) -> bool:
     found = [Path(out) for stage in plan.stages if stage.name in others for out in stage.outs]
     there = [out for out in found if out.exists() or out.is_symlink()]
     for out in there:
-        shutil.rmtree(out) if out.is_dir() and not out.is_symlink() else out.unlink()
+        remove(out)
     for out in found:
         out.parent.mkdir(parents=True, exist_ok=True)  # DVC asks for the folder in the name of those below
     return bool(there)

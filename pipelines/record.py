@@ -1,12 +1,13 @@
 """The record of a run: the table of its stages, what the last run here did, the flow's MLflow run."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from components.core.files import read_json, write_json
 from components.tracking.pipeline_run import (
     GOOD_STATES,
+    NOT_RUN,
     REPORT,
     REPORT_PAGE,
     PipelineRecord,
@@ -48,12 +49,22 @@ def rows(root: Path, plan: Plan, outcomes: Mapping[str, Outcome], new_runs: Mapp
     return table
 
 
-def has_report(plan: Plan, outcomes: Mapping[str, Outcome]) -> bool:
-    """Whether the report is one of this run."""
-    return any(
-        str(REPORT) in stage.outs and stage.name in outcomes and outcomes[stage.name].state in GOOD_STATES
-        for stage in plan.stages
-    )
+def how_it_ended(names: Iterable[str], states: Mapping[str, str], is_stopped: bool) -> str:
+    """``completed``, only if each stage or row is in a good state; else ``failed`` or ``cancelled``."""
+    found = {states.get(name) for name in names}
+    if found <= set(GOOD_STATES):
+        return "completed"
+    return "cancelled" if is_stopped and "failed" not in found else "failed"
+
+
+def has_report(plan: Plan, states: Mapping[str, str]) -> bool:
+    """Whether the report is one of a run that ended with these states of its stages."""
+    return any(str(REPORT) in stage.outs and states.get(stage.name) in GOOD_STATES for stage in plan.stages)
+
+
+def idle_states(plan: Plan) -> dict[str, str]:
+    """Return the states of the stages where nothing is to be done for any."""
+    return {stage.name: "unchanged" if stage.name in plan.unchanged else NOT_RUN for stage in plan.stages}
 
 
 def write_states(root: Path, states: Mapping[str, str]) -> None:

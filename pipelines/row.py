@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.logs import own_logger
@@ -17,12 +16,12 @@ from pipelines.experiments import FamilyRun, ReadyRow, save_experiment, workspac
 from pipelines.notifications import WEBHOOK_VARIABLE
 from pipelines.preparation import stages_at_a_time
 from pipelines.process import ChildEnd, Stop, run_child
-from pipelines.record import forget_states, read_states
+from pipelines.record import forget_states, idle_states, read_states
 from pipelines.runners import CLUSTER_VARIABLE
 from pipelines.workspace import (
     STAGE_VARIABLE,
     STATE_DIR,
-    note_group,
+    noted_group,
     run_lock,
     stop_orphans,
 )
@@ -37,7 +36,6 @@ STOP_SEQUENCE = (
     (signal.SIGTERM, 10.0),
     (signal.SIGKILL, 10.0),
 )
-GOOD_ROWS = ("ran", "unchanged")
 _ERROR = "virtex: error: "
 _logger = own_logger(__name__)
 
@@ -82,9 +80,7 @@ class RowRunner:
 
     def skip(self, ready: ReadyRow) -> RowOutcome:
         """Note that a row needs nothing."""
-        states = dict.fromkeys((stage.name for stage in ready.plan.stages), "unchanged")
-        states |= dict.fromkeys(ready.plan.not_run.keys() - ready.plan.unchanged, NOT_RUN)
-        return self._note(ready, RowOutcome(ready.row.name, "unchanged", stages=states))
+        return self._note(ready, RowOutcome(ready.row.name, "unchanged", stages=idle_states(ready.plan)))
 
     def run(self, ready: ReadyRow, targets: Sequence[str], say: Callable[[str], object]) -> RowOutcome:
         """Run one row to its end; one that cannot even be started has failed."""
@@ -124,27 +120,23 @@ class RowRunner:
         forget_states(ready.workspace)
         say(f"in {ready.workspace}, what it prints is also in {LOG} there")
         printed: list[str] = []
-        notes: list[Path] = []
-        with (ready.workspace / LOG).open("w", encoding="utf-8") as log:
+        log_file = (ready.workspace / LOG).open("w", encoding="utf-8")
+        with log_file as log, noted_group(folder, label) as note:
 
             def on_line(line: str) -> None:
                 printed.append(line)
                 print(line, file=log, flush=True)
                 say(line)
 
-            try:
-                end = run_child(
-                    command,
-                    environment=self._environment(label),
-                    folder=ready.workspace,
-                    on_start=lambda group: notes.append(note_group(folder, label, group)),
-                    on_line=on_line,
-                    cancelled=lambda: self._stop.requests,
-                    stop_sequence=STOP_SEQUENCE,
-                )
-            finally:
-                for note in notes:
-                    note.unlink(missing_ok=True)
+            end = run_child(
+                command,
+                environment=self._environment(label),
+                folder=ready.workspace,
+                on_start=note,
+                on_line=on_line,
+                cancelled=lambda: self._stop.requests,
+                stop_sequence=STOP_SEQUENCE,
+            )
         if end.returncode not in (0, 1, 2, 130):  # it crashed, and could not stop what it had started
             with run_lock(ready.workspace):
                 stop_orphans(ready.workspace)

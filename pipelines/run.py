@@ -5,7 +5,7 @@ Start it with ``virtex run``; without ``PREFECT_API_URL`` that uses a temporary 
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,6 @@ from components.core.errors import InputError, machine_message
 from components.core.redaction import redacted
 from components.params import list_presets
 from components.tracking.pipeline_run import (
-    GOOD_STATES,
     NOT_RUN,
     OWN_PARAMETERS,
     REPORT,
@@ -38,7 +37,7 @@ from pipelines.graph import Plan, Stage
 from pipelines.notifications import errors_announced, message, notify, results
 from pipelines.preparation import clear_up_after, mark_crashed, prepare
 from pipelines.process import Stop, stop_on_signals, stop_when
-from pipelines.record import has_report, open_record, page_line, rows, write_states
+from pipelines.record import has_report, how_it_ended, open_record, page_line, rows, write_states
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
 from pipelines.servers import has_lasting_server
 from pipelines.stage import Outcome
@@ -195,11 +194,13 @@ def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop)
         with stage_runner(place, plan, unchanged, variables, force, stop, get_run_logger().info) as runner:
             outcomes = runner.outcomes
             _run_stages(plan, runner, unchanged)
-        end = how_it_ended(plan, outcomes, stop.is_set())
+        states = {name: outcome.state for name, outcome in outcomes.items()}
+        end = how_it_ended((stage.name for stage in plan.stages), states, stop.is_set())
     finally:
         table = rows(root, plan, outcomes, record.stage_runs())
-        write_states(root, {str(row["stage"]): str(row["state"]) for row in table})
-        is_reported = has_report(plan, outcomes)
+        noted = {str(row["stage"]): str(row["state"]) for row in table}
+        write_states(root, noted)
+        is_reported = has_report(plan, noted)
         record.close(table, end, root / REPORT.parent if is_reported else None)
 
     def tell() -> State[Any]:
@@ -256,17 +257,14 @@ def _submit_and_wait(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> N
             wait_for=waits,
             return_state=False,
         )
-    unfinished = set(futures.values())
-    while unfinished:  # a thread that waits without end may sleep through its signals
+    wait_for_all(futures.values())
+
+
+def wait_for_all(futures: Iterable[PrefectFuture[Any]]) -> None:
+    """Wait until all are done, looking up now and then: who waits without end may sleep through signals."""
+    unfinished = set(futures)
+    while unfinished:
         unfinished = wait(list(unfinished), timeout=0.5).not_done
-
-
-def how_it_ended(plan: Plan, outcomes: Mapping[str, Outcome], is_stopped: bool) -> str:
-    """``completed``, only if each stage of the plan has a good outcome; else ``failed`` or ``cancelled``."""
-    states = {outcomes[stage.name].state if stage.name in outcomes else None for stage in plan.stages}
-    if states <= set(GOOD_STATES):
-        return "completed"
-    return "cancelled" if is_stopped and "failed" not in states else "failed"
 
 
 def cancelled_in_prefect() -> Any:

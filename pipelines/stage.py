@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from components.core.dvc_cache import (
     with_members,
 )
 from components.core.errors import EXIT_INPUT_ERROR, InputError, machine_message
+from components.core.files import remove
 from components.core.redaction import redacted
 from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN
 from pipelines.dvc_files import read_entries
@@ -27,7 +27,7 @@ from pipelines.graph import Stage
 from pipelines.output import StageOutput
 from pipelines.process import ChildEnd, Stop, run_child
 from pipelines.resources import Held, held
-from pipelines.workspace import STAGE_VARIABLE, note_group
+from pipelines.workspace import STAGE_VARIABLE, noted_group
 
 Log = Callable[[str], None]
 _RESOURCES_SECONDS = 0.1  # between two looks at what others hold
@@ -196,9 +196,7 @@ class StageRunner(Outcomes):
     def _out_of_sight(self, absent: Sequence[Stage], log: Log) -> Iterator[None]:
         """Within it, ``absent`` have no outputs, but the folders that these would be in."""
         for out in (self._root / out for stage in absent for out in stage.outs):
-            if out.is_dir() and not out.is_symlink():
-                shutil.rmtree(out)
-            out.unlink(missing_ok=True)
+            remove(out)
             out.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield
@@ -209,13 +207,12 @@ class StageRunner(Outcomes):
 
     def _put_back(self, stage: Stage, log: Log) -> None:
         """Check out the outputs on record, which DVC removed before the run, and drop unrecorded ones."""
-        note = note_group(self._root, stage.name, os.getpgrp())  # should we die meanwhile
-        try:
-            check_out([stage.name], wait_for_lock=True)
-        except (InputError, OSError) as error:
-            log(f"The earlier outputs of {stage.name} could not all be put back: {error}")
-        finally:
-            note.unlink(missing_ok=True)
+        with noted_group(self._root, stage.name) as note:
+            note(os.getpgrp())  # should this process crash meanwhile
+            try:
+                check_out([stage.name], wait_for_lock=True)
+            except (InputError, OSError) as error:
+                log(f"The earlier outputs of {stage.name} could not all be put back: {error}")
 
     def _dvc(
         self,
@@ -233,21 +230,17 @@ class StageRunner(Outcomes):
             STAGE_VARIABLE: stage.name,
             **resources.variables,
         }
-        notes: list[Path] = []
-        try:
+        with noted_group(self._root, stage.name) as note:
             return run_child(
                 [str(interpreter), "-m", "pipelines.dvc_internals", *arguments],
                 environment=environment,
                 folder=self._root,
-                on_start=lambda group: notes.append(note_group(self._root, stage.name, group)),
+                on_start=note,
                 on_line=on_line,
                 cancelled=lambda: self._stop.requests,
                 timeout_seconds=stage.meta.deadline,
                 keep_open=resources.files,
             )
-        finally:
-            for note in notes:
-                note.unlink(missing_ok=True)
 
 
 def _judge(stage: Stage, output: StageOutput, end: ChildEnd) -> tuple[str, str, bool]:
@@ -279,12 +272,5 @@ def repair_outputs(root: Path, stage: str) -> list[str]:
             size = object_path(cache, damaged).stat().st_size
             aside = set_aside(cache, damaged)
             lines.append(f"{path}: damaged in DVC's cache ({damaged}, {size:,} bytes), moved to {aside}")
-            _drop(root / path)
+            remove(root / path)
     return lines
-
-
-def _drop(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -136,8 +136,23 @@ def noted_stages(root: Path) -> list[str]:
     return [stage for stage, _, _ in _notes(root)]
 
 
+@contextlib.contextmanager
+def noted_group(root: Path, stage: str) -> Iterator[Callable[[int], None]]:
+    """Give what notes a stage's process group, so that the next run finds it if this one crashes."""
+    notes: list[Path] = []
+
+    def note_here(group: int) -> None:
+        notes.append(note_group(root, stage, group))
+
+    try:
+        yield note_here
+    finally:
+        for note in notes:
+            note.unlink(missing_ok=True)
+
+
 def note_group(root: Path, stage: str, group: int) -> Path:
-    """Note a stage's process group, so that the next run can find it if this one crashes."""
+    """Note a stage's process group; return the note."""
     path = root / STATE_DIR / "stages" / f"{stage.replace('/', '_')}.json"
     write_json(path, {"stage": stage, "group": group, "leader": process_mark(group)})
     return path

@@ -35,7 +35,7 @@ def writing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)  # a full disk refuses an open file, which has no name
-        _remove(temporary)
+        remove(temporary)
         raise
 
 
@@ -92,7 +92,7 @@ def _take_place(temporary: Path, path: Path) -> None:
     except BaseException:
         os.replace(former, path)
         raise
-    _remove(former)
+    remove(former)
 
 
 def _remove_left_behind(path: Path) -> None:
@@ -101,7 +101,7 @@ def _remove_left_behind(path: Path) -> None:
     for entry in list(path.parent.iterdir()):
         match = pattern.fullmatch(entry.name)
         if match and (int(match[1]) == os.getpid() or not _is_running(int(match[1]))):
-            _remove(entry)
+            remove(entry)
 
 
 def _is_running(pid: int) -> bool:
@@ -114,7 +114,8 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -2,7 +2,6 @@
 
 import contextlib
 import queue
-import shutil
 import threading
 import time
 import uuid
@@ -12,6 +11,7 @@ from pathlib import Path
 from distributed import Future, KilledWorker
 
 from components.core.errors import InputError
+from components.core.files import remove
 from components.core.paths import PARAMS
 from pipelines.cluster.job import (
     END_OF_LINES,
@@ -185,7 +185,7 @@ class ClusterRunner(Outcomes):
         with self._lock:
             before = read_entries(self._root, {stage.name}).get(stage.name, {})
             for path in outdated_outputs(self._root, before, end.locked):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                remove(path)
             put_entries(self._root, {stage.name: end.locked}, {stage.name})
             self._to_fetch += small_outputs(end.locked)
 

@@ -10,7 +10,7 @@ from components.core.errors import InputError
 from components.core.foreign_text import said
 from components.core.redaction import redacted_values
 from components.params.families import PRESETS, chosen_family
-from components.tracking.pipeline_run import GOOD_STATES, NOT_RUN, REPORT, REPORT_PAGE
+from components.tracking.pipeline_run import NOT_RUN, REPORT, REPORT_PAGE
 from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED, exit_status
 from pipelines.commands.ablate import run_family
@@ -18,7 +18,15 @@ from pipelines.experiments import FamilyRun
 from pipelines.graph import Plan
 from pipelines.prefect_server import server_watched
 from pipelines.process import Stop, stop_on_signals
-from pipelines.record import forget_states, read_states, report_text, write_states
+from pipelines.record import (
+    forget_states,
+    has_report,
+    how_it_ended,
+    idle_states,
+    read_states,
+    report_text,
+    write_states,
+)
 from pipelines.runners import check_cluster, cluster_address
 from pipelines.servers import start_temporary_server, use_workspace_server
 from pipelines.workspace import run_lock
@@ -101,8 +109,7 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
             raise KeyboardInterrupt
         print(*map(said, notices), sep="\n", end="\n" if notices else "", flush=True)
         if not plan.pending and not options.force:
-            states = dict.fromkeys((stage.name for stage in plan.stages), "unchanged")
-            states |= dict.fromkeys(plan.not_run.keys() - plan.unchanged, NOT_RUN)
+            states = idle_states(plan)
             write_states(root, states)
             _print_results(plan, options)
             number = sum(state != NOT_RUN for state in states.values())
@@ -147,15 +154,14 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
 def _without_prefect(plan: Plan, options: argparse.Namespace) -> int:
     """Results and exit status of a run whose end Prefect's server cannot be told."""
     _print_results(plan, options)
-    states = read_states(Path.cwd())
-    return 0 if all(states.get(stage.name) in GOOD_STATES for stage in plan.stages) else EXIT_FAILED
+    end = how_it_ended((stage.name for stage in plan.stages), read_states(Path.cwd()), False)
+    return 0 if end == "completed" else EXIT_FAILED
 
 
 def _print_results(plan: Plan, options: argparse.Namespace) -> None:
     """Print the report, if the run that just ended has one."""
-    states = read_states(Path.cwd())
-    is_made = any(str(REPORT) in s.outs and states.get(s.name) in GOOD_STATES for s in plan.stages)
-    if not options.no_report and is_made and REPORT.is_file():
+    is_made = has_report(plan, read_states(Path.cwd())) and REPORT.is_file()
+    if is_made and not options.no_report:
         page = REPORT_PAGE if REPORT_PAGE.is_file() else REPORT
         print(f"\n{report_text()}\n\nReport: {page}")
 
