@@ -12,8 +12,7 @@ from components.core import paths
 from components.core.command import Parser
 from components.core.dvc_cache import all_objects, cache_folder, repair
 from components.core.errors import InputError
-from components.doctor import capacity, services, software
-from components.doctor.finding import Check, Finding, Sections, broken, fine, summary
+from components.doctor import Check, Finding, Sections, broken, capacity, fine, software, summary
 
 EXIT_BROKEN = 1
 CHECKS: tuple[Check, ...] = (
@@ -30,9 +29,9 @@ CHECKS: tuple[Check, ...] = (
     software.java,
     software.spice,
     software.detectron2,
-    services.dvc,
-    services.mlflow,
-    services.prefect,
+    software.dvc,
+    software.mlflow,
+    software.prefect,
 )
 
 

@@ -12,7 +12,7 @@ from components.core import machine, paths
 from components.core.datasets import DATASETS, GB
 from components.core.errors import InputError
 from components.core.memory import machine_memory
-from components.doctor.finding import Finding, Sections, attention, broken, fine, fine_unless
+from components.doctor import Finding, Sections, attention, broken, fine, fine_unless
 from components.params import section_of
 from components.sources.download import dataset
 from components.sources.download.archives_on_disk import existing_folder

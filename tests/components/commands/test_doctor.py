@@ -8,7 +8,7 @@ import pytest
 
 from components.commands import doctor as command
 from components.commands import run_command
-from components.doctor.finding import attention, broken, fine, summary
+from components.doctor import attention, broken, fine, summary
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -74,7 +74,7 @@ def test_parameters_that_cannot_be_read_do_not_end_it(tmp_path, monkeypatch):
 
 def test_no_check_needs_the_parameters(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command.services, "dvc", lambda _: iter(()))
+    monkeypatch.setattr(command.software, "dvc", lambda _: iter(()))
     for check in command.CHECKS:
         assert all(f.state in ("fine", "attention", "broken") for f in check({})), check
 

@@ -10,7 +10,7 @@ import pytest
 
 from components.core import machine, memory
 from components.core.errors import InputError
-from components.doctor import capacity, services, software
+from components.doctor import capacity, software
 
 FP16 = ("pretrain.precision=fp16",)
 
@@ -200,15 +200,15 @@ def repository(workspace, url: str | None):
 
 
 def test_no_repository_and_no_remote(workspace):
-    assert one(services.dvc).state == "broken"
+    assert one(software.dvc).state == "broken"
     repository(workspace, None)
-    assert one(services.dvc).state == "fine"
+    assert one(software.dvc).state == "fine"
 
 
 def test_a_remote_is_written_to_and_left_as_it_was(workspace, tmp_path_factory):
     folder = tmp_path_factory.mktemp("remote")
     repository(workspace, str(folder))
-    found = one(services.dvc)
+    found = one(software.dvc)
     assert (found.name, found.state) == ("DVC remote team", "fine"), found.found
     assert list(folder.iterdir()) == []
 
@@ -217,7 +217,7 @@ def test_a_remote_that_cannot_be_written_to(workspace, tmp_path_factory):
     blocked = tmp_path_factory.mktemp("remote") / "file"
     blocked.touch()
     repository(workspace, str(blocked / "below"))
-    found = one(services.dvc)
+    found = one(software.dvc)
     assert found.state == "attention"
     assert "dvc push -r team" in found.advice
 
@@ -225,17 +225,17 @@ def test_a_remote_that_cannot_be_written_to(workspace, tmp_path_factory):
 def test_a_remote_that_hangs_is_not_waited_for(monkeypatch):
     import threading
 
-    monkeypatch.setattr(services, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(software, "PATIENCE_SECONDS", 0.01)
     release = threading.Event()
-    assert services._in_time(release.wait) == "no answer in 0 s"
+    assert software._in_time(release.wait) == "no answer in 0 s"
     release.set()
 
 
 def test_servers(monkeypatch, workspace):
-    assert one(services.mlflow).state == one(services.prefect).state == "fine"
+    assert one(software.mlflow).state == one(software.prefect).state == "fine"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    for check in (services.mlflow, services.prefect):
+    for check in (software.mlflow, software.prefect):
         found = one(check)
         assert found.state == "attention"
         assert "secret" not in found.found
@@ -247,10 +247,10 @@ def test_a_database_that_was_never_finished_is_seen(workspace):
 
     with sqlite3.connect("mlflow.db") as connection:
         connection.execute("CREATE TABLE runs (run_uuid TEXT)")
-    found = one(services.mlflow)
+    found = one(software.mlflow)
     assert (found.state, found.found.endswith("mlflow.db was never finished")) == ("attention", True)
     (workspace / "mlflow.db").write_bytes(b"not SQLite" * 1000)
-    found = one(services.mlflow)
+    found = one(software.mlflow)
     assert found.state == "attention"
     assert "is not a complete SQLite database: file is not a database" in found.found
     assert "move it and mlartifacts aside" in found.advice
