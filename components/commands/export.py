@@ -14,8 +14,7 @@ from components.core.redaction import redacted
 from components.export.formats import FORMATS, Format
 from components.export.zoo.resnets import find_resnet
 from components.export.zoo.weights import open_weights
-from components.models.backbone_file import load_backbone
-from components.models.backbones import TorchvisionBackbone
+from components.models.backbones import TorchvisionBackbone, load_backbone
 from components.params.reading import nearest
 
 

@@ -19,7 +19,7 @@ from components.export.zoo.captioners import Alike, build_captioner, is_captione
 from components.export.zoo.catalogue import ZOO, ZooModel, zoo_model
 from components.export.zoo.resnets import find_resnet
 from components.export.zoo.weights import cache_dir, open_weights
-from components.models.backbone_file import export_backbone
+from components.models.backbones import export_backbone
 from components.objectives.build import ModelConfig
 from components.objectives.saved import Preprocessing, save_captioner
 from components.params import list_presets

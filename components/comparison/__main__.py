@@ -3,16 +3,41 @@
 import csv
 import io
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
-from components.comparison.picture import draw_comparison
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from components.comparison.rows import ComparedRow, Comparison, Spread, read_comparison
-from components.comparison.table import PRETRAINING, markdown
+from components.comparison.table import COLUMN_TITLES, PRETRAINING, comparability, markdown, spread_text
 from components.core.errors import InputError
-from components.core.files import write_json, write_text
+from components.core.files import write_json, write_text, writing
 from components.core.foreign_text import table_cell
 from components.core.published import BENCHMARKS, SOURCE
+from components.report.charts import (
+    DOTS_PER_INCH,
+    INCHES_WIDE,
+    INK,
+    LINE,
+    OTHERS,
+    PAGE,
+    PAPER,
+    PICTURE_STYLE,
+    RANDOM,
+    SOFT,
+    VIRTEX,
+)
+from components.report.words import backbone_title
+
+LEFT_OUT = ("imagenet_linear.best_top1",)  # like its neighbour, and there is little room
+NARROW_FROM = 6  # panels: then a gain stands below its figure, and titles are smaller
+FIGURE_INCHES, FIGURE_AND_GAIN_INCHES = 0.75, 1.45  # their widths beside a bar
+ROW_INCHES = 0.62
+HEAD_INCHES, FOOT_INCHES = 2.0, 1.5
 
 
 def main(request: Path, folder: Path) -> None:
@@ -94,6 +119,128 @@ def comparison_csv(comparison: Comparison) -> str:
     for name, backbone, means in comparison.baseline_rows():
         writer.writerow([table_cell(f"{name} {backbone}"), "baseline", "", *(means.get(key) for key in keys)])
     return buffer.getvalue()
+
+
+def draw_comparison(path: Path, comparison: Comparison) -> None:
+    """Write a PNG of 14 inches at 150 dots per inch; rows without a figure say why."""
+    height = HEAD_INCHES + FOOT_INCHES + ROW_INCHES * len(comparison.rows)
+    ours = [benchmark.key for benchmark in comparison.benchmarks() if benchmark.key not in LEFT_OUT]
+    theirs = comparison.published_keys()
+    with mpl.rc_context(PICTURE_STYLE):
+        figure = Figure(figsize=(INCHES_WIDE, height), dpi=DOTS_PER_INCH, facecolor=PAGE)
+        FigureCanvasAgg(figure)
+        title = f"{comparison.title[0].upper()}{comparison.title[1:]} compared"
+        figure.text(0.03, 1 - 0.5 / height, title, size=24, weight="bold", va="center")
+        base = textwrap.shorten(f"base: {comparison.base}", 130, placeholder=" …")
+        figure.text(0.03, 1 - 0.95 / height, base, size=13, color=SOFT, va="center")
+        panels = figure.subplots(
+            1,
+            len(ours) + len(theirs),
+            sharey=True,
+            squeeze=False,
+            gridspec_kw={
+                "left": 0.21,
+                "right": 0.97,
+                "top": 1 - HEAD_INCHES / height,
+                "bottom": FOOT_INCHES / height,
+                "wspace": 0.12,
+                "width_ratios": [1.5] * len(ours) + [1.0] * len(theirs),
+            },
+        )[0]
+        is_narrow = len(panels) >= NARROW_FROM
+        for axes, key in zip(panels, ours, strict=False):
+            _draw_own(axes, comparison, key, is_narrow)
+        for axes, key in zip(panels[len(ours) :], theirs, strict=True):
+            _draw_published(axes, comparison, key, is_narrow)
+        panels[0].set_yticks(range(len(comparison.rows)), [row.title for row in comparison.rows])
+        panels[0].set_ylim(len(comparison.rows) - 0.4, -0.6)
+        _legend(figure, panels[0], height)
+        remark = textwrap.fill(comparability(comparison).replace("**", ""), 150)
+        figure.text(0.03, 0.38 / height, remark, size=11.5, color=SOFT, va="center")
+        with writing(path) as temporary:
+            figure.savefig(temporary, format="png", facecolor=PAGE)
+
+
+def _draw_own(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> None:
+    """Draw bars of means from 0, a dot for each of several seeds, a stroke for each baseline of the row."""
+    _begin(axes, key, "this run", INK, is_narrow)
+    separator = "\n " if is_narrow else " "
+    colours = _colours(comparison)
+    values = []
+    for place, row in enumerate(comparison.rows):
+        baselines = {name: of for name in row.backbones() if (of := row.figure(key, name))}
+        ends = [of.mean for of in baselines.values()]
+        if figure := row.figure(key):
+            axes.barh(place, figure.mean, height=0.5, color=VIRTEX, label="pretrained")
+            ends += figure.values.values()
+            text, gain = spread_text(figure), row.gain(key)
+            text = text if gain is None else f"{text}{separator}({spread_text(gain, sign='+')})"
+            axes.text(max(ends), place, f" {text}", va="center", weight="bold", color=VIRTEX)
+            if len(figure.values) > 1:
+                axes.scatter(
+                    [*figure.values.values()], [place] * len(figure.values), s=14, color=INK, zorder=3
+                )
+        else:
+            axes.text(0, place, f" {_why(row.state)}", va="center", color=SOFT)
+        for name, of in baselines.items():
+            (stroke,) = axes.plot([of.mean] * 2, [place - 0.36, place + 0.36], color=colours[name])
+            stroke.set(linewidth=3, label=backbone_title(name), solid_capstyle="butt")
+        values += ends
+    label_inches = FIGURE_INCHES if is_narrow else FIGURE_AND_GAIN_INCHES
+    label_inches *= 1.7 if comparison.has_seeds else 1.0  # for the standard errors
+    share = min(label_inches / (axes.get_position().width * INCHES_WIDE), 0.7)
+    axes.set_xlim(0, max(values, default=1.0) / (1 - share) or 1.0)
+    axes.xaxis.set_visible(False)
+
+
+def _draw_published(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> None:
+    """Draw dots on an axis of the figures' own range: they lie close together."""
+    _begin(axes, key, "paper", PAPER, is_narrow)
+    known = [
+        (place, row.published.figures[key]) for place, row in enumerate(comparison.rows) if row.published
+    ]
+    lowest, highest = min(value for _, value in known), max(value for _, value in known)
+    margin = 0.35 * (highest - lowest) or 1.0
+    for place, value in known:
+        axes.plot([lowest - margin, value], [place, place], color=LINE, linewidth=2, zorder=1)
+        axes.scatter([value], [place], s=70, color=PAPER, zorder=2)
+        axes.text(value, place, f"   {value:.1f}", va="center", color=INK)
+    axes.set_xlim(lowest - margin, highest + (3.5 if is_narrow else 2.2) * margin)
+    axes.xaxis.set_visible(False)
+
+
+def _begin(axes: Axes, key: str, whose: str, colour: str, is_narrow: bool) -> None:
+    (metric,) = (benchmark.metric_title for benchmark in BENCHMARKS if benchmark.key == key)
+    title = metric if key.startswith(("caption.", "probes.")) else f"{COLUMN_TITLES[key]} {metric}"
+    title = title.replace("IN1k", "ImageNet")  # here is room for it
+    axes.set_facecolor(PAGE)
+    axes.set_title(f"{title}\n{whose}", loc="left", size=11 if is_narrow else 13, color=colour, pad=8)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+def _why(state: str) -> str:
+    return "no figure" if state in ("ran", "unchanged") else state
+
+
+def _colours(comparison: Comparison) -> dict[str, str]:
+    names = dict.fromkeys(name for row in comparison.rows for name in row.backbones() if name != "random")
+    return {"random": RANDOM, **{name: OTHERS[i % len(OTHERS)] for i, name in enumerate(names)}}
+
+
+def _legend(figure: Figure, axes: Axes, height: float) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))
+    if known:
+        names = sorted(known, key=lambda label: label != "pretrained")
+        figure.legend(
+            [known[name] for name in names],
+            names,
+            loc="center left",
+            bbox_to_anchor=(0.205, 1.0 / height),
+            ncols=6,
+            frameon=False,
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Facts only, each with its source, and the one place where a name stands: the keys of params.yaml, the stages
 ``download@<dataset>`` and the manifest's parts follow from it. How a dataset is read is said in
-``components.sources.folders``. ``download@<dataset>`` runs again when this file changes.
+``components.sources.origins``. ``download@<dataset>`` runs again when this file changes.
 
 A size or a checksum is None where its publisher names none and we know none for sure: then the first
 download's SHA-256, kept in DVC's record of the archives, is what later ones are held to.

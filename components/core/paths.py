@@ -14,7 +14,6 @@ DATASETS_MANIFEST = DATASETS_DIR / "manifest.json"  # of all; stages read their 
 DATA_SOURCES = Path("data/sources.json")
 TOKENIZER_MODEL = Path("data/tokenizer/captions.model")
 DOCUMENT_FREQUENCIES = Path("data/tokenizer/document_frequencies.csv")
-TOKENIZER_VOCAB = Path("data/tokenizer/captions.vocab")
 LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
 
 # What comes from elsewhere; it outlives data/ and outputs/.

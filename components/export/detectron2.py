@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from components.core.files import writing
-from components.models.backbone_file import TRUNK, trunk_state
+from components.models.backbones import TRUNK, trunk_state
 
 AUTHOR = "virtex-pipeline"
 RENAMED = (  # torchvision's, detectron2's

@@ -27,7 +27,7 @@ from components.core.files import write_text, writing
 from components.core.tensor_files import save_stable
 from components.export.detectron2 import export_detectron2
 from components.export.model_card import model_card
-from components.models.backbone_file import TRUNK, example_images, hold_features, pooled_features, trunk_state
+from components.models.backbones import TRUNK, example_images, hold_features, pooled_features, trunk_state
 
 CLASSIFIER = ["fc.weight", "fc.bias"]  # all that torchvision's file lacks
 ONNX_OPSET = 18  # the exporter's own; a lower one it would convert to

@@ -1,11 +1,30 @@
-"""Visual backbones: torchvision's ResNets without their pooling and classifier."""
+"""Backbones: torchvision ResNets without their classifier, in a model and as files of their own.
 
+A file is safetensors with plain torchvision names and metadata:
+``torchvision.models.resnet50().load_state_dict(safetensors.torch.load_file(path), strict=False)``
+takes it as it is; only ``fc.*`` is missing.
+"""
+
+import copy
 import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
 
+import safetensors
+import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.core.errors import InputError
+from components.core.files import writing
+from components.core.tensor_files import DIGEST, require_sound, save_stable
+
+FORMAT = "virtex-backbone"
+VERSION = "1"
+TRUNK = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+EXAMPLE_SHAPE = (2, 3, 64, 64)
 
 
 def backbone_names() -> list[str]:
@@ -57,3 +76,141 @@ class TorchvisionBackbone(nn.Module):
         for layer in (cnn.layer1, cnn.layer2, cnn.layer3, cnn.layer4):
             x = layer(x)
         return x
+
+
+def export_backbone(
+    cnn: nn.Module, path: Path, architecture: str, source: str, details: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Write a torchvision ResNet without its classifier, and verify that the file restores it.
+
+    Before the file takes its place it is loaded again, and its features of `example_images` must
+    be those of ``cnn``.
+
+    Args:
+        cnn: the network; ``avgpool`` and ``fc`` are ignored, whatever they are.
+        path: where to write, atomically.
+        architecture: the torchvision name, such as ``resnet50``.
+        source: where the weights come from: ``virtex`` or a baseline's name.
+        details: more metadata, such as the pretraining objective.
+
+    Returns:
+        the metadata as written.
+
+    Raises:
+        RuntimeError: if the file does not give the same features.
+    """
+    cnn = copy.deepcopy(cnn).to(device="cpu", dtype=torch.float32).eval()
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": architecture,
+        "feature_size": str(_empty_resnet(architecture)[1]),
+        "source": source,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        **(details or {}),
+    }
+    with writing(path) as temporary:
+        save_stable(trunk_state(cnn), metadata, temporary)
+        loaded, _ = load_backbone(temporary)
+        with torch.inference_mode():
+            hold_features(path, cnn, loaded(example_images()))
+    return metadata
+
+
+def load_backbone(path: Path) -> tuple[nn.Module, dict[str, str]]:
+    """Load what `export_backbone` wrote.
+
+    Returns:
+        a torchvision ResNet in eval mode on the CPU whose ``fc`` is the identity, so that it maps images
+        ``(batch, 3, height, width)`` to pooled features ``(batch, feature_size)``; and the metadata.
+
+    Raises:
+        InputError: if the file is missing, damaged, or not such a backbone.
+    """
+    metadata = _read_metadata(Path(path))
+    backbone, feature_size = _empty_resnet(metadata["architecture"])
+    if metadata.get("feature_size") != str(feature_size):
+        raise InputError(
+            f"{path}: feature_size {metadata.get('feature_size')} in its metadata, but "
+            f"{metadata['architecture']} has {feature_size}; export it again (stage select or baseline)"
+        )
+    try:
+        backbone.load_state_dict(load_file(path), assign=True)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise InputError(
+            f"{path}: its weights are not those of torchvision's {metadata['architecture']} without fc; "
+            f"export it again (stage select or baseline). {error}"
+        ) from error
+    require_sound(path)
+    metadata.pop(DIGEST, None)  # of this file; a writer of another one computes its own
+    return backbone.requires_grad_(False).eval(), metadata
+
+
+def trunk_state(cnn: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of convolutions, batch normalisations and blocks, without ``fc`` of any kind."""
+    return {
+        name: tensor.detach().contiguous()
+        for name, tensor in cnn.state_dict().items()
+        if name.partition(".")[0] in TRUNK
+    }
+
+
+def hold_features(path: Path, cnn: nn.Module, found: Tensor, tolerance: float = 1e-5) -> None:
+    """Compare a written file's features of `example_images` with those of the network that was written.
+
+    Raises:
+        RuntimeError: if they differ by more than ``tolerance`` of the largest feature.
+    """
+    expected = pooled_features(cnn, example_images())
+    largest = float(expected.abs().nan_to_num().max())
+    if not torch.allclose(expected, found, rtol=0, atol=tolerance * largest, equal_nan=True):
+        raise RuntimeError(f"{path}: features after loading differ by {(expected - found).abs().max():.3g}")
+
+
+def pooled_features(cnn: nn.Module, images: Tensor) -> Tensor:
+    """Return the global average pool over layer4, whatever ``avgpool`` and ``fc`` are.
+
+    Shapes:
+        images ``(batch, 3, height, width)`` -> ``(batch, feature_size)``.
+    """
+    for name in TRUNK:
+        images = cnn.get_submodule(name)(images)
+    return images.mean(dim=(2, 3))
+
+
+def example_images() -> Tensor:
+    """Return two fixed images ``(2, 3, 64, 64)`` in the range of normalised pixels."""
+    numbers = torch.arange(torch.Size(EXAMPLE_SHAPE).numel(), dtype=torch.float64)
+    return (2.0 * torch.sin(numbers * numbers * 1e-3)).float().reshape(EXAMPLE_SHAPE)
+
+
+def _empty_resnet(architecture: str) -> tuple[nn.Module, int]:
+    """Build the network without storage, ending with pooling; return it and its feature size."""
+    with torch.device("meta"):
+        backbone = TorchvisionBackbone(architecture)
+    backbone.cnn.avgpool = nn.AdaptiveAvgPool2d((1, 1))
+    return backbone.cnn, backbone.feature_size
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such backbone; run the stage that writes it (select or baseline)")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not a whole safetensors file ({error}); export it again (stage select or baseline)"
+        ) from error
+    if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
+        raise InputError(
+            f"{path}: expected a {FORMAT} file of version {VERSION}, its metadata says "
+            f"{json.dumps(metadata)[:300]}; name a file written by the stage select or baseline"
+        )
+    if metadata.get("architecture") not in backbone_names():
+        raise InputError(
+            f"{path}: architecture {metadata.get('architecture')!r} in its metadata is not one of "
+            f"{', '.join(backbone_names())}"
+        )
+    return metadata

@@ -4,7 +4,7 @@ from components import params
 from components.core import paths
 from components.entry import run_stage
 from components.export.zoo.resnets import make_baseline
-from components.models.backbone_file import export_backbone
+from components.models.backbones import export_backbone
 from components.tracking import StageRun
 
 SECTIONS = (params.Baseline, params.Backbone)

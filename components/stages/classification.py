@@ -13,7 +13,7 @@ from components.core import paths
 from components.core.errors import InputError
 from components.dataset_titles import title_here
 from components.entry import run_stage
-from components.models.backbone_file import load_backbone
+from components.models.backbones import load_backbone
 from components.sources.manifest import read_manifest, sha256
 from components.sources.readers.imagenet import read_imagenet
 from components.sources.readers.inaturalist import read_inaturalist

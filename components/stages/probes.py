@@ -8,7 +8,7 @@ from components.benchmarks.probes.result import Probed, record
 from components.core import paths
 from components.dataset_titles import title_here
 from components.entry import run_stage
-from components.models.backbone_file import load_backbone
+from components.models.backbones import load_backbone
 from components.sources.manifest import read_manifest
 from components.sources.readers.imagenet import read_imagenet
 from components.sources.readers.voc import read_voc07

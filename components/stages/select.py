@@ -14,7 +14,7 @@ from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.benchmarks.voc07.results import write_measured
 from components.core import paths
 from components.entry import run_stage
-from components.models.backbone_file import example_images
+from components.models.backbones import example_images
 from components.objectives.saved import copy_captioner
 from components.tracking import StageRun
 

@@ -10,7 +10,7 @@ from components.benchmarks.voc07.results import PICTURE, TABLES, read_measured, 
 from components.core import paths
 from components.dataset_titles import title_here
 from components.entry import run_stage
-from components.models.backbone_file import load_backbone
+from components.models.backbones import load_backbone
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun, used_splits
 

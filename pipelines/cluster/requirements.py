@@ -22,7 +22,6 @@ _CODE = (
     "presets",
 )  # where a new file, which Git does not know yet, counts as a change
 _SHOWN = 5
-_CHECK_SECONDS = 60.0
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _SECONDS = 10.0
 

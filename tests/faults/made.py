@@ -17,7 +17,7 @@ from components.core import dvc_cache, files, tensor_files
 from components.data.build import build_store
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
-from components.models.backbone_file import export_backbone, load_backbone
+from components.models.backbones import export_backbone, load_backbone
 from components.sources import contents
 from components.sources.manifest import DatasetEntry, Manifest, read_manifest, write_parts
 from components.sources.readers.types import CaptionedImage

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core.http import open_session
-from components.sources.download.mirrors import Wanted, fetch_file
+from components.sources.download.dataset import Wanted, fetch_file
 from tests.components.sources.download.conftest import HURRIED, Handler, Served, Server, stall, times
 from tests.faults.subjects import Subject, digest
 

@@ -45,7 +45,7 @@ from components.core.errors import InputError
 from components.core.files import write_csv
 from components.core.memory import batch_bytes, require_memory
 from components.data.sampling import Shard
-from components.models.backbone_file import load_backbone
+from components.models.backbones import load_backbone
 from components.training.checkpoints import configuration_key
 from components.training.distributed import SINGLE_PROCESS, Processes, current
 from components.training.loop import Log

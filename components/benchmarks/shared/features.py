@@ -58,7 +58,7 @@ def extract_features(
     """Return features ``(num_images, feature_size)`` in the dataset's order, with a progress bar.
 
     The backbone maps images ``(batch, 3, height, width)`` to ``(batch, feature_size)``, as the one of
-    `components.models.backbone_file.load_backbone`. It is moved to ``device`` and put in eval mode, so
+    `components.models.backbones.load_backbone`. It is moved to ``device`` and put in eval mode, so
     that BatchNorm uses its running statistics and no image changes another one's features.
 
     Raises:

@@ -22,7 +22,7 @@ from components.benchmarks.voc07.results import Measured, mean_ap_percent
 from components.core.errors import InputError
 from components.core.files import write_csv, writing
 from components.core.tensor_files import tensors_sha256
-from components.models.backbone_file import export_backbone, load_backbone
+from components.models.backbones import export_backbone, load_backbone
 from components.objectives.saved import load_captioner
 
 

@@ -69,7 +69,7 @@ class Voc07Benchmark:
             )
 
     def measure(self, backbone: nn.Module) -> Measured:
-        """Benchmark a frozen backbone, as `components.models.backbone_file.load_backbone` gives it."""
+        """Benchmark a frozen backbone, as `components.models.backbones.load_backbone` gives it."""
         start = time.perf_counter()
         trainval = self._features(backbone, self.trainval, "trainval")
         test = self._features(backbone, self.test, "test")

@@ -80,7 +80,7 @@ class DatasetFolders:
 
     Attributes:
         captions: to pretrain on, by name; other forms too, see components.sources.readers.own.dataset.
-        benchmarks: by name, see ``components.sources.folders.READERS``.
+        benchmarks: by name, see ``components.sources.origins.READERS``.
     """
 
     captions: Mapping[str, Path]

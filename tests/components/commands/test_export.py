@@ -10,7 +10,7 @@ import torchvision
 
 from components.core import paths
 from components.export.formats import FORMATS
-from components.models.backbone_file import export_backbone
+from components.models.backbones import export_backbone
 
 
 @pytest.fixture(autouse=True)

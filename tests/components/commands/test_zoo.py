@@ -11,7 +11,7 @@ import torchvision
 
 from components import params
 from components.core import paths
-from components.models.backbone_file import load_backbone, pooled_features
+from components.models.backbones import load_backbone, pooled_features
 from components.models.decoding import beam_search
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing

@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from components.export.detectron2 import detectron2_name, export_detectron2, torchvision_name
-from components.models.backbone_file import TRUNK, pooled_features
+from components.models.backbones import TRUNK, pooled_features
 
 
 def test_names_are_the_golden_ones(golden_dir):

@@ -18,7 +18,7 @@ from components.export.formats import (
     export_timm,
     export_torchvision,
 )
-from components.models.backbone_file import pooled_features
+from components.models.backbones import pooled_features
 
 
 def test_torchvision_loads_all_but_its_classifier(resnet18, metadata, tmp_path):

@@ -12,7 +12,7 @@ from components import params
 from components.core import paths
 from components.params import read_section
 from components.sources.fingerprint import NAMED_IMAGES, changed_sources, fingerprint, write_named
-from components.sources.folders import OwnReading, verify_folders
+from components.sources.origins import OwnReading, verify_folders
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import DatasetFolders
 

@@ -5,8 +5,8 @@ import pytest
 
 from components.core.datasets import BENCHMARK_DATASETS
 from components.core.errors import InputError
-from components.sources.folders import verify_folders
 from components.sources.manifest import Manifest, read_manifest, write_manifest
+from components.sources.origins import verify_folders
 from components.sources.readers.types import DatasetFolders
 
 

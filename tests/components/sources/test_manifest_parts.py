@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.sources.folders import OwnReading, verify_folders
 from components.sources.manifest import Manifest, read_manifest, write_parts
+from components.sources.origins import OwnReading, verify_folders
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import DatasetFolders
 

@@ -6,8 +6,7 @@ import torch
 
 from components import params
 from components.core import paths
-from components.models.backbone_file import load_backbone
-from components.models.backbones import TorchvisionBackbone
+from components.models.backbones import TorchvisionBackbone, load_backbone
 from components.stages import baseline
 from components.tracking import StageRun
 

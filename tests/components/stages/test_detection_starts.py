@@ -16,7 +16,7 @@ from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, m
 from components.core import paths
 from components.core.errors import InputError
 from components.export.zoo.resnets import make_baseline
-from components.models.backbone_file import export_backbone
+from components.models.backbones import export_backbone
 from components.params import Section, read_section
 from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.stages import baseline, detection

@@ -17,8 +17,8 @@ from components.core import paths
 from components.core.datasets import DATASETS, Archive
 from components.core.errors import InputError
 from components.params.reading import check_section, read_section
-from components.sources.folders import READERS
 from components.sources.manifest import read_manifest
+from components.sources.origins import READERS
 from components.stages import datasets, download
 from components.tracking import StageRun
 

@@ -15,7 +15,7 @@ from components.benchmarks.voc07.results import read_measured
 from components.core import paths
 from components.core.errors import InputError
 from components.core.tensor_files import tensors_sha256
-from components.models.backbone_file import load_backbone
+from components.models.backbones import load_backbone
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, load_captioner, load_preprocessing, save_captioner
 from components.stages import select, voc07

@@ -9,8 +9,8 @@ from components import params
 from components.core import paths
 from components.core.caption_tokens import SOS_ID
 from components.core.errors import InputError
-from components.sources.folders import verify_folders
 from components.sources.manifest import write_parts
+from components.sources.origins import verify_folders
 from components.sources.readers.types import DatasetFolders
 from components.stages import tokenize
 from components.text.document_frequencies import read_weights
@@ -82,7 +82,7 @@ def test_tokenizer_and_report() -> None:
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
     assert tokenizer.vocab_size == 30
     assert tokenizer.decode(tokenizer.caption_tokens("A RED dog", 30)) == "a red dog"
-    assert "é" not in paths.TOKENIZER_VOCAB.read_text(encoding="utf-8")
+    assert "é" not in paths.TOKENIZER_MODEL.with_suffix(".vocab").read_text(encoding="utf-8")
 
     assert read_weights(paths.DOCUMENT_FREQUENCIES, 30)[SOS_ID] == 0.0
     metrics = json.loads((run.output_dir / "metrics.json").read_text(encoding="utf-8"))

@@ -9,8 +9,7 @@ from torch import Tensor
 from components import params
 from components.core.errors import InputError
 from components.export.zoo.resnets import find_resnet, make_baseline
-from components.models.backbone_file import export_backbone, load_backbone
-from components.models.backbones import backbone_names
+from components.models.backbones import backbone_names, export_backbone, load_backbone
 
 RESNET18 = params.Backbone(name="resnet18", zero_init_residual=False)
 

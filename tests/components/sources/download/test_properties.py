@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from properties import both_sizes
 
 from components.core.errors import InputError, TemporaryError
-from components.sources.download.mirrors import Wanted, fetch_file
+from components.sources.download.dataset import Wanted, fetch_file
 
 from .conftest import HURRIED, Handler, Served, Server
 

@@ -15,7 +15,7 @@ import pytest
 
 from components.core.errors import InputError
 from components.core.http import Patience, open_session
-from components.sources.download.mirrors import Checked, Wanted, fetch_file, with_mirrors
+from components.sources.download.dataset import Checked, Wanted, fetch_file, with_mirrors
 from components.sources.download.transfer import state_path
 
 from .conftest import HURRIED, Handler, Served, Server, stall, times
@@ -237,7 +237,7 @@ def test_a_file_put_there_by_hand_is_checked_and_kept(tmp_path: Path, server: Se
 PROGRAM = """
 import sys
 from pathlib import Path
-from components.sources.download.mirrors import Wanted, fetch_file
+from components.sources.download.dataset import Wanted, fetch_file
 from components.core.http import Patience, open_session
 url, folder, piece = sys.argv[1:]
 fetch_file(Wanted("photos.zip", (url,)), Path(folder), open_session(Patience()), 2, piece_bytes=int(piece))

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from components.core.errors import InputError
-from components.models.backbone_file import example_images, export_backbone, load_backbone, pooled_features
+from components.models.backbones import example_images, export_backbone, load_backbone, pooled_features
 
 
 @pytest.mark.parametrize(("architecture", "feature_size"), [("resnet18", 512), ("resnet50", 2048)])

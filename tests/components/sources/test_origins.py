@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from components.core.errors import InputError
-from components.sources.folders import verify_folders
+from components.sources.origins import verify_folders
 from components.sources.readers.types import DatasetFolders
 
 
