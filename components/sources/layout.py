@@ -205,12 +205,16 @@ class Tally:
             self.note(what, example)
 
     def left_out(self, what: str) -> int:
-        """How many were left out for this reason."""
+        """Return how many were left out for this reason."""
         return self._left_out.get(what, (0, ""))[0]
 
+    def noted(self) -> str:
+        """Return the notes alone, empty where there are none."""
+        return _counted(self._notes)
+
     def line(self, name: str, taken: str) -> str:
-        """One line for people: ``mine: took 5 images; left out 1 of: texts without an image (b.txt)``."""
-        notes = f"; noted {_counted(self._notes)}" if self._notes else ""
+        """Return one line: ``mine: took 5 images; left out 1 of: texts without an image (b.txt)``."""
+        notes = f"; noted {self.noted()}" if self._notes else ""
         return f"{name}: took {taken}; left out {_counted(self._left_out) or 'nothing'}{notes}"
 
 

@@ -15,7 +15,7 @@ from pycocotools import mask as run_lengths
 
 from components.core.errors import InputError
 from components.core.foreign_text import printable
-from components.sources.layout import category_name, is_known, shown, unique_ids
+from components.sources.layout import Tally, category_name, is_known, shown, unique_ids
 
 ROUNDING = 1.0  # pixels by which published boxes leave their image; those stay, as scores refer to them
 FARTHEST = 1e5  # pixels; pycocotools reserves memory for every pixel along an outline
@@ -30,32 +30,22 @@ WITHOUT_AREA = "without `area`, computed"
 Box = tuple[float, float, float, float]
 
 
-class Notes:
-    """What was done to the objects of a file or folder, by kind.
-
-    Args:
-        where: the file or folder.
-    """
+class Notes(Tally):
+    """What was done to the objects of a file or folder, by kind."""
 
     def __init__(self, where: Path) -> None:
-        self.where = where
-        self.counts: dict[str, int] = {}
-        self._examples: dict[str, str] = {}
-        self._more: list[str] = []
-
-    def add(self, kind: str, example: object) -> None:
-        """Count one object; the first of a kind is named."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._examples.setdefault(kind, str(example))
+        super().__init__()
+        self._where = where
+        self._remarks: list[str] = []
 
     def say(self, text: str) -> None:
         """Add a remark on all objects."""
-        self._more.append(text)
+        self._remarks.append(text)
 
     def __str__(self) -> str:
         """One line, empty if nothing was done."""
-        parts = [f"{count} {kind} (as {self._examples[kind]})" for kind, count in self.counts.items()]
-        return f"{self.where}: objects: {'; '.join([*parts, *self._more])}" if parts or self._more else ""
+        parts = [*filter(None, [self.noted()]), *self._remarks]
+        return f"{self._where}: objects: {'; '.join(parts)}" if parts else ""
 
     def tell(self) -> None:
         """Print the line, if there is one."""
@@ -94,7 +84,7 @@ def mend_objects(path: Path, parsed: dict[str, Any]) -> Notes:
     for annotation in parsed["annotations"]:
         if not (_are_finite([annotation.get("area")]) and annotation["area"] >= 0):
             annotation["area"] = _area(annotation, *images[annotation["image_id"]])
-            notes.add(WITHOUT_AREA, f"id {annotation['id']}")
+            notes.note(WITHOUT_AREA, f"id {annotation['id']}")
     return notes
 
 
@@ -210,15 +200,15 @@ def _mend_box(annotation: dict[str, Any], width: int, height: int, notes: Notes)
     left, top, box_width, box_height = annotation["bbox"]
     right, bottom = left + box_width, top + box_height
     if box_width == 0 or box_height == 0:
-        notes.add(WITHOUT_EXTENT, name)
+        notes.note(WITHOUT_EXTENT, name)
         return True
     inside = clipped((left, top, right, bottom), width, height)
     if inside is None:
-        notes.add(OUTSIDE, name)
+        notes.note(OUTSIDE, name)
         return False
     if max(-left, -top, right - width, bottom - height) > ROUNDING:
         annotation["bbox"] = [inside[0], inside[1], inside[2] - inside[0], inside[3] - inside[1]]
-        notes.add(CLIPPED, name)
+        notes.note(CLIPPED, name)
     return True
 
 
@@ -228,7 +218,7 @@ def _with_masks(annotations: list[dict[str, Any]], notes: Notes) -> list[dict[st
             notes.say("none has a mask (`segmentation`), so segmentation cannot be measured on them")
         return annotations
     for annotation in itertools.filterfalse(has_mask, annotations):
-        notes.add(WITHOUT_MASK, f"id {annotation['id']}")
+        notes.note(WITHOUT_MASK, f"id {annotation['id']}")
     return list(filter(has_mask, annotations))
 
 

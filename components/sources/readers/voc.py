@@ -258,13 +258,13 @@ def _mended(thing: VocObject, width: int, height: int, notes: Notes, path: Path)
     left, right = sorted((thing.box[0], thing.box[2]))
     top, bottom = sorted((thing.box[1], thing.box[3]))
     if (left, top, right, bottom) != thing.box:
-        notes.add(SWAPPED, path.name)
+        notes.note(SWAPPED, path.name)
     if clipped((left - 1, top - 1, right, bottom), width, height) is None:
-        notes.add(OUTSIDE, path.name)
+        notes.note(OUTSIDE, path.name)
         return None
     box = (max(left, 1.0), max(top, 1.0), min(right, width), min(bottom, height))
     if box != (left, top, right, bottom):
-        notes.add(CLIPPED, path.name)
+        notes.note(CLIPPED, path.name)
     return replace(thing, box=box)
 
 

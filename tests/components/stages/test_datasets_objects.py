@@ -44,8 +44,8 @@ def run_datasets(**folders: Any) -> dict[str, Any]:
     ("name", "lines", "objects"),
     [
         ("coco_bom", [], None),
-        ("coco_no_area", ["6 without `area`, computed (as id 100)"], {"cat": 3, "dog": 3}),
-        ("coco_box_outside", ["1 outside the image, left out (as id 100)"], {"dog": 2, "cat": 3}),
+        ("coco_no_area", ["6 without `area`, computed (such as id 100)"], {"cat": 3, "dog": 3}),
+        ("coco_box_outside", ["1 outside the image, left out (such as id 100)"], {"dog": 2, "cat": 3}),
         ("coco_empty_segmentation", ["1 without a mask (`segmentation`), left out"], {"dog": 2, "cat": 3}),
     ],
 )
@@ -71,7 +71,7 @@ def test_reported_voc(shared_dir: Path, capsys: pytest.CaptureFixture[str]) -> N
     root = shared_dir / "reports" / "voc_swapped_box"
     captions = {"mine": str(shared_dir / "reports" / "coco_bom")}
     assert run_datasets(captions=captions, voc2007=str(root))["voc2007"]["trainval"]["images"] == 9
-    assert "Annotations: objects: 1 with swapped corners, put right (as trainval00.xml)" in (
+    assert "Annotations: objects: 1 with swapped corners, put right (such as trainval00.xml)" in (
         capsys.readouterr().out
     )
 

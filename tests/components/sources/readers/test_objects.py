@@ -76,7 +76,7 @@ def test_good_objects_stay_as_they_are() -> None:
 def test_a_missing_area_is_that_of_the_mask(segmentation: Any, area: float, given: Any) -> None:
     found, line = mended({"segmentation": segmentation, "area": given})
     assert found[0]["area"] == area
-    assert line == "instances.json: objects: 1 without `area`, computed (as id 100)"
+    assert line == "instances.json: objects: 1 without `area`, computed (such as id 100)"
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ def test_boxes_are_clipped(box: list[float], kept: list[float]) -> None:
     found, line = mended({}, {"bbox": box})
     assert found[1]["bbox"] == kept
     assert (line == "") == (box == kept)
-    assert line == "" or "1 reaching out of the image, clipped to it (as id 101)" in line
+    assert line == "" or "1 reaching out of the image, clipped to it (such as id 101)" in line
 
 
 @pytest.mark.parametrize("box", [[20, 3, 6, 4], [100, 3, 6, 4], [2, -9, 6, 4], [-6, 3, 6, 4]])
 def test_boxes_outside_are_left_out(box: list[float]) -> None:
     found, line = mended({}, {"bbox": box}, {"bbox": box})
     assert [item["id"] for item in found] == [100]
-    assert line == "instances.json: objects: 2 outside the image, left out (as id 101)"
+    assert line == "instances.json: objects: 2 outside the image, left out (such as id 101)"
 
 
 def test_categories_of_one_name_are_told_apart() -> None:
@@ -141,7 +141,7 @@ def test_names_of_categories_are_such_as_files_take(given: Any, name: str) -> No
 def test_an_object_without_a_mask_among_others_is_left_out(absent: Any) -> None:
     found, line = mended({}, {"segmentation": absent})
     assert [item["id"] for item in found] == [100]
-    assert "1 without a mask (`segmentation`), left out (as id 101)" in line
+    assert "1 without a mask (`segmentation`), left out (such as id 101)" in line
 
 
 @pytest.mark.parametrize("absent", ["gone", None, []])
@@ -229,11 +229,11 @@ def voc_file(folder: Path, *corners: tuple[float, float, float, float], size: st
         ((5, 6, 40, 50), (5, 6, 40, 50), ""),
         ((45.70000076293945, 6, 60.3, 50), (45.70000076293945, 6, 60.3, 50), ""),
         ((7, 7, 7, 7), (7, 7, 7, 7), ""),  # one pixel
-        ((40, 50, 5, 6), (5, 6, 40, 50), "1 with swapped corners, put right (as one.xml)"),
-        ((40, 6, 5, 50), (5, 6, 40, 50), "1 with swapped corners, put right (as one.xml)"),
-        ((0, 6, 40, 50), (1, 6, 40, 50), "1 reaching out of the image, clipped to it (as one.xml)"),
-        ((5, 6, 80, 70), (5, 6, 72, 64), "1 reaching out of the image, clipped to it (as one.xml)"),
-        ((80, 6, 90, 50), None, "1 outside the image, left out (as one.xml)"),
+        ((40, 50, 5, 6), (5, 6, 40, 50), "1 with swapped corners, put right (such as one.xml)"),
+        ((40, 6, 5, 50), (5, 6, 40, 50), "1 with swapped corners, put right (such as one.xml)"),
+        ((0, 6, 40, 50), (1, 6, 40, 50), "1 reaching out of the image, clipped to it (such as one.xml)"),
+        ((5, 6, 80, 70), (5, 6, 72, 64), "1 reaching out of the image, clipped to it (such as one.xml)"),
+        ((80, 6, 90, 50), None, "1 outside the image, left out (such as one.xml)"),
     ],
 )
 def test_voc_boxes(tmp_path: Path, corners: Any, box: Any, note: str) -> None:
@@ -259,9 +259,9 @@ def report(shared_dir: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("name", "line", "objects"),
     [
-        ("coco_no_area", "6 without `area`, computed (as id 100)", 6),
-        ("coco_box_outside", "1 outside the image, left out (as id 100)", 5),
-        ("coco_empty_segmentation", "1 without a mask (`segmentation`), left out (as id 100)", 5),
+        ("coco_no_area", "6 without `area`, computed (such as id 100)", 6),
+        ("coco_box_outside", "1 outside the image, left out (such as id 100)", 5),
+        ("coco_empty_segmentation", "1 without a mask (`segmentation`), left out (such as id 100)", 5),
     ],
 )
 def test_reported_objects(
