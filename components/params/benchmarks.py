@@ -14,6 +14,7 @@ from components.params.sections import (
     area_share,
     as_pair,
     check_crop,
+    each_once,
 )
 
 PRETRAINED = "virtex"  # the backbone that this run pretrains, among those that benchmarks compare
@@ -42,12 +43,7 @@ class Benchmarks(Section):
     backbones: Annotated[list[str], Field(min_length=1)]
     detection_backbones: list[str]
 
-    @field_validator("backbones", "detection_backbones")
-    @classmethod
-    def _different(cls, backbones: list[str]) -> list[str]:
-        if len(set(backbones)) != len(backbones):
-            raise ValueError(f"each backbone once, got {', '.join(backbones)}")
-        return backbones
+    _different = field_validator("backbones", "detection_backbones")(each_once)
 
 
 class Voc07(Section):
@@ -197,12 +193,7 @@ class Probes(Section):
     prompt: str
     retrieval_images: Annotated[int, Field(ge=2)] | None
 
-    @field_validator("which")
-    @classmethod
-    def _different(cls, which: list[str]) -> list[str]:
-        if len(set(which)) != len(which):
-            raise ValueError(f"each probe once, got {', '.join(which)}")
-        return which
+    _different = field_validator("which")(each_once)
 
     @field_validator("prompt")
     @classmethod

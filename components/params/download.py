@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 from pydantic_core import PydanticCustomError
 
 from components.core.datasets import BENCHMARK_DATASETS, DATASETS
-from components.params.sections import NonNegative, Positive, Section
+from components.params.sections import NonNegative, Positive, Section, each_once
 
 
 class DrawnWorld(Section):
@@ -131,6 +131,8 @@ class Download(Section):
         }
         return drawn.get(dataset, 0) > 0
 
+    _different = field_validator("published")(each_once)
+
     @field_validator("mirrors")
     @classmethod
     def _known_mirrors(cls, mirrors: dict[str, MirrorUrls]) -> dict[str, MirrorUrls]:
@@ -155,8 +157,6 @@ class Download(Section):
             )
         if self.source == "published" and not self.published:
             raise ValueError("source is `published`: published must name at least one dataset")
-        if len(set(self.published)) < len(self.published):
-            raise ValueError("published names a dataset twice")
         for name in self.published:
             if name in self.folders.captions or name in self.folders.benchmarks:
                 raise ValueError(f"{name} is both in published and in folders; take it out of one of them")

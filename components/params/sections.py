@@ -5,13 +5,15 @@ deliberately absent: params.yaml is complete, and a value stands in one place on
 """
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+SequenceT = TypeVar("SequenceT", bound=Sequence[Any])
 CHECKSUM_MARK = "#sha256="  # may follow the path or URL of weights, before 64 hexadecimal digits
 
 
@@ -47,6 +49,14 @@ def area_share(pair: tuple[float, float]) -> tuple[float, float]:
     if ordered_pair(pair)[1] > 1.0:
         raise ValueError(f"a share of the image's area is at most 1, got {list(pair)}")
     return pair
+
+
+def each_once(values: SequenceT) -> SequenceT:
+    """Refuse values that are given twice."""
+    for place, value in enumerate(values):
+        if value in values[:place]:
+            raise ValueError(f"{value} is named twice")
+    return values
 
 
 def check_crop(image_size: int, crop_size: int) -> None:

@@ -51,10 +51,10 @@ def read_rows(
     return []
 
 
-def figure_at(metrics: Mapping[str, Any], name: str) -> float | None:
+def figure_at(metrics: Any, name: str) -> float | None:
     """Return the number called ``name``, where ``box.AP`` is ``AP`` of the group ``box``; None if absent."""
-    value: Any = metrics
-    for key in [name] if name in metrics else name.split("."):
+    value = metrics
+    for key in [name] if isinstance(metrics, Mapping) and name in metrics else name.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 

@@ -153,7 +153,7 @@ def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_ru
         if value is not None:
             figures[backbone] = _bounded(value, metrics, benchmark.metric)
             protocols[backbone] = _protocol(metrics)
-            chance = Figure(_number(metrics.get("chance"), benchmark.metric))
+            chance = Figure(figure_at(metrics.get("chance"), benchmark.metric))
             num_classes = metrics.get("num_classes", num_classes)
         elif not (folder / "metrics.json").exists():
             figures[backbone] = Figure(remark=f"not run: {not_run}" if not_run else "not run")
@@ -187,13 +187,8 @@ def _bounded(value: float, metrics: Mapping[str, Any], metric: str) -> Figure:
     """Return a figure with the ends of its interval, where metrics.json has them."""
     intervals = metrics.get("intervals")
     bounds = intervals.get(metric) if isinstance(intervals, Mapping) else None
-    low, high = (_number(bounds, end) for end in ("low", "high"))
+    low, high = (figure_at(bounds, end) for end in ("low", "high"))
     return Figure(value) if low is None or high is None else Figure(value, low=low, high=high)
-
-
-def _number(group: Any, key: str) -> float | None:
-    value = group.get(key) if isinstance(group, Mapping) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _protocol(metrics: Mapping[str, Any]) -> tuple[Any, Any]:
