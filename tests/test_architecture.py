@@ -30,6 +30,7 @@ ROOMS = {  # room: the other rooms it may import
     "components.pretraining": {
         "components.captioning",
         "components.data",
+        "components.export.zoo",  # weights to start from
         "components.objectives",
         "components.text",
         "components.tracking",

@@ -220,6 +220,9 @@ class Pretrain(Section):
     """The training loop."""
 
     seed: NonNegative
+    start_from: Annotated[str, Field(min_length=1)] | None
+    start_tokenizer: Annotated[str, Field(min_length=1)] | None
+    freeze_backbone: NonNegative
     batch_size: Positive
     accumulate: Positive
     sync_batch_norm: bool

@@ -27,6 +27,7 @@ from components.objectives.contrastive import ContrastiveClassificationObjective
 from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.pretraining.results import Logits, log_profile, logits_inputs, write_results
+from components.pretraining.start import digests, start_model
 from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun, UsedDataset
@@ -91,6 +92,11 @@ def pretrain_model(
     if isinstance(model, IdfTokenClassificationObjective | ContrastiveClassificationObjective):
         weights = read_weights(paths.DOCUMENT_FREQUENCIES, tokenizer.vocab_size)
         model.token_weights.copy_(torch.from_numpy(weights))
+    if pretrain.start_from is not None:
+        path = None if pretrain.start_tokenizer is None else Path(pretrain.start_tokenizer)
+        began = start_model(model, config, tokenizer, pretrain.start_from, path)
+        if processes.is_first:
+            print(began, flush=True)
     if pretrain.sync_batch_norm:
         with_sync_batch_norm(model, device, processes)
     model.to(device).to(
@@ -179,6 +185,7 @@ def _options(
         precision=pretrain.precision,
         channels_last=pretrain.channels_last,
         clip_grad_norm=optimizer.clip_grad_norm,
+        freeze_backbone=pretrain.freeze_backbone,
         seed=pretrain.seed,
     )
 
@@ -232,6 +239,9 @@ def resume_checkpoints(
     inputs = {str(path): identity.digest for path, identity in identities.items()}
     for path in (paths.TOKENIZER_MODEL, paths.DOCUMENT_FREQUENCIES):
         inputs[path.stem] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    for section in sections:
+        if isinstance(section, params.Pretrain):
+            inputs |= digests(section.start_from, section.start_tokenizer)
     values = {type(s).__name__: s.model_dump(mode="json", exclude=UNRELATED_KEYS) for s in sections}
     key = configuration_key(values, inputs)
     return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)

@@ -46,6 +46,8 @@ class LoopOptions:
         precision: ``fp32``, ``fp16`` or ``bf16``.
         channels_last: memory layout of images.
         clip_grad_norm: largest norm of all gradients together; None does not clip.
+        freeze_backbone: iterations, the first ones, in which the backbone is not trained and keeps its
+            running statistics.
         seed: of dropout where several processes train.
     """
 
@@ -59,6 +61,7 @@ class LoopOptions:
     precision: str = "fp32"
     channels_last: bool = True
     clip_grad_norm: float | None = None
+    freeze_backbone: int = 0
     seed: int = 0
 
 
@@ -117,9 +120,17 @@ def train(
     device = next(objective.parameters()).device
     check_precision(device, options.precision, f"{options.section}.precision")
     memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
-    model = processes.wrap_ddp(objective.train(), device)
+    objective.train()
     state = TrainingState(objective, optimizer, schedule, options.precision, device, options.seed, processes)
     _resume(state, checkpoints, log)
+
+    def wrapped() -> nn.Module:
+        if options.freeze_backbone:
+            is_trained = state.iteration >= options.freeze_backbone
+            objective.visual.requires_grad_(is_trained).train(is_trained)
+        return processes.wrap_ddp(objective, device)
+
+    model = wrapped()
     divergence = DivergenceCheck(device, options.advice, gradients_too=options.precision != "fp16")
     images_logged, seconds_logged = state.num_images, state.seconds
 
@@ -159,6 +170,8 @@ def train(
                 if state.iteration == options.iterations:
                     return state
 
+                if state.iteration == options.freeze_backbone > 0:
+                    model = wrapped()
                 start = time.perf_counter()
                 with unchanged_random_state():
                     parts = [to_device(part, device, memory_format) for part in next(batches)]

@@ -152,6 +152,9 @@ class Trainer:
             "keep_candidates": 2,
             "log_every": 2,
             "profile": False,
+            "start_from": None,
+            "start_tokenizer": None,
+            "freeze_backbone": 0,
         }
         return params.Pretrain(**(values | self.pretrain))
 
@@ -189,6 +192,7 @@ class Trainer:
             accumulate=settings.accumulate,
             precision=settings.precision,
             clip_grad_norm=self.optimizer.clip_grad_norm,
+            freeze_backbone=settings.freeze_backbone,
             seed=settings.seed,
         )
         with compiled(objective.visual, settings.compile):

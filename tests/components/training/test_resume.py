@@ -109,3 +109,18 @@ def test_every_part_of_the_state_matters(run, story: Story, part: tuple[str, ...
     run.checkpoints.save(STOP_AFTER, state)
     torch.manual_seed(999)
     assert outcome(run, run.run()) != expected
+
+
+@pytest.mark.parametrize("after", [2, 4, 6])
+def test_a_frozen_backbone_waits_for_its_iteration(run, tmp_path: Path, after: int) -> None:
+    """Weights and running statistics stay for four iterations, then move; resumed before, then and later."""
+    frozen = run.with_(pretrain=run.pretrain | {"freeze_backbone": 4})
+    start = frozen.objective().visual.state_dict()
+    whole = frozen.with_(folder=tmp_path / "whole")
+    expected = outcome(whole, whole.run())
+    resumed = stopped(frozen, after)
+    visual = {
+        k.removeprefix("visual."): v for k, v in resumed.checkpoints.latest().state["objective"].items()
+    }
+    assert (after <= 4) == all(torch.equal(visual[name], value) for name, value in start.items())
+    assert outcome(resumed, resumed.run()) == expected
