@@ -6,7 +6,7 @@ from typing import Any
 
 from components.core import paths
 from components.core.datasets import DATASETS
-from components.core.files import read_json
+from components.core.files import read_json_object
 
 DRAWN = "drawn_world"  # value of download.source
 BENCHMARK_DATA = {  # the dataset of each benchmark
@@ -45,20 +45,12 @@ def read_titles(folder: Path = paths.DATASETS_DIR) -> Mapping[str, Any]:
     Stages that only name their data need no dependency on it: other data are other inputs of theirs too.
     """
     name = paths.DATASETS_MANIFEST.name
-    if whole := _read(folder / name):
+    if whole := read_json_object(folder / name):
         return whole
     found: dict[str, Any] = {}
     for part in sorted(folder.glob(f"**/{name}")):
-        found |= {key: value for key, value in _read(part).items() if value}
+        found |= {key: value for key, value in read_json_object(part).items() if value}
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        manifest = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
 
 
 def title_here(name: str) -> str:

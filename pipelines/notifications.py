@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.core.files import read_json
+from components.core.files import read_json_object
 from components.core.logs import own_logger
 from components.core.paths import REPORT_DIR
 from components.core.redaction import redacted_values
@@ -60,11 +60,7 @@ def message(
 
 def results(root: Path) -> dict[str, float]:
     """Return the report's figures, by name."""
-    try:
-        content = read_json(root / REPORT_DIR / "metrics.json")
-    except (OSError, ValueError):
-        return {}
-    return numbers(content) if isinstance(content, dict) else {}
+    return numbers(read_json_object(root / REPORT_DIR / "metrics.json"))
 
 
 def notify(content: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from components.core.files import read_json, write_json
+from components.core.files import read_json_object, write_json
 from components.tracking.pipeline_run import (
     GOOD_STATES,
     NOT_RUN,
@@ -74,10 +74,7 @@ def write_states(root: Path, states: Mapping[str, str]) -> None:
 
 def read_states(root: Path) -> dict[str, str]:
     """Return what the last run there did with each of its stages; nothing if there was none."""
-    try:
-        return dict(read_json(root / _LAST_RUN))
-    except (OSError, ValueError, TypeError):
-        return {}
+    return read_json_object(root / _LAST_RUN)
 
 
 def last_run_time(root: Path) -> float | None:

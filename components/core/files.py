@@ -80,6 +80,23 @@ def read_json(path: Path) -> Any:
     return parse_json(path.read_text(encoding="utf-8"))
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds; an empty one where there is none, or the file is broken."""
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def link_or_copy(source: Path | str, destination: Path | str) -> None:
+    """Give a large file that nobody changes a second name; copy it where the disk has no hard links."""
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copy2(source, destination)
+
+
 def _take_place(temporary: Path, path: Path) -> None:
     """Rename; a folder cannot be renamed over another one, so that one steps aside and goes last."""
     if not temporary.is_dir() or not os.path.lexists(path):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.core import paths
-from components.core.files import parse_json, read_json
+from components.core.files import parse_json, read_json_object
 from components.core.foreign_text import markdown_text
 from components.core.published import BENCHMARKS, SOURCE
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
@@ -111,7 +111,8 @@ def _pretraining(metadata: Mapping[str, str]) -> str:
     config: dict[str, Any] = parse_json(metadata.get("pretraining_config", "{}"))
     manifest = read_titles()
     store, training = (
-        _read(paths.stage_dir(*stage) / "metrics.json") for stage in (("lmdb", "train"), ("pretrain",))
+        read_json_object(paths.stage_dir(*stage) / "metrics.json")
+        for stage in (("lmdb", "train"), ("pretrain",))
     )
     head = config.get("textual_head", {})
     facts = {
@@ -143,7 +144,7 @@ def _figures(name: str) -> str:
         if not benchmark.compares_backbones and name != PRETRAINED:
             continue
         item = name if benchmark.compares_backbones else None
-        value = _read(paths.stage_dir(benchmark.name, item) / "metrics.json").get(benchmark.metric)
+        value = read_json_object(paths.stage_dir(benchmark.name, item) / "metrics.json").get(benchmark.metric)
         if name and isinstance(value, int | float):
             title = benchmark.title + layout_note(benchmark.name, manifest)
             rows.append(f"| {_cell(title)} | {benchmark.metric_title} | {value:.1f} |")
@@ -168,11 +169,3 @@ def _plain(value: Any) -> str:
     return (
         f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

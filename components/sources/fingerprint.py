@@ -12,13 +12,13 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from components import params
 from components.core import paths
-from components.core.files import read_json, write_text
+from components.core.files import read_json_object, write_text
 from components.sources.contents import stamp
 from components.sources.manifest import Manifest, resolved_path
 from components.sources.readers.own.index import index_path, read_index
@@ -34,8 +34,8 @@ def fingerprint(download: params.Download) -> str:
 
     Costs some microseconds a file on a local disk.
     """
-    before = _read(paths.DATA_SOURCES)
-    named = _read(NAMED_IMAGES)
+    before = read_json_object(paths.DATA_SOURCES)
+    named = read_json_object(NAMED_IMAGES)
     entries = {
         key: _entry(path, before.get(key, {}), named.get(key)) for key, path in source_paths(download).items()
     }
@@ -44,7 +44,7 @@ def fingerprint(download: params.Download) -> str:
 
 def changed_sources(download: params.Download) -> list[str]:
     """Keys of params.yaml whose data are not as the stage ``sources`` has seen them."""
-    before, now = _read(paths.DATA_SOURCES), json.loads(fingerprint(download))
+    before, now = read_json_object(paths.DATA_SOURCES), json.loads(fingerprint(download))
     return [f"download.folders.{key}" for key in {**before, **now} if before.get(key) != now.get(key)]
 
 
@@ -140,11 +140,3 @@ def _digest(names: Iterable[str]) -> str:
         status = _status(name)
         digest.update(os.fsencode(f"{name} {stamp(status) if status else 'unreadable'}\n"))
     return digest.hexdigest()
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.core.files import read_json
+from components.core.files import read_json_object
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
 from components.params import matching_presets
@@ -198,10 +198,7 @@ def recorded_run(root: Path, outs: Sequence[str]) -> str | None:
 
 
 def _run_id(run_file: Path) -> str | None:
-    try:
-        run_id = read_json(run_file).get("run_id")
-    except (OSError, ValueError, AttributeError):
-        return None
+    run_id = read_json_object(run_file).get("run_id")
     return str(run_id) if run_id else None
 
 
@@ -223,13 +220,7 @@ def _pretraining(root: Path) -> dict[str, float]:
 
 
 def _headline(path: Path) -> dict[str, float]:
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return (
-        {k: v for k, v in numbers(content).items() if math.isfinite(v)} if isinstance(content, dict) else {}
-    )
+    return {key: value for key, value in numbers(read_json_object(path)).items() if math.isfinite(value)}
 
 
 @dataclass(frozen=True, slots=True)

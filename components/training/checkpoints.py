@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import zipfile
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from components.core.errors import InputError
-from components.core.files import writing
+from components.core.files import link_or_copy, writing
 from components.core.logs import own_logger
 from components.training.state import History
 
@@ -202,12 +201,4 @@ class CandidateFolder:
     def publish(self, destination: Path) -> None:
         """Copy the folder to ``destination``, as a whole; it stays here until the run's scratch goes."""
         with writing(destination) as temporary:
-            shutil.copytree(self.folder, temporary, copy_function=_link_or_copy)
-
-
-def _link_or_copy(source: str, destination: str) -> None:
-    """Link where the file system has hard links: the files are large and nobody changes them."""
-    try:
-        os.link(source, destination)
-    except OSError:
-        shutil.copy2(source, destination)
+            shutil.copytree(self.folder, temporary, copy_function=link_or_copy)

@@ -17,7 +17,7 @@ import requests
 from components.core import machine, paths
 from components.core.datasets import DATASETS, Dataset
 from components.core.errors import InputError, TemporaryError
-from components.core.files import writing
+from components.core.files import link_or_copy, writing
 from components.core.foreign_text import said
 from components.core.http import MirrorError, Patience, open_session
 from components.core.redaction import redacted
@@ -235,7 +235,7 @@ def fetch_dataset(
     with writing(target) as temporary:
         temporary.mkdir()
         for file in checked:
-            _link(file.path, temporary / file.path.name)
+            link_or_copy(file.path, temporary / file.path.name)
         write_record(temporary, record)
     shutil.rmtree(incoming, ignore_errors=True)
     return record
@@ -278,11 +278,3 @@ def disk_needs(dataset: str) -> list[tuple[Path, int, str]]:
         (incoming, to_come, f"{dataset}'s archives"),
         (machine.unpacked_dir(), unpacked, f"{dataset}, unpacked"),
     ]
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give the file a second name; copy it where the disk knows no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
