@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
-from components.core.errors import EXIT_INTERRUPTED, InputError
+from components.core.errors import EXIT_INTERRUPTED, InputError, first_line
 from components.core.process import ENDING
 from components.core.redaction import redacted
 from pipelines.process import Stop
@@ -134,7 +134,7 @@ def server_watched(stop: Stop, outcome: Callable[[], int]) -> Iterator[None]:
             said = str(error)
             if not type(error).__module__.startswith(_PREFECT_MODULES) and "API" not in said:
                 raise
-            reason = look() or f"refused what it was asked for ({(said.splitlines() or [''])[0][:200]})"
+            reason = look() or f"refused what it was asked for ({first_line(said)})"
             _leave(_told(address, reason), outcome)
         finally:
             over.set()

@@ -51,7 +51,7 @@ def machine_message(error: BaseException) -> str | None:
         if _is_full(cause):
             return _full_disk_message(chain)
     for cause in chain:
-        said = (str(cause).splitlines() or [""])[0]
+        said = first_line(cause)
         if isinstance(cause, MemoryError) or any(words in said for words in _NO_MEMORY_WORDS):
             return f"out of memory ({said[:_SHOWN] or 'MemoryError'}); {_FREES_MEMORY}"
     if not isinstance(error, OSError) or not isinstance(error.filename, str | bytes):
@@ -99,3 +99,8 @@ def _room(place: Path) -> int:
         return shutil.disk_usage(place).free
     except OSError:
         return _TIGHT_BYTES
+
+
+def first_line(message: object) -> str:
+    """Return the first line of what an error says, as far as a line of ours has room for it; may be empty."""
+    return (str(message).strip().splitlines() or [""])[0][:300]

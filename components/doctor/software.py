@@ -21,7 +21,7 @@ from packaging.specifiers import SpecifierSet
 
 from components import params
 from components.core import machine
-from components.core.errors import InputError
+from components.core.errors import InputError, first_line
 from components.core.redaction import redacted
 from components.doctor import Finding, Sections, attention, broken, fine, fine_unless
 from components.params import section_of
@@ -76,7 +76,7 @@ def git(_: Sections) -> Iterator[Finding]:
         return
     done = subprocess.run([program, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     if done.returncode:
-        found = f"no commit can be read here: {_first_line(done.stderr.strip() or 'no output')}"
+        found = f"no commit can be read here: {first_line(done.stderr) or 'no output'}"
         yield broken("Git", found, "get the project with `git clone`")
     else:
         yield fine("Git", f"at commit {done.stdout.strip()}")
@@ -88,7 +88,7 @@ def torch_and_torchvision(_: Sections) -> Iterator[Finding]:
         torch, torchvision = (importlib.import_module(name) for name in ("torch", "torchvision"))
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except (ImportError, OSError, RuntimeError) as error:
-        yield broken("torch", f"does not work: {_first_line(error)}", PINS)
+        yield broken("torch", f"does not work: {first_line(error) or type(error).__name__}", PINS)
         return
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     yield fine("torch", f"{torch.__version__} ({build}), torchvision {torchvision.__version__}")
@@ -109,7 +109,7 @@ def gpus(sections: Sections) -> Iterator[Finding]:
         warnings.simplefilter("always")
         usable = torch.cuda.is_available()
     if not usable:
-        said = " ".join(_first_line(warning.message) for warning in caught)
+        said = " ".join(first_line(warning.message) for warning in caught)
         yield _without_gpu(sections, said, torch.version.cuda)
         return
     if not device.startswith("cuda"):
@@ -182,7 +182,8 @@ def _gpu(torch: Any, number: int) -> Finding:
             image, weight = (torch.ones(*shape, device=device) for shape in ((1, 8, 8, 8), (8, 8, 3, 3)))
             correct = bool((torch.nn.functional.conv2d(image, weight) == 72).all())
     except (RuntimeError, AssertionError) as error:
-        return broken(name, f"does not compute: {_first_line(error)}", f"update the driver, or {PINS}")
+        fault = first_line(error) or type(error).__name__
+        return broken(name, f"does not compute: {fault}", f"update the driver, or {PINS}")
     found = f"{what} (capability {major}.{minor}), {shown_bytes(free)} free of {shown_bytes(total)}"
     if not correct:
         return broken(name, f"{found}; it computes wrong figures", "test its memory and its driver")
@@ -240,10 +241,6 @@ def detectron2_sections(sections: Sections) -> list[str]:
     ]
 
 
-def _first_line(error: object) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def dvc(_: Sections) -> Iterator[Finding]:
     """Open the repository, write to each of its remotes and read from it."""
     from dvc.exceptions import DvcException
@@ -298,7 +295,7 @@ def _in_time(work: Callable[[], None]) -> str | None:
         try:
             work()
         except Exception as error:  # every kind of remote has exceptions of its own
-            faults.append(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"[:200])
+            faults.append(f"{type(error).__name__}: {first_line(error)}"[:200])
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from components.core.errors import first_line
 from components.core.logs import own_logger
 
 if TYPE_CHECKING:
@@ -230,11 +231,6 @@ def _system_monitor(run_id: str) -> SystemMetricsMonitor | None:
 def is_refused(error: Exception) -> bool:
     """Tell whether the server answered that these values will never be taken (sending again is no use)."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-
-
-def first_line(error: Exception) -> str:
-    """Return what a warning has room for."""
-    return (str(error).strip().splitlines() or [""])[0][:300]
 
 
 def warn_refused(what: str, refused: Mapping[str, str], hint: str) -> None:

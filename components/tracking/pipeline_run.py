@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.core.errors import first_line
 from components.core.files import read_json_object
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
@@ -172,12 +173,11 @@ def create_run(
         run_id = create_flow_run(store, name, flow, "pipelines.run", parent_run_id, tags)
         record = Record(store, run_id, root / OUTPUTS_DIR)
     except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0][:300]
         _logger.warning(
             "No MLflow run for this pipeline run, the tracking store is out of reach (%s: %s). The work goes "
             "on; its figures are in outputs/.",
             type(error).__name__,
-            first_line,
+            first_line(error),
         )
         return None
     record.params({**settings, **all_params(root / PARAMS)})

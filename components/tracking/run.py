@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core import files, paths
+from components.core.errors import first_line
 from components.core.foreign_text import said
 from components.core.logs import own_logger
 from components.core.redaction import redacted_values
 from components.tracking.datasets import UsedDataset, inherit_datasets, log_datasets
 from components.tracking.metrics import (
     MetricSender,
-    first_line,
     flatten,
     is_refused,
     mlflow_name,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from components.core.errors import InputError
+from components.core.errors import InputError, first_line
 from components.core.files import link_or_copy, writing
 from components.core.logs import own_logger
 from components.training.state import History
@@ -102,7 +102,7 @@ class CheckpointFolder:
             try:
                 content = _read(path)
             except (ValueError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = first_line(error) or type(error).__name__
                 _logger.warning("%s is damaged and was skipped: %s", path, reason)
                 continue
             if content["key"] != self._key:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.core.errors import first_line
 from components.core.files import parse_json
 from components.core.redaction import redacted, redacted_values
 from components.tracking.metrics import flatten, mlflow_name
@@ -161,7 +162,7 @@ def main() -> None:
     try:
         print(json.dumps({"runs": finished_runs()}))
     except Exception as error:  # whatever MLflow raises when its store is away, old or broken
-        reason = redacted((str(error).splitlines() or [""])[0])[:200]
+        reason = redacted(first_line(error))[:200]
         print(json.dumps({"error": f"{type(error).__name__}: {reason}"}))
 
 
