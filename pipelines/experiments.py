@@ -12,13 +12,11 @@ import filecmp
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.core.errors import InputError
 from components.core.files import read_json, write_json, write_text
 from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
 from components.core.redaction import redacted
@@ -30,6 +28,7 @@ from pipelines.dvc_files import LOCK_FILE
 from pipelines.dvc_internals import experiment_ref, lock_text, share_cache
 from pipelines.graph import Plan
 from pipelines.preparation import prepare
+from pipelines.process import git, git_files
 from pipelines.workspace import STATE_DIR, run_lock, stop_orphans
 
 WORKSPACES_DIR = STATE_DIR / "workspaces"
@@ -161,19 +160,15 @@ def _link(source: Path, link: Path) -> None:
 
 def _files(root: Path) -> set[str]:
     """Return what Git tracks and, in the same top-level folders, what it would: new code, not data."""
-    tracked = _listed(root, "--cached")
+    tracked = git_files(root, "--cached")
     homes = {name.split("/")[0] for name in tracked if "/" in name}
     new = {
         name
-        for name in _listed(root, "--others", "--exclude-standard")
+        for name in git_files(root, "--others", "--exclude-standard")
         if ("/" not in name or name.split("/")[0] in homes)
         and (root / name).lstat().st_size <= _LARGEST_UNTRACKED
     }
     return {name for name in tracked | new if (root / name).is_file() or (root / name).is_symlink()} - _OWN
-
-
-def _listed(root: Path, *options: str) -> set[str]:
-    return {name for name in _git(root, "ls-files", "-z", *options).split("\0") if name}
 
 
 def _copied(workspace: Path) -> set[str]:
@@ -194,24 +189,12 @@ def _copy(source: Path, target: Path) -> None:
 
 def _borrow_commits(root: Path, workspace: Path) -> None:
     if not (workspace / ".git").is_dir():
-        _git(workspace, "init", "-q", ".")
-    objects = (root / _git(root, "rev-parse", "--git-path", "objects").strip()).resolve()
+        git(workspace, "init", "-q", ".")
+    objects = (root / git(root, "rev-parse", "--git-path", "objects").strip()).resolve()
     write_text(workspace / ".git" / "objects" / "info" / "alternates", f"{objects}\n")
-    commit = _git(root, "rev-parse", "-q", "--verify", "HEAD", may_fail=True).strip()
+    commit = git(root, "rev-parse", "-q", "--verify", "HEAD", may_fail=True).strip()
     if commit:
-        _git(workspace, "reset", "-q", "--mixed", commit)
-
-
-def _git(folder: Path, *arguments: str, may_fail: bool = False, given: str = "", index: str = "") -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    environment |= {"GIT_INDEX_FILE": index} if index else {}
-    command = ["git", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, input=given, capture_output=True, text=True, check=False
-    )
-    if done.returncode and not may_fail:
-        raise InputError(f"`{' '.join(command)}` in {folder}: {done.stderr.strip()}")
-    return done.stdout
+        git(workspace, "reset", "-q", "--mixed", commit)
 
 
 def prepare_rows(run: FamilyRun, is_stopped: Callable[[], bool] = lambda: False) -> list[ReadyRow]:
@@ -260,7 +243,7 @@ def save_experiment(root: Path, ready: ReadyRow, name: str, stages: Collection[s
         InputError: in the words of Git.
     """
     workspace = ready.workspace
-    head = _git(workspace, "rev-parse", "-q", "--verify", "HEAD", may_fail=True).strip()
+    head = git(workspace, "rev-parse", "-q", "--verify", "HEAD", may_fail=True).strip()
     if not head:
         return "the repository has no commit yet"
     for path in (PARAMS, LOCK_FILE):
@@ -268,16 +251,16 @@ def save_experiment(root: Path, ready: ReadyRow, name: str, stages: Collection[s
             return f"{path} holds a password or key, which would be committed"
     index = str((workspace / ".git" / "experiment").absolute())
     Path(index).unlink(missing_ok=True)
-    lock = _git(workspace, "hash-object", "-w", "--stdin", given=lock_text(workspace, stages)).strip()
+    lock = git(workspace, "hash-object", "-w", "--stdin", given=lock_text(workspace, stages)).strip()
     names = "".join(f"{path}\0" for path in sorted(_copied(workspace)))
-    _git(workspace, "update-index", "--add", "-z", "--stdin", given=names, index=index)
-    _git(workspace, "update-index", "--add", "--cacheinfo", f"100644,{lock},{LOCK_FILE}", index=index)
-    tree = _git(workspace, "write-tree", index=index).strip()
+    git(workspace, "update-index", "--add", "-z", "--stdin", given=names, index=index)
+    git(workspace, "update-index", "--add", "--cacheinfo", f"100644,{lock},{LOCK_FILE}", index=index)
+    tree = git(workspace, "write-tree", index=index).strip()
     ref = experiment_ref(head, name)
-    if tree != _git(root, "rev-parse", "-q", "--verify", f"{ref}^{{tree}}", may_fail=True).strip():
+    if tree != git(root, "rev-parse", "-q", "--verify", f"{ref}^{{tree}}", may_fail=True).strip():
         author = ("-c", "user.name=virtex", "-c", "user.email=virtex@localhost")
-        commit = _git(workspace, *author, "commit-tree", tree, "-p", head, "-m", f"virtex: {name}").strip()
-        _git(workspace, "push", "-q", "--force", "--no-verify", str(root), f"{commit}:{ref}")
+        commit = git(workspace, *author, "commit-tree", tree, "-p", head, "-m", f"virtex: {name}").strip()
+        git(workspace, "push", "-q", "--force", "--no-verify", str(root), f"{commit}:{ref}")
     return None
 
 

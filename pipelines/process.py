@@ -15,6 +15,7 @@ from typing import Literal
 
 import psutil
 
+from components.core.errors import InputError
 from components.core.process import handle_ending
 from pipelines.output import LineSplitter
 
@@ -298,3 +299,32 @@ def stop_when(asked: Callable[[], bool], stop: Stop, every_seconds: float = 5.0)
     finally:
         over.set()
         thread.join(timeout=every_seconds)
+
+
+def git(folder: Path, *arguments: str, may_fail: bool = False, given: str = "", index: str = "") -> str:
+    """Return what a command of Git prints, run in ``folder``.
+
+    Args:
+        folder: of a repository; variables of another one, as hooks of Git have them, are left out.
+        arguments: the command.
+        may_fail: return what was printed, often nothing, of a command that fails.
+        given: its standard input.
+        index: the index file to use instead of the repository's.
+
+    Raises:
+        InputError: in the words of Git.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_INDEX_FILE": index} if index else {}
+    command = ["git", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, input=given, capture_output=True, text=True, check=False
+    )
+    if done.returncode and not may_fail:
+        raise InputError(f"`{' '.join(command)}` in {folder}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def git_files(folder: Path, *options: str) -> set[str]:
+    """Return the files that ``git ls-files`` lists."""
+    return {name for name in git(folder, "ls-files", "-z", *options).split("\0") if name}

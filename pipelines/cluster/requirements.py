@@ -1,7 +1,6 @@
 """What machines that work together must have: the same commit, a DVC remote, an MLflow server."""
 
 import os
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -13,7 +12,7 @@ from components.core.paths import PARAMS
 from components.tracking.store import public_uri, tracking_uri
 from pipelines.dvc_internals import default_remote
 from pipelines.output import StageOutput
-from pipelines.process import run_child
+from pipelines.process import git, git_files, run_child
 
 CARRIED = frozenset({str(PARAMS), "dvc.lock"})  # the flow sends them to the workers, changed or not
 _CODE = (
@@ -32,11 +31,9 @@ def commit_of(root: Path) -> str:
     Raises:
         InputError: no commit yet, or changes that are in none; those of params.yaml and dvc.lock may be.
     """
-    commit = _git(root, "rev-parse", "--verify", "HEAD").strip()
-    changed = _paths(_git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"))
-    changed |= set(
-        filter(None, _git(root, "ls-files", "-z", "--others", "--exclude-standard", *_CODE).split("\0"))
-    )
+    commit = git(root, "rev-parse", "--verify", "HEAD").strip()
+    changed = _paths(git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no"))
+    changed |= git_files(root, "--others", "--exclude-standard", *_CODE)
     changed -= CARRIED
     if changed:
         names = sorted(changed)
@@ -66,15 +63,6 @@ def require_commit(root: Path, commit: str) -> None:
 
 def _paths(status: str) -> set[str]:
     return {entry[3:] for entry in status.split("\0") if entry}
-
-
-def _git(root: Path, *arguments: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise InputError(f"{root}: `{' '.join(command)}`: {done.stderr.strip()}")
-    return done.stdout
 
 
 class TransferError(RuntimeError):
