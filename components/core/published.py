@@ -348,9 +348,9 @@ def imagenet_figure(model: PublishedModel, key: str) -> float | None:
 
 
 def published_model(setup: Setup) -> PublishedModel:
-    """Return the published model of the same architecture and task, or else the best one of the task."""
+    """Return the published model of the same architecture and task, or the best of the task, or of all."""
     same_task = (model for model in MODELS if model.setup.objective == setup.objective)
-    return same_model(setup) or next(same_task)
+    return same_model(setup) or next(same_task, BEST_MODEL)
 
 
 def same_model(setup: Setup) -> PublishedModel | None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from components import params
 from components.core import paths
+from components.core.published import MODELS
 from components.stages import report as stage
 from components.tracking import StageRun
 
@@ -111,6 +112,9 @@ TASKS = {
     "masked_lm": ({"masked_lm": 2.75}, "captions", True),
     "token_classification": ({"classification": 2.75}, "captions", False),
     "multilabel_classification": ({"classification": 2.75}, "object labels", False),
+    "parallel_captioning": ({"captioning_parallel": 2.75}, "captions", True),
+    "idf_token_classification": ({"classification": 2.75}, "captions", False),
+    "contrastive": ({"contrastive": 2.75}, "captions", True),
 }
 
 
@@ -120,7 +124,8 @@ def test_every_task_is_reported_in_its_own_words(run: StageRun, objective: str) 
     parts, taught_by, has_transformer = TASKS[objective]
     path = paths.stage_dir("pretrain") / "metrics.json"
     metrics = json.loads(path.read_text()) | {"val": parts}
-    if not has_transformer:
+    has_perplexity = objective in ("captioning", "masked_lm")
+    if not has_perplexity:
         del metrics["perplexity"]
     write_json(path, metrics)
     if objective != "captioning":
@@ -130,11 +135,13 @@ def test_every_task_is_reported_in_its_own_words(run: StageRun, objective: str) 
     assert f"pretrained on {taught_by} beats the random one" in flat
     assert f"## Pretraining: {objective}" in text
     assert "Validation, " not in text
-    assert ("Validation perplexity" in text) == has_transformer
+    assert ("Validation perplexity" in text) == has_perplexity
     assert ("hidden_size" in report["setup"]) == ("Width of the textual head" in text) == has_transformer
     shown = objective.replace("_classification", " classif.")
-    assert ["Pretraining task", shown, shown, ""] in rows_of(text)
-    assert report["published"]["model"].startswith(f"{objective}, resnet50")
+    is_the_papers = objective in {model.setup.objective for model in MODELS}
+    theirs = shown if is_the_papers else "bicaptioning"  # the paper's best, to show what it reaches
+    assert any(row[:3] == ["Pretraining task", shown, theirs] for row in rows_of(text))
+    assert report["published"]["model"].startswith(f"{objective if is_the_papers else theirs}, resnet50")
 
 
 def test_both_directions_are_listed(run: StageRun) -> None:
