@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -119,10 +118,6 @@ class Plan:
         """Names of the stages that something has to be done for."""
         done = {*self.unchanged, *self.not_run}
         return tuple(stage.name for stage in self.stages if stage.name not in done)
-
-    def makes(self, path: Path) -> bool:
-        """Whether ``path``, relative to the repository root, is an output of one of the stages."""
-        return any(str(path) in stage.outs for stage in self.stages)
 
 
 def base_name(stage: str) -> str:

@@ -30,7 +30,7 @@ def run_context(has_record: bool) -> dict[str, Any]:
     environment = {title: tags[key] for key, title in names.items() if key in tags}
     environment["Device"] = machine.device_name()
     stages = [
-        {key: value for key, value in asdict(time).items() if key != "tags"}
+        asdict(time)
         for time in (stage_times(paths.OUTPUTS_DIR) if has_record else ())
         if time.stage != "report"
     ]

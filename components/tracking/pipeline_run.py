@@ -232,7 +232,6 @@ class StageTime:
         run_id: in MLflow.
         started: UTC, ISO 8601 to the second.
         seconds: wall-clock time of the stage's process from its record's opening to its end.
-        tags: commit, host and versions, as ``provenance`` names them.
         link: page of the run, None where MLflow is a file of this machine.
     """
 
@@ -240,7 +239,6 @@ class StageTime:
     run_id: str
     started: str
     seconds: float
-    tags: dict[str, str]
     link: str | None
 
 
@@ -271,13 +269,11 @@ def _ended_run(store: Store, run_id: str) -> Run | None:
 
 
 def _time(store: Store, run: Run) -> StageTime:
-    tags = {key: str(value) for key, value in run.data.tags.items()}
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
     return StageTime(
-        stage=tags.get("dvc.stage") or run.info.run_name or run.info.run_id,
+        stage=run.data.tags.get("dvc.stage") or run.info.run_name or run.info.run_id,
         run_id=run.info.run_id,
         started=started.isoformat(timespec="seconds"),
         seconds=round((run.info.end_time - run.info.start_time) / 1000, 1),
-        tags=tags,
         link=run_page(store, run.info.run_id),
     )
