@@ -92,7 +92,7 @@ def read_own(
             tally.leave_out("images without a caption", image.where)
         elif image.split == "test":
             tally.leave_out("images for testing", image.where)
-    present, faulty = _present(wanted, path, skip_unreadable)
+    present, faulty = _present(wanted, skip_unreadable)
     divide(present, settings, str(path))  # a division that cannot be is said before hours of fetching
     kept, unfetched = fetch_urls(present, dataset, folder, settings.url_connections, skip_unreadable)
     splits = {
@@ -150,9 +150,7 @@ def _read(
         return path, read_sidecars(path, listing, images, tally), images.listed()
 
 
-def _present(
-    images: Sequence[OwnImage], path: Path, skip_unreadable: bool
-) -> tuple[list[OwnImage], list[LeftOut]]:
+def _present(images: Sequence[OwnImage], skip_unreadable: bool) -> tuple[list[OwnImage], list[LeftOut]]:
     faulty = [image for image in images if image.fault is not None]
     if faulty and (not skip_unreadable or len(faulty) == len(images)):
         first = faulty[0]
