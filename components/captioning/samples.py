@@ -1,16 +1,13 @@
 """What pretraining sees and writes, as pictures for its record: images with texts below them."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from components.captioning.captioner import Captioner
 from components.core.caption_tokens import MASK_ID
+from components.core.pictures import draw_texts, spread
 from components.data.batch import TargetSample
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import Pixels
@@ -20,10 +17,6 @@ from components.text.tokenizer import CaptionTokenizer
 BEAM_SIZE = 5  # as the paper decodes
 TRAINING_SAMPLES = 12
 CAPTIONED_IMAGES = 8
-COLUMNS = 4
-PANEL_INCHES = 2.6
-LINE_CHARACTERS = 38
-TEXT_LINES = 5
 
 
 def taught(sample: TargetSample, tokenizer: CaptionTokenizer, categories: Sequence[str] = ()) -> str:
@@ -71,32 +64,3 @@ def picture_of_captions(
     found = captioner.search(images, BEAM_SIZE)
     texts = [f"{best.text}\n({reference})" for (best,), reference in zip(found, written, strict=True)]
     return draw_texts([unnormalised(image).numpy() for image in images], texts)
-
-
-def spread(length: int, number: int) -> range:
-    """Return at most ``number`` positions, evenly spread over ``length``."""
-    return range(0, length, max(1, length // number))[:number]
-
-
-def draw_texts(pictures: Sequence[Pixels], texts: Sequence[str]) -> Pixels:
-    """Draw one picture of all, with a text below each; return pixels ``(height, width, 3)``."""
-    rows = max(1, -(-len(pictures) // COLUMNS))
-    size = (COLUMNS * PANEL_INCHES, rows * 1.35 * PANEL_INCHES)
-    figure = Figure(figsize=size, layout="constrained", dpi=100)
-    canvas = FigureCanvasAgg(figure)
-    for index in range(rows * COLUMNS):
-        axes = figure.add_subplot(rows, COLUMNS, index + 1)
-        axes.set_axis_off()
-        if index < len(pictures):
-            axes.imshow(pictures[index])
-            axes.set_title(_wrapped(texts[index]), fontsize=8, y=-0.05, va="top", parse_math=False)
-    canvas.draw()
-    pixels: Pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
-    return pixels
-
-
-def _wrapped(text: str) -> str:
-    lines = [line for part in text.splitlines() for line in textwrap.wrap(part, LINE_CHARACTERS)]
-    if len(lines) > TEXT_LINES:
-        lines = [*lines[: TEXT_LINES - 1], lines[TEXT_LINES - 1] + " …"]
-    return "\n".join(lines)

@@ -142,12 +142,14 @@ class Detection(Section):
     test_size: Annotated[int, Field(ge=32)]
     max_size: Annotated[int, Field(ge=32)]
     anchor_sizes: Annotated[Rising, Field(min_length=5, max_length=5)]
+    anchors_per_image: Positive
     rois_per_image: Positive
     train_proposals: Positive
     test_proposals: Positive
     detections_per_image: Positive
     score_threshold: Fraction
     norm: Literal["batch", "frozen"]
+    freeze_at: Annotated[int, Field(ge=0, le=5)]
     precise_bn_batches: NonNegative
     repeat_threshold: Fraction
     max_test_images: Positive | None

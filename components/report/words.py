@@ -11,6 +11,7 @@ from components.params import PRETRAINED
 from components.report.protocol import Protocol, pretraining_differences, setup_differences
 from components.report.results import MARK, NOISE_MARK, OTHER_PROTOCOL_MARK, PAIR, Result
 
+NOT_ASKED = "not run: `probes.which`"
 _FEW = 3  # parameters that a sentence names
 ABSENT = "–"
 BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
@@ -210,7 +211,7 @@ def legend(results: Sequence[Result], backbones: Sequence[str], published: Publi
 
 
 def problem_lines(results: Sequence[Result], manifest: Mapping[str, Any]) -> list[str]:
-    """Say what has no figure and why, a line per benchmark and reason."""
+    """Say what has no figure and why, a line per benchmark and reason; not for probes nobody asks for."""
     stages: dict[str, list[Result]] = {}
     for result in results:
         stages.setdefault(result.benchmark.name, []).append(result)
@@ -219,7 +220,7 @@ def problem_lines(results: Sequence[Result], manifest: Mapping[str, Any]) -> lis
         reasons: dict[str, dict[str, list[str]]] = {}  # backbones by metric, by reason
         for result in of_stage:
             for backbone, figure in result.figures.items():
-                if figure.value is None:
+                if figure.value is None and not figure.remark.startswith(NOT_ASKED):
                     metrics = reasons.setdefault(figure.remark, {})
                     metrics.setdefault(result.benchmark.metric_title, []).append(backbone_title(backbone))
         benchmark = of_stage[0].benchmark

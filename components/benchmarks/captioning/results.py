@@ -9,8 +9,9 @@ from PIL import Image
 from components.benchmarks.captioning.protocol import FEW_CAPTIONS, Measured, ScoredCaption
 from components.benchmarks.shared.files import Run
 from components.benchmarks.shared.per_image import FILE, PerImage
-from components.captioning.samples import CAPTIONED_IMAGES, draw_texts, spread
+from components.captioning.samples import CAPTIONED_IMAGES
 from components.core.files import write_json, write_text, writing
+from components.core.pictures import draw_texts, spread
 from components.data.image import Pixels, decode
 from components.data.store import CaptionStore
 

@@ -1,9 +1,9 @@
 """The three detection benchmarks (paper, section 4.3; MoCo, arXiv 1911.05722, appendix A), start to figures.
 
-Trained: a whole detector from a pretrained backbone, nothing frozen. Mask R-CNN with FPN on COCO train2017
-and on LVIS v1 train, whose rare categories are seen more often; Faster R-CNN C4 with a normalisation after
-res5 on VOC trainval. SGD with momentum 0.9, linear warm-up, the learning rate falls tenfold at milestones;
-afterwards the statistics of batch normalisation are renewed over training batches.
+Trained: a whole detector from a pretrained backbone, of which nothing is frozen but by ``freeze_at``. Mask
+R-CNN with FPN on COCO train2017 and on LVIS v1 train, whose rare categories are seen more often; Faster R-CNN
+C4 with a normalisation after res5 on VOC trainval. SGD with momentum 0.9, linear warm-up, the learning rate
+falls tenfold at milestones; then the statistics of batch normalisation are renewed over training batches.
 
 Measured: AP of boxes and masks on COCO val2017 and LVIS v1 val (the latter also of rare, common and frequent
 categories), AP, AP50 and AP75 of boxes on VOC2007 test. Either engine trains and detects; what it finds is
@@ -62,6 +62,7 @@ SCORES: Mapping[DetectionTask, Callable[[DetectionSplit, Sequence[Detections]], 
     VOC_DETECTION: voc_scores,
 }
 NO_CHANCE: dict[str, float] = {}  # boxes drawn at random hit nothing, but nobody can say how seldom
+NO_OBJECTS = "no such categories among the objects of the test images"
 FILES = ("losses.csv", "ap.csv", "detections.png", FILE)
 
 
@@ -91,8 +92,15 @@ class Measured:
             kind: {name: value for name, value in group.items() if isinstance(value, float)}
             for kind, group in self.scores.items()
         }
+        unknown = {
+            f"{kind}.{name}": NO_OBJECTS
+            for kind, group in self.scores.items()
+            for name, value in group.items()
+            if value is None
+        }
         return {
             **scores,
+            **({"not_run": unknown} if unknown else {}),
             "train_loss": self.losses[-1]["loss"],
             "images": len(self.images),
             "detections": sum(len(found.scores) for found in self.found),

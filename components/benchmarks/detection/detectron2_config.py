@@ -57,7 +57,7 @@ def build_config(
     from detectron2.config import get_cfg
 
     config = get_cfg()
-    config.merge_from_list(_flat(_resnet(architecture, settings.norm)))
+    config.merge_from_list(_flat(_resnet(architecture, settings)))
     config.merge_from_list(_flat(_detector(settings)))
     config.merge_from_list(_flat(_run(settings)))
     config.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
@@ -75,7 +75,7 @@ def _flat(keys: dict[str, Any]) -> list[Any]:
     return [part for item in keys.items() for part in item]
 
 
-def _resnet(architecture: str, norm: str) -> dict[str, Any]:
+def _resnet(architecture: str, settings: params.Detection) -> dict[str, Any]:
     match = re.fullmatch(r"(wide_)?resnet(18|34|50|101|152)(_2)?", architecture)
     if match is None:
         raise InputError(
@@ -87,8 +87,8 @@ def _resnet(architecture: str, norm: str) -> dict[str, Any]:
         "MODEL.RESNETS.RES2_OUT_CHANNELS": 64 if depth < 50 else 256,
         "MODEL.RESNETS.WIDTH_PER_GROUP": 128 if match[1] else 64,
         "MODEL.RESNETS.STRIDE_IN_1X1": False,  # as torchvision's
-        "MODEL.RESNETS.NORM": NORMS[norm],
-        "MODEL.BACKBONE.FREEZE_AT": 0,  # everything is trained
+        "MODEL.RESNETS.NORM": NORMS[settings.norm],
+        "MODEL.BACKBONE.FREEZE_AT": settings.freeze_at,
         "MODEL.PIXEL_MEAN": PIXEL_MEAN,
         "MODEL.PIXEL_STD": PIXEL_STD,
         "INPUT.FORMAT": "RGB",
@@ -137,6 +137,7 @@ def _run(settings: params.Detection) -> dict[str, Any]:
         "INPUT.MIN_SIZE_TEST": settings.test_size,
         "INPUT.MAX_SIZE_TEST": settings.max_size,
         "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": settings.rois_per_image,
+        "MODEL.RPN.BATCH_SIZE_PER_IMAGE": settings.anchors_per_image,
         "MODEL.RPN.POST_NMS_TOPK_TRAIN": settings.train_proposals,
         "MODEL.RPN.POST_NMS_TOPK_TEST": settings.test_proposals,
         "MODEL.ROI_HEADS.SCORE_THRESH_TEST": settings.score_threshold,

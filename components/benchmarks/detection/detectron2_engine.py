@@ -245,6 +245,9 @@ def register_heads() -> None:
                 res5 = nn.Sequential(*blocks)
             else:
                 res5, out_channels = super()._build_res5_block(cfg)
+            if cfg.MODEL.BACKBONE.FREEZE_AT >= 5:  # which itself ends at res4 in C4
+                for block in res5:
+                    block.freeze()
             res5.add_module("norm", get_norm(resnets.NORM, out_channels))
             return res5, out_channels
 

@@ -29,6 +29,8 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 CANONICAL_SIZE, CANONICAL_STRIDE = 224, 16  # a region of this size is cut from the level of that stride
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Of the ResNet, in the order in which ``freeze_at`` freezes them.
+PARTS = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 RATIOS = (0.5, 1.0, 2.0)  # height / width of the anchors
 FPN_STRIDES = (4, 8, 16, 32)  # pixels of the image per position of layer1 to layer4
 C4_STRIDE = 16
@@ -51,7 +53,7 @@ def mask_rcnn_fpn(
         num_classes: without the background.
         settings: sizes of images, anchors, heads and outputs.
     """
-    cnn = _resnet(architecture, backbone, settings.norm)
+    cnn = _resnet(architecture, backbone, settings)
     channels, width = settings.head_channels, BOX_HEAD_WIDTH * settings.head_channels
     trunk = BackboneWithFPN(
         cnn,
@@ -81,7 +83,7 @@ def faster_rcnn_c4(
     architecture: str, backbone: Mapping[str, Tensor], num_classes: int, settings: params.VocDetection
 ) -> GeneralizedRCNN:
     """Build Faster R-CNN whose regions come from layer3 and pass through layer4; arguments as above."""
-    cnn = _resnet(architecture, backbone, settings.norm)
+    cnn = _resnet(architecture, backbone, settings)
     res5 = cnn.get_submodule("layer4")
     width = out_channels(res5)
     model = FasterRCNN(
@@ -111,18 +113,33 @@ def _shared(settings: params.Detection) -> dict[str, object]:
         "image_std": IMAGENET_STD,
         "rpn_post_nms_top_n_train": settings.train_proposals,
         "rpn_post_nms_top_n_test": settings.test_proposals,
+        "rpn_batch_size_per_image": settings.anchors_per_image,
         "box_batch_size_per_image": settings.rois_per_image,
         "box_detections_per_img": settings.detections_per_image,
         "box_score_thresh": settings.score_threshold,
     }
 
 
-def _resnet(architecture: str, backbone: Mapping[str, Tensor], norm: str) -> nn.Module:
-    """Build the ResNet with its weights, all of it trainable."""
-    cnn = torchvision.models.get_model(architecture, weights=None, norm_layer=NORMS[norm])
+def _resnet(architecture: str, backbone: Mapping[str, Tensor], settings: params.Detection) -> nn.Module:
+    """Build the ResNet with its weights, trainable but for the parts that are frozen."""
+    cnn = torchvision.models.get_model(architecture, weights=None, norm_layer=NORMS[settings.norm])
     cnn.fc = nn.Identity()
     cnn.load_state_dict(dict(backbone))
+    for name in [name for names in PARTS[: settings.freeze_at] for name in names]:
+        cnn.set_submodule(name, _frozen(cnn.get_submodule(name)))
     return cnn
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """Return ``module`` with fixed weights and statistics of normalisation, as detectron2 freezes."""
+    module.requires_grad_(False)
+    for name, child in module.named_children():
+        setattr(module, name, _frozen(child))
+    if not isinstance(module, nn.BatchNorm2d):
+        return module
+    fixed = FrozenBatchNorm2d(module.num_features, module.eps)
+    fixed.load_state_dict(module.state_dict())
+    return fixed
 
 
 class AlignedRegions(MultiScaleRoIAlign):

@@ -19,6 +19,8 @@ from components.core.errors import InputError
 from components.core.files import writing
 
 FILE = "per_image.npz"
+PERCENT = (0.0, 100.0)
+RANGES = {"CIDEr-D": (0.0, 1000.0)}  # of figures that are no percentages
 _FIGURES, _DRAWS = "figures/", "draws/"
 
 
@@ -70,7 +72,10 @@ class PerImage:
 
     def intervals(self) -> dict[str, dict[str, float]]:
         """Return ``low`` and ``high`` of each figure, for metrics.json."""
-        bounds = {name: interval(figure, self.draws[name]) for name, figure in self.figures.items()}
+        bounds = {
+            name: interval(figure, self.draws[name], within=RANGES.get(name, PERCENT))
+            for name, figure in self.figures.items()
+        }
         return {name: {"low": one.low, "high": one.high} for name, one in bounds.items() if one}
 
     def difference(self, other: "PerImage", name: str) -> tuple[float, Interval] | None:

@@ -294,6 +294,21 @@ def test_detection_takes_its_rows(run: StageRun) -> None:
     assert mask["published_difference"]["value"] == pytest.approx(-24.4)
 
 
+def test_what_nothing_could_be_measured_on_says_so_and_a_probe_left_out_is_no_problem(run: StageRun) -> None:
+    empty = {"mask.APf": "no such categories among the objects of the test images"}
+    left_out = {"few_shot.imagenet_top1_5": "`probes.which` does not name few_shot"}
+    for backbone in ("virtex", "random"):
+        figures = {"mask": {"AP": 1.0, "APr": 1.0}, "not_run": empty}
+        write_json(paths.stage_dir("lvis_segmentation", backbone) / "metrics.json", figures)
+        knn = {"knn": {"voc07_mAP_20": 50.0}, "not_run": left_out}
+        write_json(paths.stage_dir("probes", backbone) / "metrics.json", knn)
+    _, report, _ = make_report(run)
+    said = "\n".join(report["problems"])
+    assert "not run: no such categories" in said
+    assert "mask APc" in said
+    assert "does not name few_shot" not in said
+
+
 def test_detection_that_nobody_asked_for(run: StageRun) -> None:
     text, report, _ = make_report(run, detection_backbones=())
     reason = "not run: benchmarks.detection_backbones names no backbone"

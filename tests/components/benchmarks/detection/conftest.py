@@ -22,8 +22,8 @@ SETTINGS: dict[str, Any] = {
     "warmup_iterations": 1, "milestones": [], "batch_size": 2, "train_sizes": [64], "test_size": 64,
     "max_size": 64, "anchor_sizes": [8, 16, 24, 32, 48], "rois_per_image": 8, "train_proposals": 100,
     "test_proposals": 8, "detections_per_image": 5, "score_threshold": 0.05, "norm": "batch",
-    "precise_bn_batches": 1, "repeat_threshold": 0.0, "max_test_images": 2, "checkpoint_every": 1000,
-    "log_every": 1, "gallery_images": 2,
+    "freeze_at": 0, "precise_bn_batches": 1, "repeat_threshold": 0.0, "max_test_images": 2,
+    "checkpoint_every": 1000, "log_every": 1, "gallery_images": 2, "anchors_per_image": 256,
 }  # fmt: skip
 
 

@@ -74,6 +74,31 @@ def test_detectors_hold_the_backbone_they_are_given(
         )
 
 
+@pytest.mark.parametrize("freeze_at", [0, 3, 5])
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_what_is_frozen_stays_as_it_was_pretrained_and_the_rest_is_trained(
+    task: DetectionTask,
+    freeze_at: int,
+    squares: DetectionSplit,
+    backbone: BackboneWeights,
+    settings: Settings,
+) -> None:
+    build = mask_rcnn_fpn if task.with_masks else faster_rcnn_c4
+    model = build(backbone.architecture, backbone.tensors, 2, settings(task, freeze_at=freeze_at)).train()
+    image, target = TrainSamples(squares.images, task.with_masks)[0, False]
+    losses = model([image] * 2, [target] * 2)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1).step()
+    trained = {key.partition(".body.")[2]: tensor for key, tensor in model.state_dict().items()}
+    head = "roi_heads.box_head.res5."
+    trained |= {key.replace(head, "layer4."): value for key, value in model.state_dict().items()}
+    order = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+    frozen = order[: freeze_at + 1 if freeze_at else 0]
+    for name in ("conv1.weight", "bn1.running_mean", *(f"layer{n}.0.bn1.running_var" for n in (1, 2, 3, 4))):
+        is_kept = torch.equal(trained[name], backbone.tensors[name])
+        assert is_kept == (name.split(".")[0] in frozen), name
+
+
 def test_frozen_normalisation_has_nothing_to_train(backbone: BackboneWeights, settings: Settings) -> None:
     trained, frozen = (
         mask_rcnn_fpn(backbone.architecture, backbone.tensors, 2, settings(COCO_SEGMENTATION, norm=norm))
@@ -130,6 +155,7 @@ def test_a_benchmark_leaves_its_files_and_no_checkpoints(
     assert files[1].read_text().splitlines()[0] == "class,box,mask"
     assert not list(tmp_path.glob("scratch/*"))
     assert measured.figures()["images"] == 2
+    assert measured.figures()["not_run"]["mask.APl"].startswith("no such")  # squares of 24 pixels are small
 
 
 def test_sets_of_different_classes_are_refused(

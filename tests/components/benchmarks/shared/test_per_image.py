@@ -48,6 +48,24 @@ def test_the_difference_of_a_model_to_itself_is_none() -> None:
     assert results.difference(results, "top1") == (0.0, Interval(0.0, 0.0))
 
 
+def test_bounds_of_a_figure_stay_inside_its_range_and_those_of_a_difference_do_not() -> None:
+    # Resamples whose mean is off, as those of average precision are, shift the bounds.
+    spread = np.linspace(-2.0, 2.0, 1000)
+    low = PerImage(IMAGES, {"AP": 1.0}, {"AP": 5.0 + spread}, {})
+    high = PerImage(
+        IMAGES, {"AP": 99.0, "CIDEr-D": 99.0}, {"AP": 95.0 + spread, "CIDEr-D": 95.0 + spread}, {}
+    )
+    assert low.intervals()["AP"] == {"low": 0.0, "high": pytest.approx(2.9, abs=0.01)}
+    assert high.intervals()["AP"] == {"low": pytest.approx(97.1, abs=0.01), "high": 100.0}
+    assert high.intervals()["CIDEr-D"]["high"] == pytest.approx(100.9, abs=0.01)
+    difference = low.difference(high, "AP")
+    assert difference is not None
+    assert difference == (-98.0, Interval(pytest.approx(-98.0), pytest.approx(-98.0)))
+    off = PerImage(IMAGES, {"AP": 0.0}, {"AP": 5.0 + 2 * spread}, {}).difference(low, "AP")
+    assert off is not None
+    assert off[1].low == pytest.approx(-2.9, abs=0.01)
+
+
 def test_figures_on_other_images_have_no_difference() -> None:
     hits = np.arange(100) < 30
     assert of_hits(hits).difference(of_hits(hits, IMAGES[::-1]), "top1") is None
