@@ -15,6 +15,7 @@ from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED, exit_status
 from pipelines.commands.ablate import run_family
 from pipelines.experiments import FamilyRun
+from pipelines.forecast import told
 from pipelines.graph import Plan
 from pipelines.prefect_server import server_watched
 from pipelines.process import Stop, stop_on_signals
@@ -122,7 +123,7 @@ def _run_until(stop: Stop, options: argparse.Namespace) -> int:
         use_workspace_server(root)
         forced = [stage.name for stage in plan.stages if stage.name not in plan.not_run]
         to_do = forced if options.force else plan.pending
-        print(f"To do: {', '.join(to_do)}.", flush=True)
+        print(f"To do: {', '.join(to_do)}.", *told(plan, options.preset), sep="\n", flush=True)
         return _run_flow(plan, targets, options, stop)
 
 

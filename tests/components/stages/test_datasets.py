@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from components import params
 from components.core import paths
@@ -88,6 +89,14 @@ def test_the_drawn_world_satisfies_the_readers() -> None:
     assert len(manifest.captions_of("val")) == 2
     assert manifest.root_of("voc2007").is_dir()
     assert [path.name for path in Path("data").iterdir()] == ["datasets"]
+
+
+def test_some_scenes_are_shown_with_their_captions() -> None:
+    run_datasets("drawn_world", {"val_images": 6})
+    scenes = paths.stage_dir("datasets") / datasets.SCENES
+    with Image.open(scenes) as picture:
+        assert picture.width > picture.height > 0
+        assert len(picture.convert("RGB").getcolors(1 << 20) or ()) > 100
 
 
 def test_drawing_again_changes_nothing() -> None:
