@@ -7,7 +7,7 @@ from typing import Any
 from components.core import paths
 from components.core.files import parse_json, read_json_object
 from components.core.foreign_text import markdown_text
-from components.core.published import BENCHMARKS, SOURCE
+from components.core.published import BENCHMARKS, SOURCE, TRANSFORMER_OBJECTIVES
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
 from components.params import PRETRAINED
 
@@ -76,9 +76,7 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
         title: name of the model.
     """
     name = metadata.get("source", "")
-    weights = metadata.get("weights", "")
-    if "://" not in weights:
-        weights = Path(weights).name  # folders of this machine mean nothing elsewhere
+    weights = _file_name(metadata.get("weights"))
     origin = f" Its weights: {markdown_text(weights)}." if weights else ""
     return CARD.format(
         architecture=metadata["architecture"],
@@ -118,8 +116,9 @@ def _pretraining(metadata: Mapping[str, str]) -> str:
     facts = {
         "Task": metadata.get("objective"),
         "Textual head": f"L{head['num_layers']} H{head['hidden_size']}, {head['norm']}-norm"
-        if head
+        if head and metadata.get("objective") in TRANSFORMER_OBJECTIVES
         else None,
+        "Started from": _file_name(training.get("started_from")),
         "Data": _data(manifest),
         "Images": store.get("images"),
         "Captions": store.get("captions"),
@@ -129,6 +128,11 @@ def _pretraining(metadata: Mapping[str, str]) -> str:
     }
     rows = [f"| {fact} | {_cell(_plain(value))} |" for fact, value in facts.items() if value is not None]
     return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _file_name(source: str | None) -> str | None:
+    """Return where weights came from; folders of this machine mean nothing elsewhere."""
+    return source if source is None or "://" in source else Path(source).name
 
 
 def _data(manifest: Mapping[str, Any]) -> str | None:

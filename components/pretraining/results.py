@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.profiler import profile
 
 from components.core.files import writing
+from components.core.redaction import redacted
 from components.data.selection import Selection
 from components.objectives.interface import Objective
 from components.tracking import StageRun
@@ -25,7 +26,9 @@ def log_profile(run: StageRun, profiled: profile) -> None:
             run.artifact(path, "profile")
 
 
-def write_results(run: StageRun, state: TrainingState, selection: Selection, model: nn.Module) -> None:
+def write_results(
+    run: StageRun, state: TrainingState, selection: Selection, model: nn.Module, start_from: str | None
+) -> None:
     for path in state.history.write_csv(run.output_dir):
         run.artifact(path)
     sizes = {
@@ -33,7 +36,8 @@ def write_results(run: StageRun, state: TrainingState, selection: Selection, mod
         "captions": selection.num_captions,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-    run.metrics({**summary(state), **sizes})
+    start = {} if start_from is None else {"started_from": redacted(start_from)}
+    run.metrics({**summary(state), **sizes, **start})
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "loss.png")
         draw_losses(picture, state.history)

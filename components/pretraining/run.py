@@ -142,7 +142,7 @@ def pretrain_model(
     if not processes.is_first:
         return
     candidates.publish(paths.CANDIDATES_DIR)
-    write_results(run, state, train_dataset.selection, model)
+    write_results(run, state, train_dataset.selection, model, pretrain.start_from)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()

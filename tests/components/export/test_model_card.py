@@ -44,7 +44,10 @@ def rows(card: str) -> set[tuple[str, ...]]:
 def test_what_the_run_measured(virtex):
     write_json(paths.DATASETS_MANIFEST, {"source": "folders", "captions": {"coco": {}, "flickr8k": {}}})
     write_json(paths.stage_dir("lmdb", "train") / "metrics.json", {"images": 7021, "captions": 35109})
-    write_json(paths.stage_dir("pretrain") / "metrics.json", {"iterations": 1600, "val_loss": 6.3812})
+    write_json(
+        paths.stage_dir("pretrain") / "metrics.json",
+        {"iterations": 1600, "val_loss": 6.3812, "started_from": "/home/me/theirs.pth"},
+    )
     write_json(paths.stage_dir("voc07", "virtex") / "metrics.json", {"mAP": 26.71})
     write_json(paths.stage_dir("voc07", "random") / "metrics.json", {"mAP": 16.9})
     write_json(paths.stage_dir("caption") / "metrics.json", {"CIDEr-D": 12.34})
@@ -52,6 +55,7 @@ def test_what_the_run_measured(virtex):
     assert rows(card) >= {
         ("Task", "bicaptioning"),
         ("Textual head", "L1 H256, post-norm"),
+        ("Started from", "theirs.pth"),
         ("Data", "coco, flickr8k"),
         ("Images", "7,021"),
         ("Validation loss", "6.381"),
@@ -61,6 +65,10 @@ def test_what_the_run_measured(virtex):
     assert "16.9" not in card
     assert 'timm.create_model("local-dir:my_model"' in card
     assert card.startswith("---\nlibrary_name: timm\n")
+
+
+def test_a_linear_objective_has_no_textual_head(virtex):
+    assert "Textual head" not in model_card(virtex | {"objective": "idf_token_classification"}, "x")
 
 
 def test_another_backbone_has_its_own_figures_only(metadata):
