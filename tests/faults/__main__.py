@@ -10,12 +10,13 @@ import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.judge import End, verdict
 from tests.faults.table import Fault, table
 
+Found = dict[tuple[str, str], str]  # verdicts by kind and name
 VERDICTS = ("survived", "lost", "silently wrong", "traceback")
 _SHOWN = 600  # characters of what a start said
 
@@ -30,15 +31,12 @@ def main() -> int:
     if options.quick:
         faults = _spread(faults, options.quick)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was made is removed
-    found = _try(faults, options.results)
+    found = try_all(faults, options.results)
     print_table(found)
     return int(any(one != "survived" for one in found.values()))
 
 
-Found = dict[tuple[str, str], str]  # verdicts by kind and name
-
-
-def _try(faults: Sequence[Fault], results: Path | None) -> Found:
+def try_all(faults: Sequence[Fault], results: Path | None) -> Found:
     """Verdicts of these faults and of all in ``results``; what has survived there is not tried again."""
     found = _read(results) if results else {}
     left = [fault for fault in faults if found.get((fault.kind, fault.name)) != "survived"]
@@ -65,7 +63,7 @@ def describe(fault: Fault, ends: Sequence[End]) -> str:
     return f"{fault.kind}, {fault.name}: {said}"
 
 
-def print_table(found: Mapping[tuple[str, str], str]) -> None:
+def print_table(found: Found) -> None:
     counted = Counter((kind, now) for (kind, _), now in found.items())
     kinds = list(dict.fromkeys(kind for kind, _ in found))
     width = max(map(len, [*kinds, "together"]))
