@@ -54,10 +54,13 @@ def parse_yaml(text: str, origin: str, yaml: YAML | None = None) -> Any:
         raise InputError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise InputError(f"{origin}: nested too deeply; expected at most {_MOST_LEVELS} levels") from None
-    except ValueError as error:  # a number of thousands of digits, a date that is none
-        long = _LONG_NUMBER.search(text)
-        where = f"line {text.count(chr(10), 0, long.start()) + 1}: " if long else ""
-        raise InputError(f"{origin}: {where}a value cannot be read: {error}") from None
+    except ValueError as error:  # or a date that is none
+        if long := _LONG_NUMBER.search(text):
+            line = text.count("\n", 0, long.start()) + 1
+            raise InputError(
+                f"{origin}: line {line}: a number of thousands of digits; expected at most 19"
+            ) from None
+        raise InputError(f"{origin}: a value cannot be read: {error}") from None
     _check_extent(tree, origin)
     return tree
 

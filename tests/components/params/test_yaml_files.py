@@ -27,7 +27,7 @@ def written(content: str | bytes) -> Callable[[Path], object]:
         (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
         (lambda path: None, "no such file; run from the repository's root folder"),
         (written(b"a: 1\nb: caf\xe9\n"), "line 2: not UTF-8 text; save it as UTF-8"),
-        (written(f"a:\n  b: {'9' * 5000}\n"), "line 2: a value cannot be read: Exceeds the limit"),
+        (written(f"a:\n  b: {'9' * 5000}\n"), "line 2: a number of thousands of digits; expected at most 19"),
         (written(f"a: {{b: [1, {'9' * 4000}]}}"), "`a.b.1`: a number of 13288 bits; expected at most 63"),
         (written("a: -9223372036854775809"), "`a`: a number of 64 bits; expected at most 63"),
         (written(f"a: {'[' * 5000}{']' * 5000}"), "deep"),
