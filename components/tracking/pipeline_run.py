@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from components.core.errors import first_line
 from components.core.files import read_json_object
+from components.core.foreign_text import markdown_text
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
 from components.params import matching_presets
@@ -209,7 +210,8 @@ def as_markdown(table: Sequence[Row], experiment_id: str | None = None) -> str:
         run_id = row["run_id"]
         if run_id and experiment_id:
             run_id = f"[{str(run_id)[:8]}](#/experiments/{experiment_id}/runs/{run_id})"
-        lines.append(f"| {row['stage']} | {row['state']} | {row['seconds']} | {run_id or ''} |")
+        stage = markdown_text(row["stage"]).replace("|", r"\|")
+        lines.append(f"| {stage} | {row['state']} | {row['seconds']} | {run_id or ''} |")
     return "\n".join(lines) + "\n"
 
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from hostile_texts import MARKDOWN, MARKUP
+from markdown_it import MarkdownIt
 
 from components.tracking import stage_run
-from components.tracking.pipeline_run import stage_times
+from components.tracking.pipeline_run import as_markdown, stage_times, table_row
 from components.tracking.store import open_store, run_page
 
 
@@ -45,3 +47,12 @@ def test_times_of_runs_that_ended(workspace: Path) -> None:
 def test_mlflow_is_away(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://")
     assert stage_times(workspace / "outputs") == []
+
+
+def test_names_of_stages_stay_text_in_the_table(tmp_path: Path) -> None:
+    names = [*MARKUP, *MARKDOWN]
+    table = [table_row(tmp_path, name, (), "failed", 1.0, None) for name in names]
+    shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(as_markdown(table))
+    assert shown.count("<tr>") == 1 + len(names)
+    assert shown.count("<td") == 4 * len(names)
+    assert not [tag for tag in ("<script", "<img", "<a ", "<b ", "<svg", "<style", "<iframe") if tag in shown]
