@@ -66,6 +66,7 @@ def run_stage(
         is_recorded: whether the stage has an MLflow run.
     """
     handle_ending(_interrupt)
+    about = (sys.modules[main.__module__].__doc__ or "").partition("\n")[0].replace("``", "`")
     try:
         item = _item(stage, items, sys.argv[1:])
         used = (sections[sys.argv[1]],) if isinstance(sections, Mapping) else sections
@@ -80,7 +81,7 @@ def run_stage(
         with (
             stage_lock(stage, item) as waited,
             _others(in_several_processes) as processes,
-            _run(stage, item, record if is_recorded else None, waited) as run,
+            _run(stage, item, record if is_recorded else None, waited, about) as run,
         ):
             if machine.is_first_process():
                 require_sound_inputs(stage, sys.argv[1:])
@@ -106,11 +107,11 @@ def _others(in_several_processes: bool) -> "AbstractContextManager[Processes | N
 
 
 def _run(
-    stage: str, item: str | None, record: dict[str, Any] | None, waited: float
+    stage: str, item: str | None, record: dict[str, Any] | None, waited: float, about: str
 ) -> AbstractContextManager[StageRun]:
     """Return the record of the stage; processes but the first have none, and write nothing."""
     if record is not None and machine.is_first_process():
-        return stage_run(stage, item, record, waited)
+        return stage_run(stage, item, record, waited, about)
     return nullcontext(StageRun(stage, item, paths.stage_dir(stage, item)))
 
 

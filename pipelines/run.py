@@ -30,13 +30,17 @@ from components.tracking.pipeline_run import (
     PipelineRecord,
     Row,
     as_markdown,
+    in_words,
+    parameters_in_words,
+    preset_in_force,
     run_name,
 )
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
 from pipelines.notifications import errors_announced, message, notify, results
-from pipelines.preparation import clear_up_after, mark_crashed, prepare
+from pipelines.preparation import clear_up_after, mark_crashed, prepare, stages_at_a_time
 from pipelines.process import Stop, stop_on_signals, stop_when
+from pipelines.progress import Progress
 from pipelines.record import has_report, how_it_ended, open_record, page_line, rows, write_states
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
 from pipelines.servers import has_lasting_server
@@ -75,15 +79,24 @@ class StageError(RuntimeError):
 
 
 def _flow_run_name() -> str:
+    asked = runtime.flow_run.parameters or {}
+    preset, changes = asked.get("preset"), asked.get("set") or ()
     try:
-        return run_name((runtime.flow_run.parameters or {}).get("preset"))
+        if not preset and not changes:
+            return run_name(parameters_in_words())
+        return run_name(in_words(preset or preset_in_force(), changes))  # may not be in force yet
     except Exception:  # of params.yaml, of which the flow speaks: here it would crash without a word
         return run_name(OWN_PARAMETERS)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
 def stage_task(
-    stage: Stage, runner: Runner, unchanged: bool, may_fail: Sequence[Stage], not_run: str | None = None
+    stage: Stage,
+    runner: Runner,
+    progress: Progress,
+    unchanged: bool,
+    may_fail: Sequence[Stage],
+    not_run: str | None = None,
 ) -> State[Any]:
     """One DVC stage. An unchanged one costs no process; ``may_fail`` are stages above it.
 
@@ -102,6 +115,8 @@ def stage_task(
         return Failed(message=words.splitlines()[0])
     if outcome.state in ("stopped", "not started"):
         return Cancelled(message=words)
+    if not unchanged:
+        logger.info("%s", progress.line(runner.outcomes))
     return Completed(name=_STATE_NAMES[outcome.state], message=f"{outcome.state}, {outcome.seconds:.1f} s")
 
 
@@ -182,18 +197,21 @@ def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop)
     """Open the record, run the stages, close the record; returns what tells whoever wants to know."""
     root, force, me = place.root, bool(settings["force"]), runtime.flow_run
     unchanged = plan.unchanged & plan.not_run.keys() if force else plan.unchanged
-    idle = all(stage.name in unchanged or stage.name in plan.not_run for stage in plan.stages)
+    to_do = {stage.name for stage in plan.stages} - {*unchanged, *plan.not_run}
+    idle = not to_do
     if idle:
         record, place = PipelineRecord(root, None, None), Place(root, None, place.max_parallel)
     else:
-        record = open_record(root, run_name(settings["preset"]), settings)
+        record = open_record(root, run_name(parameters_in_words(settings["preset"])), settings)
     variables = {PARENT_RUN_VARIABLE: record.run_id or ""}  # empty: stages make no parent of their own
     outcomes: dict[str, Outcome] = {}
     end = "failed"
     try:
         with stage_runner(place, plan, unchanged, variables, force, stop, get_run_logger().info) as runner:
             outcomes = runner.outcomes
-            _run_stages(plan, runner, unchanged)
+            at_a_time = place.max_parallel or stages_at_a_time()
+            progress = Progress(plan, to_do, at_a_time, bool(record.run_id))
+            _run_stages(plan, runner, progress, unchanged)
         states = {name: outcome.state for name, outcome in outcomes.items()}
         end = how_it_ended((stage.name for stage in plan.stages), states, stop.is_set())
     finally:
@@ -201,10 +219,11 @@ def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop)
         noted = {str(row["stage"]): str(row["state"]) for row in table}
         write_states(root, noted)
         is_reported = has_report(plan, noted)
-        record.close(table, end, root / REPORT.parent if is_reported else None)
+        errors = {o.stage: redacted(o.message) for o in outcomes.values() if o.state == "failed"}
+        report = root / REPORT.parent if is_reported else None
+        record.close(table, end, report, errors, {"Prefect": flow_run_page()})
 
     def tell() -> State[Any]:
-        errors = {o.stage: redacted(o.message) for o in outcomes.values() if o.state == "failed"}
         if not idle:
             figures = results(root) if is_reported else {}
             links = {"MLflow": record.page, "Prefect": flow_run_page()}
@@ -226,18 +245,17 @@ def final_state(end: str, errors: Sequence[str], what: str = "stages", idle: boo
     return Completed(name="Cached" if idle else "Completed", message="nothing to do" if idle else None)
 
 
-def _run_stages(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> None:
+def _run_stages(plan: Plan, runner: Runner, progress: Progress, unchanged: frozenset[str]) -> None:
     with prefect_says_it_once():
-        _submit_and_wait(plan, runner, unchanged)
-    not_started = [stage.name for stage in plan.stages if stage.name not in runner.outcomes]
-    failed = [redacted(o.message).splitlines()[0] for o in runner.outcomes.values() if o.state == "failed"]
+        _submit_and_wait(plan, runner, progress, unchanged)
+    not_started = sum(stage.name not in runner.outcomes for stage in plan.stages)
+    failed = [o for o in runner.outcomes.values() if o.state == "failed"]
     if not_started and failed:
-        get_run_logger().warning(
-            "%d stages not started (%s): %s", len(not_started), ", ".join(not_started), "; ".join(failed)
-        )
+        reasons = "; ".join(f"{o.stage} failed: {redacted(o.message).splitlines()[0]}" for o in failed)
+        get_run_logger().warning("%d stages not started: %s", not_started, reasons)
 
 
-def _submit_and_wait(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> None:
+def _submit_and_wait(plan: Plan, runner: Runner, progress: Progress, unchanged: frozenset[str]) -> None:
     stages = {stage.name: stage for stage in plan.stages}
     futures: dict[str, PrefectFuture[Any]] = {}
     for stage in plan.stages:
@@ -251,6 +269,7 @@ def _submit_and_wait(plan: Plan, runner: Runner, unchanged: frozenset[str]) -> N
         futures[stage.name] = named.submit(
             stage,
             runner,
+            progress,
             stage.name in unchanged,
             may_fail,
             plan.not_run.get(stage.name),

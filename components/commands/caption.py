@@ -18,8 +18,13 @@ from components.core import machine, paths
 from components.core.command import Parser, folder, positive
 from components.core.errors import InputError
 from components.core.foreign_text import printable, said
+from components.dataset_titles import DRAWN, read_titles
 
 EXIT_SKIPPED = 1
+KNOWS_SHAPES = (
+    "this model was pretrained on the drawn world and knows its shapes only, no photographs; "
+    "`virtex zoo list` names models that do, for --checkpoint"
+)
 BEAM_SIZE, TOP_P = 5, 0.9  # of the paper's public code
 
 DESCRIPTION = "Caption images with a pretrained model."
@@ -46,6 +51,8 @@ def main() -> int:
     """Caption what the arguments name; return 0, or 1 if a file was skipped."""
     options = _options(sys.argv[1:])
     files = find_photographs(options.images)
+    if options.checkpoint is None and read_titles().get("source") == DRAWN:
+        print(f"virtex: {KNOWS_SHAPES}", file=sys.stderr, flush=True)
     captioner = _captioner(options)
     results: list[CaptionedFile] = []
     found = caption_files(

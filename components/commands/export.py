@@ -1,4 +1,4 @@
-"""``virtex export``: a backbone in the format of another library."""
+"""``virtex export``: a backbone in the format of another library; backbone or captioner as a served model."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from components import params
+from components.captioning.served import FILES, save_backbone_model, save_captioner_model
 from components.commands import run_command
 from components.core import paths
 from components.core.command import Parser, writable
@@ -17,13 +18,22 @@ from components.export.zoo.weights import open_weights
 from components.models.backbones import TorchvisionBackbone, load_backbone
 from components.params.reading import nearest
 
+EXPORTS = FORMATS | {"mlflow": Format(save_backbone_model, "_mlflow", FILES)}
+
 
 def main() -> int:
     """Write one file or folder and print its path."""
     options = build_parser().parse_args()
-    chosen = FORMATS[options.format]
+    chosen = EXPORTS[options.format]
     if options.output is not None:
         _require_own(options.output, chosen)
+    if options.captioner:
+        if options.format != "mlflow":
+            raise InputError("--captioner: a captioner has one format, --format mlflow")
+        path = options.output or paths.EXPORTS_DIR / f"captioner{chosen.ending}"
+        save_captioner_model(paths.CAPTIONER, path)
+        print(path)
+        return 0
     if options.checkpoint is None:
         name = options.backbone
         known = paths.exported_backbones()
@@ -67,7 +77,10 @@ def _require_own(path: Path, chosen: Format) -> None:
 
 def build_parser() -> Parser:
     """Build the parser of the command line."""
-    parser = Parser(prog="virtex export", description="A backbone in the format of another library.")
+    parser = Parser(
+        prog="virtex export",
+        description="A backbone in the format of another library, or a model that MLflow serves.",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--backbone",
@@ -77,12 +90,13 @@ def build_parser() -> Parser:
     what.add_argument(
         "--checkpoint", metavar="SOURCE", help="a path, a URL or a model of `virtex zoo list`, instead"
     )
-    parser.add_argument("--format", required=True, choices=FORMATS)
+    what.add_argument("--captioner", action="store_true", help="this run's captioner, for MLflow to serve")
+    parser.add_argument("--format", required=True, choices=EXPORTS)
     parser.add_argument(
         "--output",
         type=writable,
         metavar="PATH",
-        help=f"file, or folder of huggingface; default: in {paths.EXPORTS_DIR}",
+        help=f"file, or folder of huggingface and mlflow; default: in {paths.EXPORTS_DIR}",
     )
     return parser
 

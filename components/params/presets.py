@@ -6,7 +6,7 @@ A preset may say ``extends: NAME`` at its top: it is then that preset with its o
 import io
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,13 +113,21 @@ def matching_presets(path: Path = paths.PARAMS, folder: Path = PRESETS_DIR) -> l
 
     That is the one with most values, and among equals the one that extends most others.
     """
+    return [name for name, changed in nearest_presets(path, folder) if not changed]
+
+
+def nearest_presets(
+    path: Path = paths.PARAMS, folder: Path = PRESETS_DIR
+) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """Return all presets with what the file has in place of their values, by key; the nearest first."""
     tree = load_yaml(path)
     presets = {name: read_preset(name, folder) for name in list_presets(folder)}
+    changed = {name: list(_changed(tree, values, "")) for name, values in presets.items()}
 
-    def rank(name: str) -> tuple[int, int, str]:
-        return -_num_values(presets[name]), -len(preset_chain(name, folder)), name
+    def rank(name: str) -> tuple[int, int, int, str]:
+        return len(changed[name]), -_num_values(presets[name]), -len(preset_chain(name, folder)), name
 
-    return sorted((name for name, values in presets.items() if _agrees(tree, values)), key=rank)
+    return [(name, changed[name]) for name in sorted(presets, key=rank)]
 
 
 def _num_values(overlaid: Any) -> int:
@@ -128,10 +136,12 @@ def _num_values(overlaid: Any) -> int:
     return 1
 
 
-def _agrees(tree: Any, overlaid: Any) -> bool:
+def _changed(tree: Any, overlaid: Any, key: str) -> Iterator[tuple[str, Any]]:
     if isinstance(overlaid, Mapping) and isinstance(tree, Mapping):
-        return all(key in tree and _agrees(tree[key], value) for key, value in overlaid.items())
-    return bool(tree == overlaid)
+        for name, value in overlaid.items():
+            yield from _changed(tree.get(name), value, f"{key}.{name}".lstrip("."))
+    elif tree != overlaid:
+        yield key, tree
 
 
 def goes_deeper(tree: Any, key: str, value: Any, location: tuple[str, ...]) -> bool:

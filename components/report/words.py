@@ -116,22 +116,19 @@ def headline(results: Sequence[Result], objective: str) -> str:
 
 
 def headline_figures(results: Sequence[Result]) -> dict[str, float]:
-    """Return the few figures for metrics.json; without those that are absent."""
-    voc07, caption = result_of(results, "voc07.mAP"), result_of(results, "caption.CIDEr-D")
-    figures = {
-        **{f"{name}_mAP": voc07.value(name) for name in voc07.figures},
-        "difference": voc07.gain,
-        "CIDEr-D": caption.value(PRETRAINED),
-    }
+    """Return the few figures for metrics.json by ``benchmark.metric``; without those that are absent.
+
+    The pretrained backbone's, its gain over the random one with the interval's ends, and the others' VOC07.
+    """
+    figures: dict[str, float | None] = {}
     for result in results:
-        if result.benchmark.is_headline and result not in (voc07, caption):
-            figures[result.benchmark.key] = result.value(PRETRAINED)
-            figures[f"{result.benchmark.key}_gain"] = result.gain
-    for result in results:
-        gain = result.differences.get(PAIR[1])
-        if result.benchmark.is_headline and gain and gain.low is not None:
-            name = "difference" if result is voc07 else f"{result.benchmark.key}_gain"
-            figures |= {f"{name}_low": gain.low, f"{name}_high": gain.high}
+        if result.benchmark.is_headline:
+            key, gain = result.benchmark.key, result.differences.get(PAIR[1])
+            figures |= {key: result.value(PRETRAINED), f"{key}_gain": result.gain}
+            if gain and gain.low is not None:
+                figures |= {f"{key}_gain_low": gain.low, f"{key}_gain_high": gain.high}
+    voc07 = result_of(results, "voc07.mAP")
+    figures |= {f"voc07.mAP_{name}": voc07.value(name) for name in voc07.figures if name != PRETRAINED}
     return {name: value for name, value in figures.items() if value is not None}
 
 

@@ -16,6 +16,7 @@ def main(run: StageRun, baseline: params.Baseline, backbone: params.Backbone) ->
     made = make_baseline(baseline.sources[run.item], baseline.seed, backbone)
     path = paths.backbone_path(run.item)
     metadata = export_backbone(made.cnn, path, made.architecture, run.item, made.details)
+    run.model_elsewhere(run.item, path)
     run.metrics(
         {
             "feature_size": int(metadata["feature_size"]),

@@ -30,7 +30,7 @@ def main(run: StageRun, *sections: params.Section) -> None:
     write_text(folder / "report.html", page(report, details))
     for name in NAMES:
         run.artifact(folder / name)
-    run.describe("The report as one page", "report.html")
+    run.describe(report["headline"], "The report as one page", "report.html")
     run.metrics(headline_figures(results))
     candidate = backbone_candidate(result_of(results, "voc07.mAP").value(params.PRETRAINED), given)
     if candidate:

@@ -32,7 +32,7 @@ def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: par
     backbone_path = paths.backbone_path(params.PRETRAINED)
     backbone, metadata = export(chosen.path, backbone_path)
     write_measured(paths.CHOSEN_VOC07, chosen.measured, benchmark.key(backbone) if benchmark else "")
-    run.model("backbone", backbone, example_images())
+    run.model("backbone", backbone, example_images(), backbone_path)
     write_table(run.output_dir / "checkpoints.csv", candidates, select)
     draw(run.output_dir / "checkpoints.png", candidates, select)
     for path in (backbone_path, run.output_dir / "checkpoints.csv", run.output_dir / "checkpoints.png"):

@@ -35,6 +35,11 @@ class UsedDataset:
     source: str
     profile: Mapping[str, int | str] = field(default_factory=dict)
 
+    @property
+    def short_digest(self) -> str:
+        """As MLflow has it."""
+        return self.digest[:_DIGEST_LENGTH]
+
 
 class ListedDataset(Protocol):
     """A dataset in the manifest, as far as it matters here."""
@@ -96,7 +101,7 @@ def _input(dataset: UsedDataset) -> DatasetInput:
     return DatasetInput(
         Dataset(
             name=dataset.name,
-            digest=dataset.digest[:_DIGEST_LENGTH],
+            digest=dataset.short_digest,
             source_type="local",
             source=json.dumps({"uri": dataset.source}),
             profile=json.dumps(dict(dataset.profile)),

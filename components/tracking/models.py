@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from torch import Tensor, nn
 
+    from components.tracking.datasets import UsedDataset
     from components.tracking.store import Store
 
 BEST = "best"  # alias of the version that no later one has beaten
@@ -22,7 +24,9 @@ _SCORE_TAG = "score"
 _DIGITS = 4  # that are kept of a score
 
 
-def log_model(run_id: str, name: str, module: nn.Module, example: Tensor | Sequence[Tensor]) -> None:
+def log_model(
+    run_id: str, name: str, module: nn.Module, example: Tensor | Sequence[Tensor], weights: Path | None = None
+) -> None:
     """Log ``module`` under ``name`` with signature and input example.
 
     Args:
@@ -31,6 +35,7 @@ def log_model(run_id: str, name: str, module: nn.Module, example: Tensor | Seque
         module: its forward takes the tensors of ``example`` by position; a copy of it, on the CPU and
             in eval mode, is logged.
         example: input, or inputs, of batch 2 or more: an exported batch of 1 would be frozen at 1.
+        weights: file with the same weights, by which ``log_scores`` finds the model.
 
     Raises:
         ValueError: for a batch below 2.
@@ -64,11 +69,48 @@ def log_model(run_id: str, name: str, module: nn.Module, example: Tensor | Seque
             signature=_signature(inputs, outputs),
             pip_requirements=requirements,
             serialization_format="pt2",
+            tags=_weights_tag(weights) if weights else None,
         )
     except BaseException:
         with suppress(Exception):  # the first error is the one that matters
             delete_unfinished_models(client, experiment_id, run_id)
         raise
+
+
+def log_model_elsewhere(store: Store, run_id: str, name: str, weights: Path) -> None:
+    """Log a model without its weights, which DVC keeps in the file; raises whatever MLflow raises."""
+    from mlflow import create_external_model
+
+    tags = {**_weights_tag(weights), "file": weights.as_posix()}
+    create_external_model(name, run_id, tags, experiment_id=store.experiment_id)
+
+
+def log_scores(
+    store: Store, run_id: str, weights: Path, scores: Mapping[str, float], data: UsedDataset | None
+) -> None:
+    """Log figures of the run, and of the newest model whose weights are those of the file, if there is one.
+
+    Raises whatever MLflow raises.
+    """
+    ((tag, digest),) = _weights_tag(weights).items()
+    models = store.client.search_logged_models(
+        [store.experiment_id], filter_string=f"tags.`{tag}` = '{digest}'", max_results=1
+    )
+    for name, score in scores.items():
+        store.client.log_metric(
+            run_id,
+            name,
+            score,
+            dataset_name=data.name if data else None,
+            dataset_digest=data.short_digest if data else None,
+            model_id=models[0].model_id if models else None,
+        )
+
+
+def _weights_tag(weights: Path) -> dict[str, str]:
+    from components.core.tensor_files import tensors_sha256
+
+    return {"virtex.weights": tensors_sha256(weights)}
 
 
 def delete_unfinished_models(client: MlflowClient, experiment_id: str, run_id: str) -> None:

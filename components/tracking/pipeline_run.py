@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from components.core.errors import first_line
 from components.core.files import read_json_object
-from components.core.foreign_text import markdown_text
+from components.core.foreign_text import markdown_text, said
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
 from components.params import matching_presets
+from components.params.presets import nearest_presets
 from components.params.yaml_files import load_yaml
 from components.tracking.metrics import flatten, numbers
 from components.tracking.provenance import close_orphaned_runs, provenance
@@ -42,6 +44,8 @@ RUN_NAME_VARIABLE = "VIRTEX_RUN_NAME"
 OWN_PARAMETERS = "own parameters"
 Row = dict[str, str | float | None]
 
+_FEW_CHANGES = 3  # that a run's name tells
+_LONGEST_CHANGE = 60  # characters; of a longer one the key alone
 _PRETRAINING_FIGURES = ("train_loss", "val_loss", "perplexity", "images_per_second", "seconds")
 _logger = own_logger(__name__)
 
@@ -82,13 +86,22 @@ class PipelineRecord:
             return {}
         return {child.data.tags.get("dvc.stage", ""): child.info.run_id for child in reversed(children)}
 
-    def close(self, table: Sequence[Row], end: str, report_dir: Path | None = None) -> None:
+    def close(
+        self,
+        table: Sequence[Row],
+        end: str,
+        report_dir: Path | None = None,
+        errors: Mapping[str, str] = MappingProxyType({}),
+        links: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
         """Store the table, the lock file and the parameters, and end the run.
 
         Args:
             table: one row per stage.
             end: ``completed``, ``failed`` or ``cancelled``.
             report_dir: of a report that belongs to this run, stored with its figures.
+            errors: messages of what failed, by stage.
+            links: more addresses for the description, by what they show.
         """
         if not (self._record and self._store):
             return
@@ -105,9 +118,11 @@ class PipelineRecord:
             self._record.log(_headline(report_dir / "metrics.json"))
             self._record.log(_pretraining(self._root))
         if report_dir and (report_dir / REPORT_PAGE.name).is_file():
-            self._record.describe("The report as one page", f"report/{REPORT_PAGE.name}", stages)
+            page = ("The report as one page", f"report/{REPORT_PAGE.name}")
         else:
-            self._record.describe("Stages", "stages.md", stages)
+            page = ("Stages", "stages.md")
+        others = "".join(f" · [{title}]({link})" for title, link in links.items() if link)
+        self._record.describe(_outcome(table, end, report_dir, errors), *page, f"{others}\n\n{stages}")
         self._record.close(RUN_STATUS[end])
 
     def _end_stage_runs(self) -> None:
@@ -121,18 +136,50 @@ class PipelineRecord:
             _logger.warning("MLflow did not end the runs of crashed stages (%s)", type(error).__name__)
 
 
-def run_name(preset: str | None = None) -> str:
-    """Name a run for people: the preset in force and the time, ``demo · 2026-11-22 14:05``.
+def _outcome(table: Sequence[Row], end: str, report_dir: Path | None, errors: Mapping[str, str]) -> str:
+    """Say what came of a run, in a sentence: its result, or why there is none."""
+    if errors:
+        return "; ".join(
+            f"{stage} failed: {(text.splitlines() or [''])[0]}" for stage, text in errors.items()
+        )
+    if end != "completed":
+        amiss = [str(row["stage"]) for row in table if row["state"] not in GOOD_STATES]
+        return f"{end.capitalize()}; without a result: {', '.join(amiss)}"
+    report = read_json_object(report_dir / "report.json") if report_dir else {}
+    return str(report.get("headline", "Completed"))
+
+
+def run_name(known: str) -> str:
+    """Name a run for people: ``known`` and the time, ``demo · 2026-11-22 14:05``.
 
     ``VIRTEX_RUN_NAME`` names it otherwise.
     """
-    known = os.environ.get(RUN_NAME_VARIABLE) or preset or preset_in_force()
-    return f"{known} · {time.strftime('%Y-%m-%d %H:%M')}"
+    return f"{os.environ.get(RUN_NAME_VARIABLE) or known} · {time.strftime('%Y-%m-%d %H:%M')}"
 
 
 def preset_in_force() -> str:
     """Return the most specific preset whose values params.yaml has, else ``own parameters``."""
     return next(iter(matching_presets()), OWN_PARAMETERS)
+
+
+def parameters_in_words(preset: str | None = None) -> str:
+    """Say what params.yaml is: the preset, else the nearest, and what differs from it.
+
+    ``demo + schedule.iterations=30``; with many differences, how many more.
+    """
+    presets = dict(nearest_presets()) if PARAMS.is_file() else {}
+    name = preset if preset in presets else next(iter(presets), None)
+    if name is None:
+        return preset or OWN_PARAMETERS
+    return in_words(name, [f"{key}={value}" for key, value in presets[name]])
+
+
+def in_words(preset: str, changes: Sequence[str]) -> str:
+    """Return a preset with the changes to it, ``KEY=VALUE`` each."""
+    shown = [change if len(change) <= _LONGEST_CHANGE else change.partition("=")[0] for change in changes]
+    if more := len(shown) - _FEW_CHANGES:
+        shown = [*shown[:_FEW_CHANGES], f"{more} more"] if more > 0 else shown
+    return said(f"{preset} + {', '.join(shown)}" if shown else preset)
 
 
 def all_params(path: Path = PARAMS) -> dict[str, object]:

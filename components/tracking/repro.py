@@ -28,6 +28,7 @@ from components.tracking.pipeline_run import (
     Row,
     all_params,
     create_flow_run,
+    parameters_in_words,
     preset_in_force,
     run_name,
     table_row,
@@ -93,10 +94,10 @@ def parent_of_repro(store: Store) -> ReproRun | None:
         return ReproRun(store, run_id, _started(mark))
     complete_left_records(store)
     experiment = os.environ.get(_EXPERIMENT_VARIABLE)
-    preset = preset_in_force()
-    tags = {PROCESS_TAG: mark, PRESET_TAG: preset, REPRO_TAG: str(Path.cwd())}
+    known = parameters_in_words()
+    tags = {PROCESS_TAG: mark, PRESET_TAG: preset_in_force(), REPRO_TAG: str(Path.cwd())}
     tags |= {"dvc.experiment": experiment} if experiment else {}
-    name = run_name(f"{preset}, {experiment}" if experiment else preset)
+    name = run_name(f"{known}, {experiment}" if experiment else known)
     run_id = create_flow_run(store, name, "virtex", " ".join(["dvc", *_arguments(dvc)]), tags=tags)
     log_params(store, run_id, all_params())
     return ReproRun(store, run_id, _started(mark))
@@ -126,17 +127,20 @@ def complete_record(root: Path, store: Store, run_id: str, started: float) -> No
 
     record = PipelineRecord(root, store, Record(store, run_id, root / OUTPUTS_DIR, system_metrics=False))
     children, outs = record.stage_runs(), _locked_outs(root)
-    table: list[Row] = []
+    table, errors = list[Row](), dict[str, str]()
     for stage in dict.fromkeys([*outs, *children]):
         own, child = outs.get(stage, ()), children.get(stage)
-        state, seconds = _ran(store.client.get_run(child)) if child else (_untouched(root, own, started), 0.0)
+        made = store.client.get_run(child) if child else None
+        state, seconds = _ran(made) if made else (_untouched(root, own, started), 0.0)
+        if made and state == "failed":
+            errors[stage] = made.data.tags.get("error", "")
         table.append(table_row(root, stage, own, state, seconds, child))
     states = {str(row["stage"]): row["state"] for row in table}
     values = set(states.values())
     end = "failed" if "failed" in values else "completed" if values <= set(GOOD_STATES) else "cancelled"
     # An untouched report may be that of an earlier run, since DVC was asked for some stages only.
     is_reported = end == "completed" and states.get(_REPORT_STAGE) in ("ran", "restored")
-    record.close(table, end, root / REPORT.parent if is_reported else None)
+    record.close(table, end, root / REPORT.parent if is_reported else None, errors)
 
 
 def _runs(store: Store, condition: str) -> list[Run]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from components.core import files, paths
 from components.core.errors import first_line
-from components.core.foreign_text import said
+from components.core.foreign_text import markdown_text, said
 from components.core.logs import own_logger
+from components.core.published import BENCHMARKS
 from components.core.redaction import redacted_values
+from components.params import PRETRAINED
 from components.tracking.datasets import UsedDataset, inherit_datasets, log_datasets
 from components.tracking.metrics import (
     MetricSender,
@@ -26,7 +28,13 @@ from components.tracking.metrics import (
     numbers,
     warn_refused,
 )
-from components.tracking.models import ModelCandidate, log_model, register_if_best
+from components.tracking.models import (
+    ModelCandidate,
+    log_model,
+    log_model_elsewhere,
+    log_scores,
+    register_if_best,
+)
 from components.tracking.provenance import close_orphaned_runs, launch_tags, provenance, reopened_run
 from components.tracking.store import (
     PARENT_RUN_VARIABLE,
@@ -135,14 +143,14 @@ class Record:
         text = said(str(value))[:_MAX_CHARACTERS]
         self._try(f"tag {key}", lambda store, run_id: store.client.set_tag(run_id, mlflow_name(key), text))
 
-    def describe(self, title: str, artifact: str, text: str = "") -> None:
-        """Let the run's description be a link to one of its artifacts, with the Markdown ``text`` below it.
+    def describe(self, outcome: str, title: str, artifact: str, text: str = "") -> None:
+        """Let the run's description be its outcome, then a link to an artifact, then the Markdown ``text``.
 
         Both pages are MLflow's own.
         """
         if self._store:
             page = f"#/experiments/{self._store.experiment_id}/runs/{self.run_id}/artifacts/{artifact}"
-            self.tag("mlflow.note.content", f"[{title}]({page})" + (f"\n\n{text}" if text else ""))
+            self.tag("mlflow.note.content", f"{markdown_text(outcome)}\n\n[{title}]({page}){text}")
 
     def uses(self, *datasets: UsedDataset) -> None:
         """Note datasets that the run reads."""
@@ -174,20 +182,27 @@ class Record:
             f"image {key}", lambda store, run_id: store.client.log_image(run_id, draw(), key=key, step=step)
         )
 
-    def model(self, name: str, module: nn.Module, example: Tensor | Sequence[Tensor]) -> None:
+    def model(
+        self, name: str, module: nn.Module, example: Tensor | Sequence[Tensor], weights: Path | None = None
+    ) -> None:
         """Log ``module`` as an MLflow model (torch.export's format).
 
-        ``example`` holds the positional inputs of its forward, batch 2 or more. A module that cannot be
-        exported is always named: in a warning, and in the run's tag ``model NAME``.
+        ``example`` holds the positional inputs of its forward, batch 2 or more; a file with its ``weights``
+        lets benchmarks of that file add their figures to it. A module that cannot be exported is always
+        named: in a warning, and in the run's tag ``model NAME``.
         """
         if not self.run_id:
             return
         try:
-            log_model(self.run_id, name, module, example)
+            log_model(self.run_id, name, module, example, weights)
         except Exception as error:
             reason = _reason(error)
             _logger.warning("MLflow has no model %s of this run: it cannot be logged (%s).", name, reason)
             self.tag(f"model {name}", f"not logged: {reason}")
+
+    def model_elsewhere(self, name: str, weights: Path) -> None:
+        """Log a model that is a file of DVC's, so that benchmarks of that file add their figures to it."""
+        self._try(f"model {name}", lambda store, run_id: log_model_elsewhere(store, run_id, name, weights))
 
     def register(self, candidate: ModelCandidate) -> None:
         """Register a logged model, if it beats the best one; what was done becomes the tag ``registered``."""
@@ -238,9 +253,12 @@ class StageRun(Record):
         store: Store | None = None,
         run_id: str | None = None,
         repro: ReproRun | None = None,
+        about: str = "",
     ) -> None:
         super().__init__(store, run_id, output_dir)
         self._repro = repro
+        self._about = about
+        self._measured_on: UsedDataset | None = None
         self.stage = stage
         self.item = item
         self.output_dir = output_dir
@@ -260,12 +278,34 @@ class StageRun(Record):
             ValueError: if a figure is NaN or infinite.
         """
         files.write_json(self.output_dir / "metrics.json", summary)
-        self.log(numbers({name: value for name, value in summary.items() if name != "protocol"}))
+        figures = numbers({name: value for name, value in summary.items() if name != "protocol"})
+        self.log(figures)
+        name, backbone = paths.benchmark_of(self.stage, self.item)
+        headlines = {
+            row.key: figures[row.metric]
+            for row in BENCHMARKS
+            if row.name == name and row.is_headline and row.metric in figures
+        }
+        weights = paths.backbone_path(backbone or PRETRAINED)
+        if headlines and weights.is_file():
+            data = self._measured_on
+            self._try("figures", lambda store, run_id: log_scores(store, run_id, weights, headlines, data))
+            self.note(", ".join(f"{title} {value:.2f}" for title, value in headlines.items()))
+
+    def uses(self, *datasets: UsedDataset) -> None:
+        """Note datasets that the run reads; figures are those of the last one that is not trained on."""
+        super().uses(*datasets)
+        tests = [data for data in datasets if data.context != "training"]
+        self._measured_on = tests[-1] if tests else self._measured_on
+
+    def note(self, outcome: str) -> None:
+        """Let the run's description be its outcome, and what the stage does."""
+        self.tag("mlflow.note.content", "\n\n".join(filter(None, [markdown_text(outcome), self._about])))
 
 
 @contextmanager
 def stage_run(
-    stage: str, item: str | None, params: Mapping[str, Any], waited_seconds: float = 0.0
+    stage: str, item: str | None, params: Mapping[str, Any], waited_seconds: float = 0.0, about: str = ""
 ) -> Iterator[StageRun]:
     """Open the run of a stage, below ``VIRTEX_PARENT_RUN_ID`` if that is set, and end it with its status.
 
@@ -274,10 +314,11 @@ def stage_run(
         item: of a matrix stage.
         params: the stage's sections by name (mappings or pydantic models), logged as ``section.key``.
         waited_seconds: of this process before the stage could start, which are no work.
+        about: what the stage does, for the run's description.
     """
     output_dir = paths.stage_dir(stage, item)
     output_dir.mkdir(parents=True, exist_ok=True)
-    run = _open(stage, item, output_dir, waited_seconds)
+    run = _open(stage, item, output_dir, waited_seconds, about)
     status = "FINISHED"
     try:
         _write_run_file(output_dir, run.run_id)
@@ -290,12 +331,13 @@ def stage_run(
         if not (isinstance(error, SystemExit) and not error.code):
             status = "FAILED"
             run.tag("error", f"{type(error).__name__}: {error}")
+            run.note(f"Failed: {first_line(error)}")
         raise
     finally:
         run.close(status)
 
 
-def _open(stage: str, item: str | None, output_dir: Path, waited_seconds: float) -> StageRun:
+def _open(stage: str, item: str | None, output_dir: Path, waited_seconds: float, about: str) -> StageRun:
     prepare_environment()
     address = f"{stage}@{item}" if item else stage
     try:
@@ -310,8 +352,9 @@ def _open(stage: str, item: str | None, output_dir: Path, waited_seconds: float)
         tags |= launch_tags() | ({"item": item} if item else {})
         if waited_seconds:
             tags[WAITED_TAG] = f"{waited_seconds:.3f}"
+        tags |= {"mlflow.note.content": about} if about else {}
         run_id = reopened or create_run(store, tags, repro.run_id if repro else parent)
-        return StageRun(stage, item, output_dir, store, run_id, repro)
+        return StageRun(stage, item, output_dir, store, run_id, repro, about)
     except Exception as error:
         _logger.warning(
             "No MLflow run for %s, the tracking store is out of reach (%s). The work goes on; "

@@ -32,6 +32,11 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+_ABOUT = (  # the experiment's description
+    "Backbones pretrained on captions (VirTex), and what benchmarks say of them: one run for each start of "
+    "the pipeline, its stages below it. voc07.mAP and the like are the pretrained backbone's, in percent; "
+    "_gain is that over a random one. The tab Models compares backbones."
+)
 
 # How the table of runs opens: the columns by which runs are compared, as a shared view. MLflow keeps it as
 # a tag of the experiment; the share button of its page writes the same.
@@ -49,12 +54,12 @@ COLUMNS = {  # the figures are those of the report
         "pretrain.batch_size",
     ),
     "metrics": (
-        "virtex_mAP",
-        "random_mAP",
-        "difference",
+        "voc07.mAP",
+        "voc07.mAP_gain",
         "imagenet_linear.top1",
+        "imagenet_linear.top1_gain",
         "inaturalist.top1",
-        "CIDEr-D",
+        "caption.CIDEr-D",
         "pretrain.val_loss",
         "pretrain.images_per_second",
     ),
@@ -154,7 +159,11 @@ def experiment_tags() -> dict[str, str]:
     shown = ["attributes.`Dataset`", *columns]
     view = {"selectedColumns": shown, "orderByKey": "attributes.start_time", "orderByAsc": False}
     # not those for language-model traces
-    return {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: json.dumps(view)}
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.note.content": _ABOUT,
+        VIEW_TAG: json.dumps(view),
+    }
 
 
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:

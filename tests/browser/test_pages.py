@@ -42,7 +42,7 @@ def test_mlflow_has_the_results_and_the_stages_of_the_run(finished, page, keep) 
     page.goto(finished.run_page(run_id))
     expect(page.get_by_role("heading", name=name)).to_be_visible()
     expect(page.get_by_text("Finished", exact=True).first).to_be_visible()
-    for metric in ("virtex_mAP", "imagenet_linear.top1", "inaturalist.top1", "CIDEr-D"):
+    for metric in ("voc07.mAP", "imagenet_linear.top1", "inaturalist.top1", "caption.CIDEr-D"):
         expect(page.get_by_role("link", name=metric, exact=True)).to_be_visible()
     for stage in STAGES:
         expect(page.get_by_role("cell", name=stage, exact=True).first).to_be_attached()

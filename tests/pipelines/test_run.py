@@ -59,7 +59,7 @@ def test_a_run_with_a_failure(tmp_path, new_workspace):
     assert code == 1
     assert "NotReady" not in output
     assert "NoneType" not in output
-    assert "2 stages not started (middle, last): first: error: the input is bad" in output
+    assert "2 stages not started: first failed: first: error: the input is bad" in output
     assert output.splitlines()[-1] == "virtex: error: first: error: the input is bad"
 
 

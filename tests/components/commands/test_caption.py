@@ -11,6 +11,7 @@ from PIL import Image
 from components.commands import caption
 from components.core import paths
 from components.core.errors import InputError
+from components.core.files import write_json
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.text.tokenizer import train_tokenizer
@@ -75,6 +76,17 @@ def test_for_people(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys) ->
     assert run(monkeypatch, "images/z.png", "--json") == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert line.split()[1:] == entry["captions"][0]["caption"].split()
+
+
+def test_a_model_of_the_drawn_world_is_said_to_know_no_photographs(workspace, monkeypatch, capsys) -> None:
+    for source, is_told in (("published", False), ("drawn_world", True)):
+        write_json(paths.DATASETS_MANIFEST, {"source": source})
+        assert run(monkeypatch, "images/z.png", "--json") == 0
+        printed = capsys.readouterr()
+        assert ("knows its shapes only" in printed.err) == is_told
+        assert json.loads(printed.out)
+    assert run(monkeypatch, "images/z.png", "--checkpoint", str(paths.CAPTIONER)) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_sampling_follows_the_seed(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

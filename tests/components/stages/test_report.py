@@ -100,7 +100,8 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     assert report["choice"]["iteration"] == 450
     assert "## Missing" not in text
     assert figures == pytest.approx(
-        {"virtex_mAP": 61.0833, "random_mAP": 46.5, "difference": 14.5833, "CIDEr-D": 71.23}, abs=1e-3
+        {"voc07.mAP": 61.0833, "voc07.mAP_gain": 14.5833, "caption.CIDEr-D": 71.23, "voc07.mAP_random": 46.5},
+        abs=1e-3,
     )
     assert report["voc07_class_ap"]["virtex"]["cube"] == 81.0
     assert report["results"][0]["differences"]["random"]["value"] == pytest.approx(14.5833, abs=1e-3)
@@ -164,7 +165,7 @@ def test_more_backbones_have_columns_of_their_own(run: StageRun) -> None:
     assert "Where ImageNet and authors came from: see baseline.sources" in " ".join(text.split())
     assert report["results"][0]["figures"]["authors"]["value"] == 80.0
     assert report["results"][0]["differences"]["authors"]["value"] == pytest.approx(-18.9167, abs=1e-3)
-    assert figures["imagenet_mAP"] == 70.0
+    assert figures["voc07.mAP_imagenet"] == 70.0
 
 
 def test_says_what_makes_it_not_comparable(run: StageRun) -> None:
@@ -212,7 +213,7 @@ def test_one_backbone_is_missing(run: StageRun) -> None:
     text, _, figures = make_report(run)
     assert ["VOC07 mAP", "61.1", "not run", "–", "88.7", "-27.6", "–"] in rows_of(text)
     assert ["cube", "81.0", "–", "–"] in rows_of(text)
-    assert "difference" not in figures
+    assert "voc07.mAP_gain" not in figures
 
 
 def test_broken_results_are_named_and_do_not_stop_it(run: StageRun) -> None:

@@ -66,7 +66,7 @@ class RecordingRun(StageRun):
         self.rows: list[tuple[Any, int | None]] = []
         self.models: dict[str, tuple[torch.nn.Module, torch.Tensor]] = {}
 
-    def model(self, name, module, example) -> None:
+    def model(self, name, module, example, weights=None) -> None:
         self.models[name] = (module, example)
 
     def log(self, metrics, step=None) -> None:

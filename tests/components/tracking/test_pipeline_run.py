@@ -8,7 +8,15 @@ from hostile_texts import MARKDOWN, MARKUP
 from markdown_it import MarkdownIt
 
 from components.tracking import stage_run
-from components.tracking.pipeline_run import as_markdown, stage_times, table_row
+from components.tracking.pipeline_run import (
+    PipelineRecord,
+    as_markdown,
+    in_words,
+    parameters_in_words,
+    stage_times,
+    table_row,
+)
+from components.tracking.run import Record
 from components.tracking.store import open_store, run_page
 
 
@@ -24,7 +32,7 @@ def test_times_of_runs_that_ended(workspace: Path) -> None:
     with stage_run("voc07", "random", {}):
         pass
     with stage_run("tokenize", None, {}) as run:
-        run.describe("The report as one page", "report.html")
+        run.describe("Pretraining helped.", "The report as one page", "report.html")
         (open_one,) = [time.stage for time in stage_times(workspace / "outputs")]
     for name, content in (("broken", "{"), ("foreign", json.dumps({"run_id": "0" * 32})), ("none", "[]")):
         folder = workspace / "outputs" / name
@@ -38,7 +46,7 @@ def test_times_of_runs_that_ended(workspace: Path) -> None:
     store = open_store()
     link = f"#/experiments/{store.experiment_id}/runs/{second.run_id}/artifacts/report.html"
     noted = store.client.get_run(second.run_id).data.tags["mlflow.note.content"]
-    assert noted == f"[The report as one page]({link})"
+    assert noted == f"Pretraining helped.\n\n[The report as one page]({link})"
     assert run_page(store._replace(uri="http://host:5000/"), "abc") == (
         f"http://host:5000/#/experiments/{store.experiment_id}/runs/abc"
     )
@@ -56,3 +64,68 @@ def test_names_of_stages_stay_text_in_the_table(tmp_path: Path) -> None:
     assert shown.count("<tr>") == 1 + len(names)
     assert shown.count("<td") == 4 * len(names)
     assert not [tag for tag in ("<script", "<img", "<a ", "<b ", "<svg", "<style", "<iframe") if tag in shown]
+
+
+def test_a_run_is_called_by_the_nearest_preset_and_what_differs(workspace: Path) -> None:
+    assert parameters_in_words() == "own parameters"
+    (workspace / "params.yaml").write_text("a: {x: 1, y: [1, 2], z: 3}\nb: {k: 5}\n")
+    (workspace / "presets").mkdir()
+    (workspace / "presets" / "demo.yaml").write_text("a: {x: 1, y: [1, 2], z: 3}\nb: {k: 5}\n")
+    (workspace / "presets" / "other.yaml").write_text("a: {x: 9, y: [7], z: 8}\nb: {k: 6}\n")
+    assert parameters_in_words() == "demo"
+    (workspace / "params.yaml").write_text("a: {x: 1, y: [1], z: 3}\nb: {k: 5}\n")
+    assert parameters_in_words() == "demo + a.y=[1]"
+    assert parameters_in_words("other") == "other + a.x=1, a.y=[1], a.z=3, 1 more"
+    assert in_words("demo", [f"a.long={'x' * 99}"]) == "demo + a.long"
+    assert in_words("demo", ["download.mirror=https://user:secret@host/"]) == (
+        "demo + download.mirror=https://host/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("end", "errors", "report", "first"),
+    [
+        (
+            "completed",
+            {},
+            {"headline": "It helped: 60.1 against 20.2 mAP."},
+            "It helped: 60.1 against 20.2 mAP.",
+        ),
+        ("completed", {}, {}, "Completed"),
+        ("failed", {"pretrain": "no such file\nmore"}, None, "pretrain failed: no such file"),
+        ("cancelled", {}, None, "Cancelled; without a result: pretrain"),
+    ],
+)
+def test_a_description_begins_with_what_came_of_it(workspace: Path, end, errors, report, first) -> None:
+    store = open_store()
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    folder = workspace / "outputs" / "report"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("page")
+    (folder / "report.json").write_text(json.dumps(report))
+    row = {
+        "stage": "pretrain",
+        "state": "ran" if end == "completed" else "failed",
+        "seconds": 1.0,
+        "run_id": None,
+    }
+    record = PipelineRecord(workspace, store, Record(store, run_id, folder, system_metrics=False))
+    links = {"Prefect": "http://host/flow", "MLflow": None}
+    record.close([row], end, folder if report is not None else None, errors, links)
+    lines = store.client.get_run(run_id).data.tags["mlflow.note.content"].splitlines()
+    page = f"#/experiments/{store.experiment_id}/runs/{run_id}/artifacts/"
+    link = (
+        f"[Stages]({page}stages.md)"
+        if report is None
+        else f"[The report as one page]({page}report/report.html)"
+    )
+    assert lines[:5] == [
+        first,
+        "",
+        f"{link} · [Prefect](http://host/flow)",
+        "",
+        "| stage | state | seconds | MLflow run |",
+    ]
+    assert (
+        "compares backbones" in store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
+    )

@@ -3,7 +3,13 @@
 import dataclasses
 
 import pytest
+import torch
+from torch import nn
 
+from components.core import paths
+from components.core.tensor_files import save_stable
+from components.params import PRETRAINED
+from components.tracking import UsedDataset, stage_run
 from components.tracking.models import ModelCandidate, register_if_best
 from components.tracking.store import open_store
 
@@ -65,3 +71,61 @@ def test_other_data_is_another_model(store):
 def test_without_a_logged_model_nothing_is_registered(store):
     assert "no model was logged" in register_if_best(store, candidate(store, 50.0, logged=False))
     assert store.client.search_registered_models() == []
+
+
+def test_the_best_backbone_is_found_by_what_benchmarks_measured_of_its_file(store, caplog):
+    """Two runs' weights, and a baseline's without a copy; the stage that measures knows the file alone."""
+    import mlflow
+
+    scores = {"first": 20.5, "second": 60.25, "random": 19.0}
+    path = paths.backbone_path(PRETRAINED)
+    path.parent.mkdir(parents=True)
+    data = UsedDataset("voc2007 test", "a" * 64, "test", "VOC2007")
+    training = UsedDataset("voc2007 trainval", "b" * 64, "training", "VOC2007")
+    for number, (name, score) in enumerate(scores.items()):
+        save_stable({"weight": torch.full((2, 3), float(number))}, {}, path)
+        with stage_run("select", None, {}) as run:
+            if name == "random":
+                run.model_elsewhere("random", path)
+            else:
+                run.model("backbone", nn.Linear(3, 2), torch.randn(2, 3), path)
+        with stage_run("voc07", PRETRAINED, {}, about="Stage `voc07`.") as run:
+            run.uses(data, training)
+            run.metrics({"mAP": score, "num_test": 5})
+    assert not [record for record in caplog.records if record.name.startswith("components")]
+    found = mlflow.search_logged_models(
+        [store.experiment_id],
+        order_by=[{"field_name": "metrics.voc07.mAP", "ascending": False}],
+        output_format="list",
+    )
+    shown = [
+        (
+            model.name,
+            *[
+                (m.key, m.value, m.dataset_name, m.dataset_digest)
+                for m in model.metrics
+                if m.key.startswith("voc07")
+            ],
+        )
+        for model in found
+    ]
+    assert shown == [
+        (name, ("voc07.mAP", score, "voc2007 test", "a" * 16))
+        for name, score in (("backbone", 60.25), ("backbone", 20.5), ("random", 19.0))
+    ]
+    assert found[2].tags["file"] == path.as_posix()
+    measured = store.client.get_run(run.run_id)
+    assert measured.data.metrics["voc07.mAP"] == measured.data.metrics["mAP"] == 19.0
+    assert measured.data.tags["mlflow.note.content"] == "voc07.mAP 19.00\n\nStage `voc07`."
+
+
+def test_figures_of_weights_that_no_model_has_are_the_runs_alone(store, caplog):
+    path = paths.backbone_path("foreign")
+    path.parent.mkdir(parents=True)
+    save_stable({"weight": torch.zeros(2)}, {}, path)
+    with stage_run("classification", "imagenet_linear-foreign", {}) as run:
+        run.metrics({"top1": 12.5, "top5": 40.0})
+    assert not [record for record in caplog.records if record.name.startswith("components")]
+    figures = store.client.get_run(run.run_id).data.metrics
+    assert figures.items() >= {"imagenet_linear.top1": 12.5, "top1": 12.5, "top5": 40.0}.items()
+    assert "imagenet_linear.top5" not in figures  # no headline

@@ -63,7 +63,7 @@ def test_the_table_tells_what_dvc_did(root, other, end):
         run_of(store, "other", parent, None if other == "RUNNING" else other)
     write_run_file(root, "report", run_of(store, "report", parent, "FINISHED"))
     (root / "outputs" / "report" / "report.md").write_text("results")
-    (root / "outputs" / "report" / "metrics.json").write_text('{"virtex_mAP": 20.5}')
+    (root / "outputs" / "report" / "metrics.json").write_text('{"voc07.mAP": 20.5}')
     complete_record(root, store, parent, started)
 
     run = store.client.get_run(parent)
@@ -82,7 +82,7 @@ def test_the_table_tells_what_dvc_did(root, other, end):
     assert names == {"stages.md", "stages.json", "dvc.lock", "params.yaml"} | (
         {"report"} if not other else set()
     )
-    assert run.data.metrics.get("virtex_mAP") == (None if other else 20.5)
+    assert run.data.metrics.get("voc07.mAP") == (None if other else 20.5)
 
 
 def test_the_report_of_an_earlier_run_is_left_out(root):
