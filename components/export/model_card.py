@@ -7,8 +7,9 @@ from typing import Any
 from components.core import paths
 from components.core.files import parse_json, read_json_object
 from components.core.foreign_text import markdown_text
-from components.core.published import BENCHMARKS, SOURCE, TRANSFORMER_OBJECTIVES
+from components.core.published import BENCHMARKS, SOURCE, TRANSFORMER_OBJECTIVES, Benchmark
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
+from components.objectives.saved import load_preprocessing
 from components.params import PRETRAINED
 
 CARD = """---
@@ -38,14 +39,26 @@ features = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB
 
 {figures}
 
+## Caveats
+
+{caveats}
+
 ## Licence
 
 None is stated: whoever publishes this folder chooses one and adds `license:` to the header, minding the
 terms of the data above. Photographs and captions keep the licences of their owners.
 
-## Source
+## Citation
 
-VirTex: Learning Visual Representations from Textual Annotations ({source}).
+```bibtex
+@inproceedings{{desai2021virtex,
+  title = {{VirTex: Learning Visual Representations from Textual Annotations}},
+  author = {{Karan Desai and Justin Johnson}},
+  booktitle = {{CVPR}},
+  year = {{2021}},
+  note = {{{source}}}
+}}
+```
 """
 REGISTRY_CARD = """A torchvision `{architecture}` without its classifier, pretrained on captions
 (VirTex, {source}).
@@ -64,6 +77,10 @@ features = backbone(images)  # (batch, 3, height, width), ImageNet mean and devi
 ## Figures
 
 {figures}
+
+## Caveats
+
+{caveats}
 """
 NOT_STATED = "Not stated in the file that was exported."
 
@@ -78,6 +95,7 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
     name = metadata.get("source", "")
     weights = _file_name(metadata.get("weights"))
     origin = f" Its weights: {markdown_text(weights)}." if weights else ""
+    metadata = _with_resolution(metadata) if name == PRETRAINED else metadata
     return CARD.format(
         architecture=metadata["architecture"],
         feature_size=metadata["feature_size"],
@@ -85,6 +103,7 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
         origin=origin or (" Its weights are random." if name == "random" else ""),
         pretraining=_pretraining(metadata) if name == PRETRAINED else NOT_STATED,
         figures=_figures(name),
+        caveats=_caveats(metadata),
         source=SOURCE,
     )
 
@@ -93,7 +112,7 @@ def registry_card(metadata: Mapping[str, str], name: str) -> str:
     """Write Markdown for a version of the registered model ``name``; it is this run's pretrained backbone.
 
     Args:
-        metadata: of the backbone's file: architecture, objective and pretraining_config.
+        metadata: of the backbone's file: architecture, objective and pretraining_config; and ``resolution``.
         name: in MLflow's registry.
     """
     return REGISTRY_CARD.format(
@@ -101,8 +120,28 @@ def registry_card(metadata: Mapping[str, str], name: str) -> str:
         name=name,
         pretraining=_pretraining(metadata),
         figures=_figures(PRETRAINED),
+        caveats=_caveats(metadata),
         source=SOURCE,
     )
+
+
+def _with_resolution(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """Add the pixels that this run's captioner was trained with, which its file states."""
+    seen = load_preprocessing(paths.CAPTIONER) if paths.CAPTIONER.is_file() else None
+    return {**metadata, "resolution": str(seen.crop_size)} if seen else metadata
+
+
+def _caveats(metadata: Mapping[str, str]) -> str:
+    resolution, lines = metadata.get("resolution"), []
+    if metadata.get("source", PRETRAINED) == PRETRAINED and read_titles().get("source") == DRAWN:
+        lines.append("It has seen drawn shapes only and is no backbone for photographs.")
+    if resolution:
+        lines.append(
+            f"It was trained on crops of {resolution} x {resolution} pixels; other sizes need a measurement."
+        )
+    lines.append("Figures are those of one training with one seed, measured on the data named beside them.")
+    lines.append("What its images and captions show or mention seldom, it tells apart badly.")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _pretraining(metadata: Mapping[str, str]) -> str:
@@ -124,6 +163,7 @@ def _pretraining(metadata: Mapping[str, str]) -> str:
         "Captions": store.get("captions"),
         "Iterations": training.get("iterations"),
         "Images seen": training.get("images_seen"),
+        "Resolution, pixels": metadata.get("resolution"),
         "Validation loss": training.get("val_loss"),
     }
     rows = [f"| {fact} | {_cell(_plain(value))} |" for fact, value in facts.items() if value is not None]
@@ -142,27 +182,34 @@ def _data(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _figures(name: str) -> str:
-    """Tabulate what the run's benchmarks measured for the backbone ``name``, or say that nothing was."""
+    """Tabulate what the run's benchmarks measured for the backbone ``name``, or say that nothing was.
+
+    Beside the pretrained one's stand those of the random baseline.
+    """
     rows, manifest = [], read_titles()
     for benchmark in BENCHMARKS:
         if not benchmark.compares_backbones and name != PRETRAINED:
             continue
-        item = name if benchmark.compares_backbones else None
-        value = read_json_object(paths.stage_dir(benchmark.name, item) / "metrics.json").get(benchmark.metric)
-        if name and isinstance(value, int | float):
+        value = _figure(benchmark, name)
+        if name and value is not None:
             title = benchmark.title + layout_note(benchmark.name, manifest)
-            rows.append(f"| {_cell(title)} | {benchmark.metric_title} | {value:.1f} |")
+            random = (
+                _figure(benchmark, "random") if benchmark.compares_backbones and name == PRETRAINED else None
+            )
+            beside = "" if random is None else f"{random:.1f}"
+            rows.append(f"| {_cell(title)} | {benchmark.metric_title} | {value:.1f} | {beside} |")
     if not rows:
         return "None measured by the run that made it."
-    header = ["| Benchmark | Metric | Percent |", "|---|---|---:|"]
+    header = ["| Benchmark | Metric | Percent | Random network |", "|---|---|---:|---:|"]
     return "\n".join(
-        [
-            "Measured by the run that made it, on the data of its configuration:",
-            "",
-            *header,
-            *rows,
-        ]
+        ["Measured by the run that made it, on the data of its configuration:", "", *header, *rows]
     )
+
+
+def _figure(benchmark: Benchmark, name: str) -> float | None:
+    item = name if benchmark.compares_backbones else None
+    value = read_json_object(paths.stage_dir(benchmark.name, item) / "metrics.json").get(benchmark.metric)
+    return value if isinstance(value, int | float) else None
 
 
 def _cell(text: str) -> str:

@@ -60,6 +60,7 @@ def backbone_candidate(score: float | None, given: Mapping[str, Any]) -> ModelCa
         "architecture": given["backbone"].name,
         "objective": given["objective"].name,
         "pretraining_config": json.dumps(config),
+        "resolution": str(given["augmentation"].crop_size),
     }
     card = registry_card(metadata, name)
     images = f"{sizes['test']} test images of {title_here('voc2007')}"

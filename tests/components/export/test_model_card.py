@@ -6,7 +6,8 @@ from components import params
 from components.core import paths
 from components.core.files import write_json
 from components.export.model_card import model_card
-from components.objectives.build import ModelConfig
+from components.objectives.build import ModelConfig, build_objective
+from components.objectives.saved import Preprocessing, save_captioner
 
 
 @pytest.fixture(autouse=True)
@@ -59,10 +60,11 @@ def test_what_the_run_measured(virtex):
         ("Data", "coco, flickr8k"),
         ("Images", "7,021"),
         ("Validation loss", "6.381"),
-        ("VOC07 linear SVMs", "mAP", "26.7"),
-        ("Captioning", "CIDEr-D", "12.3"),
+        ("VOC07 linear SVMs", "mAP", "26.7", "16.9"),
+        ("Captioning", "CIDEr-D", "12.3", ""),
     }
-    assert "16.9" not in card
+    assert "drawn shapes" not in card
+    assert "@inproceedings{desai2021virtex," in card
     assert 'timm.create_model("local-dir:my_model"' in card
     assert card.startswith("---\nlibrary_name: timm\n")
 
@@ -75,7 +77,7 @@ def test_another_backbone_has_its_own_figures_only(metadata):
     write_json(paths.stage_dir("voc07", "random") / "metrics.json", {"mAP": 16.9})
     write_json(paths.stage_dir("caption") / "metrics.json", {"CIDEr-D": 12.34})
     card = model_card(metadata | {"source": "random"}, "x")
-    assert ("VOC07 linear SVMs", "mAP", "16.9") in rows(card)
+    assert ("VOC07 linear SVMs", "mAP", "16.9", "") in rows(card)
     assert "CIDEr-D" not in card
     assert "Its weights are random." in card
 
@@ -97,4 +99,16 @@ def test_nothing_is_made_up(metadata):
 def test_drawn_shapes_are_called_so(virtex):
     write_json(paths.DATASETS_MANIFEST, {"source": "drawn_world", "captions": {"coco": {}}})
     write_json(paths.stage_dir("voc07", "virtex") / "metrics.json", {"mAP": 26.71})
-    assert ("VOC07 linear SVMs, drawn world (VOC2007 layout)", "mAP", "26.7") in rows(model_card(virtex, "x"))
+    card = model_card(virtex, "x")
+    assert ("VOC07 linear SVMs, drawn world (VOC2007 layout)", "mAP", "26.7", "") in rows(card)
+    assert "- It has seen drawn shapes only and is no backbone for photographs." in card
+
+
+def test_the_resolution_is_that_of_this_runs_captioner(virtex):
+    assert "pixels" not in model_card(virtex, "x")
+    config = ModelConfig.model_validate_json(virtex["pretraining_config"])
+    save_captioner(paths.CAPTIONER, build_objective(config), config, Preprocessing(96, b"model"))
+    card = model_card(virtex, "x")
+    assert ("Resolution, pixels", "96") in rows(card)
+    assert "crops of 96 x 96 pixels" in card
+    assert "pixels" not in model_card(virtex | {"source": "random"}, "x")
