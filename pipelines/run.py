@@ -202,7 +202,8 @@ def _run_plan(plan: Plan, settings: Mapping[str, Any], place: Place, stop: Stop)
     if idle:
         record, place = PipelineRecord(root, None, None), Place(root, None, place.max_parallel)
     else:
-        record = open_record(root, run_name(parameters_in_words(settings["preset"])), settings)
+        name = run_name(parameters_in_words(settings["preset"], settings["set"] or ()))
+        record = open_record(root, name, settings)
     variables = {PARENT_RUN_VARIABLE: record.run_id or ""}  # empty: stages make no parent of their own
     outcomes: dict[str, Outcome] = {}
     end = "failed"

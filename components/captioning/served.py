@@ -26,7 +26,7 @@ from components.core.errors import InputError
 from components.core.files import writing
 from components.data.image import DecodeError, decode
 from components.data.transforms import EvalTransform
-from components.export.backbone import export_backbone, load_backbone
+from components.models.backbones import export_backbone, load_backbone
 
 SCHEMA_VERSION = "1"  # of the three classes below; a change that a client notices makes another one
 IMAGES_VARIABLE = "VIRTEX_SERVED_IMAGES"

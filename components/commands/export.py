@@ -16,6 +16,7 @@ from components.export.formats import FORMATS, Format
 from components.export.zoo.resnets import find_resnet
 from components.export.zoo.weights import open_weights
 from components.models.backbones import TorchvisionBackbone, load_backbone
+from components.objectives.saved import load_preprocessing
 from components.params.reading import nearest
 
 EXPORTS = FORMATS | {"mlflow": Format(save_backbone_model, "_mlflow", FILES)}
@@ -40,6 +41,9 @@ def main() -> int:
         if known and name not in known:
             raise InputError(f"--backbone {name}: not in {paths.BACKBONES_DIR}{nearest(name, known)}")
         cnn, metadata = load_backbone(paths.backbone_path(name))
+        if metadata.get("source") == params.PRETRAINED and paths.CAPTIONER.is_file():
+            seen = load_preprocessing(paths.CAPTIONER)
+            metadata |= {"resolution": str(seen.crop_size)} if seen else {}
     else:
         cnn, metadata = _from_checkpoint(options.checkpoint)
         name = Path(options.checkpoint.partition("#")[0].partition("?")[0]).stem

@@ -9,7 +9,6 @@ from components.core.files import parse_json, read_json_object
 from components.core.foreign_text import markdown_text
 from components.core.published import BENCHMARKS, SOURCE, TRANSFORMER_OBJECTIVES, Benchmark
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
-from components.objectives.saved import load_preprocessing
 from components.params import PRETRAINED
 
 CARD = """---
@@ -89,13 +88,12 @@ def model_card(metadata: Mapping[str, str], title: str) -> str:
     """Write Markdown with the hub's header.
 
     Args:
-        metadata: of the backbone's file, as `load_backbone` gives it.
+        metadata: of the backbone's file, as `load_backbone` gives it, with the ``resolution`` if it is known.
         title: name of the model.
     """
     name = metadata.get("source", "")
     weights = _file_name(metadata.get("weights"))
     origin = f" Its weights: {markdown_text(weights)}." if weights else ""
-    metadata = _with_resolution(metadata) if name == PRETRAINED else metadata
     return CARD.format(
         architecture=metadata["architecture"],
         feature_size=metadata["feature_size"],
@@ -112,7 +110,7 @@ def registry_card(metadata: Mapping[str, str], name: str) -> str:
     """Write Markdown for a version of the registered model ``name``; it is this run's pretrained backbone.
 
     Args:
-        metadata: of the backbone's file: architecture, objective and pretraining_config; and ``resolution``.
+        metadata: of the backbone's file: architecture, objective, pretraining_config, resolution.
         name: in MLflow's registry.
     """
     return REGISTRY_CARD.format(
@@ -123,12 +121,6 @@ def registry_card(metadata: Mapping[str, str], name: str) -> str:
         caveats=_caveats(metadata),
         source=SOURCE,
     )
-
-
-def _with_resolution(metadata: Mapping[str, str]) -> Mapping[str, str]:
-    """Add the pixels that this run's captioner was trained with, which its file states."""
-    seen = load_preprocessing(paths.CAPTIONER) if paths.CAPTIONER.is_file() else None
-    return {**metadata, "resolution": str(seen.crop_size)} if seen else metadata
 
 
 def _caveats(metadata: Mapping[str, str]) -> str:

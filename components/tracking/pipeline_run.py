@@ -162,16 +162,19 @@ def preset_in_force() -> str:
     return next(iter(matching_presets()), OWN_PARAMETERS)
 
 
-def parameters_in_words(preset: str | None = None) -> str:
+def parameters_in_words(preset: str | None = None, overrides: Sequence[str] = ()) -> str:
     """Say what params.yaml is: the preset, else the nearest, and what differs from it.
 
-    ``demo + schedule.iterations=30``; with many differences, how many more.
+    ``demo + schedule.iterations=30``; with many differences, how many more. The ``overrides`` that were laid
+    over it are told even where the preset has no such key.
     """
     presets = dict(nearest_presets()) if PARAMS.is_file() else {}
     name = preset if preset in presets else next(iter(presets), None)
     if name is None:
-        return preset or OWN_PARAMETERS
-    return in_words(name, [f"{key}={value}" for key, value in presets[name]])
+        return in_words(preset or OWN_PARAMETERS, overrides)
+    changed = dict(presets[name])
+    others = [change for change in overrides if change.partition("=")[0].strip() not in changed]
+    return in_words(name, [*(f"{key}={value}" for key, value in changed.items()), *others])
 
 
 def in_words(preset: str, changes: Sequence[str]) -> str:

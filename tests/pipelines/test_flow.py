@@ -245,7 +245,7 @@ def test_dvc_alone_leaves_the_same_record(workspace):
     runs = new_runs(workspace, before)
     assert set(runs) == {"flow", "first", "last"}
     parent = runs["flow"]
-    assert parent.info.run_name.startswith(("demo · ", "own parameters · "))
+    assert parent.info.run_name.startswith("tiny + tokenize.vocab_size=200 · ")
     assert parent.data.tags["mlflow.source.name"] == "dvc repro"
     assert {runs[name].data.tags["mlflow.parentRunId"] for name in ("first", "last")} == {parent.info.run_id}
     assert json.loads(workspace.text("outputs/first/mlflow_run.json"))["run_id"] == runs["first"].info.run_id

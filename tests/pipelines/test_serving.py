@@ -117,7 +117,7 @@ def test_a_run_that_is_asked_for(workspace, served, webhook):
     stage, parent = workspace.runs()
     assert parent.data.tags["virtex.flow"] == "virtex"
     assert "\n| only | ran | " in parent.data.tags["mlflow.note.content"]
-    assert parent.info.run_name.startswith("tiny · ")
+    assert parent.info.run_name.startswith("tiny + pretrain.seed=7 · ")
     assert stage.data.tags["mlflow.parentRunId"] == parent.info.run_id
     (told,) = webhook.taken
     assert told["state"] == "completed"

@@ -21,7 +21,7 @@ from components.captioning.checkpoint import open_captioner
 from components.captioning.served import SCHEMA_VERSION, save_backbone_model, save_captioner_model, schema
 from components.core.errors import InputError
 from components.data.image import decode
-from components.export.backbone import export_backbone, load_backbone
+from components.models.backbones import export_backbone, load_backbone
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.text.tokenizer import train_tokenizer

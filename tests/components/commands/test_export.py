@@ -82,6 +82,13 @@ def test_an_earlier_export_is_replaced(export):
         assert export("--format", "huggingface", "--output", "model")[0] == 0
 
 
+def test_a_captioner_has_a_format_of_its_own(export):
+    code, _, err = export("--captioner", "--format", "timm")
+    assert (code, "--format mlflow" in err) == (2, True)
+    code, _, err = export("--captioner", "--format", "mlflow")
+    assert (code, "captioner.safetensors" in err) == (2, True)
+
+
 def test_a_wrong_name_is_told_the_nearest(export):
     code, _, err = export("--backbone", "virtx", "--format", "timm")
     assert (code, "did you mean `virtex`" in err) == (2, True)

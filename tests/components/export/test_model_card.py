@@ -6,8 +6,7 @@ from components import params
 from components.core import paths
 from components.core.files import write_json
 from components.export.model_card import model_card
-from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preprocessing, save_captioner
+from components.objectives.build import ModelConfig
 
 
 @pytest.fixture(autouse=True)
@@ -104,11 +103,8 @@ def test_drawn_shapes_are_called_so(virtex):
     assert "- It has seen drawn shapes only and is no backbone for photographs." in card
 
 
-def test_the_resolution_is_that_of_this_runs_captioner(virtex):
+def test_the_resolution_is_told_where_it_is_known(virtex):
     assert "pixels" not in model_card(virtex, "x")
-    config = ModelConfig.model_validate_json(virtex["pretraining_config"])
-    save_captioner(paths.CAPTIONER, build_objective(config), config, Preprocessing(96, b"model"))
-    card = model_card(virtex, "x")
+    card = model_card(virtex | {"resolution": "96"}, "x")
     assert ("Resolution, pixels", "96") in rows(card)
     assert "crops of 96 x 96 pixels" in card
-    assert "pixels" not in model_card(virtex | {"source": "random"}, "x")

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from components.core import paths
 from components.core.errors import InputError
 from components.models.backbones import example_images, export_backbone, load_backbone, pooled_features
 
@@ -119,3 +121,16 @@ def test_refuses_metadata_that_do_not_fit(
     save_file(load_file(exported), path, metadata={**load_backbone(exported)[1], **change})
     with pytest.raises(InputError, match=message):
         load_backbone(path)
+
+
+def test_the_lines_of_the_readme_load_it(
+    resnet18: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    export_backbone(resnet18, paths.backbone_path("virtex"), "resnet18", "virtex")
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(readme.partition("```python\n")[2].partition("```")[0], names)
+    torch.testing.assert_close(
+        names["backbone"].eval()(example_images()), pooled_features(resnet18, example_images())
+    )

@@ -75,6 +75,7 @@ def test_a_run_is_called_by_the_nearest_preset_and_what_differs(workspace: Path)
     assert parameters_in_words() == "demo"
     (workspace / "params.yaml").write_text("a: {x: 1, y: [1], z: 3}\nb: {k: 5}\n")
     assert parameters_in_words() == "demo + a.y=[1]"
+    assert parameters_in_words("demo", ["a.y=[1]", "c.new=2"]) == "demo + a.y=[1], c.new=2"
     assert parameters_in_words("other") == "other + a.x=1, a.y=[1], a.z=3, 1 more"
     assert in_words("demo", [f"a.long={'x' * 99}"]) == "demo + a.long"
     assert in_words("demo", ["download.mirror=https://user:secret@host/"]) == (
