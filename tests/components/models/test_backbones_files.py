@@ -124,9 +124,10 @@ def test_refuses_metadata_that_do_not_fit(
 
 
 def test_the_lines_of_the_readme_load_it(
-    resnet18: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_resnet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    resnet18 = trained_resnet("resnet18").eval()
     export_backbone(resnet18, paths.backbone_path("virtex"), "resnet18", "virtex")
     readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
     names: dict[str, Any] = {}
