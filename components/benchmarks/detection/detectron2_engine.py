@@ -246,6 +246,7 @@ def register_heads() -> None:
             else:
                 res5, out_channels = super()._build_res5_block(cfg)
             if cfg.MODEL.BACKBONE.FREEZE_AT >= 5:  # which itself ends at res4 in C4
+                block: Any  # detectron2's, which has `freeze`
                 for block in res5:
                     block.freeze()
             res5.add_module("norm", get_norm(resnets.NORM, out_channels))
