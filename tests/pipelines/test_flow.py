@@ -285,7 +285,10 @@ def records(workspace, before):
     for stage, run in new_runs(workspace, before).items():
         tags = {key: value for key, value in run.data.tags.items() if key not in passing}
         if "mlflow.note.content" in tags:  # `part` writes no run file, by which `dvc repro` would be told
-            table = re.sub(r"\d+\.\d|\b[0-9a-f]{8,32}\b", "_", tags["mlflow.note.content"])
+            note = re.sub(
+                r" · \[Prefect\]\(\S+\)", "", tags["mlflow.note.content"]
+            )  # `dvc repro` has no such page
+            table = re.sub(r"\d+\.\d|\b[0-9a-f]{8,32}\b", "_", note)
             tags["mlflow.note.content"] = sorted(line for line in table.splitlines() if "part@" not in line)
         found[stage] = {
             "name": run.info.run_name.partition(" · ")[0],
