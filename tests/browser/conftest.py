@@ -3,6 +3,7 @@
 Pictures of what it saw go to ``VIRTEX_SCREENSHOTS``, else to ``.scratch/screenshots``.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -95,6 +96,14 @@ def finished(workspace: Path, environment: dict[str, str]) -> Iterator[Run]:
         [*command, "run", "--preset", "tiny"], cwd=workspace, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    with shown(workspace, environment) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def shown(workspace: Path, environment: dict[str, str]) -> Iterator[Run]:
+    """The workspace's servers, for as long as it is looked at."""
+    command = [sys.executable, "-m", "pipelines.cli"]
     ports = [str(free_port()), str(free_port())]
     log = workspace / "ui.log"
     with log.open("w") as output:

@@ -26,7 +26,8 @@ TARGETS = ("caption", "voc07@virtex")
 FLOW = (  # what a worker of Prefect does for a run of a deployment
     "from pathlib import Path; from pipelines.servers import use_workspace_server; "
     "use_workspace_server(Path.cwd()); from pipelines.run import virtex; "
-    f"virtex(targets={list(TARGETS)})"
+    "from pipelines.commands import exit_status; "
+    f"raise SystemExit(exit_status(virtex(targets={list(TARGETS)}, return_state=True)))"
 )
 WAYS = {
     "dvc repro": ("-m", "dvc", "repro", *TARGETS),
@@ -143,7 +144,7 @@ def _ended(root: Path, words: Sequence[str], right: dict[str, Any]) -> End:
 # A power cut: files emptied, halved or with blocks of zeros, wherever they may have been in the making.
 
 WORK = "outputs/caption/captions.json"
-LASTING = ("mlflow.db half", "dvc.lock empty")  # nobody but the user may give up a record
+LASTING = ("mlflow.db half", "dvc.lock half", "dvc.lock empty")  # nobody but the user may give up a record
 DAMAGES: dict[str, tuple[tuple[str, ...], Callable[[Path], None]]] = {
     "small results empty": (("outputs/**/metrics.json", "outputs/**/*.csv", "outputs/caption/*"), Cut(0)),
     "results half": (("outputs/**/*.json", "outputs/**/*.png", "data/datasets/**/*.json"), Cut(0.5)),
