@@ -24,9 +24,9 @@ from tests.faults.judge import End, room
 REPOSITORY = Path(__file__).resolve().parents[2]
 TARGETS = ("caption", "voc07@virtex")
 FLOW = (  # what a worker of Prefect does for a run of a deployment
-    "from pathlib import Path; from pipelines.servers import use_workspace_server; "
-    "use_workspace_server(Path.cwd()); from pipelines.run import virtex; "
-    "from pipelines.commands import exit_status; "
+    "from pathlib import Path; from pipelines.servers import start_temporary_server, use_workspace_server; "
+    "use_workspace_server(Path.cwd()); start_temporary_server(Path.cwd())(lambda: False); "  # as served
+    "from pipelines.run import virtex; from pipelines.commands import exit_status; "
     f"raise SystemExit(exit_status(virtex(targets={list(TARGETS)}, return_state=True)))"
 )
 WAYS = {
