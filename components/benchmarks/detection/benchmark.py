@@ -62,7 +62,7 @@ SCORES: Mapping[DetectionTask, Callable[[DetectionSplit, Sequence[Detections]], 
     VOC_DETECTION: voc_scores,
 }
 NO_CHANCE: dict[str, float] = {}  # boxes drawn at random hit nothing, but nobody can say how seldom
-NO_OBJECTS = "no such categories among the objects of the test images"
+NO_OBJECTS = "no objects of this kind in the test images"
 FILES = ("losses.csv", "ap.csv", "detections.png", FILE)
 
 

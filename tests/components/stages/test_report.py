@@ -296,7 +296,7 @@ def test_detection_takes_its_rows(run: StageRun) -> None:
 
 
 def test_what_nothing_could_be_measured_on_says_so_and_a_probe_left_out_is_no_problem(run: StageRun) -> None:
-    empty = {"mask.APf": "no such categories among the objects of the test images"}
+    empty = {"mask.APf": "no objects of this kind in the test images"}
     left_out = {"few_shot.imagenet_top1_5": "`probes.which` does not name few_shot"}
     for backbone in ("virtex", "random"):
         figures = {"mask": {"AP": 1.0, "APr": 1.0}, "not_run": empty}
@@ -305,7 +305,7 @@ def test_what_nothing_could_be_measured_on_says_so_and_a_probe_left_out_is_no_pr
         write_json(paths.stage_dir("probes", backbone) / "metrics.json", knn)
     _, report, _ = make_report(run)
     said = "\n".join(report["problems"])
-    assert "not run: no such categories" in said
+    assert "not run: no objects of this kind" in said
     assert "mask APc" in said
     assert "does not name few_shot" not in said
 
