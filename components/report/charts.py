@@ -99,7 +99,7 @@ def draw_report(path: Path, report: Mapping[str, Any], details: Details) -> None
             draw_lines(losses, details.losses, "iteration")
         else:
             _say(losses, "no pretraining results")
-        draw_rows(_panel(lower, "Benchmarks, percent"), *_headlines(report))
+        _draw_benchmarks(_panel(lower, "Benchmarks, percent"), report)
         by_class = _panel(right, "VOC07 average precision by class, percent")
         if classes:
             draw_rows(by_class, {name: name for name in classes}, aps)
@@ -172,9 +172,28 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _headlines(report: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+def _draw_benchmarks(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Draw the backbones' headlines with this run's 95 % intervals.
+
+    Captions have scores of their own scale: CIDEr-D goes beyond 100.
+    """
+    rows = {
+        row["row_title"]: row
+        for row in report["results"]
+        if row["headline"] and row["benchmark"] != "caption"
+    }
+    draw_rows(axes, *_headlines(report, rows))
+    for place, row in enumerate(rows.values()):
+        ours = row["figures"].get(PRETRAINED, {})
+        if ours.get("low") is not None:
+            axes.hlines(place, ours["low"], ours["high"], color=INK, linewidth=1.6, zorder=2)
+    axes.set_xlim(right=100)
+
+
+def _headlines(
+    report: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
     """Return labels by row, with this run's figure or why there is none, and figures by series and row."""
-    rows = {row["row_title"]: row for row in report["results"] if row["headline"]}
     labels = {}
     for title, row in rows.items():
         gain = _gain(row)
