@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,6 +16,10 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY / "tests"))  # for what tests of several folders share
 
+os.environ.setdefault(
+    "MLFLOW_LOGGING_LEVEL", "WARNING"
+)  # as the product has it, before anything imports MLflow
+
 # A shell's background job ignores interrupts, under nohup hangups too, and hands that down; tests send both.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,6 +29,21 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 # A flow that ran in this process leaves exit hooks of Prefect's threads behind. In a forked child (a data
 # loader's worker) those threads do not exist, the hooks raise, and a child that did well exits with 1.
 os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def large_files_go(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove what a test leaves in files above a megabyte: 9 GB of networks and caches in a whole run.
+
+    Databases stay: MLflow keeps those of its process open.
+    """
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    for place, _, names in os.walk(folder) if folder else ():
+        for path in (Path(place, name) for name in names if not name.endswith(".db")):
+            with contextlib.suppress(OSError):
+                if not path.is_symlink() and path.stat().st_size > 1 << 20:
+                    path.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking._tracking_service import utils as service
 
 from components.core.errors import InputError
 from components.tracking.database import database_fault
@@ -36,11 +39,14 @@ else:
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "VIRTEX_PARENT_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path
+    yield tmp_path
+    # MLflow keeps the store of "sqlite:///mlflow.db" open, and with it the file of a folder that is gone.
+    service._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    SqlAlchemyStore._engine_map.clear()
 
 
 def killed_at(statement: int, way: str) -> None:
