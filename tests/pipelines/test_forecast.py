@@ -13,10 +13,10 @@ NOTHING = frozenset[str]()
 def test_a_whole_demo_is_told_with_its_time_and_its_pictures(monkeypatch):
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "2")
     for slower, minutes in ((1, 1), (4, 4)):
-        on_two_cores = forecast.PRODUCT_CORE_SECONDS / 2 * slower
-        monkeypatch.setattr(forecast, "seconds_of_product", lambda seconds=on_two_cores: seconds)
+        measured = forecast.PRODUCT_SECONDS * slower
+        monkeypatch.setattr(forecast, "seconds_of_product", lambda seconds=measured: seconds)
         said = "\n".join(forecast.told(Plan(STAGES, NOTHING), "demo"))
-        expected = forecast.DEMO_CORE_SECONDS / 2 / 60 * minutes
+        expected = forecast.DEMO_SECONDS / 60 * minutes
         assert int(re.search(r"about (\d+) minutes", said)[1]) == round(expected)
         assert "2 cores" in said
         assert "outputs/datasets/scenes.png" in said
