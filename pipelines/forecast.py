@@ -1,4 +1,4 @@
-"""What a whole run of the demo will do, told before it starts: steps, how long they take here, pictures."""
+"""Announcement of a whole run of the demo: its steps, how long they take here, where its pictures appear."""
 
 import time
 

@@ -30,9 +30,6 @@ from components.models.backbones import export_backbone, load_backbone
 
 SCHEMA_VERSION = "1"  # of the three classes below; a change that a client notices makes another one
 IMAGES_VARIABLE = "VIRTEX_SERVED_IMAGES"
-FILES = frozenset(
-    ("MLmodel", "artifacts", "code", "conda.yaml", "python_env.yaml", "requirements.txt", "served.py")
-)
 _CAPTIONER, _BACKBONE = "captioner", "backbone"
 _BATCH, _BEAM_SIZE = 16, 5  # images; of the paper's public code
 
@@ -140,7 +137,8 @@ def _open_captioner(path: Path) -> tuple[EvalTransform, Write]:
 
 
 def _open_backbone(path: Path) -> tuple[EvalTransform, Write]:
-    backbone, device = load_backbone(path)[0].to(machine.device_name()), machine.device_name()
+    device = machine.device_name()
+    backbone = load_backbone(path)[0].to(device)
 
     def write(images: Tensor) -> list[Answer]:
         with torch.inference_mode():

@@ -1,12 +1,12 @@
 """``virtex export``: a backbone in the format of another library; backbone or captioner as a served model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from components import params
-from components.captioning.served import FILES, save_backbone_model, save_captioner_model
 from components.commands import run_command
 from components.core import paths
 from components.core.command import Parser, writable
@@ -19,7 +19,20 @@ from components.models.backbones import TorchvisionBackbone, load_backbone
 from components.objectives.saved import load_preprocessing
 from components.params.reading import nearest
 
-EXPORTS = FORMATS | {"mlflow": Format(save_backbone_model, "_mlflow", FILES)}
+SERVED_FILES = frozenset(
+    ("MLmodel", "artifacts", "code", "conda.yaml", "python_env.yaml", "requirements.txt", "served.py")
+)
+
+
+def _save_served(cnn: nn.Module, about: Mapping[str, str], path: Path) -> None:
+    from components.captioning.served import (
+        save_backbone_model,
+    )  # MLflow, for seconds: only where it is asked
+
+    save_backbone_model(cnn, about, path)
+
+
+EXPORTS = FORMATS | {"mlflow": Format(_save_served, "_mlflow", SERVED_FILES)}
 
 
 def main() -> int:
@@ -31,6 +44,8 @@ def main() -> int:
     if options.captioner:
         if options.format != "mlflow":
             raise InputError("--captioner: a captioner has one format, --format mlflow")
+        from components.captioning.served import save_captioner_model
+
         path = options.output or paths.EXPORTS_DIR / f"captioner{chosen.ending}"
         save_captioner_model(paths.CAPTIONER, path)
         print(path)

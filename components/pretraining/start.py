@@ -1,4 +1,4 @@
-"""What pretraining starts from: ``pretrain.start_from`` names weights in the place of random ones.
+"""Start pretraining from other weights: ``pretrain.start_from`` names them in the place of random ones.
 
 A model of ours or of the authors' gives its backbone, and its head where this run's is of the same kind and
 size. Rows that belong to words (embedding, output layer) go by the pieces' names: a tokenizer trained on
@@ -33,7 +33,7 @@ OWN = "token_weights"  # counted on the captions of a run
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a model starts from.
+    """Weights that a model starts from.
 
     Attributes:
         tensors: by the names of our models.
@@ -106,9 +106,8 @@ def _read(source: str, tokenizer_path: Path | None, config: ModelConfig) -> Star
         if tokenizer is None and own is not None:
             tokenizer = CaptionTokenizer(path, own.tokenizer_model)
     elif is_captioner(tensors := open_weights(source)):
-        alike: Alike = (
-            "masked_lm" if config.objective.name == "masked_lm" else "captioning"
-        )  # the same tensors
+        # Both have the same tensors.
+        alike: Alike = "masked_lm" if config.objective.name == "masked_lm" else "captioning"
         objective, found = build_captioner(tensors, source, alike)
     else:
         return _backbone(source, config)

@@ -20,24 +20,23 @@ class Protocol:
     version: int
 
 
-PROTOCOLS = (
-    MappingProxyType(  # by the benchmark's folder; `similarity` is likelihood's of a contrastive model
-        {
-            "voc07": Protocol("linear SVMs on frozen features, mAP of VOC2007 test", 1),
-            "imagenet_linear": Protocol("linear classifier on the frozen backbone, centre crops", 1),
-            "inaturalist": Protocol("whole backbone fine-tuned, centre crops", 1),
-            "coco_segmentation": Protocol("Mask R-CNN with FPN, COCO AP", 1),
-            "lvis_segmentation": Protocol("Mask R-CNN with FPN, LVIS v1 AP", 1),
-            "voc_detection": Protocol("Faster R-CNN C4, AP at eleven recalls of VOC2007", 1),
-            "probes": Protocol(
-                "cosine votes of 20 and 200 neighbours at temperature 0.07; ridge from 1, 2, 5 and 10 shots",
-                1,
-            ),
-            "likelihood": Protocol("log probabilities of sentences and captions, both directions", 1),
-            "similarity": Protocol("similarity of images with sentences and captions, by two towers", 1),
-            "caption": Protocol("beam search, COCO caption scores", 1),
-        }
-    )
+# By the benchmark's folder; `similarity` is likelihood's of a contrastive model.
+PROTOCOLS = MappingProxyType(
+    {
+        "voc07": Protocol("linear SVMs on frozen features, mAP of VOC2007 test", 1),
+        "imagenet_linear": Protocol("linear classifier on the frozen backbone, centre crops", 1),
+        "inaturalist": Protocol("whole backbone fine-tuned, centre crops", 1),
+        "coco_segmentation": Protocol("Mask R-CNN with FPN, COCO AP", 1),
+        "lvis_segmentation": Protocol("Mask R-CNN with FPN, LVIS v1 AP", 1),
+        "voc_detection": Protocol("Faster R-CNN C4, AP at eleven recalls of VOC2007", 1),
+        "probes": Protocol(
+            "cosine votes of 20 and 200 neighbours at temperature 0.07; ridge from 1, 2, 5 and 10 shots",
+            1,
+        ),
+        "likelihood": Protocol("log probabilities of sentences and captions, both directions", 1),
+        "similarity": Protocol("similarity of images with sentences and captions, by two towers", 1),
+        "caption": Protocol("beam search, COCO caption scores", 1),
+    }
 )
 
 

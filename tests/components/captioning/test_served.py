@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import torchvision
 from PIL import Image
 
@@ -22,31 +22,16 @@ from components.captioning.served import SCHEMA_VERSION, save_backbone_model, sa
 from components.core.errors import InputError
 from components.data.image import decode
 from components.models.backbones import export_backbone, load_backbone
-from components.objectives.build import ModelConfig, build_objective
-from components.objectives.saved import Preprocessing, save_captioner
-from components.text.tokenizer import train_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-CONFIG = {
-    "backbone": {"name": "resnet18", "zero_init_residual": False},
-    "textual_head": {
-        "hidden_size": 16, "num_layers": 1, "attention_heads": 2, "feedforward_size": 32,
-        "norm": "post", "dropout": 0.1, "max_caption_length": 8,
-    },
-    "objective": {"name": "captioning"},
-    "vocab_size": 40,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(tmp_path_factory, captioner_path: Path, tokenizer_path: Path) -> Path:
     """A captioner's and a backbone's model, one image, and a file beside it that is none."""
     folder = tmp_path_factory.mktemp("served")
-    train_tokenizer(["a red circle on the left", "two naïve green stars"], 40, folder / "captions.model")
-    config = ModelConfig.model_validate(CONFIG)
-    torch.manual_seed(0)
-    preprocessing = Preprocessing(32, (folder / "captions.model").read_bytes())
-    save_captioner(folder / "captioner.safetensors", build_objective(config), config, preprocessing)
+    shutil.copy(tokenizer_path, folder / "captions.model")
+    shutil.copy(captioner_path, folder / "captioner.safetensors")
     save_captioner_model(folder / "captioner.safetensors", folder / "captioner")
     export_backbone(torchvision.models.resnet18(), folder / "b.safetensors", "resnet18", "virtex")
     save_backbone_model(*load_backbone(folder / "b.safetensors"), folder / "backbone")
