@@ -1,3 +1,4 @@
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -103,15 +104,26 @@ def test_adamw_has_the_same_groups(optimizer_params: params.Optimizer) -> None:
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
 
 
-@pytest.fixture(params=["lookahead", "plain", "adamw", "fine-tuned", "probed"])
+def unfused(module: nn.Module) -> torch.optim.SGD:
+    """As detectors have it."""
+    return torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9)
+
+
+FORMS = ["sgd in lookahead", "sgd", "adamw in lookahead", "adamw", "fine-tuned", "probed", "unfused"]
+
+
+@pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, optimizer_params: params.Optimizer) -> Form:
     """What builds an optimizer as something in the product does, and whether the backbone is frozen."""
     plain = optimizer_params.model_copy(update={"lookahead_steps": 0})
     adamw = optimizer_params.model_copy(update={"name": "adamw", "backbone_lr": 1e-3})
+    plain_adamw = adamw.model_copy(update={"lookahead_steps": 0})
     forms: dict[str, Form] = {
-        "lookahead": (lambda module: build_optimizer(module, optimizer_params), False),
-        "plain": (lambda module: build_optimizer(module, plain), False),
-        "adamw": (lambda module: build_optimizer(module, adamw), False),
+        "sgd in lookahead": (lambda module: build_optimizer(module, optimizer_params), False),
+        "sgd": (lambda module: build_optimizer(module, plain), False),
+        "adamw in lookahead": (lambda module: build_optimizer(module, adamw), False),
+        "adamw": (lambda module: build_optimizer(module, plain_adamw), False),
+        "unfused": (unfused, False),
         "fine-tuned": (lambda module: plain_sgd(module, finetuning(), weight_decay=1e-4), False),
         "probed": (lambda module: plain_sgd(module, finetuning(), weight_decay=0.0), True),
     }
@@ -195,7 +207,7 @@ def test_a_checkpoint_of_a_run_whose_first_step_overflowed(form: Form) -> None:
     step(whole, optimizer, scaler, 0, bad=True)
     resumed.load_state_dict(whole.state_dict())
     other, other_scaler = build(resumed), grad_scaler(CPU, "fp16")
-    other.load_state_dict(optimizer.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch would share its tensors
     other_scaler.load_state_dict(scaler.state_dict())
     for number in range(1, 5):
         step(whole, optimizer, scaler, number, bad=False)

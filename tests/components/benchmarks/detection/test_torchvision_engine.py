@@ -155,7 +155,9 @@ def test_a_benchmark_leaves_its_files_and_no_checkpoints(
     assert files[1].read_text().splitlines()[0] == "class,box,mask"
     assert not list(tmp_path.glob("scratch/*"))
     assert measured.figures()["images"] == 2
-    assert measured.figures()["not_run"]["mask.APl"].startswith("no objects of this kind")  # squares of 24 pixels are small
+    assert measured.figures()["not_run"]["mask.APl"].startswith(
+        "no objects of this kind"
+    )  # squares of 24 pixels are small
 
 
 def test_sets_of_different_classes_are_refused(
