@@ -20,12 +20,11 @@ from components.sources.progress import shown_bytes
 
 Need = tuple[Path, float, str]  # folder, bytes, what
 BYTES_PER_PIXEL = 0.5  # of an image file: the drawn world's and COCO's, measured
-STATES = 3  # of a resume checkpoint: weights, momentum, Lookahead's slow weights; each as large as the model
 PREFETCHED = 2  # batches a worker keeps ready, torch's default
 FLOAT_BYTES = 4
 SPARE_BYTES = 2 * GB  # beside what is counted: environments, caches of tools, pictures
 DEMO_BYTES = 3.5 * GB  # the demo's largest use of memory, measured: README.md
-MODEL_COPIES = 5  # in training: weights, gradients, momentum, slow weights, and one for activations
+MODEL_COPIES = 3  # in training: weights, gradients, and one for activations; the optimizer's come to them
 MIN_DESCRIPTORS = 1024  # what most systems give
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -61,7 +60,10 @@ def memory(sections: Sections) -> Iterator[Finding]:
     total, available = machine_memory()
     found = f"{shown_bytes(available)} free of {shown_bytes(total)}"
     try:
-        needed = DEMO_BYTES + MODEL_COPIES * weight_bytes(sections) if sections else DEMO_BYTES
+        needed = DEMO_BYTES
+        if sections:
+            copies = MODEL_COPIES + section_of(sections, params.Optimizer).num_states
+            needed += copies * weight_bytes(sections)
     except InputError:  # said of the disk
         return
     if total < needed or available < needed:
@@ -121,7 +123,8 @@ def disk_needs(sections: Sections) -> list[Need]:
     needs.append((paths.LMDB_DIR, _lmdb_bytes(download, lmdb), "LMDB"))
     pretrain = section_of(sections, params.Pretrain)
     weights = weight_bytes(sections)
-    checkpoints = pretrain.keep_checkpoints * STATES * weights
+    states = 1 + section_of(sections, params.Optimizer).num_states
+    checkpoints = pretrain.keep_checkpoints * states * weights
     kept = (pretrain.keep_candidates + 3) * weights  # and the last one, select's model, the backbone
     needs.append((paths.SCRATCH_DIR, checkpoints, "resume checkpoints"))
     needs.append((paths.OUTPUTS_DIR, kept, "models"))

@@ -206,12 +206,13 @@ class Probes(Section):
 
 
 class Caption(Section):
-    """Beam-search captions of the validation images (paper, section 4.4)."""
+    """Captions of the validation images (paper, section 4.4: by beam search)."""
 
     dataset: str
     image_size: Annotated[int, Field(ge=32)] | None = None
     antialias: bool = True
     beam_size: Positive
+    nucleus: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     batch_size: Positive
     max_images: Positive | None
     gallery_images: Positive

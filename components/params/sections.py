@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 SequenceT = TypeVar("SequenceT", bound=Sequence[Any])
@@ -174,17 +175,21 @@ class Subset(Section):
 
 
 class Optimizer(Section):
-    """SGD with momentum inside Lookahead (paper, section 3.2), or AdamW in its place."""
+    """SGD with momentum (paper, section 3.2), or AdamW in its place; either inside Lookahead."""
 
     name: Literal["sgd", "adamw"]
     backbone_lr: Annotated[float, Field(gt=0.0)]
     head_lr: Annotated[float, Field(gt=0.0)]
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    momentum: Momentum
+    betas: tuple[Momentum, Momentum]
+    epsilon: Annotated[float, Field(gt=0.0)]
     weight_decay: Annotated[float, Field(ge=0.0)]
     no_weight_decay: str
     lookahead_steps: NonNegative
     lookahead_alpha: Annotated[float, Field(gt=0.0, le=1.0)]
     clip_grad_norm: Annotated[float, Field(gt=0.0)]
+
+    _pair = field_validator("betas", mode="before")(as_pair)
 
     @field_validator("no_weight_decay")
     @classmethod
@@ -194,6 +199,12 @@ class Optimizer(Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from error
         return pattern
+
+    @property
+    def num_states(self) -> int:
+        """Numbers kept for each weight: running means, and Lookahead's slow weight."""
+        means = 2 if self.name == "adamw" else int(self.momentum > 0)
+        return means + (self.lookahead_steps > 0)
 
 
 class Schedule(Section):

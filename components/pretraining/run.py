@@ -157,7 +157,7 @@ def _require_memory(
     part_size: int,
 ) -> None:
     """Refuse a model or a batch that cannot fit, before either is made."""
-    copies = 2 + (optimizer.momentum > 0) + (optimizer.lookahead_steps > 0)  # weights, gradients, and those
+    copies = 2 + optimizer.num_states  # weights, gradients, and those
     parts = " / pretrain.accumulate" if pretrain.accumulate > 1 else ""
     head, batch = config.textual_head, f"pretrain.batch_size {pretrain.batch_size}{parts}"
     model = f"textual_head.hidden_size {head.hidden_size}, textual_head.num_layers {head.num_layers}"

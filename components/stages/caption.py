@@ -1,4 +1,4 @@
-"""Stage ``caption``: beam-search captions of the validation images, their scores, a page, a picture."""
+"""Stage ``caption``: captions of the validation images, their scores, a page, a picture."""
 
 from dataclasses import asdict
 

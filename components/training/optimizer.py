@@ -84,7 +84,7 @@ def build_optimizer(module: nn.Module, settings: params.Optimizer) -> torch.opti
     )
     inner: torch.optim.Optimizer
     if settings.name == "adamw":
-        inner = torch.optim.AdamW(groups, betas=(settings.momentum, 0.999), fused=True)
+        inner = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.epsilon, fused=True)
     else:
         inner = sgd(groups, settings.momentum)
     if settings.lookahead_steps == 0:

@@ -2,8 +2,9 @@
 
 Nothing is trained. Images: the validation images of one dataset, shorter side to 256 pixels, centre crop of
 224 in the paper; the section `caption` and the captioner's file say which here. Decoding: beam search with
-5 beams, up to the longest caption of pretraining (30 tokens), no token twice in a row. Captions and
-references are split into words by the Penn Treebank tokenizer, in lower case, without punctuation.
+5 beams, up to the longest caption of pretraining (30 tokens), no token twice in a row; or, where
+`caption.nucleus` says so, nucleus sampling with a fixed seed. Captions and references are split into words by
+the Penn Treebank tokenizer, in lower case, without punctuation.
 
 Measured: CIDEr-D and SPICE, the paper's figures, and METEOR, ROUGE-L and BLEU, all times 100; see
 components.benchmarks.captioning.metrics. Beside them stands how many different captions there are: a model
@@ -11,13 +12,15 @@ that writes the same sentence for every image has a score too.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Subset
 from tqdm import tqdm
 
@@ -25,7 +28,7 @@ from components import params
 from components.benchmarks.captioning.metrics import CaptionScores, score_captions
 from components.benchmarks.shared.intervals import mean_statistic
 from components.benchmarks.shared.per_image import PerImage
-from components.captioning.captioner import Captioner, Model
+from components.captioning.captioner import Caption, Captioner, Model
 from components.core.errors import InputError
 from components.core.memory import batch_bytes, require_memory
 from components.data.batch import collate_images
@@ -39,6 +42,7 @@ from components.objectives.saved import load_preprocessing
 from components.text.tokenizer import CaptionTokenizer
 
 ModelT = TypeVar("ModelT", bound=Model)
+Decode = Callable[[Tensor], list[list[Caption]]]  # images to the captions of each
 MEANS = ("CIDEr-D", "SPICE", "ROUGE-L")  # over images; others weigh statistics of the whole set
 FEW_CAPTIONS = 50.0  # percent of the images: if more get the same sentence, the model hardly looks
 HEADLINES = ("CIDEr-D", "SPICE", "METEOR", "BLEU-4", "ROUGE-L")
@@ -140,7 +144,7 @@ def measure(
         captioner,
         store,
         indices,
-        beam_size=caption.beam_size,
+        decode=decoder(captioner, caption),
         batch_size=caption.batch_size,
         num_workers=num_workers,
     )
@@ -211,23 +215,31 @@ def images_of_dataset(store: CaptionStore, dataset: str, max_images: int | None 
     return indices
 
 
+def decoder(captioner: Captioner, caption: params.Caption) -> Decode:
+    """Return what captions a batch: beam search, or nucleus sampling with a fixed seed."""
+    if caption.nucleus is None:
+        return partial(captioner.search, beam_size=caption.beam_size)
+    generator = torch.Generator(captioner.device).manual_seed(0)
+    return partial(captioner.sample, nucleus=caption.nucleus, num_captions=1, generator=generator)
+
+
 def caption_images(
     captioner: Captioner,
     store: CaptionStore,
     indices: Sequence[int],
     *,
-    beam_size: int,
+    decode: Decode,
     batch_size: int,
     num_workers: int,
 ) -> list[WrittenCaption]:
-    """Write captions of the records ``indices`` by beam search, in that order, with a progress bar.
+    """Write captions of the records ``indices``, in that order, with a progress bar.
 
     Args:
         captioner: the model.
         store: where the images are.
         indices: of the records.
-        beam_size: captions kept per image while searching.
-        batch_size: images searched at once.
+        decode: as `decoder` returns it.
+        batch_size: images at once.
         num_workers: processes that decode images; 0 decodes in this one.
 
     Raises:
@@ -245,7 +257,7 @@ def caption_images(
     captions: list[WrittenCaption] = []
     with tqdm(total=len(indices), desc="captions", unit="image") as bar:
         for batch in loader:
-            found = captioner.search(batch["image"], beam_size)
+            found = decode(batch["image"])
             captions += [
                 WrittenCaption(image_id, best.text, best.log_probability)
                 for image_id, (best,) in zip(batch["image_id"], found, strict=True)

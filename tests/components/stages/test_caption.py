@@ -125,6 +125,17 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
     assert (run.output_dir / "index.html").read_text(encoding="utf-8") == before[1]
 
 
+def test_captions_are_drawn_where_the_nucleus_says_so(run: StageRun) -> None:
+    drawn = []
+    for nucleus in (0.9, 0.9, 1e-9):  # the last leaves the likeliest word alone: a search with one beam
+        stage.main(run, SECTION.model_copy(update={"nucleus": nucleus}))
+        captions = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
+        drawn.append([entry["caption"] for entry in captions])
+    stage.main(run, SECTION.model_copy(update={"beam_size": 1}))
+    searched = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
+    assert drawn[0] == drawn[1] != drawn[2] == [entry["caption"] for entry in searched]
+
+
 def test_every_metric_that_ran_is_shown(
     run: StageRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

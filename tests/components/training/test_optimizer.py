@@ -11,6 +11,8 @@ from torch import nn
 from components import params
 from components.benchmarks.classification.heads import ClassificationObjective, ParallelLinearHeads
 from components.benchmarks.classification.training import plain_sgd
+from components.objectives.build import ModelConfig, build_objective
+from components.params.presets import PRESETS_DIR, read_preset
 from components.training.optimizer import (
     Lookahead,
     build_optimizer,
@@ -18,6 +20,8 @@ from components.training.optimizer import (
     learning_rates,
     parameter_groups,
 )
+
+REPOSITORY = Path(params.__file__).parents[2]
 
 
 class Named(nn.Module):
@@ -96,12 +100,44 @@ def finetuning() -> params.Classification:
 
 def test_adamw_has_the_same_groups(optimizer_params: params.Optimizer) -> None:
     module = Named(["visual.conv.weight", "textual.output.weight", "textual.transformer.norm.bias"])
-    chosen = {"name": "adamw", "lookahead_steps": 0, "momentum": 0.8}
+    chosen = {"name": "adamw", "lookahead_steps": 0, "betas": (0.8, 0.99), "epsilon": 1e-6}
     optimizer = build_optimizer(module, optimizer_params.model_copy(update=chosen))
     assert type(optimizer) is torch.optim.AdamW
     assert learning_rates(optimizer) == {"backbone": 0.2, "head": 0.001}
     assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-4, 1e-4, 0.0]
-    assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.99)
+    assert (optimizer.defaults["eps"], optimizer.defaults["fused"]) == (1e-6, True)
+    around = build_optimizer(module, optimizer_params.model_copy(update={"name": "adamw"}))
+    assert isinstance(around, Lookahead)
+    assert type(around.inner) is torch.optim.AdamW
+
+
+def test_groups_of_the_sequel() -> None:
+    """Norms, biases and embedding of the head do not decay; the tied output weight is the embedding's."""
+    sections = read_preset("redcaps/bicaptioning_R_50_L6_H512", REPOSITORY / PRESETS_DIR)
+    head = params.TextualHead.model_validate(sections["textual_head"])
+    config = ModelConfig(
+        backbone=params.Backbone(name="resnet18", zero_init_residual=True),
+        textual_head=head.model_copy(update={"num_layers": 1}),
+        objective=params.Objective(name="bicaptioning"),
+        vocab_size=50,
+    )
+    settings = params.Optimizer.model_validate(sections["optimizer"])
+    optimizer = build_optimizer(build_objective(config), settings)
+    assert type(optimizer) is torch.optim.AdamW
+    decay = {name: group["weight_decay"] for group in optimizer.param_groups for name in group["param_names"]}
+    assert {group["lr"] for group in optimizer.param_groups} == {5e-4}
+    layer = "textual.transformer.layers.0"
+    for kept in (
+        "textual.embedding.words.weight", "textual.embedding.positions.weight", "textual.output.bias",
+        "textual.visual_projection.bias", f"{layer}.norm1.weight", f"{layer}.linear1.bias",
+        f"backward_{layer}.self_attn.in_proj_bias", f"backward_{layer}.norm3.bias",
+    ):  # fmt: skip
+        assert decay.pop(kept) == 0.0
+    for name, value in decay.items():
+        is_kept = "textual." in name and ("norm" in name or "bias" in name or "embedding" in name)
+        assert value == (0.0 if is_kept else 0.01), name
+    assert decay["visual.cnn.bn1.weight"] == decay["textual.visual_projection.weight"] == 0.01
 
 
 def unfused(module: nn.Module) -> torch.optim.SGD:
