@@ -90,6 +90,13 @@ def test_a_preset_after_another_one_is_the_same(params_path: Path) -> None:
         assert found == expected
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_only_the_papers_presets_choose_checkpoints_on_test_images(preset: str) -> None:
+    selected = read_preset(preset, REPOSITORY / PRESETS_DIR)["select"]
+    assert selected["by"] == "voc07"
+    assert selected["split"] == ("test" if preset.startswith(("coco/", "objectives/")) else "trainval")
+
+
 def test_the_linear_probe_of_the_paper_is_in_float32() -> None:
     """The public code switches mixed precision off there, and nowhere else."""
     for preset in COCO:

@@ -97,6 +97,8 @@ def pretraining_numbers(report: Mapping[str, Any]) -> list[tuple[str, str, tuple
         ("Time", "duration", ("pretraining", "seconds")),
         ("Images/s", "rate", ("pretraining", "images_per_second")),
         (f"Checkpoint chosen ({report['choice'].get('criterion')})", "count", ("choice", "iteration")),
+        ("Its VOC07 mAP, cross-validated on trainval", "percent", ("choice", "trainval_mAP")),
+        ("Its VOC07 mAP on test", "percent", ("choice", "mAP")),
     ]
     return [one for one in numbers if isinstance(value_at(report, pointer(*one[2])), int | float)]
 

@@ -78,7 +78,11 @@ def measure(candidate: Candidate, benchmark: Voc07Benchmark, run: Run) -> Candid
     measured = benchmark.measure(backbone)
     test_map = mean_ap_percent(measured.results)
     trainval_map = 100.0 * float(np.mean([max(result.validation_aps) for result in measured.results]))
-    print(f"iteration {candidate.iteration}: VOC07 mAP {test_map:.2f} % on test", flush=True)
+    print(
+        f"iteration {candidate.iteration}: VOC07 mAP {trainval_map:.2f} % on trainval, cross-validated; "
+        f"{test_map:.2f} % on test",
+        flush=True,
+    )
     run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
     return replace(candidate, test_map=test_map, trainval_map=trainval_map, measured=measured)
 

@@ -41,7 +41,7 @@ def write_results(**others: float) -> None:
         rows = "".join(f'"{name}",{ap},0.1,9,9,600\n' for name, ap in aps.items())
         (folder / "ap.csv").write_text("class,ap,cost,positives,test_positives,test_images\n" + rows)
     write_json(paths.stage_dir("caption") / "metrics.json", {"CIDEr-D": 71.23, "images": 200})
-    choice = {"iteration": 450, "criterion": "VOC07 mAP, test", "num_candidates": 4, "mAP": 61.1}
+    choice = {"iteration": 450, "criterion": "VOC07 mAP, test", "mAP": 61.1, "trainval_mAP": 59.9}
     write_json(paths.stage_dir("select") / "metrics.json", choice)
 
 
@@ -97,6 +97,8 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     assert ["cone", "40.0", "44.0", "-4.0"] in rows_of(text)
     assert ["Time", "6:12"] in rows_of(text)
     assert ["Checkpoint chosen (VOC07 mAP, test)", "450"] in rows_of(text)
+    assert ["Its VOC07 mAP, cross-validated on trainval", "59.9"] in rows_of(text)
+    assert ["Its VOC07 mAP on test", "61.1"] in rows_of(text)
     assert report["choice"]["iteration"] == 450
     assert "## Missing" not in text
     assert figures == pytest.approx(
