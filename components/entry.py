@@ -5,15 +5,18 @@ emptied by a power cut, a flipped bit) would be trained on, and its results be k
 become clear messages.
 """
 
+import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import contains
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from components.core import machine, paths
+from components.core.dvc_cache import cache_folder, damaged_links, largest_checked, set_link_aside
 from components.core.errors import (
     EXIT_INPUT_ERROR,
     EXIT_INTERRUPTED,
@@ -27,16 +30,11 @@ from components.core.process import handle_ending
 from components.core.stage_lock import stage_lock
 from components.params import Section, read_section
 from components.params.reading import section_name
+from components.params.yaml_files import load_yaml
 from components.tracking import StageRun, stage_run
 
 if TYPE_CHECKING:
     from components.training.distributed import Processes
-import re
-from collections.abc import Iterator
-from pathlib import Path
-
-from components.core.dvc_cache import cache_folder, damaged_links, largest_checked, set_link_aside
-from components.params.yaml_files import load_yaml
 
 GRAPH = Path("dvc.yaml")
 _MADE = (paths.DATASETS_DIR.parent, paths.OUTPUTS_DIR)
