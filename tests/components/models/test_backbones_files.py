@@ -133,5 +133,5 @@ def test_the_lines_of_the_readme_load_it(
     names: dict[str, Any] = {}
     exec(readme.partition("```python\n")[2].partition("```")[0], names)
     torch.testing.assert_close(
-        names["backbone"].eval()(example_images()), pooled_features(resnet18, example_images())
+        names["backbone"](example_images()), pooled_features(resnet18, example_images())
     )
