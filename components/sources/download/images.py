@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from components.sources.progress import Progress
 
 CONNECTIONS_TO_A_SERVER = 4
 LARGEST_BYTES = 100 * 10**6  # of one image
+_PLACEHOLDER = re.compile(r"/(removed|photo_unavailable(_\w+)?)\.(png|gif)$")  # Imgur's and Flickr's
 _PATIENCE = Patience(connect_seconds=10, read_seconds=20, attempts=3, longest_seconds=30, window_seconds=20)
 
 
@@ -114,6 +116,8 @@ def _fetch(
 def _content(session: requests.Session, url: str, patience: Patience) -> bytes:
     with ask(session, url, patience) as response:
         require_file(response)
+        if _PLACEHOLDER.search(urlsplit(response.url).path) and response.url != url:
+            raise MirrorError("answers with its picture for images that are gone")
         try:
             content = b"".join(chunks(response, patience, LARGEST_BYTES))
         except PaceError as error:

@@ -11,6 +11,7 @@ from components.sources.image_files import is_image, walk
 from components.sources.layout import Tally
 from components.sources.readers.flickr8k import find_flickr8k, read_flickr8k
 from components.sources.readers.own.image_folder import (
+    count_others,
     find_metadata,
     find_parquet,
     read_sidecars,
@@ -18,6 +19,12 @@ from components.sources.readers.own.image_folder import (
 )
 from components.sources.readers.own.image_places import LeftOut, PackedImages, fetch_urls
 from components.sources.readers.own.index import write_index
+from components.sources.readers.own.published import (
+    find_redcaps,
+    find_sbu,
+    is_redcaps_folder,
+    sbu_records,
+)
 from components.sources.readers.own.rows import COMPRESSED, SUFFIXES, kind_of
 from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettings, divide
 from components.sources.readers.own.shards import find_shards, read_shards
@@ -30,8 +37,9 @@ FORMS = (
     "a dataset in COCO layout (annotations/captions_train2017.json, train2017/, val2017/), a table "
     f"({', '.join(SUFFIXES)}; texts also as {', '.join(COMPRESSED)}) of images and captions, a folder of "
     "images with a .txt of the same name beside each or with Hugging Face's metadata.jsonl or metadata.csv, "
-    "a folder of Parquet files, Flickr8k as published (Flickr8k.token.txt), or WebDataset tars (a folder of "
-    "them, or a pattern such as photos/*.tar)"
+    "a folder of Parquet files, Flickr8k, RedCaps or SBU Captions as published (Flickr8k.token.txt, "
+    "abandoned_2017.json, SBU_captioned_photo_dataset_urls.txt), or WebDataset tars (a folder of them, or a "
+    "pattern such as photos/*.tar)"
 )
 
 
@@ -61,7 +69,7 @@ class OwnDataset:
 def is_own(path: Path) -> bool:
     """Whether ``path`` is read here, and not as COCO's layout, which is a folder with ``annotations/``."""
     if path.is_dir():
-        return not (path / "annotations").is_dir()
+        return not (path / "annotations").is_dir() or is_redcaps_folder(path)
     return path.suffix.lower() == ".tar" or kind_of(path) is not None
 
 
@@ -132,6 +140,13 @@ def _read(
         listing = list(walk(path, tally.leave_out)) if path.is_dir() else []
         if captions := find_flickr8k(listing):
             return path, read_flickr8k(captions, listing, images, tally), images.listed()
+        if tables := find_redcaps(listing):
+            read_tables(path, tables, listing, reader, images, tally, are_split=False)
+            return path, tables, images.listed()
+        if texts := find_sbu(listing):
+            reader.read_urls(sbu_records(*texts), path)
+            count_others(texts, listing, images, tally)
+            return path, list(texts), images.listed()
         if metadata := find_metadata(listing):
             read_tables(path, metadata, listing, reader, images, tally)
             return path, metadata, images.listed()

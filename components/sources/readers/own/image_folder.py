@@ -10,7 +10,7 @@ lies in or the word its name begins with, as a shard's.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from components.core.errors import InputError
@@ -57,22 +57,34 @@ def find_parquet(listing: Listing) -> list[Path]:
 
 
 def read_tables(
-    root: Path, tables: list[Path], listing: Listing, reader: TableReader, images: OwnImages, tally: Tally
+    root: Path,
+    tables: list[Path],
+    listing: Listing,
+    reader: TableReader,
+    images: OwnImages,
+    tally: Tally,
+    *,
+    are_split: bool = True,
 ) -> None:
-    """Read the tables of a folder, and count what else lies there.
+    """Read the tables of a folder, and count what else lies there; names are of splits if ``are_split``.
 
     Raises:
         InputError: see :meth:`TableReader.read`.
     """
 
     def split_of(path: Path) -> str | None:
-        if not path.is_relative_to(root):
+        if not are_split or not path.is_relative_to(root):
             return None
         relative = path.relative_to(root)
         return split_of_folder(relative) or (split_of_shard(relative) if path in tables else None)
 
     for table in tables:
         reader.read(table, root, split_of)
+    count_others(tables, listing, images, tally)
+
+
+def count_others(tables: Collection[Path], listing: Listing, images: OwnImages, tally: Tally) -> None:
+    """Count the files of a folder that are neither read nor named by the tables that are."""
     for folder, names in listing:
         for name in names:
             path = folder / name

@@ -163,6 +163,11 @@ def fetch_urls(
     incoming = paths.INCOMING_DIR / "images" / dataset
     failures = fetch_images(urls, incoming, connections)
     left_out = [LeftOut(i.where, i.key, failures[i.url]) for i in images if i.url in failures]
+    share = 100 * len(left_out) / len(urls)
+    print(
+        f"{dataset}: {len(urls) - len(left_out):,} of {len(urls):,} URLs fetched, {share:.1f} % failed",
+        flush=True,
+    )
     if left_out and (not skip or len(left_out) == len(urls)):
         raise InputError(_refusal(left_out, len(urls)))
     kept = [image for image in images if image.url not in failures]

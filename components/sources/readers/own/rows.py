@@ -23,6 +23,7 @@ import pyarrow.parquet
 
 from components.core.errors import InputError
 from components.sources.layout import Tally, shown
+from components.sources.readers.own.published import records_within
 
 _TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 _OPENERS: dict[str, Callable[[Path], object]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -70,20 +71,23 @@ class DelimitedFile:
         path: for messages.
         lines: of text, each with its end.
         separator: a comma or a tab.
+        lacks_header: whether the first of the lines, the header, is not in the file.
         tally: is told of quotes that are taken as they stand.
 
     Raises:
         InputError: there is no header.
     """
 
-    def __init__(self, path: Path, lines: Iterable[str], separator: str, tally: Tally) -> None:
+    def __init__(
+        self, path: Path, lines: Iterable[str], separator: str, tally: Tally, lacks_header: bool = False
+    ) -> None:
         self._path = path
         self._lines = iter(lines)
         self._separator = separator
         self._tally = tally
         self._again: deque[str] = deque()  # lines that were looked at, and belong to a later row
         self._looks_like_row: Callable[[str], bool] = lambda line: False
-        self._number = 0
+        self._number = -1 if lacks_header else 0
         header = self._next_cells(None)
         if header is None:
             raise InputError(f"{path}: empty; expected a header and a row for each caption")
@@ -188,17 +192,21 @@ def json_lines(path: Path, file: IO[bytes]) -> Iterator[Record]:
 
 
 def json_records(path: Path, file: IO[bytes]) -> Iterator[Record]:
-    """Of a list of records, or of JSON lines under this name.
+    """Of a list of records, of RedCaps' or SBU's objects, or of JSON lines under this name.
 
     Raises:
         InputError: it is neither.
     """
-    first = next((line for line in (line.strip(b" \t\r\n\xef\xbb\xbf") for line in file) if line), b"")
+    filled = (line for line in (line.strip(b" \t\r\n\xef\xbb\xbf") for line in file) if line)
+    first, second = next(filled, b""), next(filled, b"")
     file.seek(0)
-    if first.startswith(b"{") and first.endswith(b"}"):
+    are_lines = first.startswith(b"{") and first.endswith(b"}")
+    if are_lines and second:
         yield from json_lines(path, file)
         return
     records = _parsed(str(path), file.read())
+    if isinstance(records, dict):
+        records = records_within(path, records) or ([records] if are_lines else None)
     if not isinstance(records, list):
         raise InputError(f'{path}: expected a list of records such as {{"image": ..., "caption": ...}}')
     for number, record in enumerate(records, 1):

@@ -9,8 +9,9 @@ import binascii
 import difflib
 import hashlib
 import io
+import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -23,6 +24,7 @@ from components.sources.image_files import is_image
 from components.sources.layout import Tally, shown
 from components.sources.readers.own import rows
 from components.sources.readers.own.image_places import NamedFiles, PackedImages
+from components.sources.readers.own.published import URL, implied_header, is_of_urls
 from components.sources.readers.own.rows import DelimitedFile, kind_of, opened
 from components.sources.readers.own.sample import SPLIT_NAMES, OwnImage, OwnImages, OwnSettings, split_named
 
@@ -151,6 +153,14 @@ class TableReader:
         if empty:
             raise InputError(f"{path}: the table has no rows")
 
+    def read_urls(self, pairs: Iterable[tuple[str, str, str]], root: Path) -> None:
+        """Read where an image is named, its URL and its caption, of each pair of them."""
+        files = NamedFiles(root, root)
+        for where, url, caption in pairs:
+            image, identity = self._image(where, url, files)
+            image.captions = [caption]
+            self._images.add(image, identity)
+
     def _image(self, where: str, written: Any, files: NamedFiles) -> tuple[OwnImage, object]:
         if isinstance(written, dict) and {"bytes", "path"} & written.keys():  # Hugging Face's Image
             named = written.get("path") or ""
@@ -244,7 +254,11 @@ class TableReader:
 
     def _delimited(self, path: Path, file: IO[bytes], files: NamedFiles, separator: str) -> Iterator[_Row]:
         lines = io.TextIOWrapper(file, encoding="utf-8-sig")
-        table = DelimitedFile(path, lines, separator, self._tally)
+        first = lines.readline()
+        names = self._settings.image_column, self._settings.caption_column
+        implied = implied_header(first, separator, *names)
+        given = itertools.chain([implied] if implied else [], [first] if first else [], lines)
+        table = DelimitedFile(path, given, separator, self._tally, implied is not None)
         columns = self._columns(path, path, table.header)
 
         def may_be_image(cell: str) -> bool:
@@ -261,6 +275,8 @@ class TableReader:
                 settings = replace(settings, image_column=FILE_NAME)
             if settings.caption_column not in names and _TEXT in names:
                 settings = replace(settings, caption_column=_TEXT)
+        if settings.image_column not in names and is_of_urls(names):
+            settings = replace(settings, image_column=URL)
         return Columns.choose(where, names, settings, self._tally)
 
     def _chosen(self, path: Path, records: Iterator[rows.Record]) -> Iterator[_Row]:

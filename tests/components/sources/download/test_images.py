@@ -123,3 +123,45 @@ def test_too_large_is_not_an_image(server: Server, tmp_path: Path, monkeypatch: 
     assert list(failures) == [f"{server.url}/a.jpg"]
     assert "more than 1,000 bytes" in failures[f"{server.url}/a.jpg"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_redcaps_with_links_of_every_sort(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Dead links, pages, placeholders and what is too large are counted; an interrupted fetch goes on."""
+    monkeypatch.setattr(fetching, "LARGEST_BYTES", 1000)
+    server.files |= {
+        "/a.jpg": Served(b"a"), "/b.jpg": Served(b"b"), "/large.jpg": Served(bytes(2000)),
+        "/page.jpg": Served(b"", faults=[lambda h: h.answer(200, b"", Content_Type="text/html") is None]),
+        "/gone.jpg": Served(b"", faults=[lambda h: h.answer(302, b"", Location="/removed.png") is None]),
+        "/removed.png": Served(b"PNG"),
+    }  # fmt: skip
+    names = ("a", "b", "a", "large", "page", "gone", "dead")
+    annotations = [
+        {
+            "image_id": f"{number}",
+            "subreddit": "pics",
+            "url": f"{server.url}/{name}.jpg",
+            "caption": f"{number}",
+        }
+        for number, name in enumerate(names)
+    ]
+    Path("annotations").mkdir()
+    path = Path("annotations/pics_2020.json")
+    path.write_text(json.dumps({"info": {}, "annotations": annotations}))
+    with pytest.raises(InputError, match="4 of 6 images could not be fetched"):
+        read(path)
+    server.requests.clear()
+    found = read(path, skip=True)
+    assert {path for path, _, _ in server.requests}.isdisjoint({"/a.jpg", "/b.jpg"}), "fetched before"
+    reasons = {Path(one.image).stem: one.reason for one in found.left_out}
+    assert [reasons[name].split(";")[0] for name in ("large", "page", "gone", "dead")] == [
+        "sends more than 1,000 bytes", "answers with a web page, not with the file",
+        "answers with its picture for images that are gone", "HTTP 404 Not Found",
+    ]  # fmt: skip
+    images = {split: read_index(Path("data/mine"), split, found.root, "mine") for split in found.splits}
+    assert sorted(contents(images["train"] + images["val"]).values()) == [
+        (b"a", ("0", "2")), (b"b", ("1",))
+    ]  # fmt: skip
+    assert "mine: 2 of 6 URLs fetched, 66.7 % failed" in capsys.readouterr().out
+    assert "left out 4 images that cannot be got" in found.summary

@@ -103,7 +103,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
         ("x.csv", "image,image,caption\na,b,one\n", "2 columns are called `image`; expected one"),
         ("x.json", '[{"image": "a.jpg"}]', "record 1: no column `caption`"),
         ("x.json", '"text"', "expected a list of records"),
-        ("x.json", '{"images": [], "annotations": []}', "line 1: a file in COCO layout; name the folder"),
+        ("x.json", '{"images": [], "annotations": []}', "record 1: a file in COCO layout; name the folder"),
         ("x.json", '{\n"data": [{"image": "a.jpg", "caption": "one"}]\n}', "expected a list of records"),
         ("x.csv", "image;caption\na.jpg;one\n", "its header is one cell, 'image;caption', as if ';' parted"),
         ("x.tsv", "image,caption\na.jpg,one\n", "its header is one cell, 'image,caption', as if ',' parted"),
