@@ -40,11 +40,11 @@ from pipelines.graph import Plan, Stage
 from pipelines.notifications import errors_announced, message, notify, results
 from pipelines.preparation import clear_up_after, mark_crashed, prepare, stages_at_a_time
 from pipelines.process import Stop, stop_on_signals, stop_when
-from pipelines.progress import Progress
 from pipelines.record import has_report, how_it_ended, open_record, page_line, rows, write_states
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
 from pipelines.servers import has_lasting_server
 from pipelines.stage import Outcome
+from pipelines.status.text import Progress
 from pipelines.workspace import run_lock
 
 _STATE_NAMES = {NOT_RUN: "NotRun", "unchanged": "Cached", "restored": "Restored", "ran": "Completed"}

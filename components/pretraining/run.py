@@ -1,22 +1,33 @@
-"""Pretraining: learn a backbone and a head from captioned or labelled images (paper, section 3)."""
+"""Pretraining: learn a backbone and a head from captioned or labelled images (paper, section 3).
+
+What it leaves: figures and curves, and the model as one function of tensors.
+"""
 
 import hashlib
-from collections.abc import Callable
+import math
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+from torch.profiler import profile
 
 from components import params
 from components.captioning.captioner import Captioner
 from components.captioning.samples import picture_of_captions, picture_of_samples
 from components.core import machine, paths
+from components.core.files import writing
 from components.core.memory import batch_bytes, require_memory
+from components.core.redaction import redacted
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import val_loader, visit_loader
 from components.data.sampling import Shard
-from components.data.selection import num_labels, select
+from components.data.selection import Selection, num_labels, select
 from components.data.store import CaptionStore, Identity, identify
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
@@ -25,8 +36,8 @@ from components.objectives.build import ModelConfig, build_objective, model_byte
 from components.objectives.captioning import CaptioningObjective
 from components.objectives.contrastive import ContrastiveClassificationObjective
 from components.objectives.idf_classification import IdfTokenClassificationObjective
+from components.objectives.interface import Objective
 from components.objectives.saved import Preprocessing, save_captioner
-from components.pretraining.results import Logits, log_profile, logits_inputs, write_results
 from components.pretraining.start import digests, start_model
 from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
@@ -35,8 +46,9 @@ from components.training.checkpoints import CandidateFolder, CheckpointFolder, c
 from components.training.distributed import current, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
 from components.training.optimizer import build_optimizer
-from components.training.profiling import compiled
+from components.training.profiling import compiled, write_profile
 from components.training.schedules import multiplier
+from components.training.state import History, Row, TrainingState
 
 UNRELATED_KEYS = {"profile"}  # a checkpoint made with another value is good
 
@@ -245,3 +257,106 @@ def resume_checkpoints(
     values = {type(s).__name__: s.model_dump(mode="json", exclude=UNRELATED_KEYS) for s in sections}
     key = configuration_key(values, inputs)
     return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)
+
+
+def log_profile(run: StageRun, profiled: profile) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_profile(profiled, Path(folder)):
+            run.artifact(path, "profile")
+
+
+def write_results(
+    run: StageRun, state: TrainingState, selection: Selection, model: nn.Module, start_from: str | None
+) -> None:
+    for path in state.history.write_csv(run.output_dir):
+        run.artifact(path)
+    sizes = {
+        "images": len(selection),
+        "captions": selection.num_captions,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    start = {} if start_from is None else {"started_from": redacted(start_from)}
+    run.metrics({**summary(state), **sizes, **start})
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder, "loss.png")
+        draw_losses(picture, state.history)
+        run.artifact(picture)
+
+
+def summary(state: TrainingState) -> dict[str, Any]:
+    """Return what goes into metrics.json: losses in nats per token, or per image where none is predicted.
+
+    Perplexity is averaged over directions, and absent where no token is predicted, or not always from those
+    before it.
+    """
+    train, val = state.history.train[-1], state.history.val[-1]
+    parts = {name: value for name, value in val.items() if name not in ("iteration", "loss")}
+    has_perplexity = parts.keys() <= {"captioning_forward", "captioning_backward", "masked_lm"}
+    perplexity = {"perplexity": math.exp(min(val["loss"] / len(parts), 700.0))} if has_perplexity else {}
+    return {
+        "train_loss": train["loss"],
+        "val_loss": val["loss"],
+        "val": parts,
+        **perplexity,
+        "best_val_loss": min(row["loss"] for row in state.history.val),
+        "iterations": state.iteration,
+        "images_seen": state.num_images,
+        "seconds": round(state.seconds, 3),
+        "images_per_second": round(state.num_images / state.seconds, 2),
+    }
+
+
+def draw_losses(path: Path, history: History) -> None:
+    """Write a PNG: training and validation loss above, learning rates below, by iteration."""
+    figure = Figure(figsize=(8.0, 6.0), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    losses.plot(*_columns(history.train, "loss"), label="training", linewidth=1)
+    losses.plot(*_columns(history.val, "loss"), label="validation", marker="o", markersize=4)
+    losses.set(ylabel="loss")
+    losses.legend(frameon=False)
+    for part in ("backbone", "head"):
+        rates.plot(*_columns(history.train, f"{part}_lr"), label=part, linewidth=1)
+    rates.set(xlabel="iteration", ylabel="learning rate")
+    rates.legend(frameon=False)
+    for axes in (losses, rates):
+        axes.spines[["top", "right"]].set_visible(False)
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _columns(rows: list[Row], name: str) -> tuple[list[float], list[float]]:
+    kept = [row for row in rows if name in row]
+    return [row["iteration"] for row in kept], [row[name] for row in kept]
+
+
+class Logits(nn.Module):
+    """Backbone and (forward) textual head of an objective.
+
+    Shape:
+        image ``(batch, 3, height, width)`` float32, and for heads that read captions
+        caption_tokens ``(batch, length)`` int64 and caption_lengths ``(batch,)`` int64
+        -> logits ``(batch, length, vocab_size)``, or ``(batch, vocab_size)`` without captions
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.visual = objective.visual
+        self.textual = objective.get_submodule("textual")
+
+    def forward(
+        self, image: Tensor, caption_tokens: Tensor | None = None, caption_lengths: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the next token at each position, or of the labels.
+
+        Every input has a name of its own: torch.export matches shapes with them one by one.
+        """
+        caption = () if caption_tokens is None else (caption_tokens, caption_lengths)
+        return self.textual(self.visual(image), *caption)
+
+
+def logits_inputs(objective: Objective, batch: Mapping[str, Any]) -> list[Tensor]:
+    """Return what ``Logits(objective)`` takes, from a batch of the loader for this objective."""
+    names = ["image", "masked_tokens" if "masked_tokens" in batch else "caption_tokens", "caption_lengths"]
+    reads_captions = hasattr(objective.get_submodule("textual"), "embedding")
+    return [batch[name] for name in (names if reads_captions else names[:1])]

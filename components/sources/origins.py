@@ -17,7 +17,7 @@ from components.core.datasets import BENCHMARK_DATASETS, DATASETS
 from components.core.errors import InputError
 from components.sources.contents import listing_sha256, named_listing_sha256
 from components.sources.download.unpack import require_counts, unpack_dataset
-from components.sources.drawn_world import draw_world
+from components.sources.drawn_world.world import draw_world
 from components.sources.manifest import (
     CaptionedEntry,
     DatasetEntry,

@@ -16,7 +16,7 @@ from components.captioning.attention import (
 )
 from components.captioning.captioner import Caption, Captioner
 from components.core.caption_tokens import EOS_ID
-from components.models.beam_kv_cache import BeamCache
+from components.models.decoding import BeamCache
 from components.models.textual_head import TransformerTextualHead
 
 HeadMaker = Callable[..., TransformerTextualHead]

@@ -11,8 +11,8 @@ import torch
 from components.core.caption_tokens import EOS_ID, NEVER_GENERATED
 from components.core.errors import InputError
 from components.models.backbones import TorchvisionBackbone
-from components.models.beam_kv_cache import BeamCache
 from components.models.decoding import (
+    BeamCache,
     DecodedCaptions,
     beam_search,
     draw_from_nucleus,

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from components.params import DrawnWorld
-from components.sources.drawn_world import draw_world
 from components.sources.drawn_world.compose import compose
 from components.sources.drawn_world.scene import Scene
-from components.sources.drawn_world.world import CAPTIONED, STREAMS, classified
+from components.sources.drawn_world.world import CAPTIONED, STREAMS, classified, draw_world
 
 STYLES = {"coco": lambda index: CAPTIONED, "voc": classified}
 

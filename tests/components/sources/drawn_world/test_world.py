@@ -15,12 +15,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from components.sources.drawn_world import draw_world
 from components.sources.drawn_world.drawing import Drawing, studio
 from components.sources.drawn_world.shapes import SHAPE_NAMES
-from components.sources.drawn_world.species import SPECIES
 from components.sources.drawn_world.sprites import box_of
-from components.sources.drawn_world.world import CAPTIONED
+from components.sources.drawn_world.world import CAPTIONED, SPECIES, draw_world
 from components.sources.readers.coco import read_captions, read_instances
 from components.sources.readers.imagenet import read_imagenet
 from components.sources.readers.inaturalist import read_inaturalist

@@ -3,7 +3,7 @@
 import re
 
 from components.tracking.pipeline_run import REPORT
-from pipelines import forecast
+from pipelines.commands import run
 from pipelines.graph import Plan, Stage
 
 STAGES = (Stage("datasets", (), ("data",)), Stage("report", ("datasets",), (str(REPORT),)))
@@ -13,10 +13,10 @@ NOTHING = frozenset[str]()
 def test_a_whole_demo_is_told_with_its_time_and_its_pictures(monkeypatch):
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "2")
     for slower, minutes in ((1, 1), (4, 4)):
-        measured = forecast.PRODUCT_SECONDS * slower
-        monkeypatch.setattr(forecast, "seconds_of_product", lambda seconds=measured: seconds)
-        said = "\n".join(forecast.told(Plan(STAGES, NOTHING), "demo"))
-        expected = forecast.DEMO_SECONDS / 60 * minutes
+        measured = run.PRODUCT_SECONDS * slower
+        monkeypatch.setattr(run, "seconds_of_product", lambda seconds=measured: seconds)
+        said = "\n".join(run.told(Plan(STAGES, NOTHING), "demo"))
+        expected = run.DEMO_SECONDS / 60 * minutes
         assert int(re.search(r"about (\d+) minutes", said)[1]) == round(expected)
         assert "2 cores" in said
         assert "outputs/datasets/scenes.png" in said
@@ -24,11 +24,11 @@ def test_a_whole_demo_is_told_with_its_time_and_its_pictures(monkeypatch):
 
 
 def test_other_runs_are_not_told():
-    assert forecast.told(Plan(STAGES, NOTHING), "mini") == []
-    assert forecast.told(Plan(STAGES, NOTHING), None) == []
-    assert forecast.told(Plan(STAGES, frozenset(["datasets"])), "demo") == []
-    assert forecast.told(Plan(STAGES[:1], NOTHING), "demo") == []
+    assert run.told(Plan(STAGES, NOTHING), "mini") == []
+    assert run.told(Plan(STAGES, NOTHING), None) == []
+    assert run.told(Plan(STAGES, frozenset(["datasets"])), "demo") == []
+    assert run.told(Plan(STAGES[:1], NOTHING), "demo") == []
 
 
 def test_the_measurement_gives_seconds():
-    assert forecast.seconds_of_product() > 0
+    assert run.seconds_of_product() > 0

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from components.benchmarks.detection.normalisation import population_statistics
+from components.benchmarks.detection.torchvision_engine import population_statistics
 
 
 def channel(*values: float) -> torch.Tensor:

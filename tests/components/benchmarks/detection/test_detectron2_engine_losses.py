@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from components.benchmarks.detection.run_state import LossRows
+from components.benchmarks.detection.detectron2_engine import LossRows
 from components.core.errors import InputError
 
 LOSSES = [{"loss_box": float(number), "loss_mask": 2.0 * number} for number in range(1, 8)]

@@ -4,9 +4,9 @@ from concurrent.futures import wait
 
 import pytest
 
-from pipelines import progress
 from pipelines.graph import Plan, Stage
-from pipelines.progress import Progress
+from pipelines.status import text
+from pipelines.status.text import Progress
 
 
 def plan_of(**upstream: tuple[str, ...]) -> Plan:
@@ -28,7 +28,7 @@ PLAN = plan_of(sources=(), data=("sources",), a=("data",), b=("data",), c=("data
 )
 def test_stages_and_time(monkeypatch, done, at_a_time, expected):
     seconds = {"data": 60.0, "a": 80.0, "b": 80.0, "c": 80.0, "last": 40.0}
-    monkeypatch.setattr(progress, "_known_seconds", lambda: seconds)
+    monkeypatch.setattr(text, "_known_seconds", lambda: seconds)
     told = Progress(PLAN, {*seconds}, at_a_time, has_record=True)
     wait([told._seconds])
     assert told.line({"sources", *done}) == expected
@@ -40,7 +40,7 @@ def _away():
 
 @pytest.mark.parametrize("known", [lambda: {"a": 1.0}, _away])
 def test_without_the_time_of_a_stage_none_is_told(monkeypatch, known):
-    monkeypatch.setattr(progress, "_known_seconds", known)
+    monkeypatch.setattr(text, "_known_seconds", known)
     told = Progress(PLAN, {"a", "b"}, 2, has_record=True)
     wait([told._seconds])
     assert told.line({}) == "0 of 2 stages"

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from components.models.beam_kv_cache import BeamCache, BeamPaths
+from components.models.decoding import BeamCache, BeamPaths
 from components.models.textual_head import TransformerTextualHead
 
 HeadMaker = Callable[..., TransformerTextualHead]
