@@ -1,7 +1,7 @@
 """Drawing the whole world: each dataset's scenes and its files, one layout after another.
 
-Captioned pictures are in the layouts of COCO and LVIS (components.sources.drawn_world.coco), the others in those
-of the VOC2007 devkit, ImageNet and iNaturalist 2018.
+Captioned pictures are in the layouts of COCO and LVIS (components.sources.drawn_world.coco), the others in
+those of the VOC2007 devkit, ImageNet and iNaturalist 2018.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
