@@ -1,6 +1,9 @@
 """Weights to start from, by the kinds of files there are; sizes and words that differ."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from safetensors.torch import save_file
 
 from components import params
 from components.core.errors import InputError
+from components.export.zoo.catalogue import ZOO
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.pretraining.start import digests, start_model
@@ -96,6 +100,53 @@ def test_the_authors_checkpoint_needs_its_tokenizer(old: Any, tokenizers: Any, t
         begin(model, found, tokenizers[0], path, tmp_path / "new.model")
     assert "all words known" in begin(model, found, tokenizers[0], path, tmp_path / "old.model")
     assert all(torch.equal(value, wide.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["zoo", "zoo#sha256", "url", "url#sha256"])
+def test_the_authors_checkpoint_by_name_or_url(
+    kind: str,
+    golden_fill: ModuleType,
+    file_server: Any,
+    tokenizers: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Filled by the golden rule, so that the start is what anybody can compute from the names alone."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    name, found = (
+        "bicaptioning_R_50_L1_H2048",
+        config("bicaptioning", 30, hidden_size=64, attention_heads=None),
+    )
+    theirs = golden_fill.fill_module(built(found, 1))
+    path = file_server.folder / f"{name}.pth"
+    torch.save({"model": theirs.state_dict(), "iteration": 500_000}, path)
+    url = f"{file_server.url}/{name}.pth"
+    monkeypatch.setitem(ZOO, name, replace(ZOO[name], url=url))
+    source, has_checksum, _ = kind.partition("#sha256")
+    source = {"zoo": name, "url": url}[source]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    model, words = built(found, 2), tmp_path / "old.model"
+    if has_checksum:
+        with pytest.raises(InputError, match="SHA-256"):
+            begin(model, found, tokenizers[0], f"{source}#sha256={'0' * 64}", words)
+        source += f"#sha256={digest}"
+    assert "nothing else starts fresh" in begin(model, found, tokenizers[0], source, words)
+    expected = golden_fill.fill_module(built(found, 3)).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+    if kind == "url#sha256":
+        assert digests(source) == {source: digest}
+
+
+def test_a_captioner_of_ours_by_url(
+    old: Any, tokenizers: Any, file_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    content = (tmp_path / "old.safetensors").read_bytes()
+    (file_server.folder / "mine.safetensors").write_bytes(content)
+    source = f"{file_server.url}/mine.safetensors?dl=1#sha256={hashlib.sha256(content).hexdigest()}"
+    model = built(config("captioning", 30), 2)
+    assert "all words known" in begin(model, config("captioning", 30), tokenizers[0], source)
+    assert all(torch.equal(value, old.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])

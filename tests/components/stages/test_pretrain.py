@@ -184,6 +184,24 @@ def test_object_labels_must_be_there_before_training(sections: list[params.Secti
     assert not paths.SCRATCH_DIR.exists()
 
 
+def test_a_second_run_starts_from_the_first(
+    sections: list[params.Section], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a learning rate of next to nothing it ends where the first one ended."""
+    stage.main(_run(), *sections)
+    first = paths.SCRATCH_DIR / "first.safetensors"
+    shutil.copy(max(paths.CANDIDATES_DIR.iterdir()), first)
+    changes: dict[type[params.Section], dict[str, object]] = {
+        params.Pretrain: {"start_from": str(first), "freeze_backbone": 100},
+        params.Optimizer: {"head_lr": 1e-12, "weight_decay": 0.0, "name": "adamw"},
+    }
+    stage.main(_run(), *(section.model_copy(update=changes.get(type(section))) for section in sections))
+    assert f"starting from {first}: its backbone; its head, all words known" in capsys.readouterr().out
+    before, after = (load_captioner(path)[0] for path in (first, max(paths.CANDIDATES_DIR.iterdir())))
+    for (name, value), other in zip(before.named_parameters(), after.parameters(), strict=True):
+        assert torch.allclose(value, other, rtol=0, atol=1e-9), name
+
+
 def test_a_subset_is_recorded(sections: list[params.Section]) -> None:
     _set(sections, params.Subset, image_fraction=0.5, captions_per_image=1)
     _set(sections, params.Schedule, iterations=1, warmup_iterations=0)
