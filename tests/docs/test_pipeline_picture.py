@@ -1,5 +1,7 @@
 """The picture of the pipeline shows DVC's own graph."""
 
+import ast
+import re
 import shutil
 from pathlib import Path
 
@@ -49,3 +51,16 @@ def test_every_stage_is_drawn_once_and_linked() -> None:
     for name in stages():
         assert svg.count(f">{name}</text>") == 1
         assert (f'<a href="{name}.html">' in svg) == (name != "report")
+
+
+def test_the_way_of_a_caption_names_what_there_is() -> None:
+    text = (REPOSITORY / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(components/[^`]+\.py)`, (.+?) \|", text, re.MULTILINE)
+    assert len(named) > 10
+    for file, names in named:
+        defined = {
+            node.name
+            for node in ast.walk(ast.parse((REPOSITORY / file).read_text(encoding="utf-8")))
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        }
+        assert set(re.findall(r"`(\w+)`", names)) <= defined, file
