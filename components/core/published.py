@@ -147,6 +147,7 @@ BENCHMARKS = (
                 f"few_shot.imagenet_top1_{count}": f"{count} shot{'s' * (count > 1)}, ImageNet top-1"
                 for count in (1, 2, 5, 10)
             },
+            "attentive.voc07_mAP": "attentive, VOC07 mAP",
         },
         "knn.voc07_mAP_20",
     ),

@@ -1,6 +1,6 @@
 """Samples by number: training visits, validation images, images alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from components.data.selection import Selection
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets
 from components.data.transforms import EvalTransform, TrainTransform
+
+Transform = Callable[[Pixels], torch.Tensor]
 
 
 class TrainDataset(Dataset[TargetSample]):
@@ -84,7 +86,7 @@ class ImageDataset(Dataset[ImageSample]):
     """
 
     def __init__(
-        self, images: Sequence[Path] | CaptionStore, transform: EvalTransform, upright: bool = True
+        self, images: Sequence[Path] | CaptionStore, transform: Transform, upright: bool = True
     ) -> None:
         self.images = images
         self.transform = transform

@@ -174,9 +174,14 @@ def pooled_features(cnn: nn.Module, images: Tensor) -> Tensor:
     Shapes:
         images ``(batch, 3, height, width)`` -> ``(batch, feature_size)``.
     """
+    return feature_map(cnn, images).mean(dim=(2, 3))
+
+
+def feature_map(cnn: nn.Module, images: Tensor) -> Tensor:
+    """Return what layer4 gives, ``(batch, feature_size, height / 32, width / 32)``, as `pooled_features`."""
     for name in TRUNK:
         images = cnn.get_submodule(name)(images)
-    return images.mean(dim=(2, 3))
+    return images
 
 
 def example_images() -> Tensor:

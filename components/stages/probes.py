@@ -1,9 +1,15 @@
 """Stage ``probes``: what the frozen features of one backbone are worth from few images or none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
 
 from components import params
-from components.benchmarks.probes.backbone import FIGURES, classified, voc_neighbours
+from components.benchmarks.probes.attentive import FIGURE as ATTENTIVE
+from components.benchmarks.probes.attentive import attentive_classes
+from components.benchmarks.probes.backbone import FIGURES as OF_FEATURES
+from components.benchmarks.probes.backbone import classified, voc_neighbours
 from components.benchmarks.probes.result import Probed, record
 from components.core import paths
 from components.dataset_titles import title_here
@@ -15,35 +21,61 @@ from components.sources.readers.voc import read_voc07
 from components.tracking import StageRun, used_splits
 
 SECTIONS = (params.Probes, params.Voc07, params.ImagenetLinear)
-VOC_CONTEXTS = {"trainval": "training", "test": "test"}
-IMAGENET_CONTEXTS = {"train": "training", "val": "validation"}
+DATA = {"knn": ("voc2007", "imagenet"), "few_shot": ("imagenet",), "attentive": ("voc2007",)}  # any of them
+FIGURES = (*OF_FEATURES, ATTENTIVE)
 
 
 def main(run: StageRun, probes: params.Probes, voc07: params.Voc07, imagenet: params.ImagenetLinear) -> None:
     """Probe the backbone ``run.item`` on what data this run has."""
     assert run.item is not None
     backbone, _ = load_backbone(paths.backbone_path(run.item))
-    which = [name for name in ("knn", "few_shot") if name in probes.which]
-    probed: list[Probed] = []
-    manifest = read_manifest(paths.dataset_part("voc07"))
-    if "knn" in which and "voc2007" in manifest.benchmarks:
-        run.uses(*used_splits(title_here("voc2007"), manifest.benchmarks["voc2007"], VOC_CONTEXTS))
-        root = manifest.root_of("voc2007")
-        splits = read_voc07(root, "trainval"), read_voc07(root, "test")
-        probed.append(voc_neighbours(backbone, *splits, voc07))
-    manifest = read_manifest(paths.dataset_part("imagenet_linear"))
-    if which and "imagenet" in manifest.benchmarks:
-        run.uses(*used_splits(title_here("imagenet"), manifest.benchmarks["imagenet"], IMAGENET_CONTEXTS))
-        root = manifest.root_of("imagenet")
-        images = read_imagenet(root, "train"), read_imagenet(root, "val")
-        probed += classified(backbone, *images, imagenet, which)
-    record(run, f"probes of {run.item}", probed, "probes", probes, FIGURES, _reason(which))
+    probed = _on_voc2007(run, backbone, probes, voc07) + _on_imagenet(run, backbone, probes, imagenet)
+    record(run, f"probes of {run.item}", probed, "probes", probes, FIGURES, _reason(probes.which))
+
+
+def _on_voc2007(
+    run: StageRun, backbone: nn.Module, probes: params.Probes, settings: params.Voc07
+) -> list[Probed]:
+    root = _root(run, probes, "voc2007", "voc07", {"trainval": "training", "test": "test"})
+    if root is None:
+        return []
+    splits = read_voc07(root, "trainval"), read_voc07(root, "test")
+    probed = []
+    if "knn" in probes.which:
+        probed.append(voc_neighbours(backbone, *splits, settings))
+    if "attentive" in probes.which:
+        probed.append(attentive_classes(backbone, *splits, settings, probes.attentive_epochs))
+    return probed
+
+
+def _on_imagenet(
+    run: StageRun, backbone: nn.Module, probes: params.Probes, settings: params.ImagenetLinear
+) -> list[Probed]:
+    root = _root(run, probes, "imagenet", "imagenet_linear", {"train": "training", "val": "validation"})
+    if root is None:
+        return []
+    return classified(
+        backbone, read_imagenet(root, "train"), read_imagenet(root, "val"), settings, probes.which
+    )
+
+
+def _root(
+    run: StageRun, probes: params.Probes, dataset: str, part: str, contexts: Mapping[str, str]
+) -> Path | None:
+    """Return where a dataset lies, and record its use; None if no probe wants it or this run lacks it."""
+    manifest = read_manifest(paths.dataset_part(part))
+    wanted = any(dataset in DATA.get(name, ()) for name in probes.which)
+    if not wanted or dataset not in manifest.benchmarks:
+        return None
+    run.uses(*used_splits(title_here(dataset), manifest.benchmarks[dataset], contexts))
+    return manifest.root_of(dataset)
 
 
 def _reason(which: Sequence[str]) -> str:
-    if not which:
+    wanted = sorted({dataset for name in which for dataset in DATA.get(name, ())})
+    if not wanted:
         return "`probes.which` names none that need a backbone alone"
-    return "this run has no `imagenet` data" + (" and no `voc2007` data" if "knn" in which else "")
+    return f"this run has {' and '.join(f'no `{dataset}` data' for dataset in wanted)}"
 
 
 if __name__ == "__main__":

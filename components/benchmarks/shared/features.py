@@ -58,8 +58,9 @@ def extract_features(
     """Return features ``(num_images, feature_size)`` in the dataset's order, with a progress bar.
 
     The backbone maps images ``(batch, 3, height, width)`` to ``(batch, feature_size)``, as the one of
-    `components.models.backbones.load_backbone`. It is moved to ``device`` and put in eval mode, so
-    that BatchNorm uses its running statistics and no image changes another one's features.
+    `components.models.backbones.load_backbone`, or to maps, which come out as they are. It is moved to
+    ``device`` and put in eval mode, so that BatchNorm uses its running statistics and no image changes
+    another one's features.
 
     Raises:
         InputError: if an image cannot be read.
@@ -69,16 +70,20 @@ def extract_features(
     loader = in_order_loader(
         dataset, collate_images, batch_size=batch_size, num_workers=num_workers, pin_memory=on_gpu
     )
-    parts: list[Features] = []
+    found: Features = np.empty(0, np.float32)
+    done = 0
     with (
         torch.inference_mode(),
         tqdm(total=len(dataset), desc=description, unit="image", mininterval=1.0) as bar,
     ):
         for batch in loader:
-            features = backbone(batch["image"].to(device, non_blocking=True))
-            parts.append(features.float().cpu().numpy())
+            features = backbone(batch["image"].to(device, non_blocking=True)).float().cpu().numpy()
+            if not done:  # filled in place: maps of a dataset take gigabytes, once
+                found = np.empty((len(dataset), *features.shape[1:]), np.float32)
+            found[done : done + len(features)] = features
+            done += len(features)
             bar.update(len(features))
-    return np.concatenate(parts)
+    return found
 
 
 def l2_normalised(features: Features) -> Features:

@@ -30,7 +30,8 @@ PROTOCOLS = MappingProxyType(
         "lvis_segmentation": Protocol("Mask R-CNN with FPN, LVIS v1 AP", 1),
         "voc_detection": Protocol("Faster R-CNN C4, AP at eleven recalls of VOC2007", 1),
         "probes": Protocol(
-            "cosine votes of 20 and 200 neighbours at temperature 0.07; ridge from 1, 2, 5 and 10 shots",
+            "cosine votes of 20 and 200 neighbours at temperature 0.07; ridge from 1, 2, 5 and 10 shots; "
+            "attentive pooling by AdamW on centre crops",
             1,
         ),
         "likelihood": Protocol("log probabilities of sentences and captions, both directions", 1),

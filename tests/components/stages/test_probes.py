@@ -78,6 +78,19 @@ def probe(run: StageRun, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.integration
+def test_attention_to_maps_tells_colours_apart_too(voc: Path) -> None:
+    run = use(voc2007=entry(voc))
+    figures = probe(run, which=["attentive"])
+    assert figures["attentive"]["voc07_mAP"] > 90
+    assert figures["chance"]["attentive.voc07_mAP"] == pytest.approx(100 * (5 / 17 + 6 / 18) / 2)
+    assert set(figures["intervals"]) == {"attentive.voc07_mAP"}
+    assert figures["not_run"]["knn.voc07_mAP_20"] == "`probes.which` does not name knn"
+    assert "attentive" in figures["protocol"]["name"]
+    assert figures["protocol"]["settings"]["attentive_epochs"] == 20
+    assert probe(run, which=["attentive"]) == figures
+
+
+@pytest.mark.integration
 def test_colours_are_told_apart_by_the_neighbours_of_a_random_network(voc: Path, folder: Path) -> None:
     run = use(voc2007=entry(voc), imagenet=entry(draw_imagenet(folder / "imagenet")))
     figures = probe(run)
