@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from components.bench import data, train
 from components.bench.drawn import draw_captions, draw_photographs
 from components.bench.timing import Times, in_turn
-from components.bench.train import build, channels_last, drawn_batch, our_step
+from components.bench.train import build, drawn_batch, our_batch, our_step
 from components.core import machine
 from components.core.files import writing
 from components.core.process import keep_freed_memory
@@ -248,7 +248,7 @@ def _measure(size: train.Size, precision: str, num_threads: int) -> StepCost:
     device = torch.device(machine.device_name())
     before = psutil.Process().memory_info().rss
     step = our_step(build(size, device), device, precision)
-    batch = channels_last(drawn_batch(size, device))
+    batch = our_batch(drawn_batch(size, device))
     step(batch).item()
     start = time.perf_counter()
     for _ in range(TIMED_STEPS):

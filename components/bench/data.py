@@ -151,8 +151,9 @@ def our_batches(
     num_batches: int,
     num_workers: int,
     pin_memory: bool = False,
+    lengths: list[int] | None = None,
 ) -> Iterator[Batch]:
-    """Return the batches for bicaptioning as the pretrain stage loads them."""
+    """Return the batches for bicaptioning as the pretrain stage loads them; ``lengths`` as it pads them."""
     dataset = TrainDataset(
         store,
         select(store, "bicaptioning"),
@@ -162,7 +163,7 @@ def our_batches(
     )
     return visit_loader(
         dataset,
-        collate_targets,
+        partial(collate_targets, lengths=lengths),
         batch_size=batch_size,
         start_iteration=0,
         num_iterations=num_batches,

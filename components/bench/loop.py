@@ -16,7 +16,7 @@ from components.bench import data, train
 from components.bench.device import IdleWatch, wait
 from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, Times, turns
-from components.bench.train import Step, all_steps, plain_batch
+from components.bench.train import CAPTION_LENGTHS, Step, all_steps, compile_of, plain_batch, with_targets
 from components.core import machine
 from components.training.validation import to_device
 
@@ -115,20 +115,22 @@ def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> 
         dataset = data.PlainDataset(stores[""], tokenizer, augmentation, batch * count)
         return iter(data.plain_loader(dataset, batch, num_workers, pin))
 
-    def our_batches(count: int) -> Iterator[Any]:
-        return data.our_batches(stores[""], tokenizer, augmentation, batch, count, num_workers, pin)
+    def our_batches(lengths: list[int] | None, count: int) -> Iterator[Any]:
+        return data.our_batches(stores[""], tokenizer, augmentation, batch, count, num_workers, pin, lengths)
 
     def plainly(step: Step, batch: Any) -> object:
         images, tokens = batch
         return step(plain_batch(images, tokens, device))
 
     def advance(step: Step, batch: Any) -> object:
-        return step(to_device(batch, device, torch.channels_last))
+        return step(to_device(with_targets(batch), device, torch.channels_last))
 
-    baseline, *ours = all_steps(size.step, device, stack).values()
-    return [Side(plain_batches, partial(plainly, baseline))] + [
-        Side(our_batches, partial(advance, step)) for step in ours
-    ]
+    steps = all_steps(size.step, device, stack)
+    sides = [Side(plain_batches, partial(plainly, steps.pop("baseline")))]
+    for variant, step in steps.items():
+        lengths = CAPTION_LENGTHS if compile_of(variant) else None
+        sides.append(Side(partial(our_batches, lengths), partial(advance, step)))
+    return sides
 
 
 def _timed(

@@ -21,9 +21,9 @@ from components.core import machine
 from components.core.caption_tokens import PAD_ID
 from components.models.backbones import TorchvisionBackbone
 from components.models.textual_head import TransformerTextualHead
-from components.objectives.captioning import BicaptioningObjective
+from components.objectives.captioning import BicaptioningObjective, Targets
 from components.training.optimizer import autocast, build_optimizer, grad_scaler
-from components.training.profiling import compiled
+from components.training.profiling import Compile, compiled
 
 OPTIMIZER = params.Optimizer(  # section 3.2
     name="sgd",
@@ -38,8 +38,10 @@ OPTIMIZER = params.Optimizer(  # section 3.2
     lookahead_alpha=0.5,
     clip_grad_norm=10.0,
 )
-COMPILED = "bf16, compiled"  # what else is a variant of ours: a pretrain.precision
-Batch = Mapping[str, Tensor]
+# A variant of ours is a pretrain.precision, and one of these after it a pretrain.compile
+COMPILE: dict[str, Compile] = {"": False, "compiled": True, "graphs": "reduce-overhead"}
+CAPTION_LENGTHS = [12, 16, 22, 30]  # pretrain.caption_lengths of what is compiled
+Batch = Mapping[str, Any]
 Step = Callable[[Batch], Tensor]
 
 
@@ -60,7 +62,7 @@ class Size:
 TARGET = 2.0
 FULL = Size(batch=16)
 if torch.cuda.is_available():
-    FULL = replace(FULL, batch=256, steps=10, variants=(*FULL.variants, COMPILED))
+    FULL = replace(FULL, batch=256, steps=10, variants=(*FULL.variants, "bf16, compiled"))
 QUICK = Size(batch=2, crop_size=32, backbone="resnet18", hidden_size=64, vocab_size=50, longest=6)
 
 
@@ -72,7 +74,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
     """
     device = torch.device(machine.device_name())
     batch = drawn_batch(size, device)
-    batches = {"baseline": batch} | dict.fromkeys(size.variants, channels_last(batch))
+    batches = {"baseline": batch} | dict.fromkeys(size.variants, our_batch(batch))
     losses: dict[str, Tensor] = {}
     with ExitStack() as stack:
         steps = all_steps(size, device, stack)
@@ -160,7 +162,8 @@ def all_steps(size: Size, device: torch.device, stack: ExitStack) -> dict[str, S
     steps = {"baseline": plain_step(build(size, device), device, plain_precision)}
     for variant in size.variants:
         objective = build(size, device)
-        stack.enter_context(compiled(objective.visual, variant == COMPILED))
+        how = compile_of(variant)
+        stack.enter_context(compiled(objective, how, CAPTION_LENGTHS if how else None))
         steps[variant] = our_step(objective, device, precision_of(variant))
     return steps
 
@@ -168,6 +171,11 @@ def all_steps(size: Size, device: torch.device, stack: ExitStack) -> dict[str, S
 def precision_of(variant: str) -> str:
     """Return ``pretrain.precision`` of one of ``Size.variants``."""
     return variant.partition(",")[0]
+
+
+def compile_of(variant: str) -> Compile:
+    """Return ``pretrain.compile`` of one of ``Size.variants``."""
+    return COMPILE[variant.partition(", ")[2]]
 
 
 def plain_step(objective: BicaptioningObjective, device: torch.device, precision: str) -> Step:
@@ -239,6 +247,12 @@ def _update(
     scaler.update()
 
 
-def channels_last(batch: Batch) -> Batch:
-    """Return the batch with its images in the layout that our step wants."""
-    return {**batch, "image": batch["image"].contiguous(memory_format=torch.channels_last)}
+def our_batch(batch: Batch) -> Batch:
+    """Return the batch with its images in the layout that our step wants, and ``targets``."""
+    return {**with_targets(batch), "image": batch["image"].contiguous(memory_format=torch.channels_last)}
+
+
+def with_targets(batch: Batch) -> Batch:
+    """Return the batch as bicaptioning's ``prepared`` does."""
+    keys = ("caption_tokens", "noitpac_tokens")
+    return {**batch, "targets": [Targets.of(batch[key][:, 1:])._asdict() for key in keys]}

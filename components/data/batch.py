@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
@@ -47,21 +48,31 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     }
 
 
-def collate_targets(samples: Sequence[TargetSample]) -> Batch:
+def collate_targets(samples: Sequence[TargetSample], lengths: Sequence[int] | None = None) -> Batch:
     """Make one batch of images of equal size and their targets.
 
-    Lists of ids become (batch, length) int64, padded with 0 to the longest of the batch; numbers
-    become (batch,) int64.
+    Lists of ids become (batch, length) int64, padded with 0 to the longest of the batch, or, of rising
+    ``lengths``, to the first that is long enough; numbers become (batch,) int64.
+
+    Raises:
+        ValueError: if one is longer than all ``lengths``.
     """
     keys = samples[0]["targets"]
     return {
         **collate_images(samples),
-        **{key: _stacked([sample["targets"][key] for sample in samples]) for key in keys},
+        **{key: _stacked([sample["targets"][key] for sample in samples], lengths) for key in keys},
     }
 
 
-def _stacked(values: Sequence[list[int] | int]) -> Tensor:
+def _stacked(values: Sequence[list[int] | int], lengths: Sequence[int] | None) -> Tensor:
     if isinstance(values[0], int):
         return torch.tensor(values, dtype=torch.int64)
     rows = [torch.tensor(value, dtype=torch.int64) for value in values]
-    return pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
+    padded = pad_sequence(rows, batch_first=True, padding_value=PAD_ID)
+    if lengths is None:
+        return padded
+    longest = padded.shape[1]
+    length = next((length for length in lengths if length >= longest), None)
+    if length is None:
+        raise ValueError(f"a caption has {longest} tokens, more than any of {list(lengths)}")
+    return F.pad(padded, (0, length - longest), value=PAD_ID)

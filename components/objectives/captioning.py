@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,17 +49,28 @@ class TransformerObjective(Objective):
         self.label_smoothing = label_smoothing
 
     @abstractmethod
-    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+    def readings(self, batch: Mapping[str, Any]) -> list[Reading]:
         """Return what is read of a batch."""
 
     def weights(self, counts: Sequence[int]) -> tuple[list[float], int]:
         """Return the weight of each reading's mean, and ``num_tokens``; ``counts`` are its predictions."""
         return [1.0] * len(counts), counts[0]
 
-    def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
+    def prepared(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a batch with ``targets``, those of each reading."""
+        targets = [Targets.of(reading.expected)._asdict() for reading in self.readings(batch)]
+        return {**batch, "targets": targets}
+
+    def fixed_shape_methods(self) -> list[tuple[nn.Module, str]]:
+        """Return the head's pass over captions."""
+        return [(self.textual, "decode")]
+
+    def forward(self, batch: Mapping[str, Any]) -> ObjectiveOutput:
         """Return the loss of a batch; its parts are the readings'."""
+        if "targets" not in batch:
+            batch = self.prepared(batch)
         readings = self.readings(batch)
-        targets = [Targets.of(reading.expected) for reading in readings]
+        targets = [Targets(**chosen) for chosen in batch["targets"]]
         memory = self.textual.project(self.visual(batch["image"]))
         decoded = [
             head.decode(memory if images is None else memory[images], shown, lengths)
@@ -82,7 +93,7 @@ class CaptioningObjective(TransformerObjective):
     int64 padded with 0, ``caption_lengths`` ``(batch,)`` int64. Part: ``captioning_forward``.
     """
 
-    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+    def readings(self, batch: Mapping[str, Any]) -> list[Reading]:
         """Return the caption read forwards."""
         return [_next_tokens("captioning_forward", self.textual, batch, "caption_tokens")]
 
@@ -105,10 +116,14 @@ class BicaptioningObjective(CaptioningObjective):
         super().__init__(visual, textual, label_smoothing)
         self.backward_textual = textual.twin()
 
-    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+    def readings(self, batch: Mapping[str, Any]) -> list[Reading]:
         """Return the caption read forwards and backwards."""
         backward = _next_tokens("captioning_backward", self.backward_textual, batch, "noitpac_tokens")
         return [*super().readings(batch), backward]
+
+    def fixed_shape_methods(self) -> list[tuple[nn.Module, str]]:
+        """Return both heads' passes over captions."""
+        return [*super().fixed_shape_methods(), (self.backward_textual, "decode")]
 
 
 class MaskedLMObjective(TransformerObjective):
@@ -127,13 +142,13 @@ class MaskedLMObjective(TransformerObjective):
         if textual.causal:
             raise ValueError("masked language modelling needs a textual head with causal=False")
 
-    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
+    def readings(self, batch: Mapping[str, Any]) -> list[Reading]:
         """Return the masked caption."""
         shown, expected = batch["masked_tokens"], batch["masked_labels"]
         return [Reading("masked_lm", self.textual, shown, expected, batch["caption_lengths"])]
 
 
-def _next_tokens(part: str, head: TransformerTextualHead, batch: Mapping[str, Tensor], key: str) -> Reading:
+def _next_tokens(part: str, head: TransformerTextualHead, batch: Mapping[str, Any], key: str) -> Reading:
     """Have each token predict the next one; the last column is a target only."""
     tokens = batch[key]
     return Reading(part, head, tokens[:, :-1], tokens[:, 1:], batch["caption_lengths"])
@@ -154,8 +169,7 @@ class Targets(NamedTuple):
     def of(cls, tokens: Tensor) -> "Targets":
         """Select those of ``tokens`` ``(batch, length)`` that are not padding.
 
-        Their number must be known on the host, which waits for the GPU: call this before the iteration's
-        own work is queued.
+        Their number must be known on the host, which waits for the device that holds ``tokens``.
         """
         flat = tokens.flatten()
         rows = flat.nonzero().squeeze(1)  # padding is 0

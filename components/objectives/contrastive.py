@@ -43,6 +43,10 @@ class ContrastiveObjective(Objective):
             captions = _OfAllProcesses.apply(captions)
         return {"contrastive": pairs_loss(self.textual.logits(images, captions), first)}
 
+    def fixed_shape_methods(self) -> list[tuple[nn.Module, str]]:
+        """Return the text tower."""
+        return [(self.textual, "captions")]
+
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:
         """Return the loss of a batch."""
         losses = self.losses(batch, self.visual(batch["image"]))

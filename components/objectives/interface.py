@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -30,6 +31,17 @@ class Objective(nn.Module, ABC):
     """
 
     visual: nn.Module
+
+    def prepared(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a batch that is still on the host with what ``forward`` would have to ask the device for.
+
+        ``forward`` takes batches without it, too, and then waits for the device.
+        """
+        return batch
+
+    def fixed_shape_methods(self) -> list[tuple[nn.Module, str]]:
+        """Return modules with the name of a method whose inputs have one shape per shape of captions."""
+        return []
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> ObjectiveOutput:

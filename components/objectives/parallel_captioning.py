@@ -7,13 +7,16 @@ as in VirTex, and the output layer stays tied to the embedding.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 from torch.nn import functional as F
 
 from components.core.caption_tokens import MASK_ID
 from components.objectives.captioning import BicaptioningObjective, CaptioningObjective, Reading
+
+CAPTION_KEYS = ("caption_tokens", "noitpac_tokens", "caption_lengths")
 
 
 class ParallelCaptioningObjective(CaptioningObjective):
@@ -25,11 +28,23 @@ class ParallelCaptioningObjective(CaptioningObjective):
     predicted all at once, else 0. Parts: captioning's, and ``captioning_parallel``.
     """
 
-    def readings(self, batch: Mapping[str, Tensor]) -> list[Reading]:
-        """Return the readings of captioning, for its images, and the parallel one of the others."""
+    def prepared(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a batch with ``targets``, and ``captioned_rows`` and ``parallel_rows``, which is which."""
         is_parallel = batch["parallel"].bool()
-        rows, others = is_parallel.nonzero().squeeze(1), (~is_parallel).nonzero().squeeze(1)
-        captioned = super().readings({key: value[others] for key, value in batch.items() if key != "image"})
+        rows = {
+            "captioned_rows": (~is_parallel).nonzero().squeeze(1),
+            "parallel_rows": is_parallel.nonzero().squeeze(1),
+        }
+        return super().prepared({**batch, **rows})
+
+    def fixed_shape_methods(self) -> list[tuple[nn.Module, str]]:
+        """Return nothing: how many images are of either kind differs from batch to batch."""
+        return []
+
+    def readings(self, batch: Mapping[str, Any]) -> list[Reading]:
+        """Return the readings of captioning, for its images, and the parallel one of the others."""
+        rows, others = batch["parallel_rows"], batch["captioned_rows"]
+        captioned = super().readings({key: batch[key][others] for key in CAPTION_KEYS if key in batch})
         tokens = batch["caption_tokens"][rows, 1:]  # position i predicts what it does in captioning
         expected = F.pad(tokens, (0, self.textual.max_caption_length - 1 - tokens.shape[1]))
         shown = torch.full_like(expected, MASK_ID)

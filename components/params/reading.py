@@ -93,7 +93,7 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
         if name not in tree:
             raise InputError(f"{path}: the section `{name}` is missing")
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
-    for check in (_check_caption, _check_backbones, _check_selection, _check_accumulation):
+    for check in (_check_caption, _check_backbones, _check_selection, _check_accumulation, _check_lengths):
         check(sections, path)
     return sections
 
@@ -143,6 +143,17 @@ def _check_accumulation(sections: Mapping[str, Section], path: Path) -> None:
         raise InputError(
             f"{path}: `pretrain.accumulate`: {accumulate}, but objective.name {name} compares all images "
             "of an iteration with each other; expected 1"
+        )
+
+
+def _check_lengths(sections: Mapping[str, Section], path: Path) -> None:
+    """Refuse lengths that some caption would exceed, or that exceed what the head has positions for."""
+    lengths = section_of(sections, Pretrain).caption_lengths
+    longest = section_of(sections, TextualHead).max_caption_length
+    if lengths is not None and lengths[-1] != longest:
+        raise InputError(
+            f"{path}: `pretrain.caption_lengths`: the last is {lengths[-1]}; expected "
+            f"textual_head.max_caption_length, {longest}, or null for the key"
         )
 
 

@@ -239,7 +239,8 @@ class Pretrain(Section):
     sync_batch_norm: bool
     precision: Literal["fp32", "fp16", "bf16"]
     channels_last: bool
-    compile: bool
+    compile: bool | Literal["reduce-overhead"]
+    caption_lengths: Annotated[Rising, Field(min_length=1)] | None
     validate_every: Positive
     checkpoint_every: Positive
     keep_checkpoints: Positive
@@ -249,6 +250,8 @@ class Pretrain(Section):
 
     @model_validator(mode="after")
     def _parts_divide(self) -> "Pretrain":
+        if self.compile == "reduce-overhead" and self.accumulate > 1:
+            raise ValueError("compile: reduce-overhead keeps one set of gradients; accumulate must be 1")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"

@@ -7,6 +7,7 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def pretrain_model(
     train_dataset, val_dataset = _datasets(
         train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
     )
+    collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
     val_batches = val_loader(
         val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, shard=shard
     )
@@ -127,7 +129,7 @@ def pretrain_model(
         _used(val_dataset, identities[val_store.path], "validation"),
     )
     run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer), 0)
-    with compiled(model.visual, pretrain.compile):
+    with compiled(model, pretrain.compile, pretrain.caption_lengths):
         state = train(
             model,
             build_optimizer(model, optimizer),
@@ -135,7 +137,7 @@ def pretrain_model(
             _options(optimizer, schedule, pretrain),
             train_batches=lambda done: visit_loader(
                 train_dataset,
-                collate_targets,
+                collate,
                 batch_size=pretrain.batch_size,
                 start_iteration=done,
                 num_iterations=schedule.iterations,

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -85,8 +86,7 @@ def train(
     A run that was stopped and started again gives, on a CPU, the same weights bit by bit as one
     that was not, provided that ``train_batches`` gives the same batches wherever it starts. Neither
     logging nor validation nor checkpoints influence the weights. The device is waited for only
-    when something is logged, validated or saved, by the gradient scaler of fp16, and at the start of an
-    iteration that predicts tokens, for their number.
+    when something is logged, validated or saved, and by the gradient scaler of fp16.
 
     Several processes call this with the same arguments, but each with batches of its own. The loss is
     the mean over the tokens of all of them, so how the images of an iteration are divided does not
@@ -174,30 +174,14 @@ def train(
                     model = wrapped()
                 start = time.perf_counter()
                 with unchanged_random_state():
-                    parts = [to_device(part, device, memory_format) for part in next(batches)]
-                mean = TokenMean(processes, len(parts))
-                state.optimizer.zero_grad()
-                for part in parts:
-                    with _gradients_exchanged(model, part is parts[-1]):
-                        with autocast(device, options.precision):
-                            output = model(part)
-                        state.scaler.scale(mean.add(output, len(part["image"]))).backward()
-                state.scaler.unscale_(state.optimizer)
-                gradients = [p.grad for p in objective.parameters() if p.grad is not None]
-                losses = mean.finish(gradients)
-                grad_norm = get_total_norm(gradients)
-                if options.clip_grad_norm is not None:
-                    clip_grads_with_norm_(objective.parameters(), options.clip_grad_norm, grad_norm)
-                state.scaler.step(state.optimizer)
-                state.scaler.update()
+                    parts = [
+                        to_device(objective.prepared(part), device, memory_format) for part in next(batches)
+                    ]
                 rates = learning_rates(state.optimizer)
-                state.schedule.step()
-
+                measured = training_step(state, model, parts, options)
+                divergence.observe(state.iteration, measured["loss"], measured["grad_norm"])
                 num_images = processes.count * sum(len(part["image"]) for part in parts)
-                state.iteration += 1
                 state.num_images += num_images
-                state.averages.add({**losses, "grad_norm": grad_norm})
-                divergence.observe(state.iteration, losses["loss"], grad_norm)
                 progress.advance(num_images)
                 profiler_step()
 
@@ -221,6 +205,39 @@ def train(
         except Stopped:
             save()
             raise KeyboardInterrupt(f"stopped after iteration {state.iteration}") from None
+
+
+def training_step(
+    state: TrainingState, model: nn.Module, parts: list[dict[str, Any]], options: LoopOptions
+) -> dict[str, Tensor]:
+    """Take one optimizer step; returns its losses and ``grad_norm``, which ``state.averages`` has by then.
+
+    Args:
+        state: of before, changed in place.
+        model: ``state.objective``, wrapped for several processes.
+        parts: prepared batches on the device.
+        options: the run's.
+    """
+    parameters = list(state.objective.parameters())
+    mean = TokenMean(state.processes, len(parts))
+    state.optimizer.zero_grad()
+    for part in parts:
+        with _gradients_exchanged(model, part is parts[-1]):
+            with autocast(state.device, options.precision):
+                output = model(part)
+            state.scaler.scale(mean.add(output, len(part["image"]))).backward()
+    state.scaler.unscale_(state.optimizer)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    measured = mean.finish(gradients)
+    measured["grad_norm"] = get_total_norm(gradients)
+    if options.clip_grad_norm is not None:
+        clip_grads_with_norm_(parameters, options.clip_grad_norm, measured["grad_norm"])
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.schedule.step()
+    state.iteration += 1
+    state.averages.add(measured)
+    return measured
 
 
 def _gradients_exchanged(model: nn.Module, is_last: bool) -> AbstractContextManager[None]:

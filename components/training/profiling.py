@@ -2,15 +2,19 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
+import torch._dynamo  # its settings
 from torch import Tensor, nn
+from torch import compile as compile_function
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from components.core.errors import InputError
+from components.objectives.interface import Objective
 
 SKIPPED, WARM_UP, PROFILED = 3, 1, 3  # iterations of a process, in this order
 _OPERATORS = 40  # rows of the table
@@ -57,35 +61,47 @@ def write_profile(profiled: profile, folder: Path) -> list[Path]:
 _COMPILERS = {"cpu": ("CXX", "c++", "g++", "clang++"), "cuda": ("CC", "cc", "gcc", "clang")}
 
 
+Compile = bool | Literal["reduce-overhead"]  # torch's mode; it adds CUDA graphs, on a GPU
+
+
 @contextmanager
-def compiled(backbone: nn.Module, is_wanted: bool) -> Iterator[None]:
-    """Within, ``backbone`` runs compiled in training mode and as it is written in eval mode.
+def compiled(
+    objective: Objective, how: Compile, caption_lengths: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Within, the backbone runs compiled in training mode and as it is written in eval mode.
 
-    Validation has batches of other sizes, each of which would be compiled anew. The textual head is left
-    alone for the same reason: captions differ in length from batch to batch.
-
-    Shape:
-        backbone ``(batch, 3, height, width)`` -> any, always of one shape
+    Validation has batches of other sizes, each of which would be compiled anew. So would captions be where
+    they differ in length from batch to batch; what reads them is compiled only if ``caption_lengths`` says
+    which lengths there are. The output layer is not: only real tokens reach it, and their number differs.
 
     Raises:
         InputError: if there is no compiler for what torch writes.
     """
-    if not is_wanted:
+    if not how:
         yield
         return
-    _check_compiler(next(backbone.parameters()).device.type)
-    plain = backbone.forward
-    fast = torch.compile(plain, dynamic=False)
+    _check_compiler(next(objective.parameters()).device.type)
+    methods = [(objective.visual, "forward")]
+    methods += objective.fixed_shape_methods() if caption_lengths else []
+    # torch counts together what it has compiled of one method, of both heads here, and then gives up
+    entries = len(methods) * len(caption_lengths or [0])
+    with torch._dynamo.config.patch(recompile_limit=max(8, entries)):
+        for module, name in methods:
+            setattr(module, name, _fast_in_training(module, getattr(module, name), how))
+        try:
+            yield
+        finally:
+            for module, name in methods:
+                delattr(module, name)  # what the class says again
 
-    def forward(image: Tensor) -> Tensor:
-        features: Tensor = (fast if backbone.training else plain)(image)
-        return features
 
-    backbone.forward = forward  # of this one object: the names of its weights stay as they are
-    try:
-        yield
-    finally:
-        del backbone.forward  # what the class says again
+def _fast_in_training(module: nn.Module, plain: Callable[..., Tensor], how: Compile) -> Callable[..., Tensor]:
+    fast = compile_function(plain, dynamic=False, mode=None if how is True else how)
+
+    def method(*arguments: Any) -> Tensor:  # of this one object: the names of its weights stay as they are
+        return (fast if module.training else plain)(*arguments)
+
+    return method
 
 
 def _check_compiler(device_type: str) -> None:

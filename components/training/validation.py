@@ -41,12 +41,19 @@ def _on_device(batch: Batch, device: torch.device) -> dict[str, Any]:
     moved: dict[str, Any] = {}
     for name, value in batch.items():
         if isinstance(value, Tensor):
-            moved[name] = value.to(device, non_blocking=True)
+            moved[name] = _moved(value, device)
         elif isinstance(value, list) and value and isinstance(value[0], Tensor):
-            moved[name] = [item.to(device, non_blocking=True) for item in value]
+            moved[name] = [_moved(item, device) for item in value]
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             moved[name] = [_on_device(item, device) for item in value]
     return moved
+
+
+def _moved(value: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on ``device``; a GPU that copies from ordinary memory would have to be waited for."""
+    if device.type == "cuda" and value.device.type == "cpu" and not value.is_pinned():
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
 
 
 def in_groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
@@ -81,7 +88,7 @@ def validate(
     with evaluating(objective), torch.inference_mode(), unchanged_random_state():
         for batch in batches:
             with autocast(device, precision):
-                output = objective(to_device(batch, device, memory_format))
+                output = objective(to_device(objective.prepared(batch), device, memory_format))
             num_tokens += output.num_tokens
             for name, value in {"loss": output.loss, **output.parts}.items():
                 total = value.double() * output.num_tokens

@@ -4,9 +4,9 @@ from components.bench.device import matrix_rate
 from components.bench.train import (
     QUICK,
     build,
-    channels_last,
     count_flops,
     drawn_batch,
+    our_batch,
     our_step,
     plain_step,
     run,
@@ -21,7 +21,7 @@ def test_both_sides_take_the_same_steps_in_single_precision() -> None:
     steps = plain_step(plain, CPU, "fp32"), our_step(ours, CPU, "fp32")
     for seed in range(3):
         losses = []
-        for step, given in zip(steps, (batch, channels_last(batch)), strict=True):
+        for step, given in zip(steps, (batch, our_batch(batch)), strict=True):
             torch.manual_seed(seed)  # dropout
             losses.append(step(given))
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-3)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from components.data.batch import TargetSample, collate_images, collate_targets
@@ -24,3 +25,13 @@ def test_lists_are_padded_to_the_longest_and_numbers_stacked() -> None:
 
 def test_images_alone() -> None:
     assert set(collate_images([sample("a", 0.0, labels=[1])])) == {"image", "image_id"}
+
+
+def test_captions_are_padded_to_the_first_length_that_is_long_enough() -> None:
+    samples = [sample(f"{size}", 0.0, caption_tokens=[1] * size, caption_lengths=size) for size in (3, 5)]
+    for lengths, expected in (([4, 6, 9], 6), ([5, 9], 5)):
+        batch = collate_targets(samples, lengths)
+        assert batch["caption_tokens"].shape == (2, expected)
+        assert (batch["caption_tokens"] != 0).sum(dim=1).tolist() == batch["caption_lengths"].tolist()
+    with pytest.raises(ValueError, match="5 tokens"):
+        collate_targets(samples, [3, 4])

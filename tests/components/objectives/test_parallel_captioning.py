@@ -59,7 +59,7 @@ def test_parallel_images_are_told_nothing_of_their_captions(build: Callable[...,
     objective = build()
     batch["parallel"][:] = 1
     longer = {**batch, "caption_tokens": torch.tensor([[1, 5, 2, 0, 0], [1, 6, 6, 6, 2], [1, 2, 0, 0, 0]])}
-    reading, other = (objective.readings(each)[-1] for each in (batch, longer))
+    reading, other = (objective.readings(objective.prepared(each))[-1] for each in (batch, longer))
     assert torch.equal(reading.shown, other.shown)
     assert torch.equal(reading.shown, torch.full((3, 7), MASK_ID))
     assert reading.lengths is None

@@ -215,6 +215,20 @@ def test_an_iteration_divides_into_its_parts(params_path: Path) -> None:
         overlay(None, ["objective.name=contrastive"], params_path)
 
 
+def test_the_last_of_the_caption_lengths_is_the_longest(params_path: Path) -> None:
+    overlay(None, ["pretrain.caption_lengths=[12, 16, 22, 30]"], params_path)
+    overlay(None, ["pretrain.compile=reduce-overhead"], params_path)
+    for value, expected in (
+        ("[12, 22]", r"the last is 22; expected textual_head\.max_caption_length, 30"),
+        ("[30, 12]", "must rise"),
+        ("[]", "at least 1 item"),
+    ):
+        with pytest.raises(InputError, match=f"`pretrain.caption_lengths`: .*{expected}"):
+            overlay(None, [f"pretrain.caption_lengths={value}"], params_path)
+    with pytest.raises(InputError, match="reduce-overhead keeps one set of gradients"):
+        overlay(None, ["pretrain.accumulate=2"], params_path)
+
+
 def test_benchmarks_compare_backbones_that_have_a_source(params_path: Path) -> None:
     names = "benchmarks.backbones=[virtex, random, imagenett]"
     sources = "baseline.sources={random: random, imagenet: imagenet}"

@@ -148,6 +148,7 @@ class Trainer:
             "precision": "fp32",
             "channels_last": True,
             "compile": False,
+            "caption_lengths": None,
             "validate_every": 5,
             "checkpoint_every": 3,
             "keep_checkpoints": 2,
@@ -197,7 +198,7 @@ class Trainer:
             freeze_backbone=settings.freeze_backbone,
             seed=settings.seed,
         )
-        with compiled(objective.visual, settings.compile):
+        with compiled(objective, settings.compile, settings.caption_lengths):
             return train(
                 objective,
                 build_optimizer(objective, self.optimizer),
