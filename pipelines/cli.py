@@ -36,12 +36,13 @@ CHILD_COMMANDS: dict[str, str] = {
     "zoo": "the published models, and checkpoints of other people",
     "bench": "how fast this machine works, beside the paper's own recipe",
     "caption": "caption images with a pretrained model",
+    "playground": "a page that shows what models make of a picture",
 }
 
 
 GROUPS = {
     "results": ("run", "status", "report", "preset", "ablate"),
-    "what was learned": ("caption", "export", "zoo"),
+    "what was learned": ("caption", "playground", "export", "zoo"),
     "pages, and other machines": ("ui", "serve", "cluster", "worker"),
     "this machine": ("doctor", "bench", "completion"),
 }

@@ -62,6 +62,12 @@ ROOMS = {  # room: the other rooms it may import
         "components.tracking",
     },
     "components.comparison": {"components.benchmarks", "components.report"},
+    "components.playground": {
+        "components.benchmarks",  # the probe of likelihood, features
+        "components.captioning",
+        "components.data",
+        "components.models",
+    },
     "components.report": {
         "components.benchmarks",
         "components.data",

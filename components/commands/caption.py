@@ -22,8 +22,8 @@ from components.dataset_titles import DRAWN, read_titles
 
 EXIT_SKIPPED = 1
 KNOWS_SHAPES = (
-    "this model was pretrained on the drawn world and knows its shapes only, no photographs; "
-    "`virtex zoo list` names models that do, for --checkpoint"
+    "this run's model was pretrained on the drawn world and knows its shapes only, no photographs; "
+    "`virtex zoo list` names models that do"
 )
 BEAM_SIZE, TOP_P = 5, 0.9  # of the paper's public code
 
@@ -52,7 +52,7 @@ def main() -> int:
     options = _options(sys.argv[1:])
     files = find_photographs(options.images)
     if options.checkpoint is None and read_titles().get("source") == DRAWN:
-        print(f"virtex: {KNOWS_SHAPES}", file=sys.stderr, flush=True)
+        print(f"virtex: {KNOWS_SHAPES}, for --checkpoint", file=sys.stderr, flush=True)
     captioner = _captioner(options)
     results: list[CaptionedFile] = []
     found = caption_files(
