@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 from ruamel.yaml import YAML
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -37,6 +39,15 @@ def test_constraints_hold_only_exact_versions() -> None:
     for name, version in PINS.items():
         assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
         assert re.fullmatch(r"[0-9A-Za-z.!+]+", version), f"{name}=={version}"
+
+
+def test_pins_are_for_every_python_that_is_allowed() -> None:
+    """Debian 12 has 3.11.2, say; of pins that are installed here."""
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        needed = SpecifierSet(distribution.metadata["Requires-Python"] or "")
+        if PINS.get(name) == distribution.version:
+            assert all(python in needed for python in ("3.11.0", "3.12.0", "3.13.0")), f"{name}: {needed}"
 
 
 def test_conda_environment_repeats_no_version() -> None:
