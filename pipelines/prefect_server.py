@@ -12,12 +12,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
-from urllib.parse import unquote, urlsplit
 
 from components.core.errors import EXIT_INTERRUPTED, InputError, first_line
+from components.core.prefect_access import is_cloud, question, refusal
 from components.core.process import ENDING
 from components.core.redaction import redacted
 from pipelines.process import Stop
@@ -26,27 +25,28 @@ from pipelines.workspace import clear_holder
 ADDRESS_VARIABLE = "PREFECT_API_URL"
 _ANSWER_SECONDS = 15.0
 _PREFECT_MODULES = ("httpx", "httpcore", "prefect", "websockets", "anyio")
+_ADVICE = "start that Prefect server or unset the variable, so that `virtex run` uses one of its own"
 _LOOK_SECONDS = 2.0
 _LOST_LOOKS = 2  # in a row without an answer
 _PATIENCE_SECONDS = 10.0  # for Prefect to end by itself once somebody has asked to stop
 
 
 def require_server(address: str, is_stopped: Callable[[], bool] = lambda: False) -> None:
-    """Ask the server at ``address`` whether it is well; returns at once when ``is_stopped``.
+    """Ask the server at ``address`` whether it is well and lets us in; returns at once when ``is_stopped``.
 
     Raises:
-        InputError: it is not, or does not answer within seconds.
+        InputError: it is not, wants another password, or does not answer within seconds.
     """
     reason = _in_time(lambda: _fault(address), _ANSWER_SECONDS, is_stopped)
     if reason:
-        raise InputError(_told(address, reason))
+        raise InputError(_told(address, f"{reason}; {_ADVICE}"))
+    refused = _in_time(lambda: refusal(address, _ANSWER_SECONDS), _ANSWER_SECONDS, is_stopped)
+    if refused:
+        raise InputError(_told(address, refused))
 
 
 def _told(address: str, reason: str) -> str:
-    return (
-        f"{ADDRESS_VARIABLE}={redacted(address)}: {reason}; start that Prefect server or unset the variable, "
-        "so that `virtex run` uses one of its own"
-    )
+    return f"{ADDRESS_VARIABLE}={redacted(address)}: {reason}"
 
 
 def _in_time(ask: Callable[[], str], seconds: float, is_stopped: Callable[[], bool]) -> str:
@@ -65,11 +65,11 @@ def _in_time(ask: Callable[[], str], seconds: float, is_stopped: Callable[[], bo
 def _fault(address: str) -> str:
     """Return what is wrong with the server, empty if nothing is."""
     try:
-        with urllib.request.urlopen(_question(address), timeout=_ANSWER_SECONDS):
+        with urllib.request.urlopen(question(address, "health"), timeout=_ANSWER_SECONDS):
             return ""
     except urllib.error.HTTPError as error:
         # Prefect Cloud asks for a key, and answers other things below a workspace's address.
-        is_there = error.code in (401, 403) or (error.code == 404 and _is_cloud(address))
+        is_there = error.code in (401, 403) or (error.code == 404 and is_cloud(address))
         return "" if is_there else f"answers HTTP {error.code}"
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
@@ -78,19 +78,6 @@ def _fault(address: str) -> str:
 
 def _silent(seconds: float) -> str:
     return f"no answer within {seconds:.0f} seconds"
-
-
-def _question(address: str) -> urllib.request.Request:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected an address such as http://127.0.0.1:4200/api")
-    user, _, place = parts.netloc.rpartition("@")
-    headers = {"Authorization": f"Basic {b64encode(unquote(user).encode()).decode()}"} if user else {}
-    return urllib.request.Request(f"{parts.scheme}://{place}{parts.path.rstrip('/')}/health", headers=headers)
-
-
-def _is_cloud(address: str) -> bool:
-    return (urlsplit(address).hostname or "").endswith("prefect.cloud")
 
 
 @contextlib.contextmanager
@@ -124,7 +111,7 @@ def server_watched(stop: Stop, outcome: Callable[[], int]) -> Iterator[None]:
             reason = "" if asked else look()
             silent = silent + 1 if reason else 0
             if silent >= _LOST_LOOKS:
-                _leave(_told(address, reason), outcome)
+                _leave(_told(address, f"{reason}; {_ADVICE}"), outcome)
 
     with _signals_seen() as was_signalled:
         threading.Thread(target=watch, args=(was_signalled,), name="server-watch", daemon=True).start()
@@ -134,8 +121,9 @@ def server_watched(stop: Stop, outcome: Callable[[], int]) -> Iterator[None]:
             said = str(error)
             if not type(error).__module__.startswith(_PREFECT_MODULES) and "API" not in said:
                 raise
+            refused = refusal(address, _ANSWER_SECONDS)
             reason = look() or f"refused what it was asked for ({first_line(said)})"
-            _leave(_told(address, reason), outcome)
+            _leave(_told(address, refused or f"{reason}; {_ADVICE}"), outcome)
         finally:
             over.set()
 

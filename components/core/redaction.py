@@ -41,5 +41,7 @@ def redacted_values(value: Any) -> Any:
 
 def _known_secrets() -> list[str]:
     """Return the values of the environment, as they are and as URLs write them; the longest first."""
-    values = {v for name, v in os.environ.items() if _SECRET_NAME.search(name) and len(v) >= _SHORTEST}
+    values = {v for name, v in os.environ.items() if _SECRET_NAME.search(name)}
+    values |= {v.partition(":")[2] for name, v in os.environ.items() if name.endswith("AUTH_STRING")}
+    values = {v for v in values if len(v) >= _SHORTEST}
     return sorted(values | {quote(value, safe="") for value in values}, key=len, reverse=True)

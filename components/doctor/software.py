@@ -22,12 +22,13 @@ from packaging.specifiers import SpecifierSet
 from components import params
 from components.core import machine
 from components.core.errors import InputError, first_line
+from components.core.prefect_access import refusal
 from components.core.redaction import redacted
 from components.doctor import Finding, Sections, attention, broken, fine, fine_unless
 from components.params import section_of
 from components.sources.progress import shown_bytes
 from components.tracking.database import ADVICE, database_fault
-from components.tracking.store import public_uri, tracking_uri
+from components.tracking.store import AccessRefused, public_uri, require_access, tracking_uri
 
 PATIENCE_SECONDS = 20.0
 PROBE = b"written by virtex doctor; may be removed"
@@ -310,7 +311,7 @@ def mlflow(_: Sections) -> Iterator[Finding]:
     if uri.startswith("http"):
         shown = public_uri(uri) or "the server of MLFLOW_TRACKING_URI"
         meaning = "runs go on, and are not recorded"
-        yield _server("MLflow", "MLFLOW_TRACKING_URI", shown, uri, meaning)
+        yield _server("MLflow", "MLFLOW_TRACKING_URI", shown, uri, meaning, _refusal_of_mlflow)
         return
     if not uri.startswith("sqlite:///"):
         yield fine("MLflow", f"a store of the kind {uri.partition(':')[0]}, not looked into")
@@ -338,18 +339,30 @@ def prefect(_: Sections) -> Iterator[Finding]:
     api = os.environ.get("PREFECT_API_URL")
     if api:
         meaning = "`virtex run` needs it; `dvc repro` does not"
-        yield _server("Prefect", "PREFECT_API_URL", api, api, meaning)
+        yield _server("Prefect", "PREFECT_API_URL", api, api, meaning, lambda api: refusal(api, 5))
     else:
         yield fine("Prefect", "no server is named; a temporary one is started when needed")
 
 
-def _server(name: str, variable: str, shown: str, address: str, meaning: str) -> Finding:
+def _refusal_of_mlflow(uri: str) -> str:
+    try:
+        require_access(uri)
+    except AccessRefused as error:
+        return str(error)
+    return ""
+
+
+def _server(
+    name: str, variable: str, shown: str, address: str, meaning: str, refused: Callable[[str], str]
+) -> Finding:
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5):
-            return fine(name, redacted(f"{shown} answers"))
+            reason, _, advice = refused(address).rpartition("; ")
+            found = redacted(f"{shown} answers")
+            return attention(name, f"{found}, and {reason}", advice) if advice else fine(name, found)
     except urllib.error.HTTPError as error:
         reason = f"{error.code} {error.reason}"
-    except OSError as error:
+    except (OSError, ValueError) as error:
         reason = str(getattr(error, "reason", error))
     found = redacted(f"{shown} does not answer ({reason}): {meaning}")
     return attention(name, found, f"start it, or unset {variable}")

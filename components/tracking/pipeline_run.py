@@ -28,7 +28,7 @@ from components.tracking.metrics import flatten, numbers
 from components.tracking.provenance import close_orphaned_runs, provenance
 from components.tracking.run import Record
 from components.tracking.run import create_run as create_run_below
-from components.tracking.store import Store, open_store, run_page
+from components.tracking.store import AccessRefused, Store, open_store, run_page
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -214,6 +214,9 @@ def create_run(
     """Create the MLflow run of a flow, with ``settings`` and params.yaml as its parameters.
 
     Return None if the store is out of reach. Open runs of the same flow whose process is gone are closed.
+
+    Raises:
+        AccessRefused: nothing has been done yet, so a password had better be corrected first.
     """
     try:
         from components.tracking.repro import complete_left_records
@@ -223,6 +226,8 @@ def create_run(
         tags = {PRESET_TAG: preset_in_force()}
         run_id = create_flow_run(store, name, flow, "pipelines.run", parent_run_id, tags)
         record = Record(store, run_id, root / OUTPUTS_DIR)
+    except AccessRefused:
+        raise
     except Exception as error:
         _logger.warning(
             "No MLflow run for this pipeline run, the tracking store is out of reach (%s: %s). The work goes "

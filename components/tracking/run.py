@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.core import files, paths
-from components.core.errors import first_line
+from components.core.errors import InputError, first_line
 from components.core.foreign_text import markdown_text, said
 from components.core.logs import own_logger
 from components.core.published import BENCHMARKS
@@ -376,4 +376,5 @@ def _write_run_file(output_dir: Path, run_id: str | None) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+    said = first_line(error)
+    return said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from components.core.errors import InputError
 from components.tracking.database import ensure_database, explain_failure, follow_move
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Store(NamedTuple):
     uri: str
 
 
+class AccessRefused(InputError):
+    """MLflow's server wants another user or password."""
+
+
 def prepare_environment() -> None:
     """Set patience and privacy of MLflow, DVC and Prefect for this process and its children.
 
@@ -117,7 +122,8 @@ def open_store() -> Store:
     """Connect to the store and find or create the experiment (``MLFLOW_EXPERIMENT_NAME``, else ``virtex``).
 
     Several processes that create a SQLite database at once break it, so that is done under a file lock.
-    Raises whatever MLflow raises when the store is out of reach, and InputError for a file that is damaged.
+    Raises whatever MLflow raises when the store is out of reach, AccessRefused where a password is missing or
+    wrong, and InputError for a file that is damaged.
     """
     prepare_environment()
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning, ours, is enough
@@ -128,7 +134,8 @@ def open_store() -> Store:
     mlflow.set_tracking_uri(uri)
     if not uri.startswith("sqlite:"):
         client = mlflow.MlflowClient(uri)
-        return Store(client, _experiment(client, name, None), uri)
+        with refusal_explained(uri):
+            return Store(client, _experiment(client, name, None), uri)
     database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
     with _locked(database.with_name(database.name + ".lock")):
@@ -142,6 +149,37 @@ def open_store() -> Store:
             if explained := explain_failure(database, error):
                 raise explained from error
             raise
+
+
+@contextmanager
+def refusal_explained(uri: str) -> Iterator[None]:
+    """Within it MLflow is asked, and raises AccessRefused where it would let in another user or password."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.get_http_status_code() != 401:
+            raise
+        place = f"MLflow at {public_uri(uri) or 'the address in MLFLOW_TRACKING_URI'}"
+        names = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        if os.environ.get("MLFLOW_TRACKING_PASSWORD"):
+            raise AccessRefused(f"{place} refuses the user or the password; correct {names}") from error
+        raise AccessRefused(f"{place} wants a user and a password; set {names}") from error
+
+
+def require_access(uri: str) -> None:
+    """Ask MLflow's server for what it tells its users only. Whatever else is wrong with it is not looked at.
+
+    Raises:
+        AccessRefused: it wants another user or password.
+    """
+    prepare_environment()
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException), refusal_explained(uri):
+        MlflowClient(uri).search_experiments(max_results=1)
 
 
 def warm_up() -> None:

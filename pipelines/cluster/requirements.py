@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.paths import PARAMS
-from components.tracking.store import public_uri, tracking_uri
+from components.tracking.store import public_uri, require_access, tracking_uri
 from pipelines.dvc_internals import default_remote
 from pipelines.output import StageOutput
 from pipelines.process import git, git_files, run_child
@@ -146,7 +146,7 @@ def require_tracking(sent: str | None) -> None:
     """Refuse a machine that does not reach the server it would use.
 
     Raises:
-        InputError: there is none, or nothing answers.
+        InputError: there is none, nothing answers, or it wants another password.
     """
     uri = os.environ.get(_VARIABLE) or sent
     if not uri or not uri.startswith(("http://", "https://")):
@@ -154,8 +154,9 @@ def require_tracking(sent: str | None) -> None:
     try:
         urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SECONDS).close()
     except urllib.error.HTTPError:
-        return  # it is there, and may want a password
+        pass  # it is there
     except OSError as error:
         reason = getattr(error, "reason", error)
         shown = public_uri(uri) or f"the address in {_VARIABLE}"
         raise InputError(f"MLflow at {shown} does not answer there ({reason})") from error
+    require_access(uri)

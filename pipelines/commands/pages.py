@@ -16,7 +16,7 @@ from components.core.command import positive
 from components.core.machine import PAGE_PORTS
 from components.core.process import handle_ending, ignore_ending
 from components.core.redaction import redacted
-from components.tracking.store import open_store, runs_page
+from components.tracking.store import AccessRefused, open_store, runs_page
 from pipelines.commands import EXIT_FAILED
 from pipelines.prefect_server import require_server
 from pipelines.servers import Pages, running_ui, servers, use_workspace_server
@@ -60,6 +60,8 @@ def _first_page(name: str, address: str) -> str:
         return address
     try:
         return runs_page(address, open_store().experiment_id)
+    except AccessRefused as error:
+        return f"{address} ({error})"
     except Exception:  # of MLflow, when it is out of reach: its start page will say so
         return address
 

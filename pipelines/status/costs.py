@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.core.errors import first_line
+from components.core.errors import InputError, first_line
 from components.core.files import parse_json
 from components.core.redaction import redacted, redacted_values
 from components.tracking.metrics import flatten, mlflow_name
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.run import STAGE_TAG, WAITED_TAG
-from components.tracking.store import experiment_name, prepare_environment, tracking_uri
+from components.tracking.store import experiment_name, prepare_environment, refusal_explained, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -123,7 +123,8 @@ def finished_runs() -> list[dict[str, Any]]:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(experiment_name())
+    with refusal_explained(uri):
+        experiment = client.get_experiment_by_name(experiment_name())
     if experiment is None:
         return []
     filters = f"attributes.status = 'FINISHED' and tags.`{STAGE_TAG}` LIKE '%'"
@@ -163,7 +164,8 @@ def main() -> None:
         print(json.dumps({"runs": finished_runs()}))
     except Exception as error:  # whatever MLflow raises when its store is away, old or broken
         reason = redacted(first_line(error))[:200]
-        print(json.dumps({"error": f"{type(error).__name__}: {reason}"}))
+        name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        print(json.dumps({"error": name + reason}))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def _cost(status: Status) -> list[str]:
     in_cache = sum(state.is_in_cache for state in status.stale)
     phrases = [f"{in_cache} of {len(status.stale)} are in DVC's cache"] if in_cache else []
     if status.costs_unknown:
-        return [*phrases, f"time unknown, MLflow does not answer: {status.costs_unknown}"]
+        return [*phrases, f"time unknown, MLflow does not tell: {status.costs_unknown}"]
     known = [name for name in names if name in comparable and name in status.costs]
     others = [name for name in names if name in status.costs and name not in known]
     unknown = [name for name in names if name not in status.costs]

@@ -1,6 +1,8 @@
-"""Servers of Prefect that are closed, broken or silent."""
+"""Servers of Prefect that are closed, broken, silent or behind a password."""
 
+import base64
 import contextlib
+import http.server
 import os
 import signal
 import socket
@@ -93,6 +95,45 @@ def test_a_bad_server_is_one_line(mode, said, monkeypatch):
     assert "\n" not in str(caught.value)
     assert "pa55word" not in str(caught.value)
     assert "unset the variable" in str(caught.value)
+
+
+@pytest.fixture
+def guarded():
+    """Address of a server like Prefect's behind a password: it tells everybody that it is well."""
+    allowed = f"Basic {base64.b64encode(b'team:pa55word').decode()}"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_in = self.path == "/api/health" or self.headers["Authorization"] == allowed
+            self.send_response(200 if is_in else 401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_address[1]}/api"
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("", ": wants a user and a password; set PREFECT_API_AUTH_STRING=USER:PASSWORD"),
+        ("team:wr0ngword", ": refuses the user or the password; correct PREFECT_API_AUTH_STRING"),
+        ("team:pa55word", None),
+    ],
+)
+def test_a_server_behind_a_password(guarded, words, said, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", words)
+    if said is None:
+        require_server(guarded)
+        return
+    with pytest.raises(InputError) as caught:
+        require_server(guarded)
+    assert str(caught.value) == f"PREFECT_API_URL={guarded}{said}"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:4200/api", "http://[::1", "http://", "http://h:port/api"])

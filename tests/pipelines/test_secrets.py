@@ -22,6 +22,8 @@ SECRETS = {
     "token": "t0kensecret",
     "mirror": "m1rrorsecret",
     "tracking": "tr4ckingsecret",
+    "tracking password": "mlfl0wsecret",
+    "Prefect": "pr3fectsecret",
     "webhook": "w3bhooksecret",
 }
 
@@ -43,6 +45,9 @@ def run(workspace, **variables):
     return workspace.run(
         f"--set=baseline.sources={{random: random, mine: '{source}'}}",
         VIRTEX_DOWNLOAD_TOKEN=SECRETS["token"],
+        PREFECT_API_AUTH_STRING=f"team:{SECRETS['Prefect']}",
+        MLFLOW_TRACKING_USERNAME="me",
+        MLFLOW_TRACKING_PASSWORD=SECRETS["tracking password"],
         VIRTEX_WEBHOOK_URL=f"http://127.0.0.1:9/{SECRETS['webhook']}",
         **variables,
     )

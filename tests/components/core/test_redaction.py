@@ -27,7 +27,9 @@ def test_secrets_of_the_environment_are_known_by_value(monkeypatch):
     monkeypatch.setenv("VIRTEX_DOWNLOAD_TOKEN", "tok/en+1")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "tok/en+1234")
     monkeypatch.setenv("SHORT_TOKEN", "abc")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "team:pa55word")
     assert redacted("Bearer tok/en+1, tok%2Fen%2B1 abc tok/en+1234") == "Bearer ***, *** abc ***"
+    assert redacted("team:pa55word, team, pa55word") == "***, team, ***"
 
 
 def test_values_in_lists_and_mappings():

@@ -139,9 +139,14 @@ class MadeUpStages:
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
+    wants_password = False
+
     def do_GET(self) -> None:
-        self.send_response(200)
+        is_refused = self.wants_password and self.path != "/health" and not self.headers["Authorization"]
+        self.send_response(401 if is_refused else 200)
         self.end_headers()
+
+    do_POST = do_GET  # noqa: N815
 
     def log_message(self, *arguments: object) -> None:
         return
@@ -180,7 +185,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setattr(runner_module, "_WORKER_SECONDS", 1.0)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+    lab.mlflow = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", lab.mlflow)
     try:
         yield lab
     finally:
@@ -279,6 +285,12 @@ def test_what_a_worker_lacks(lab, monkeypatch):
     uri = "http://127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(InputError, match=re.escape(f"a: MLflow at {uri} does not answer there")):
+        check_cluster(lab.address, lab.flow)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", lab.mlflow)
+    monkeypatch.setattr(Answer, "wants_password", True)
+    with pytest.raises(
+        InputError, match=re.escape(f"a: MLflow at {lab.mlflow} wants a user and a password; set")
+    ):
         check_cluster(lab.address, lab.flow)
     git(lab.root / "a", "update-index", "--assume-unchanged", ".dvc/config")
     (lab.root / "a" / ".dvc" / "config").write_text("")

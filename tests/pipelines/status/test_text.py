@@ -75,7 +75,7 @@ def test_a_store_that_is_away():
     status = Status((), (state("a", Reason("command")),), {}, costs_unknown="ConnectionError: refused")
     assert as_lines(status, 200)[-2:] == [
         "stale        a: its command",
-        "cost         time unknown, MLflow does not answer: ConnectionError: refused",
+        "cost         time unknown, MLflow does not tell: ConnectionError: refused",
     ]
 
 
