@@ -165,7 +165,11 @@ DATASETS: dict[str, Dataset] = {
             ),
         ),
         root="VOCdevkit",
-        counts={"trainval": {"images": 11_540}},
+        counts={
+            "trainval": {"images": 11_540},
+            "segmentation_train": {"images": 1_464},
+            "segmentation_val": {"images": 1_449},
+        },
         telling_split="trainval",
     ),
     "imagenet": Dataset(

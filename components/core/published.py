@@ -148,6 +148,7 @@ BENCHMARKS = (
                 for count in (1, 2, 5, 10)
             },
             "attentive.voc07_mAP": "attentive, VOC07 mAP",
+            "segmentation.voc2012_mIoU": "segmentation, VOC2012 mIoU",
         },
         "knn.voc07_mAP_20",
     ),

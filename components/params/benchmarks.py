@@ -191,9 +191,11 @@ class VocDetection(Detection):
 class Probes(Section):
     """Quick measures beside the paper's: of the frozen backbones, and of the captioner."""
 
-    which: list[Literal["knn", "few_shot", "attentive", "zero_shot", "retrieval"]]
+    which: list[Literal["knn", "few_shot", "attentive", "segmentation", "zero_shot", "retrieval"]]
     prompt: str
     attentive_epochs: Positive
+    segmentation_size: Annotated[int, Field(ge=32)]
+    segmentation_epochs: Positive
     retrieval_images: Annotated[int, Field(ge=2)] | None
 
     _different = field_validator("which")(each_once)

@@ -36,12 +36,13 @@ from components.sources.readers.own.dataset import OwnDataset, is_own, read_own
 from components.sources.readers.own.image_places import LeftOut
 from components.sources.readers.own.sample import OwnSettings
 from components.sources.readers.types import DatasetFolders, Verified
-from components.sources.readers.voc import verify_voc2007, verify_voc2012
+from components.sources.readers.voc import verify_voc2007
+from components.sources.readers.voc_masks import verify_boxes_and_masks
 
 Reader = Callable[[Path, DatasetFolders], Verified]
 READERS: dict[str, Reader] = {
     "voc2007": verify_voc2007,
-    "voc2012": verify_voc2012,
+    "voc2012": verify_boxes_and_masks,
     "imagenet": verify_imagenet,
     "inaturalist": verify_inaturalist,
     "lvis": verify_lvis,

@@ -10,7 +10,9 @@ from components.benchmarks.probes.attentive import FIGURE as ATTENTIVE
 from components.benchmarks.probes.attentive import attentive_classes
 from components.benchmarks.probes.backbone import FIGURES as OF_FEATURES
 from components.benchmarks.probes.backbone import classified, voc_neighbours
-from components.benchmarks.probes.result import Probed, record
+from components.benchmarks.probes.result import Probed, data_of, record
+from components.benchmarks.probes.segmentation import FIGURE as SEGMENTATION
+from components.benchmarks.probes.segmentation import segmented
 from components.core import paths
 from components.dataset_titles import title_here
 from components.entry import run_stage
@@ -18,18 +20,28 @@ from components.models.backbones import load_backbone
 from components.sources.manifest import read_manifest
 from components.sources.readers.imagenet import read_imagenet
 from components.sources.readers.voc import read_voc07
+from components.sources.readers.voc_masks import MANIFEST_SPLITS, read_masked_images
 from components.tracking import StageRun, used_splits
 
 SECTIONS = (params.Probes, params.Voc07, params.ImagenetLinear)
-DATA = {"knn": ("voc2007", "imagenet"), "few_shot": ("imagenet",), "attentive": ("voc2007",)}  # any of them
-FIGURES = (*OF_FEATURES, ATTENTIVE)
+DATA = {  # any of them will do
+    "knn": ("voc2007", "imagenet"),
+    "few_shot": ("imagenet",),
+    "attentive": ("voc2007",),
+    "segmentation": ("voc2012",),
+}
+FIGURES = (*OF_FEATURES, ATTENTIVE, SEGMENTATION)
 
 
 def main(run: StageRun, probes: params.Probes, voc07: params.Voc07, imagenet: params.ImagenetLinear) -> None:
     """Probe the backbone ``run.item`` on what data this run has."""
     assert run.item is not None
     backbone, _ = load_backbone(paths.backbone_path(run.item))
-    probed = _on_voc2007(run, backbone, probes, voc07) + _on_imagenet(run, backbone, probes, imagenet)
+    probed = [
+        *_on_voc2007(run, backbone, probes, voc07),
+        *_on_voc2012(run, backbone, probes, voc07),
+        *_on_imagenet(run, backbone, probes, imagenet),
+    ]
     record(run, f"probes of {run.item}", probed, "probes", probes, FIGURES, _reason(probes.which))
 
 
@@ -48,6 +60,17 @@ def _on_voc2007(
     return probed
 
 
+def _on_voc2012(
+    run: StageRun, backbone: nn.Module, probes: params.Probes, settings: params.Voc07
+) -> list[Probed]:
+    contexts = {MANIFEST_SPLITS["train"]: "training", MANIFEST_SPLITS["val"]: "validation"}
+    root = _root(run, probes, "voc2012", "voc_detection", contexts)
+    if root is None:
+        return []
+    splits = read_masked_images(root, "train"), read_masked_images(root, "val")
+    return [segmented(backbone, *splits, probes, settings)]
+
+
 def _on_imagenet(
     run: StageRun, backbone: nn.Module, probes: params.Probes, settings: params.ImagenetLinear
 ) -> list[Probed]:
@@ -62,10 +85,22 @@ def _on_imagenet(
 def _root(
     run: StageRun, probes: params.Probes, dataset: str, part: str, contexts: Mapping[str, str]
 ) -> Path | None:
-    """Return where a dataset lies, and record its use; None if no probe wants it or this run lacks it."""
+    """Return where a dataset lies, and record its use; None if no probe wants it or this run lacks it.
+
+    Args:
+        run: records it.
+        probes: what is wanted.
+        dataset: its name.
+        part: of the manifest.
+        contexts: what its splits are used for; a dataset without one of them is lacking.
+    """
     manifest = read_manifest(paths.dataset_part(part))
     wanted = any(dataset in DATA.get(name, ()) for name in probes.which)
-    if not wanted or dataset not in manifest.benchmarks:
+    if (
+        not wanted
+        or dataset not in manifest.benchmarks
+        or not contexts.keys() <= manifest.benchmarks[dataset].images.keys()
+    ):
         return None
     run.uses(*used_splits(title_here(dataset), manifest.benchmarks[dataset], contexts))
     return manifest.root_of(dataset)
@@ -75,7 +110,7 @@ def _reason(which: Sequence[str]) -> str:
     wanted = sorted({dataset for name in which for dataset in DATA.get(name, ())})
     if not wanted:
         return "`probes.which` names none that need a backbone alone"
-    return f"this run has {' and '.join(f'no `{dataset}` data' for dataset in wanted)}"
+    return f"this run has {' and '.join(f'no {data_of(dataset)}' for dataset in wanted)}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from components.sources.readers.voc import VocSplit
 
 HEADS = 8
 MLP_RATIO = 4
+LEARNING_RATE = 1e-3
 FIGURE = "attentive.voc07_mAP"
 
 
@@ -72,7 +73,9 @@ def scores(train: Features, labels: NDArray[np.int8], test: Features, epochs: in
         epochs: of training.
     """
     build = functools.partial(_head, train.shape[1], labels.shape[1])
-    head = train_head(build, train, torch.from_numpy(labels), binary_loss, epochs, "attentive probe")
+    head = train_head(
+        build, train, torch.from_numpy(labels), binary_loss, epochs, LEARNING_RATE, "attentive probe"
+    )
     device = machine.device_name()
     with torch.inference_mode():
         parts = [head(part.to(device)).cpu() for part in torch.from_numpy(test).split(BATCH)]

@@ -21,7 +21,6 @@ from components.models.backbones import feature_map
 
 SEED = 0  # of first weights and of the order of images
 BATCH = 64  # images
-LEARNING_RATE = 1e-3  # of AdamW at the start; falls to 0 along a cosine
 WEIGHT_DECAY = 0.01
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -49,6 +48,7 @@ def extract_maps(
     transform: Transform,
     batch_size: int,
     description: str,
+    upright: bool = True,
 ) -> Features:
     """Return maps ``(num_images, feature_size, rows, columns)`` of images that all get the same size.
 
@@ -57,7 +57,7 @@ def extract_maps(
     """
     return extract_features(
         FeatureMaps(backbone),
-        ImageDataset(image_paths, transform),
+        ImageDataset(image_paths, transform, upright),
         batch_size=batch_size,
         num_workers=machine.num_cpus(),
         device=machine.device_name(),
@@ -71,6 +71,7 @@ def train_head(
     targets: Tensor,
     loss_of: Loss,
     epochs: int,
+    learning_rate: float,
     description: str,
 ) -> nn.Module:
     """Return a head trained by AdamW, in eval mode; the same each time, on the same device.
@@ -81,6 +82,7 @@ def train_head(
         targets: ``(num_images, ...)``, what ``loss_of`` compares its outputs with.
         loss_of: of outputs and targets of some images.
         epochs: how often each image is seen.
+        learning_rate: at the start; it falls to 0 along a cosine.
         description: for the progress bar.
 
     Raises:
@@ -92,7 +94,7 @@ def train_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         head = build().to(device).train()
-    optimizer = torch.optim.AdamW(head.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     batches = math.ceil(len(maps) / BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
     rng = np.random.default_rng(SEED)

@@ -73,7 +73,13 @@ def _why(metric: str, which: Sequence[str]) -> str:
     probe = metric.partition(".")[0]
     if probe not in which:
         return f"`probes.which` does not name {probe}"
-    return f"this run has no `{'imagenet' if 'imagenet' in metric else 'voc2007'}` data"
+    dataset = next((name for name in ("imagenet", "voc2012") if name in metric), "voc2007")
+    return f"this run has no {data_of(dataset)}"
+
+
+def data_of(dataset: str) -> str:
+    """Return the words for what probes want of a dataset."""
+    return f"`{dataset}` data" + " with masks (SegmentationClass)" * (dataset == "voc2012")
 
 
 def ranked_classes(
@@ -91,20 +97,21 @@ def ranked_classes(
     def all_of_them(counts: Counts) -> dict[str, Array]:
         return {name: statistic(counts)["mAP"] for name, statistic in statistics.items()}
 
-    return _measured(images, all_of_them, dict.fromkeys(scores, prevalence(labels)), scores)
+    return measured(images, all_of_them, dict.fromkeys(scores, prevalence(labels)), scores)
 
 
 def means(images: Sequence[str], values: Mapping[str, NDArray[Any]], chance: Mapping[str, float]) -> Probed:
     """Return the means of ``values``, ``(num_images,)`` in percent by name."""
-    return _measured(images, mean_statistic(values), chance, values)
+    return measured(images, mean_statistic(values), chance, values)
 
 
-def _measured(
+def measured(
     images: Sequence[str],
     statistic: Statistic,
     chance: Mapping[str, float],
     results: Mapping[str, NDArray[Any]],
 ) -> Probed:
+    """Return the figures that a statistic has on all images, each once, with their resamples."""
     each_once = statistic(np.ones((len(images), 1), np.float32))
     figures = {name: float(values[0]) for name, values in each_once.items()}
     return Probed(PerImage.measured(images, figures, statistic, results), chance)

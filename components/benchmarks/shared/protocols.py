@@ -31,7 +31,7 @@ PROTOCOLS = MappingProxyType(
         "voc_detection": Protocol("Faster R-CNN C4, AP at eleven recalls of VOC2007", 1),
         "probes": Protocol(
             "cosine votes of 20 and 200 neighbours at temperature 0.07; ridge from 1, 2, 5 and 10 shots; "
-            "attentive pooling by AdamW on centre crops",
+            "attentive pooling by AdamW on centre crops; 1x1 convolution by AdamW on whole images",
             1,
         ),
         "likelihood": Protocol("log probabilities of sentences and captions, both directions", 1),
