@@ -91,9 +91,8 @@ def _head(feature_size: int, num_classes: int) -> nn.Module:
 def small_masks(paths: Sequence[Path], side: int) -> NDArray[np.uint8]:
     """Return masks ``(num_images, side, side)`` of the nearest pixels."""
     sizes = (side, side)
-    return np.stack(
-        [Image.fromarray(read_mask(path)).resize(sizes, Image.Resampling.NEAREST) for path in paths]
-    )
+    nearest = (Image.fromarray(read_mask(path)).resize(sizes, Image.Resampling.NEAREST) for path in paths)
+    return np.stack([np.asarray(mask, dtype=np.uint8) for mask in nearest])
 
 
 def pixel_loss(outputs: Tensor, masks: Tensor) -> Tensor:

@@ -130,3 +130,8 @@ def test_voc2012_is_checked_before_anything_is_trained(tmp_path: Path, shared_di
         path.write_text(good.replace(old, new, 1))
         with pytest.raises(InputError, match=rf"^download\.folders\.voc2012: .*trainval03\.xml: .*{message}"):
             run_datasets(captions=captions, voc2007=str(given), voc2012=str(root))
+    path.write_text(good)
+    for name in ("SegmentationClass", "ImageSets/Segmentation"):
+        (root / "VOC2012" / name).mkdir()
+    with pytest.raises(InputError, match=r"^download\.folders\.voc2012: .*Segmentation/train\.txt: no such"):
+        run_datasets(captions=captions, voc2007=str(given), voc2012=str(root))
