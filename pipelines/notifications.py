@@ -1,4 +1,4 @@
-"""A message to a webhook when a run ends: chat rooms that take ``text``, or programs that read the rest."""
+"""A message when a run ends: JSON to a webhook, or by apprise, which knows chat rooms and mail."""
 
 import contextlib
 import logging
@@ -64,15 +64,17 @@ def results(root: Path) -> dict[str, float]:
 
 
 def notify(content: Mapping[str, Any]) -> bool:
-    """Send to ``VIRTEX_WEBHOOK_URL``, again while it is busy or away; returns whether it was taken.
+    """Send to ``VIRTEX_WEBHOOK_URL``; returns whether it was taken.
 
-    Never raises: a run does not fail because nobody hears of it.
+    A webhook is asked again while it is busy or away. Never raises: a run does not fail because nobody hears
+    of it.
     """
     url = os.environ.get(WEBHOOK_VARIABLE)
     if not url:
         return False
     try:
-        _post(url, redacted_values(content))
+        send = _post if url.lower().startswith(("http://", "https://")) else _by_apprise
+        send(url, redacted_values(content))
     except Exception as error:  # says nothing of the address, which may hold a secret
         _logger.warning("%s did not receive the end of the run (%s)", WEBHOOK_VARIABLE, type(error).__name__)
         return False
@@ -109,9 +111,20 @@ def _post(url: str, content: Mapping[str, Any]) -> None:
         raise ValueError(f"answered {answer.status_code}")
 
 
+def _by_apprise(url: str, content: Mapping[str, Any]) -> None:
+    import apprise
+
+    kind = apprise.NotifyType.SUCCESS if content["state"] == "completed" else apprise.NotifyType.FAILURE
+    title, _, body = str(content["text"]).partition("\n")
+    with _unlogged("apprise"), _unlogged("urllib3"):
+        receiver = apprise.Apprise()
+        if not receiver.add(url) or not receiver.notify(body or title, title, kind):
+            raise ValueError("not taken")
+
+
 @contextlib.contextmanager
 def _unlogged(name: str) -> Iterator[None]:
-    """Within it, this library's warnings are not logged: urllib3's of another attempt tell the address."""
+    """Within it, this library's warnings are not logged: they tell the address."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

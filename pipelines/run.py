@@ -37,6 +37,7 @@ from components.tracking.pipeline_run import (
 )
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
+from pipelines.news import StageNews
 from pipelines.notifications import errors_announced, message, notify, results
 from pipelines.preparation import clear_up_after, mark_crashed, prepare, stages_at_a_time
 from pipelines.process import Stop, stop_on_signals, stop_when
@@ -108,11 +109,13 @@ def stage_task(
     absent = [above for above in may_fail if not runner.has_results(above)]
     if absent:
         logger.warning("%s goes on without %s", stage.name, ", ".join(above.name for above in absent))
-    outcome = runner.skip(stage) if unchanged else runner.run(stage, logger.info, absent)
-    words = redacted(outcome.message)
-    if outcome.state == "failed":
-        logger.error("%s failed:\n%s", stage.name, words)
-        return Failed(message=words.splitlines()[0])
+    with StageNews(stage, logger.info) as news:
+        outcome = runner.skip(stage) if unchanged else runner.run(stage, news.line, absent)
+        words = redacted(outcome.message)
+        if outcome.state == "failed":
+            logger.error("%s failed:\n%s", stage.name, words)
+            news.failed(words.splitlines()[0])
+            return Failed(message=words.splitlines()[0])
     if outcome.state in ("stopped", "not started"):
         return Cancelled(message=words)
     if not unchanged:

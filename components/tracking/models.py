@@ -157,7 +157,7 @@ def register_if_best(store: Store, candidate: ModelCandidate) -> str:
     if best is not None:
         record = float(best.tags[_SCORE_TAG])
         if best.run_id == candidate.run_id:
-            return f"version {best.version} of {candidate.name}, the best so far"
+            return f"version {best.version} of {candidate.name}, the best as before"
         if round(candidate.score, _DIGITS) <= record:
             shown = f"{candidate.score:.2f} does not beat the {record:.2f} of version {best.version}"
             return f"not registered: {candidate.score_title} {shown} of {candidate.name}"

@@ -205,10 +205,15 @@ class Record:
         self._try(f"model {name}", lambda store, run_id: log_model_elsewhere(store, run_id, name, weights))
 
     def register(self, candidate: ModelCandidate) -> None:
-        """Register a logged model, if it beats the best one; what was done becomes the tag ``registered``."""
+        """Register a logged model, if it beats the best one; tell what was done, also by a tag.
+
+        `pipelines.news` reads the line.
+        """
 
         def send(store: Store, run_id: str) -> None:
-            self.tag("registered", register_if_best(store, candidate))
+            done = register_if_best(store, candidate)
+            print(f"{candidate.logged_as}: {done}", flush=True)
+            self.tag("registered", done)
 
         self._try(f"registered model {candidate.name}", send)
 

@@ -52,6 +52,17 @@ def test_a_run_does_not_fail_for_it(webhook, answers, times, caplog):
     assert "secret" not in caplog.text
 
 
+def test_chat_rooms_and_mail_hear_it_by_apprise(webhook, monkeypatch):
+    monkeypatch.setenv(WEBHOOK_VARIABLE, webhook.url.replace("http://", "json://"))
+    assert notify(message("demo", "failed", TABLE, {"lmdb": "lmdb: bad image\nmore"}))
+    (taken,) = webhook.taken
+    assert (taken["title"], taken["message"], taken["type"]) == (
+        "demo: failed", "lmdb failed: lmdb: bad image", "failure"
+    )  # fmt: skip
+    webhook.answers = [500] * 9
+    assert not notify(message("demo", "completed"))
+
+
 def test_slow_to_answer(webhook, monkeypatch):
     monkeypatch.setattr(notifications, "_ATTEMPTS", 2)
     webhook.delay = 0.6
@@ -59,7 +70,9 @@ def test_slow_to_answer(webhook, monkeypatch):
     assert len(webhook.taken) == 2
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/secret", "not an address", "ftp://example.org/x"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/secret", "not an address", "ftp://example.org/x", "json://127.0.0.1:9/secret"]
+)
 def test_nobody_there(monkeypatch, url, caplog):
     monkeypatch.setenv(WEBHOOK_VARIABLE, url)
     with caplog.at_level(logging.WARNING):
