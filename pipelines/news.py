@@ -7,6 +7,7 @@ import contextvars
 import re
 import threading
 from types import TracebackType
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -84,7 +85,8 @@ class StageNews:
                 percent, figures = self._state
                 if artifact is None:
                     key = re.sub(r"[^a-z0-9]+", "-", base_name(self._stage.name).lower())
-                    artifact = create_progress_artifact(percent, key=f"{key}-progress", description=figures)
+                    created = create_progress_artifact(percent, key=f"{key}-progress", description=figures)
+                    artifact = cast(UUID, created)  # outside of async code
                 else:
                     update_progress_artifact(artifact, percent, description=figures)
         except Exception as error:

@@ -67,7 +67,7 @@ def test_a_stage_at_work_and_the_automations(server: Any, webhook: Any) -> None:
     from pipelines.run import stage_task
 
     told = CustomWebhookNotificationBlock(
-        name="t", url=webhook.url, json_data={"text": "{{subject}}: {{body}}"}
+        name="told", url=webhook.url, json_data={"text": "{{subject}}: {{body}}"}, headers=None, cookies=None
     )
     ours, notified = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
     notified["enabled"] = True

@@ -20,8 +20,10 @@ from components.text.tokenizer import CaptionTokenizer, train_tokenizer
 
 OLD = ["a red dog on a mat", "two dogs and a cat", "a cat in the red sun"]
 NEW = ["a red dog by the zoo", "seven dogs and a quick cat", "a cat in the park"]
-HEAD = {"hidden_size": 32, "num_layers": 1, "attention_heads": 2, "feedforward_size": 48, "norm": "post",
-        "dropout": 0.1, "max_caption_length": 12}  # fmt: skip
+HEAD: dict[str, Any] = {
+    "hidden_size": 32, "num_layers": 1, "attention_heads": 2, "feedforward_size": 48, "norm": "post",
+    "dropout": 0.1, "max_caption_length": 12,
+}  # fmt: skip
 
 
 def config(objective: Any, vocab_size: int, backbone: str = "resnet18", **head: Any) -> ModelConfig:
