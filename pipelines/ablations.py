@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from components.core.errors import first_line
 from components.core.redaction import redacted
 from components.tracking.pipeline_run import GOOD_STATES, RUN_STATUS, Row, create_run
 from components.tracking.store import PARENT_RUN_VARIABLE, tracking_uri
@@ -37,7 +38,7 @@ def row_task(ready: ReadyRow, runner: RowRunner, targets: Sequence[str], width: 
         outcome = runner.skip(ready)
     if outcome.state == "failed":
         logger.error("%s failed:\n%s", name, outcome.message)
-        return Failed(message=outcome.message.splitlines()[0])
+        return Failed(message=first_line(outcome.message))
     if outcome.state not in GOOD_STATES:
         return Cancelled(message=outcome.message)
     state = "Completed" if outcome.state == "ran" else "Cached"

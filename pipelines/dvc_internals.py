@@ -78,7 +78,7 @@ def read_plan(
     """
     with _planned(targets) as (repo, graph, nodes):
         stages = tuple(_stage(node, graph, Path.cwd()) for node in nodes)
-        not_run = {name: why for name in map(_address, nodes) if (why := reasons.get(base_name(name)))}
+        not_run = {stage.name: why for stage in stages if (why := reasons.get(base_name(stage.name)))}
         return Plan(stages, _unchanged(repo, graph, nodes, allow_missing, not_run), not_run)
 
 
@@ -156,11 +156,6 @@ def _check_target(repo: Any, graph: Any, target: str) -> None:
         reason = error
     names = ", ".join(sorted(node.addressing for node in graph if not node.is_data_source))
     raise InputError(f"unknown target `{target}`: expected a stage of dvc.yaml ({names})") from reason
-
-
-def _address(node: Any) -> str:
-    address: str = node.addressing
-    return address
 
 
 def share_cache(owner: Path, workspace: Path) -> None:
@@ -358,9 +353,8 @@ def _restored(
             if future is None and any(_overlap(dep.fs_path, path) for path in [*known, *unknown]):
                 return None
             dep.hash_info, dep.meta = future or disk.read(dep)
-            dep.get_hash = partial(
-                lambda known: known, dep.hash_info
-            )  # the cache asks again, for what is not there yet
+            # The cache asks again, for what is not there yet.
+            dep.get_hash = partial(lambda known: known, dep.hash_info)
         entry = node.repo.stage_cache._load(node)
         if not entry:
             return None

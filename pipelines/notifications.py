@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.core.errors import first_line
 from components.core.files import read_json_object
 from components.core.logs import own_logger
 from components.core.paths import REPORT_DIR
@@ -138,7 +139,7 @@ def _text(
     run: str, state: str, errors: Mapping[str, str], results: Mapping[str, float], links: Mapping[str, str]
 ) -> str:
     lines = [f"{run}: {state}"]
-    lines += [f"{stage} failed: {(text.splitlines() or [''])[0]}" for stage, text in errors.items()]
+    lines += [f"{stage} failed: {first_line(text)}" for stage, text in errors.items()]
     lines += [f"{name}: {value:.4g}" for name, value in list(results.items())[:_SHOWN_FIGURES]]
     lines += [f"{name}: {link}" for name, link in links.items()]
     return "\n".join(lines)

@@ -6,7 +6,6 @@ brought to the format of another version, beside its place.
 """
 
 import contextlib
-import fcntl
 import os
 import sqlite3
 import subprocess
@@ -14,14 +13,12 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from components.core.files import write_text, writing
+from components.core.files import locked, write_text, writing
 
 DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _SCHEME = "sqlite+aiosqlite:///"
 _BUSY_SECONDS = 60.0
 _SHOWN = 300  # characters of what Prefect says of a failure
-
-
 _BESIDE = ("-wal", "-shm", "-journal")  # files that SQLite has beside it
 # What is said of one that was interrupted, or is damaged.
 _UNFINISHED = ("already exists", "duplicate column", "no such", "not a database", "malformed")
@@ -53,9 +50,7 @@ def ensure_database(database: Path) -> None:
         OSError: of the disk.
     """
     stamp = database.with_name(f"{database.name}.version")
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f"{database.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(database.with_name(f"{database.name}.lock")):
         if _is_finished(database, stamp):
             return
         stamp.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.urls import url_for
 from pydantic import Field, WithJsonSchema
 
-from components.core.errors import InputError, machine_message
+from components.core.errors import InputError, first_line, machine_message
 from components.core.redaction import redacted
 from components.params import list_presets
 from components.tracking.pipeline_run import (
@@ -61,17 +61,9 @@ def _preset_schema() -> dict[str, object]:
 
 
 Preset = Annotated[str, WithJsonSchema(_preset_schema())]
-
-
 Override = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+\s*=")]
-
-
 Target = Annotated[str, Field(pattern=r"^\S+$")]
-
-
 AtLeastOne = Annotated[int, Field(ge=1)]
-
-
 Cluster = Annotated[str, Field(pattern=r"^\w+://\S+$")]
 
 
@@ -114,8 +106,8 @@ def stage_task(
         words = redacted(outcome.message)
         if outcome.state == "failed":
             logger.error("%s failed:\n%s", stage.name, words)
-            news.failed(words.splitlines()[0])
-            return Failed(message=words.splitlines()[0])
+            news.failed(first_line(words))
+            return Failed(message=first_line(words))
     if outcome.state in ("stopped", "not started"):
         return Cancelled(message=words)
     if not unchanged:
@@ -255,7 +247,7 @@ def _run_stages(plan: Plan, runner: Runner, progress: Progress, unchanged: froze
     not_started = sum(stage.name not in runner.outcomes for stage in plan.stages)
     failed = [o for o in runner.outcomes.values() if o.state == "failed"]
     if not_started and failed:
-        reasons = "; ".join(f"{o.stage} failed: {redacted(o.message).splitlines()[0]}" for o in failed)
+        reasons = "; ".join(f"{o.stage} failed: {first_line(redacted(o.message))}" for o in failed)
         get_run_logger().warning("%d stages not started: %s", not_started, reasons)
 
 

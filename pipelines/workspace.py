@@ -19,9 +19,8 @@ from pipelines.process import group_processes, stop_group
 STATE_DIR = Path(".virtex")
 STAGE_VARIABLE = "VIRTEX_STAGE"
 _held: dict[Path, TextIO] = {}  # locks of this process
-_CRASHED = (
-    STATE_DIR / "crashed.json"
-)  # of the last holder of the lock that crashed, until its traces are cleared up
+# Of the last holder of the lock that crashed, until its traces are cleared up.
+_CRASHED = STATE_DIR / "crashed.json"
 
 
 def state_dir(root: Path) -> Path:

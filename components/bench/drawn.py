@@ -21,22 +21,7 @@ JPEG_QUALITY = 95
 _FALL = 1.4
 _SPREADS = (50.0, 12.0, 12.0)  # grey levels: brightness, two chromas
 _MEANS = (115.0, 128.0, 128.0)
-_WORDS = (
-    "a",
-    "the",
-    "dog",
-    "cat",
-    "bus",
-    "left",
-    "right",
-    "of",
-    "on",
-    "red",
-    "bench",
-    "two",
-    "people",
-    "street",
-)
+_WORDS = "a the dog cat bus left right of on red bench two people street"
 
 
 def draw_photographs(folder: Path, count: int, height: int, width: int) -> list[CaptionedImage]:
@@ -46,7 +31,7 @@ def draw_photographs(folder: Path, count: int, height: int, width: int) -> list[
         rng = np.random.default_rng((7, number))
         path = folder / f"{number:012d}.jpg"
         path.write_bytes(encode_jpeg(cloud(height, width, rng), JPEG_QUALITY))
-        captions = tuple(" ".join(rng.choice(_WORDS, int(rng.integers(8, 14)))) for _ in range(5))
+        captions = tuple(" ".join(rng.choice(_WORDS.split(), int(rng.integers(8, 14)))) for _ in range(5))
         images.append(CaptionedImage(f"drawn/{number}", "drawn", path, captions))
     return images
 

@@ -8,8 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,7 @@ from components.bench.timing import Comparison, Spread, in_turn
 from components.core.errors import InputError
 
 CODE = ("components", "pipelines", "presets")
-NEEDED_EMPTY = (
-    "datasets/archives",
-)  # git keeps this folder, a dep that no stage makes; archives may lie there
+NEEDED_EMPTY = "datasets/archives"  # git keeps this folder, a dep that no stage makes; archives may lie there
 SERVERS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL")  # hollow runs are nothing to keep on a team's
 NOTHING_TO_DO_SECONDS = 5.0
 FLOW_SECONDS = 15.0
@@ -49,7 +46,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
         targets = hollow_repository(repository, folder, size.stages)
         dvc, flow = ("dvc", "repro", "--quiet"), ("pipelines.cli", "run")
         _run(folder, [*dvc, *targets])
-        first = _seconds(lambda: _run(folder, [*flow, "--force", *targets]))
+        first = in_turn([lambda: _run(folder, [*flow, "--force", *targets])], 1, warm_up=0)[0].wall[0]
         everything = in_turn(
             (
                 lambda: _run(folder, [*dvc, "--force", *targets]),
@@ -63,8 +60,8 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             rounds,
             warm_up=0,
         )
-    added = _median(everything[1].wall) - _median(everything[0].wall)
-    idle = _median(nothing[0].wall)
+    added = Spread.of(everything[1].wall).median - Spread.of(everything[0].wall).median
+    idle = Spread.of(nothing[0].wall).median
     return [
         Comparison(
             "all stages, hollow: virtex run beside dvc repro",
@@ -98,8 +95,7 @@ def hollow_repository(repository: Path, folder: Path, stages: Sequence[str] | No
     """
     for name in CODE:
         shutil.copytree(repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in NEEDED_EMPTY:
-        (folder / name).mkdir(parents=True)
+    (folder / NEEDED_EMPTY).mkdir(parents=True)
     shutil.copy(repository / "params.yaml", folder)
     yaml = YAML()
     yaml.width = 2**20  # a command stays on one line
@@ -142,25 +138,12 @@ def _make(path: str, dependencies: Sequence[str]) -> str:
 
 def _run(folder: Path, arguments: Sequence[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in SERVERS}
-    environment |= {"PYTHONPATH": str(folder), "PATH": _path(), "DVC_NO_ANALYTICS": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment |= {"PYTHONPATH": str(folder), "PATH": path, "DVC_NO_ANALYTICS": "1"}
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
-def _path() -> str:
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-
-
-def _median(seconds: Sequence[float]) -> float:
-    return Spread.of(seconds).median
 
 
 def _verdict(seconds: float, limit: float) -> str:

@@ -25,9 +25,7 @@ SERVED_FILES = frozenset(
 
 
 def _save_served(cnn: nn.Module, about: Mapping[str, str], path: Path) -> None:
-    from components.captioning.served import (
-        save_backbone_model,
-    )  # MLflow, for seconds: only where it is asked
+    from components.captioning.served import save_backbone_model  # MLflow, for seconds: only where asked for
 
     save_backbone_model(cnn, about, path)
 

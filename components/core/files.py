@@ -1,6 +1,8 @@
 """Files and folders that are either whole or absent: written aside, flushed to disk, renamed."""
 
 import csv
+import fcntl
+import hashlib
 import json
 import os
 import re
@@ -87,6 +89,21 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for it; the lock is the system's, so a process that is gone holds nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def link_or_copy(source: Path | str, destination: Path | str) -> None:

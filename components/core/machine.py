@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from components.core import paths
-from components.core.errors import InputError
+from components.core.errors import InputError, first_line
 
 LOOPBACK = "127.0.0.1"
 PAGE_PORTS = {"MLflow": 5000, "Prefect": 4200}  # where `virtex ui` tries to serve its pages
@@ -100,8 +100,9 @@ def device_name() -> str:
         try:
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
-            reason = str(error).splitlines()[0]
-            raise InputError(f"VIRTEX_DEVICE={override!r}: cannot be used here: {reason}") from None
+            raise InputError(
+                f"VIRTEX_DEVICE={override!r}: cannot be used here: {first_line(error)}"
+            ) from None
     if device != "cuda":
         return device
     number, num_gpus = _place("LOCAL_RANK", 0), torch.cuda.device_count()

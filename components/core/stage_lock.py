@@ -25,7 +25,6 @@ FOLDER = paths.SCRATCH_DIR / "locks"
 _HELD_VARIABLE = "VIRTEX_STAGE_LOCKED"  # for the processes that the holder starts
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 130.0  # to write a checkpoint of some gigabytes; launchers give 120
-_DVC_NAMES = ("dvc", "pipelines.dvc_internals")
 
 WAITED = "virtex: seconds of waiting for a lock: "  # begins a line, for whoever counts the work
 _WORTH_SAYING_SECONDS = 0.1
@@ -47,7 +46,9 @@ def stage_lock(stage: str, item: str | None) -> Iterator[float]:
         waited = _take(file, name)
         say_waited(waited)
         file.truncate(0)
-        file.write(json.dumps({"process": process_mark(os.getpid()), "dvc": _dvc()}))
+        dvc = dvc_above("dvc", "pipelines.dvc_internals")
+        note = {"process": process_mark(os.getpid()), "dvc": process_mark(dvc.pid) if dvc else ""}
+        file.write(json.dumps(note))
         file.flush()
         os.environ[_HELD_VARIABLE] = name
         try:
@@ -61,7 +62,7 @@ def say_waited(seconds: float) -> None:
     """Print the line that StageOutput counts, unless it is hardly any time."""
     if seconds >= _WORTH_SAYING_SECONDS:
         with contextlib.suppress(OSError):
-            _say(f"{WAITED}{seconds:.3f}")
+            print(f"{WAITED}{seconds:.3f}", flush=True)
 
 
 def _take(file: TextIO, name: str) -> float:
@@ -70,10 +71,10 @@ def _take(file: TextIO, name: str) -> float:
         process, dvc = _holder(file)
         number = process.partition(" ")[0] or "(unknown)"
         if dvc and is_alive(process) and not is_alive(dvc):
-            _say(f"{name}: stopping orphaned process {number}, whose DVC has exited")
+            print(f"{name}: stopping orphaned process {number}, whose DVC has exited", flush=True)
             _stop(int(number))
         elif process != said:
-            _say(f"{name}: waiting for process {number}, which runs the same stage")
+            print(f"{name}: waiting for process {number}, which runs the same stage", flush=True)
             said = process
         time.sleep(_POLL_SECONDS)
     return time.monotonic() - started
@@ -96,13 +97,13 @@ def _holder(file: TextIO) -> tuple[str, str]:
         return "", ""
 
 
-def _dvc() -> str:
-    """Return the mark of the DVC that started this process; empty if none did."""
+def dvc_above(*names: str) -> psutil.Process | None:
+    """Return the process above this one that runs a program of one of these names; None if none does."""
     for process in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):
-            if any(Path(part).name in _DVC_NAMES for part in process.cmdline()[:3]):
-                return process_mark(process.pid)
-    return ""
+            if any(Path(part).name in names for part in process.cmdline()[:3]):
+                return process
+    return None
 
 
 def _stop(pid: int) -> None:
@@ -116,7 +117,3 @@ def _stop(pid: int) -> None:
             with contextlib.suppress(psutil.Error):
                 left.kill()
         psutil.wait_procs(alive, timeout=_POLL_SECONDS)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

@@ -1,5 +1,6 @@
 """Room for what the active parameters ask: disk, memory, shared memory, file descriptors."""
 
+import glob
 import os
 import resource
 import shutil
@@ -16,6 +17,7 @@ from components.doctor import Finding, Sections, attention, broken, fine, fine_u
 from components.params import section_of
 from components.sources.download import dataset
 from components.sources.download.archives_on_disk import existing_folder
+from components.sources.fingerprint import source_paths
 from components.sources.progress import shown_bytes
 
 Need = tuple[Path, float, str]  # folder, bytes, what
@@ -99,11 +101,13 @@ def file_descriptors(_: Sections) -> Iterator[Finding]:
 
 
 def folders(sections: Sections) -> Iterator[Finding]:
-    """Look for the datasets that lie on this disk already."""
-    if not sections:
-        return
-    named = list(named_folders(sections))
-    absent = [f"{key}: {path}" for key, path in named if not path.exists()]
+    """Look for the datasets that lie on this disk already: folders, files, or what a pattern matches."""
+    named = source_paths(section_of(sections, params.Download)) if sections else {}
+    absent = [
+        f"download.folders.{key}: {path}"
+        for key, path in named.items()
+        if not path.exists() and not glob.glob(str(path))
+    ]
     found = f"not there: {', '.join(absent)}" if absent else f"all {len(named)} of download.folders are there"
     if named:
         yield fine_unless("data folders", found, "correct the paths in params.yaml", is_broken=bool(absent))
@@ -158,19 +162,6 @@ def shared_memory_bytes(sections: Sections) -> int:
     return (
         machine.num_cpus() * PREFETCHED * max(3 * size**2 * images * FLOAT_BYTES for images, size in batches)
     )
-
-
-def named_folders(sections: Sections) -> Iterator[tuple[str, Path]]:
-    """Yield the keys of download.folders that are set, and the folders or files they name."""
-    download = section_of(sections, params.Download)
-    if download.source == "drawn_world":
-        return
-    for key, value in download.folders:
-        if isinstance(value, str):
-            yield f"download.folders.{key}", Path(value)
-        elif isinstance(value, dict):
-            for name, folder in value.items():
-                yield f"download.folders.{key}.{name}", Path(folder)
 
 
 def _drawn_images(world: params.DrawnWorld) -> int:

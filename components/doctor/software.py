@@ -6,12 +6,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.request
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from packaging.specifiers import SpecifierSet
 from components import params
 from components.core import machine
 from components.core.errors import InputError, first_line
+from components.core.http import begun_within
 from components.core.prefect_access import refusal
 from components.core.redaction import redacted
 from components.doctor import Finding, Sections, attention, broken, fine, fine_unless
@@ -252,8 +252,7 @@ def dvc(_: Sections) -> Iterator[Finding]:
         with Repo(".") as repo:
             names = sorted(repo.config["remote"])
             if not names:
-                found = "no remote: outputs are kept on this disk only"
-                yield fine("DVC", found)
+                yield fine("DVC", "no remote: outputs are kept on this disk only")
             for name in names:
                 yield _remote(repo, name)
     except (DvcException, SCMError) as error:
@@ -264,9 +263,12 @@ def _remote(repo: Any, name: str) -> Finding:
     place = repo.config["remote"][name].get("url", "")
     title = f"DVC remote {name}"
     advice = f"`dvc push -r {name}` and `dvc pull` will fail until its address and credentials are right"
-    fault = _in_time(lambda: _write_and_read(repo, name))
-    found = f"{place}: {fault}" if fault else f"{place}, read and written"
-    return fine_unless(title, found, advice, is_doubtful=bool(fault))
+    try:
+        begun_within(PATIENCE_SECONDS, lambda: _write_and_read(repo, name))
+    except Exception as error:  # every kind of remote has exceptions of its own
+        fault = f"{type(error).__name__}: {first_line(error)}"[:200]
+        return attention(title, f"{place}: {fault}", advice)
+    return fine(title, f"{place}, read and written")
 
 
 def _write_and_read(repo: Any, name: str) -> None:
@@ -286,24 +288,6 @@ def _write_and_read(repo: Any, name: str) -> None:
             remote.rm_file(probe)
         if not existed and remote.protocol == "local":
             os.rmdir(folder)
-
-
-def _in_time(work: Callable[[], None]) -> str | None:
-    """Return why the work failed, or that it did not end in time; None if it went well."""
-    faults: list[str] = []
-
-    def attempt() -> None:
-        try:
-            work()
-        except Exception as error:  # every kind of remote has exceptions of its own
-            faults.append(f"{type(error).__name__}: {first_line(error)}"[:200])
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(PATIENCE_SECONDS)
-    if thread.is_alive():
-        return f"no answer in {PATIENCE_SECONDS:.0f} s"
-    return faults[0] if faults else None
 
 
 def mlflow(_: Sections) -> Iterator[Finding]:

@@ -11,7 +11,21 @@ from components.core.published import BENCHMARKS, SOURCE, TRANSFORMER_OBJECTIVES
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
 from components.params import PRETRAINED
 
-CARD = """---
+_SECTIONS = """
+## Pretraining
+
+{pretraining}
+
+## Figures
+
+{figures}
+
+## Caveats
+
+{caveats}
+"""
+CARD = (
+    """---
 library_name: timm
 pipeline_tag: image-feature-extraction
 tags: [virtex, resnet, {architecture}]
@@ -29,19 +43,9 @@ model = timm.create_model("local-dir:{title}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 features = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB
 ```
-
-## Pretraining
-
-{pretraining}
-
-## Figures
-
-{figures}
-
-## Caveats
-
-{caveats}
-
+"""
+    + _SECTIONS
+    + """
 ## Licence
 
 None is stated: whoever publishes this folder chooses one and adds `license:` to the header, minding the
@@ -59,7 +63,9 @@ terms of the data above. Photographs and captions keep the licences of their own
 }}
 ```
 """
-REGISTRY_CARD = """A torchvision `{architecture}` without its classifier, pretrained on captions
+)
+REGISTRY_CARD = (
+    """A torchvision `{architecture}` without its classifier, pretrained on captions
 (VirTex, {source}).
 
 ```python
@@ -68,19 +74,9 @@ import mlflow
 backbone = mlflow.pytorch.load_model("models:/{name}@best")
 features = backbone(images)  # (batch, 3, height, width), ImageNet mean and deviation taken out
 ```
-
-## Pretraining
-
-{pretraining}
-
-## Figures
-
-{figures}
-
-## Caveats
-
-{caveats}
 """
+    + _SECTIONS
+)
 NOT_STATED = "Not stated in the file that was exported."
 
 

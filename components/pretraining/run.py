@@ -3,7 +3,6 @@
 What it leaves: figures and curves, and the model as one function of tensors.
 """
 
-import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from components import params
 from components.captioning.captioner import Captioner
 from components.captioning.samples import picture_of_captions, picture_of_samples
 from components.core import machine, paths
-from components.core.files import writing
+from components.core.files import sha256, writing
 from components.core.memory import batch_bytes, require_memory
 from components.core.redaction import redacted
 from components.data.batch import collate_targets
@@ -252,7 +251,7 @@ def resume_checkpoints(
 ) -> CheckpointFolder:
     inputs = {str(path): identity.digest for path, identity in identities.items()}
     for path in (paths.TOKENIZER_MODEL, paths.DOCUMENT_FREQUENCIES):
-        inputs[path.stem] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        inputs[path.stem] = sha256(path) if path.is_file() else ""
     for section in sections:
         if isinstance(section, params.Pretrain):
             inputs |= digests(section.start_from, section.start_tokenizer)

@@ -5,7 +5,6 @@ size. Rows that belong to words (embedding, output layer) go by the pieces' name
 other captions has others. With a plain backbone all else starts fresh.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from components.core.errors import InputError
+from components.core.files import sha256
 from components.core.redaction import redacted
 from components.data.targets import LABEL_TASKS
 from components.export.zoo.captioners import Alike, build_captioner, is_captioner
@@ -185,9 +185,7 @@ def digests(*sources: str | None) -> dict[str, str]:
         InputError: if a URL's file cannot be fetched.
     """
     files = {name: local_file(name) if is_url(name) else _place(name) for name in sources if name}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if path.is_file()
-    }
+    return {name: sha256(path) for name, path in files.items() if path.is_file()}
 
 
 def _place(source: str) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from components.core import machine, paths
 from components.core.errors import InputError
+from components.core.files import sha256
 
 MEMORY = paths.SCRATCH_DIR / "contents.sqlite"
 _SETTLED_SECONDS = 3.0  # FAT, the coarsest, counts in steps of 2 s
@@ -126,8 +127,8 @@ def _remember(memory: sqlite3.Connection | None, rows: Iterable[tuple[bytes, str
 
 
 def _sha256(name: bytes) -> str:
-    with _readable(name), open(name, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with _readable(name):
+        return sha256(Path(os.fsdecode(name)))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ A dataset that is drawn lies in the folder of its name beside the manifest. A pa
 stages read, so that no stage needs to depend on these folders.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -33,7 +32,7 @@ from pydantic import (
 from components.core import machine, paths
 from components.core.datasets import BENCHMARK_DATASETS
 from components.core.errors import InputError
-from components.core.files import write_text
+from components.core.files import sha256, write_text
 from components.sources.download.unpack import require_unpacked
 from components.sources.readers import coco
 from components.sources.readers.coco import ObjectLabels, read_object_labels
@@ -128,12 +127,9 @@ class Manifest(BaseModel):
             InputError: no such dataset, its annotations changed since the datasets stage, or
                 :func:`components.sources.readers.coco.read_captions` finds a fault.
         """
-        if dataset is not None and dataset not in self.captions:
-            known = ", ".join(self.captions)
-            raise InputError(f"there is no captioned dataset `{dataset}` in this run; there is: {known}")
         images: list[CaptionedImage] = []
         for name in self.captions if dataset is None else [dataset]:
-            entry = self.captions[name]
+            entry = self._captioned(name)
             root = resolved_path(entry.root)
             if entry.index is None:
                 self._require_unchanged(entry, root, [coco.annotation_path(root, "captions", split)])
@@ -180,10 +176,13 @@ class Manifest(BaseModel):
         Raises:
             InputError: this run has no such dataset.
         """
+        return resolved_path(self._captioned(dataset).root)
+
+    def _captioned(self, dataset: str) -> CaptionedEntry:
         if dataset not in self.captions:
             known = ", ".join(self.captions)
             raise InputError(f"there is no captioned dataset `{dataset}` in this run; there is: {known}")
-        return resolved_path(self.captions[dataset].root)
+        return self.captions[dataset]
 
     @property
     def lvis_images_root(self) -> Path:
@@ -269,12 +268,6 @@ def resolved_path(stored: str) -> Path:
 def source_name(path: Path, root: Path) -> str:
     """Return the key of a file in ``DatasetEntry.annotations``."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else stored_path(path).as_posix()
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_parts(folder: Path, manifest: Manifest, segmented: str = "coco") -> None:

@@ -15,6 +15,7 @@ from components import params
 from components.core import machine, paths
 from components.core.datasets import BENCHMARK_DATASETS, DATASETS
 from components.core.errors import InputError
+from components.core.files import sha256
 from components.sources.contents import listing_sha256, named_listing_sha256
 from components.sources.download.unpack import require_counts, unpack_dataset
 from components.sources.drawn_world.world import draw_world
@@ -23,7 +24,6 @@ from components.sources.manifest import (
     DatasetEntry,
     LvisEntry,
     Manifest,
-    sha256,
     source_name,
     stored_path,
     write_parts,

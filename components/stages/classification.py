@@ -11,10 +11,11 @@ from components.benchmarks.shared.per_image import FILE
 from components.benchmarks.shared.protocols import beside_figures
 from components.core import paths
 from components.core.errors import InputError
+from components.core.files import sha256
 from components.dataset_titles import title_here
 from components.entry import run_stage
 from components.models.backbones import load_backbone
-from components.sources.manifest import read_manifest, sha256
+from components.sources.manifest import read_manifest
 from components.sources.readers.imagenet import read_imagenet
 from components.sources.readers.inaturalist import read_inaturalist
 from components.tracking import StageRun, used_splits

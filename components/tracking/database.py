@@ -146,11 +146,7 @@ def _create(database: Path) -> None:
             _initialize_tables(engine)
         finally:
             engine.dispose()
-        for journal in (
-            "-journal",
-            "-wal",
-            "-shm",
-        ):  # of the former file: SQLite would play it into the new one
+        for journal in ("-journal", "-wal", "-shm"):  # of the former file: SQLite would play it again
             database.with_name(database.name + journal).unlink(missing_ok=True)
         with writing(database) as temporary:
             os.replace(aside / database.name, temporary)

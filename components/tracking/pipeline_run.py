@@ -139,9 +139,7 @@ class PipelineRecord:
 def _outcome(table: Sequence[Row], end: str, report_dir: Path | None, errors: Mapping[str, str]) -> str:
     """Say what came of a run, in a sentence: its result, or why there is none."""
     if errors:
-        return "; ".join(
-            f"{stage} failed: {(text.splitlines() or [''])[0]}" for stage, text in errors.items()
-        )
+        return "; ".join(f"{stage} failed: {first_line(text)}" for stage, text in errors.items())
     if end != "completed":
         amiss = [str(row["stage"]) for row in table if row["state"] not in GOOD_STATES]
         return f"{end.capitalize()}; without a result: {', '.join(amiss)}"

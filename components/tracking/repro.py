@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR
 from components.core.process import is_alive, process_mark
+from components.core.stage_lock import dvc_above
 from components.params.yaml_files import load_yaml
 from components.tracking.pipeline_run import (
     FLOW_TAG,
@@ -83,7 +84,7 @@ def parent_of_repro(store: Store) -> ReproRun | None:
     """
     if _STAGE_VARIABLE not in os.environ:
         return None
-    dvc = _dvc_process()
+    dvc = dvc_above("dvc")
     if dvc is None:
         return None
     mark = process_mark(dvc.pid)
@@ -173,19 +174,6 @@ def _untouched(root: Path, outs: tuple[str, ...], started: float) -> str:
         if path.name == MLFLOW_RUN_FILE and path.exists():
             return "restored" if path.lstat().st_ctime >= started else "unchanged"
     return "unchanged"
-
-
-def _dvc_process() -> psutil.Process | None:
-    import psutil
-
-    for process in psutil.Process().parents():
-        try:
-            parts = process.cmdline()
-        except psutil.Error:
-            continue
-        if any(Path(part).name == "dvc" for part in parts[:3]):
-            return process
-    return None
 
 
 def _arguments(dvc: psutil.Process) -> list[str]:

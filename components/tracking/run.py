@@ -222,11 +222,7 @@ class Record:
         unsent = self._sender.close() if self._sender else 0
         if unsent:
             _logger.warning("%d metrics were never sent to MLflow. %s", unsent, self._kept)
-
-        def send(store: Store, run_id: str) -> None:
-            store.client.set_terminated(run_id, status)
-
-        self._try("end of the run", send)
+        self._try("end of the run", lambda store, run_id: store.client.set_terminated(run_id, status))
 
     def _try(self, what: str, send: Callable[[Store, str], object]) -> None:
         if self._store is None or self.run_id is None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from components.core.errors import InputError
+from components.core.files import locked
 from components.tracking.database import ensure_database, explain_failure, follow_move
 
 if TYPE_CHECKING:
@@ -137,8 +136,7 @@ def open_store() -> Store:
         with refusal_explained(uri):
             return Store(client, _experiment(client, name, None), uri)
     database = Path(uri.removeprefix("sqlite:///"))
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(database.with_name(database.name + ".lock")):
+    with locked(database.with_name(database.name + ".lock")):
         ensure_database(database)
         artifacts = (database.parent / ARTIFACTS_DIR).absolute()
         follow_move(database, artifacts)
@@ -221,10 +219,3 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
     if found.tags.get(VIEW_TAG) != tags[VIEW_TAG]:
         client.set_experiment_tag(found.experiment_id, VIEW_TAG, tags[VIEW_TAG])
     return found.experiment_id
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -15,11 +15,7 @@ from pipelines.output import StageOutput
 from pipelines.process import git, git_files, run_child
 
 CARRIED = frozenset({str(PARAMS), "dvc.lock"})  # the flow sends them to the workers, changed or not
-_CODE = (
-    "components",
-    "pipelines",
-    "presets",
-)  # where a new file, which Git does not know yet, counts as a change
+_CODE = ("components", "pipelines", "presets")  # where a new file, which Git does not know yet, is a change
 _SHOWN = 5
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _SECONDS = 10.0
@@ -37,9 +33,8 @@ def commit_of(root: Path) -> str:
     changed -= CARRIED
     if changed:
         names = sorted(changed)
-        shown = ", ".join(names[:_SHOWN]) + (
-            f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        )
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        shown = ", ".join(names[:_SHOWN]) + more
         raise InputError(
             f"{root}: {shown}: changed, and in no commit, so the other machines cannot have it; commit, "
             "push, and `git pull` there (params.yaml and dvc.lock may be changed: they are sent)"

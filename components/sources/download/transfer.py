@@ -119,9 +119,8 @@ class Transfer:
             if piece not in self._done:
                 missing.put(piece)
         results: queue.SimpleQueue[int | BaseException] = queue.SimpleQueue()
-        if (
-            not self._done
-        ):  # a new file: a thread of an earlier, given-up transfer may still write to the old one
+        if not self._done:
+            # A new file: a thread of an earlier, given-up transfer may still write to the old one.
             self._part.unlink(missing_ok=True)
 
         def work() -> None:

@@ -8,19 +8,17 @@ What was unpacked is held against the published counts: the last check on an arc
 Where the files of a published dataset are not as its reader takes them, they are arranged.
 """
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from components.core import machine, paths
 from components.core.datasets import DATASETS, Archive
 from components.core.errors import InputError
-from components.core.files import write_text
+from components.core.files import locked, write_text
 from components.sources.download.archives_on_disk import read_record, require_room
 from components.sources.download.extract import extract
 from components.sources.layout import file_name, read_annotations, read_text, unique_ids
@@ -65,7 +63,7 @@ def _unpacked(dataset: str, name: str, archives_dir: Path) -> Path:
     target = machine.unpacked_dir() / name
     if target.is_dir():
         return target
-    with _alone(target):
+    with locked(target.with_name(f".{target.name}.lock")):
         if not target.is_dir():  # another process may have made it meanwhile
             _unpack(dataset, archives_dir, target)
     return target
@@ -107,15 +105,6 @@ def unpacked_estimate(path: Path, archive: Archive) -> int:
     factor = 6 if archive.into == "annotations" or "annotations" in archive.name else 1.1
     size = path.stat().st_size if path.is_file() else archive.size or archive.unpacked_bytes
     return min(round(size * factor), archive.unpacked_bytes)
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """One process at a time; the lock is the system's, so a dead process holds nothing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f".{target.name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def require_counts(dataset: str, figures: Mapping[str, Any]) -> None:

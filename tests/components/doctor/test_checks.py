@@ -174,6 +174,15 @@ def test_data_folders(sections, workspace):
     assert one(capacity.folders, active).state == "fine"
 
 
+def test_data_in_the_home_folder_or_by_a_pattern(sections, workspace, monkeypatch):
+    monkeypatch.setenv("HOME", str(workspace))
+    (workspace / "mine.csv").touch()
+    for written in ("~/mine.csv", "mine*.csv"):
+        path = f"download.folders.captions={{mine: '{written}'}}"
+        active = sections("download.source=folders", path, "select.by=last", "caption.dataset=mine")
+        assert one(capacity.folders, active).state == "fine"
+
+
 def test_java_is_away(monkeypatch, workspace):
     monkeypatch.setenv("JAVA_HOME", str(workspace))
     found = one(software.java)
@@ -222,13 +231,17 @@ def test_a_remote_that_cannot_be_written_to(workspace, tmp_path_factory):
     assert "dvc push -r team" in found.advice
 
 
-def test_a_remote_that_hangs_is_not_waited_for(monkeypatch):
+def test_a_remote_that_hangs_is_not_waited_for(workspace, tmp_path_factory, monkeypatch):
     import threading
 
-    monkeypatch.setattr(software, "PATIENCE_SECONDS", 0.01)
     release = threading.Event()
-    assert software._in_time(release.wait) == "no answer in 0 s"
+    monkeypatch.setattr(software, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(software, "_write_and_read", lambda repo, name: release.wait())
+    repository(workspace, str(tmp_path_factory.mktemp("remote")))
+    found = one(software.dvc)
     release.set()
+    assert found.state == "attention"
+    assert "no answer within 0 seconds" in found.found
 
 
 def test_servers(monkeypatch, workspace):

@@ -2,7 +2,6 @@
 
 import torch
 
-from components import params
 from components.doctor import capacity, software
 from components.objectives.build import ModelConfig, build_objective
 
@@ -70,16 +69,3 @@ def test_shared_memory_grows_with_workers_and_crops(sections, monkeypatch):
     assert capacity.shared_memory_bytes(sections(preset=PAPER)) == 2 * 16 * 256 * 3 * 224**2 * 4
     monkeypatch.setenv("VIRTEX_NUM_WORKERS", "1")
     assert capacity.shared_memory_bytes(sections()) == 2 * 256 * 3 * 224**2 * 4
-
-
-def test_named_folders(sections):
-    overrides = (
-        "download.source=folders",
-        "download.folders.captions={mine: a/b.csv}",
-        "caption.dataset=mine",
-    )
-    active = sections(*overrides, "download.folders.voc2007=c")
-    found = {key: str(path) for key, path in capacity.named_folders(active)}
-    assert found == {"download.folders.captions.mine": "a/b.csv", "download.folders.voc2007": "c"}
-    assert isinstance(active["download"], params.Download)
-    assert list(capacity.named_folders(sections(preset="demo"))) == []

@@ -15,7 +15,8 @@ from PIL import Image
 from components import params
 from components.benchmarks.classification.results import PICTURE, TABLES
 from components.core import paths
-from components.sources.manifest import DatasetEntry, Manifest, sha256, write_parts
+from components.core.files import sha256
+from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.stages import baseline, classification
 from components.tracking import StageRun
 
