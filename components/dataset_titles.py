@@ -21,7 +21,7 @@ BENCHMARK_DATA = {  # the dataset of each benchmark
 
 
 def dataset_title(name: str, manifest: Mapping[str, Any]) -> str:
-    """``ImageNet``; of the drawn world ``drawn world (ImageNet layout)``; of one's own its name and layout.
+    """Return ``ImageNet``, ``drawn world (ImageNet layout)``, or of data of one's own their name and layout.
 
     Args:
         name: of the dataset in ``manifest``, captioned ones among them.
@@ -54,7 +54,7 @@ def read_titles(folder: Path = paths.DATASETS_DIR) -> Mapping[str, Any]:
 
 
 def title_here(name: str) -> str:
-    """Of a dataset of the run in the working directory."""
+    """Return the title of a dataset of the run in the working directory."""
     return dataset_title(name, read_titles())
 
 

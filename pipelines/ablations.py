@@ -30,7 +30,7 @@ _RUNNER: Any = ThreadPoolTaskRunner()  # rows are processes; RowRunner holds the
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=0)
 def row_task(ready: ReadyRow, runner: RowRunner, targets: Sequence[str], width: int) -> State[Any]:
-    """One row. An unchanged one costs no process."""
+    """Run one row. An unchanged one costs no process."""
     name, logger = ready.row.name, get_run_logger()
     if ready.plan.pending:
         outcome = runner.run(ready, targets, lambda line: print(f"{name:<{width}} > {line}", flush=True))
@@ -116,7 +116,7 @@ def _variables(run_id: str | None) -> dict[str, str]:
 
 
 def _run_shared_stages(ready: Sequence[ReadyRow], runner: RowRunner) -> None:
-    """Rows side by side would each do what they share: the first that has to does it before they start.
+    """Run what rows share, which side by side each would do, in the first that has to before they start.
 
     How it ends is of no account, since every row tries again what it still lacks.
     """

@@ -21,7 +21,7 @@ class ComparisonError(RuntimeError):
 
 
 def comparison_dir(family: str) -> Path:
-    """Folder of a family's comparison, relative to the repository root."""
+    """Return the folder of a family's comparison, relative to the repository root."""
     return OUTPUTS_DIR / "ablations" / family
 
 

@@ -126,7 +126,7 @@ def _relative(output: Any, root: Path) -> str:
 def _unchanged(
     repo: Any, graph: Any, nodes: Sequence[Any], allow_missing: bool, not_run: Collection[str]
 ) -> frozenset[str]:
-    """Names of the unchanged stages. One that is not run is no change for those below it."""
+    """Return names of the unchanged stages. One that is not run is no change for those below it."""
     from dvc.lock import LockError
 
     found: set[str] = set()
@@ -177,7 +177,7 @@ def default_remote(root: Path) -> str | None:
 
 @contextmanager
 def locked_repository(root: Path) -> Iterator[Any]:
-    """DVC's repository object; no DVC command changes dvc.lock meanwhile. Waits for those at work."""
+    """Give DVC's repository object; no DVC command changes dvc.lock meanwhile. Waits for those at work."""
     with _repository(root, wait_for_lock=True) as repo, repo.lock:
         yield repo
 
@@ -263,7 +263,7 @@ class Disk:
         self._read: dict[tuple[str, str], tuple[Any, Any]] = {}
 
     def read(self, item: Any) -> tuple[Any, Any]:
-        """DVC's hash and notes (its ``Meta``) of a dependency or an output that exists, not of parameters."""
+        """Return DVC's hash and notes (``Meta``) of a dependency or output that exists, not of parameters."""
         key = item.fs_path, item.hash_name
         if key not in self._read:
             meta, hash_info = item._get_hash_meta()

@@ -81,7 +81,7 @@ class ReadyRow:
 
 
 def workspace_dir(family: str, row: str | None = None) -> Path:
-    """Folder of a family's workspaces, or of one row's, relative to the repository root."""
+    """Return the folder of a family's workspaces, or of one row's, relative to the repository root."""
     return WORKSPACES_DIR / family / row if row else WORKSPACES_DIR / family
 
 
@@ -265,7 +265,7 @@ def save_experiment(root: Path, ready: ReadyRow, name: str, stages: Collection[s
 
 
 def shared_stages(ready: Sequence[ReadyRow]) -> list[str]:
-    """Names of the stages that are the same in all rows, in order.
+    """Return the names of the stages that are the same in all rows, in order.
 
     They and all that they need read no parameter in which the rows differ.
     """
@@ -286,5 +286,5 @@ def _varying_keys(trees: Sequence[dict[str, Any]]) -> set[str]:
 
 
 def _overlap(key: str, other: str) -> bool:
-    """Whether one is the other or lies within it: ``textual_head`` and ``textual_head.num_layers``."""
+    """Tell whether one is the other or lies within it: ``textual_head``, ``textual_head.num_layers``."""
     return f"{other}.".startswith(f"{key}.") or f"{key}.".startswith(f"{other}.")

@@ -56,7 +56,7 @@ class Guard:
 
 
 def _place(address: str) -> tuple[str, int | None]:
-    """Host, in lower case, and port; nothing for what is no address."""
+    """Return host, in lower case, and port; nothing for what is no address."""
     try:
         parts = urlsplit(address)
         return (parts.hostname or "").lower(), parts.port

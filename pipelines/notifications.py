@@ -84,7 +84,7 @@ def notify(content: Mapping[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def errors_announced(run: str) -> Iterator[None]:
-    """Within it, an exception, such as bad parameters, is told to the webhook and passed on."""
+    """Tell the webhook of an exception within it, such as bad parameters, and pass it on."""
     try:
         yield
     except Exception as error:
@@ -125,7 +125,7 @@ def _by_apprise(url: str, content: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _unlogged(name: str) -> Iterator[None]:
-    """Within it, this library's warnings are not logged: they tell the address."""
+    """Silence this library's warnings within it: they tell the address."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

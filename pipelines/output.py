@@ -119,7 +119,7 @@ class StageOutput:
         return True
 
     def error(self) -> str:
-        """Why the stage failed: the signal that killed it, or its own words."""
+        """Say why the stage failed: the signal that killed it, or its own words."""
         number = killed_by(self.exit_status)
         words = self._words()
         if number is None and not (_KILLED.search("\n".join(self._lines)) and self.state == "ran"):
@@ -128,7 +128,7 @@ class StageOutput:
         return f"{self._stage}: {_end_by_signal(number or signal.SIGKILL, section)}; before that:\n{words}"
 
     def _words(self) -> str:
-        """Its error message, its exception, or its last lines."""
+        """Return its error message, its exception, or its last lines."""
         lines = [line for line in self._lines if not line.startswith("ERROR: failed to reproduce")]
         if self._transfers:
             first = next((line for line in lines if line.startswith(_TRANSFER)), "").removeprefix("ERROR: ")

@@ -29,7 +29,7 @@ class PrefectFailed(Exception):
 
 
 def create_app() -> object:
-    """Prefect's guarded server on a database that is whole; a factory for uvicorn."""
+    """Return Prefect's guarded server on a database that is whole; a factory for uvicorn."""
     from pipelines.guarded_prefect import create_app as create_guarded
 
     url = os.environ.get(DATABASE_VARIABLE, "")
@@ -121,7 +121,7 @@ def _replace(database: Path, like: Path | None) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Contents, with those that are only in the write-ahead log; a plain copy would miss them."""
+    """Copy contents, with those only in the write-ahead log, which a plain copy would miss."""
     with (
         contextlib.closing(sqlite3.connect(source, timeout=_BUSY_SECONDS)) as old,
         contextlib.closing(sqlite3.connect(target)) as new,

@@ -82,7 +82,7 @@ def _silent(seconds: float) -> str:
 
 @contextlib.contextmanager
 def server_watched(stop: Stop, outcome: Callable[[], int]) -> Iterator[None]:
-    """Within it, a flow is called. Neither a silent server nor a signal has to wait for Prefect's patience.
+    """Let neither a silent server nor a signal wait for Prefect's patience within it, where a flow is called.
 
     Where Prefect does not come to its end the process ends here, with one line: Prefect catches whatever is
     raised, and asks its server again.

@@ -67,7 +67,7 @@ def _drop_dead_links(plan: Plan) -> list[str]:
 
 
 def _take_away(plan: Plan) -> bool:
-    """Results of other data, by stages that are not run, must not be taken for this run's; True if any."""
+    """Remove results of other data, by stages that are not run: none may pass for this run's; True if any."""
     others = plan.not_run.keys() - plan.unchanged
     found = [Path(out) for stage in plan.stages if stage.name in others for out in stage.outs]
     there = [out for out in found if out.exists() or out.is_symlink()]
@@ -79,7 +79,7 @@ def _take_away(plan: Plan) -> bool:
 
 
 def not_run_lines(not_run: Mapping[str, str]) -> list[str]:
-    """For people: the stages that are not run, a line a reason."""
+    """Tell people the stages that are not run, a line per reason."""
     by_reason: dict[str, list[str]] = {}
     for name, why in not_run.items():
         by_reason.setdefault(why, []).append(name)
@@ -87,7 +87,7 @@ def not_run_lines(not_run: Mapping[str, str]) -> list[str]:
 
 
 def stages_at_a_time() -> int:
-    """``VIRTEX_MAX_PARALLEL``, else one a core, four at most.
+    """Return ``VIRTEX_MAX_PARALLEL``, else one per core, four at most.
 
     Raises:
         InputError: if the variable is not a positive whole number.
@@ -126,7 +126,7 @@ def _drop_damaged_rwlock(root: Path) -> list[str]:
 
 
 def _put_back(stages: Sequence[str]) -> list[str]:
-    """Half-written outputs must not be taken for results by whoever looks before the stage has run again."""
+    """Put earlier outputs back: half-written ones must not pass for results before the stage runs again."""
     try:
         check_out(stages)
     except InputError as error:
@@ -166,7 +166,7 @@ def _mark_crashed(path: Path) -> None:
 
 
 def clear_up_after(flow: Any, flow_run: Any, state: Any) -> None:
-    """Prefect's hook, in the process that serves the flow, once the flow's own process is gone.
+    """Clear up as Prefect's hook, in the process that serves the flow, once the flow's own process is gone.
 
     Prefect kills a flow 30 seconds after its cancellation, while stages may need longer to end.
     """

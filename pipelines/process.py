@@ -49,7 +49,7 @@ class GroupStopper:
         self._next_at = 0.0
 
     def is_over(self) -> bool:
-        """Whether the last signal has been sent and has had its time."""
+        """Return whether the last signal has been sent and has had its time."""
         return not self._left and time.monotonic() >= self._next_at
 
     def step(self, requests: int = 1) -> None:
@@ -243,7 +243,7 @@ class Stop(threading.Event):
 
 @contextlib.contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Within it, the ``ENDING`` signals set ``stop``; does nothing outside the main thread.
+    """Let the ``ENDING`` signals set ``stop`` within it; do nothing outside the main thread.
 
     Nested in another such context, it starts with what was asked for there: nothing gets lost in between.
     (A KeyboardInterrupt can: raised in a finalizer, say, Python drops it.)
@@ -282,7 +282,7 @@ class _Request:
 
 @contextlib.contextmanager
 def stop_when(asked: Callable[[], bool], stop: Stop, every_seconds: float = 5.0) -> Iterator[None]:
-    """Within it, a thread asks now and then, and sets ``stop`` at the first True; errors count as False."""
+    """Let a thread ask now and then within it, and set ``stop`` at the first True; errors count as False."""
     over = threading.Event()
 
     def watch() -> None:

@@ -50,7 +50,7 @@ def rows(root: Path, plan: Plan, outcomes: Mapping[str, Outcome], new_runs: Mapp
 
 
 def how_it_ended(names: Iterable[str], states: Mapping[str, str], is_stopped: bool) -> str:
-    """``completed``, only if each stage or row is in a good state; else ``failed`` or ``cancelled``."""
+    """Return ``completed`` only if each stage or row is in a good state, else ``failed`` or ``cancelled``."""
     found = {states.get(name) for name in names}
     if found <= set(GOOD_STATES):
         return "completed"
@@ -58,7 +58,7 @@ def how_it_ended(names: Iterable[str], states: Mapping[str, str], is_stopped: bo
 
 
 def has_report(plan: Plan, states: Mapping[str, str]) -> bool:
-    """Whether the report is one of a run that ended with these states of its stages."""
+    """Return whether the report is one of a run that ended with these states of its stages."""
     return any(str(REPORT) in stage.outs and states.get(stage.name) in GOOD_STATES for stage in plan.stages)
 
 
@@ -78,7 +78,7 @@ def read_states(root: Path) -> dict[str, str]:
 
 
 def last_run_time(root: Path) -> float | None:
-    """When that run ended, in seconds of the epoch."""
+    """Return when that run ended, in seconds of the epoch."""
     try:
         return (root / _LAST_RUN).stat().st_mtime
     except OSError:
@@ -86,7 +86,7 @@ def last_run_time(root: Path) -> float | None:
 
 
 def forget_states(root: Path) -> None:
-    """Before a run: one that crashes at once must not be taken for the run before it."""
+    """Forget them before a run: one that crashes at once must not be taken for the run before it."""
     (root / _LAST_RUN).unlink(missing_ok=True)
 
 
@@ -96,7 +96,7 @@ def report_text() -> str:
 
 
 def page_line(root: Path, address: str | None) -> str:
-    """Where the report's page is, as Markdown: in MLflow if it has an ``address``, else the file."""
+    """Return where the report's page is, as Markdown: in MLflow if it has an ``address``, else the file."""
     if address:
         return f"[The report as one page]({address})"
     return f"The report as one page: `{root / REPORT_PAGE}`"

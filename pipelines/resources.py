@@ -23,7 +23,7 @@ _DEVICE = "VIRTEX_DEVICE"
 
 
 def gpu_slots() -> int:
-    """Stages that may share a GPU: ``VIRTEX_GPU_SLOTS``, else one.
+    """Return stages that may share a GPU: ``VIRTEX_GPU_SLOTS``, else one.
 
     Raises:
         InputError: if the variable is not a positive whole number.
@@ -32,7 +32,7 @@ def gpu_slots() -> int:
 
 
 def visible_gpus() -> list[str]:
-    """Names of the GPUs as ``CUDA_VISIBLE_DEVICES`` takes them: those it lists, else all by their UUID.
+    """Return GPUs as ``CUDA_VISIBLE_DEVICES`` names them: those it lists, else all by their UUID.
 
     ``VIRTEX_DEVICE`` narrows them: ``cpu`` to none, ``cuda:1`` to the second.
     """
@@ -61,7 +61,7 @@ def variables_for(chosen: Sequence[str], gpus: Sequence[str]) -> dict[str, str]:
 
 
 def _listed(value: str) -> list[str]:
-    """CUDA ignores what follows an invalid entry, such as -1."""
+    """Split as CUDA does, which ignores what follows an invalid entry, such as -1."""
     gpus: list[str] = []
     for entry in value.split(","):
         name = entry.strip()

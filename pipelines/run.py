@@ -55,7 +55,7 @@ _SAID_ALREADY = ("Task run failed with state:", "Finished in state Failed(", "Fi
 
 
 def _preset_schema() -> dict[str, object]:
-    """One of the presets that there are when the flow is loaded; any text if there are none."""
+    """Allow the presets that there are when the flow is loaded; any text if there are none."""
     presets = list_presets()
     return {"type": "string", "enum": presets} if presets else {"type": "string"}
 
@@ -91,7 +91,7 @@ def stage_task(
     may_fail: Sequence[Stage],
     not_run: str | None = None,
 ) -> State[Any]:
-    """One DVC stage. An unchanged one costs no process; ``may_fail`` are stages above it.
+    """Run a DVC stage. An unchanged one costs no process; ``may_fail`` are stages above it.
 
     ``not_run`` is why it is not to be run; its results are not there then.
     """
@@ -296,7 +296,7 @@ def cancelled_in_prefect() -> Any:
 
 @contextlib.contextmanager
 def prefect_says_it_once() -> Iterator[None]:
-    """Within it, task runs log nothing of a failure that the flow logs, and nothing of those below it.
+    """Let task runs log nothing within it of a failure that the flow logs, and nothing of those below it.
 
     Prefect logs a failure twice more, once with the traceback of no exception ("NoneType: None"), and each
     task below it as an error of its own.
@@ -314,7 +314,7 @@ def _is_new(record: logging.LogRecord) -> bool:
 
 
 def publish(root: Path, table: list[Row], report_page: str | None, is_reported: bool) -> None:
-    """Table of the stages and, if it is one of this run, the report."""
+    """Show the table of the stages in Prefect and, if it is one of this run, the report."""
     create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
     if is_reported:
         line, text = page_line(root, report_page), redacted((root / REPORT).read_text(encoding="utf-8"))
@@ -324,7 +324,7 @@ def publish(root: Path, table: list[Row], report_page: str | None, is_reported: 
 
 
 def flow_run_page() -> str | None:
-    """Address of this flow run's page; None with a temporary server, whose page ends with it."""
+    """Return the address of this flow run's page; None with a temporary server, whose page ends with it."""
     if not has_lasting_server():
         return None
     return url_for("flow-run", obj_id=str(runtime.flow_run.id))

@@ -48,13 +48,13 @@ class Place:
 
 
 def cluster_address(given: str | None) -> str | None:
-    """``given``, else ``VIRTEX_CLUSTER``; None means this machine."""
+    """Return ``given``, else ``VIRTEX_CLUSTER``; None means this machine."""
     return given or os.environ.get(CLUSTER_VARIABLE) or None
 
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """For imports of what the extra ``cluster`` installs.
+    """Explain a failing import of what the extra ``cluster`` installs.
 
     Raises:
         InputError: it is not.

@@ -106,7 +106,7 @@ def _pid(mark: str) -> int:
 
 
 def mlflow_command(port: int) -> list[str]:
-    """Command line of a small MLflow server; ``MLFLOW_BACKEND_STORE_URI`` names its store."""
+    """Return the command line of a small MLflow server; ``MLFLOW_BACKEND_STORE_URI`` names its store."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--artifacts-destination", str(ARTIFACTS_DIR.absolute())),
@@ -243,7 +243,7 @@ class Server:
 
 
 def free_port(wanted: int) -> int:
-    """``wanted`` or the next port above it that nothing on this machine listens at.
+    """Return ``wanted`` or the next port above it that nothing on this machine listens at.
 
     Raises:
         InputError: if none of the hundred ports from there on is free.
@@ -283,7 +283,7 @@ def start_temporary_server(root: Path) -> Callable[[Callable[[], bool]], None]:
 
 
 def has_lasting_server() -> bool:
-    """Whether Prefect's server, and so the pages that it serves, outlives this command."""
+    """Tell whether Prefect's server, and so the pages that it serves, outlives this command."""
     address = os.environ.get(ADDRESS_VARIABLE)
     return bool(address) and address != os.environ.get(_OURS_VARIABLE)
 

@@ -62,7 +62,7 @@ class Outcomes:
         self.outcomes: dict[str, Outcome] = {}
 
     def has_results(self, stage: Stage) -> bool:
-        """Whether the stage has come to a good end in this run, and left results."""
+        """Return whether the stage has come to a good end in this run, and left results."""
         state = self.outcomes[stage.name].state if stage.name in self.outcomes else None
         return state in GOOD_STATES and state != NOT_RUN
 
@@ -130,7 +130,7 @@ class StageRunner(Outcomes):
         return self.outcomes[stage.name]
 
     def _attempts(self, stage: Stage, log: Log, worked: list[float]) -> tuple[str, str]:
-        """State and message; adds each attempt's seconds to ``worked``.
+        """Return state and message; add each attempt's seconds to ``worked``.
 
         Prefect's own retries would not wake up when the run is stopped.
         """
@@ -147,7 +147,7 @@ class StageRunner(Outcomes):
         return state, message
 
     def _checked_attempt(self, stage: Stage, log: Log, worked: list[float]) -> tuple[str, str, bool]:
-        """As ``_attempt``; once more if what DVC has put there comes from damaged files of its cache."""
+        """Attempt once, and once more if what DVC has put there comes from damaged files of its cache."""
         state, message, may_pass = self._attempt(stage, log, worked)
         for is_last in (False, True):
             damage = repair_outputs(self._root, stage.name) if state in ("ran", "restored") else []
@@ -162,7 +162,7 @@ class StageRunner(Outcomes):
         return state, message, may_pass
 
     def _attempt(self, stage: Stage, log: Log, worked: list[float]) -> tuple[str, str, bool]:
-        """State, message, and whether a failure may pass."""
+        """Return state, message, and whether a failure may pass."""
         waiting = False
 
         def keep_waiting() -> bool:
@@ -194,7 +194,7 @@ class StageRunner(Outcomes):
 
     @contextlib.contextmanager
     def _out_of_sight(self, absent: Sequence[Stage], log: Log) -> Iterator[None]:
-        """Within it, ``absent`` have no outputs, but the folders that these would be in."""
+        """Leave ``absent`` no outputs within it, but the folders that these would be in."""
         for out in (self._root / out for stage in absent for out in stage.outs):
             remove(out)
             out.parent.mkdir(parents=True, exist_ok=True)

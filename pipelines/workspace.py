@@ -71,7 +71,7 @@ def run_lock(root: Path, flow_run: str | None = None) -> Iterator[None]:
 
 
 def clear_holder() -> None:
-    """Before this process ends itself: whoever holds the workspace next does not take it for crashed."""
+    """Forget who holds it, before this process ends itself: whoever is next does not take it for crashed."""
     for stream in _held.values():
         stream.truncate(0)
 
@@ -201,7 +201,7 @@ def _notes(root: Path) -> list[tuple[str, int, str]]:
 
 
 def _read_note(path: Path) -> tuple[str, int, str] | None:
-    """Stage, process group and its leader's mark; None if that cannot be read."""
+    """Return stage, process group and its leader's mark; None if that cannot be read."""
     try:
         note = read_json(path)
         return str(note["stage"]), int(note["group"]), str(note["leader"])
@@ -210,7 +210,7 @@ def _read_note(path: Path) -> tuple[str, int, str] | None:
 
 
 def _is_ours(group: int, leader: str, stage: str) -> bool:
-    """Whether the group still has a process, and it is the stage's: ids are given out again."""
+    """Tell whether the group still has a process, and it is the stage's: ids are given out again."""
     if psutil.pid_exists(group) and process_mark(group) != leader:
         return False
     for process in group_processes(group):

@@ -20,11 +20,11 @@ class OwnLogger(logging.Logger):
     """
 
     def getEffectiveLevel(self) -> int:
-        """``LEVEL``, or the lower one that somebody has set."""
+        """Return ``LEVEL``, or the lower one that somebody has set."""
         return min(LEVEL, super().getEffectiveLevel())
 
     def isEnabledFor(self, level: int) -> bool:
-        """Whatever ``logging.disable`` and ``disabled`` say."""
+        """Decide by the level alone, whatever ``logging.disable`` and ``disabled`` say."""
         return level >= self.getEffectiveLevel()
 
     def handle(self, record: logging.LogRecord) -> None:

@@ -348,7 +348,7 @@ class Logits(nn.Module):
     def forward(
         self, image: Tensor, caption_tokens: Tensor | None = None, caption_lengths: Tensor | None = None
     ) -> Tensor:
-        """Logits of the next token at each position, or of the labels.
+        """Return logits of the next token at each position, or of the labels.
 
         Every input has a name of its own: torch.export matches shapes with them one by one.
         """

@@ -34,12 +34,12 @@ def stamp(status: os.stat_result) -> str:
 
 
 def listing_sha256(root: Path, image_paths: Iterable[Path]) -> str:
-    """As ``named_listing_sha256``; the names are those below ``root``."""
+    """Hash as ``named_listing_sha256``; the names are those below ``root``."""
     return named_listing_sha256({path.relative_to(root).as_posix(): path for path in image_paths})
 
 
 def named_listing_sha256(images: Mapping[str, Path | int]) -> str:
-    """SHA-256 over the lines ``<name> <content>``, sorted, of files by name.
+    """Return SHA-256 over the lines ``<name> <content>``, sorted, of files by name.
 
     The content is the SHA-256 of the file. It is the size in bytes of what is unpacked from an archive,
     whose checksum is known, and of an image inside an archive of one's own, given as the size alone.
@@ -63,7 +63,7 @@ def named_listing_sha256(images: Mapping[str, Path | int]) -> str:
 
 
 def content_digests(files: Sequence[Path]) -> list[str]:
-    """SHA-256 of each file, in hexadecimal.
+    """Return SHA-256 of each file, in hexadecimal.
 
     Raises:
         InputError: if one cannot be read.

@@ -43,13 +43,13 @@ def fingerprint(download: params.Download) -> str:
 
 
 def changed_sources(download: params.Download) -> list[str]:
-    """Keys of params.yaml whose data are not as the stage ``sources`` has seen them."""
+    """Return the keys of params.yaml whose data are not as the stage ``sources`` has seen them."""
     before, now = read_json_object(paths.DATA_SOURCES), json.loads(fingerprint(download))
     return [f"download.folders.{key}" for key in {**before, **now} if before.get(key) != now.get(key)]
 
 
 def source_paths(download: params.Download) -> dict[str, Path]:
-    """Folders, tables and patterns of data of one's own, by key below ``download.folders``."""
+    """Return folders, tables and patterns of data of one's own, by key below ``download.folders``."""
     if download.source == "drawn_world":
         return {}
     folders = download.folders
@@ -99,7 +99,7 @@ def _entry(path: Path, before: Entry, named: Entry | None) -> Entry:
 
 
 def _files(path: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Files of a folder and all below it, a single file, or what matches a pattern; names and states."""
+    """Yield names and states of the files in a folder and below, of a file, or of what matches a pattern."""
     if path.is_dir():
         yield from _below(os.path.abspath(path))
         return

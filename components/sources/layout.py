@@ -135,7 +135,7 @@ def require_utf8(path: Path) -> Path:
 
 
 def is_known(key: object, by_id: Mapping[Any, object]) -> bool:
-    """Whether ``key``, of whatever type a broken file holds, is one of the ids."""
+    """Return whether ``key``, of whatever type a broken file holds, is one of the ids."""
     return isinstance(key, int | str) and key in by_id
 
 
@@ -199,7 +199,7 @@ class Tally:
         _count(self._notes, what, example, number)
 
     def note_once(self, what: str, example: str) -> None:
-        """As ``note``, each example no more than once."""
+        """Note as ``note`` does, each example no more than once."""
         if (what, example) not in self._once:
             self._once.add((what, example))
             self.note(what, example)

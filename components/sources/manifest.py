@@ -115,13 +115,13 @@ class Manifest(BaseModel):
 
     @model_serializer(mode="wrap")
     def _spread(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """In the file each has a key of its own, which is null where the run lacks it."""
+        """Give each a key of its own in the file, which is null where the run lacks it."""
         fields = dump(self)
         named = fields.pop("benchmarks")
         return fields | {name: named.get(name) for name in BENCHMARK_DATASETS}
 
     def captions_of(self, split: str, dataset: str | None = None) -> list[CaptionedImage]:
-        """Captioned images of all datasets, one after the other, or of one.
+        """Return the captioned images of all datasets, one after the other, or of one.
 
         Raises:
             InputError: no such dataset, its annotations changed since the datasets stage, or
@@ -140,7 +140,7 @@ class Manifest(BaseModel):
         return images
 
     def object_labels_of(self, split: str) -> ObjectLabels:
-        """Labels of the images of all captioned datasets that have an ``instances`` file; others have none.
+        """Return labels of the images of all captioned datasets with an ``instances`` file; others have none.
 
         Raises:
             InputError: such a file changed, came or went since the datasets stage, or is broken.
@@ -157,7 +157,7 @@ class Manifest(BaseModel):
         return read_object_labels(labelled, split)
 
     def root_of(self, dataset: str) -> Path:
-        """Root of a dataset that benchmarks use, its annotations unchanged.
+        """Return the root of a dataset that benchmarks use, its annotations unchanged.
 
         Raises:
             InputError: this run has no such dataset, or it changed since the datasets stage.
@@ -171,7 +171,7 @@ class Manifest(BaseModel):
         return root
 
     def captioned_root(self, dataset: str) -> Path:
-        """Root of a captioned dataset, for what lies beside its captions.
+        """Return the root of a captioned dataset, for what lies beside its captions.
 
         Raises:
             InputError: this run has no such dataset.
@@ -244,7 +244,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def stored_path(path: Path) -> Path:
-    """``path`` relative to the repository root (the working directory) when inside it, else absolute."""
+    """Return ``path`` relative to the repository root (the working directory) inside it, else absolute."""
     absolute = Path(os.path.abspath(path))
     unpacked = Path(os.path.abspath(machine.unpacked_dir()))
     if absolute.is_relative_to(unpacked):
@@ -308,5 +308,5 @@ def _images(entry: CaptionedEntry) -> CaptionedEntry:
 
 
 def _is_of_objects(entry: CaptionedEntry, name: str) -> bool:
-    """Whether an annotation file holds objects and no captions, which COCO's layout tells by its name."""
+    """Tell whether an annotation file holds objects and no captions, by its name in COCO's layout."""
     return entry.index is None and PurePosixPath(name).name.startswith("instances_")

@@ -232,7 +232,7 @@ def _own(path: Path, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Fig
 
 
 def _own_listings(found: OwnDataset) -> dict[str, str]:
-    """As ``listing_sha256``, of images that may lie anywhere, also inside archives."""
+    """Hash as ``listing_sha256`` images that may lie anywhere, also inside archives."""
     return {
         split: named_listing_sha256(
             {image.image_id: image.member.size if image.member else image.path for image in images}

@@ -54,7 +54,7 @@ class Progress:
             self._write_line()
 
     def advance(self, amount: int) -> None:
-        """So much more is done; negative where something has to be done again."""
+        """Note that so much more is done; negative where something has to be done again."""
         with self._lock:
             self._done += amount
             if self._bar is not None:
@@ -79,7 +79,7 @@ class Progress:
 
 
 def shown_bytes(amount: float) -> str:
-    """Bytes as people read them: ``1.2 GB``, with steps of 1,000."""
+    """Return bytes as people read them: ``1.2 GB``, with steps of 1,000."""
     for unit in ("B", "kB", "MB"):
         if abs(amount) < 1000:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"

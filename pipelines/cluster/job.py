@@ -60,7 +60,7 @@ class JobEnd:
 
 
 def sources_of(stage: Stage, stages: Iterable[Stage]) -> list[Stage]:
-    """Those of ``stages`` whose outputs ``stage`` reads.
+    """Return those of ``stages`` whose outputs ``stage`` reads.
 
     They are those above it in the graph and, if it reads files that are unpacked from archives, those that
     fetched these: what is unpacked is no stage's output, and made again on a machine that lacks it.
@@ -74,7 +74,7 @@ def sources_of(stage: Stage, stages: Iterable[Stage]) -> list[Stage]:
 
 
 def inputs_of(stage: Stage, sources: Iterable[Stage]) -> tuple[str, ...]:
-    """Paths of what ``stage`` reads of the outputs of ``sources``.
+    """Return paths of what ``stage`` reads of the outputs of ``sources``.
 
     It may read a part of an output, or a folder with several of them in it. Of the datasets all comes with
     the manifest of a part: it may name images that the drawn world has in another folder.
@@ -101,12 +101,12 @@ def _is_archive(out: str | PurePosixPath) -> bool:
 
 
 def small_outputs(entry: Mapping[str, Any]) -> list[str]:
-    """Paths of the outputs in an entry of dvc.lock that are worth having wherever the flow runs."""
+    """Return paths of the outputs in an entry of dvc.lock that are worth having wherever the flow runs."""
     return [out["path"] for out in entry.get("outs", ()) if out.get("size", 0) <= FETCHED_BYTES]
 
 
 def outdated_outputs(root: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Path]:
-    """Files and folders that are there, and are not those of the new entry."""
+    """Return files and folders that are there, and are not those of the new entry."""
     known = {out["path"]: out.get("md5") for out in before.get("outs", ())}
     return [
         root / out["path"]

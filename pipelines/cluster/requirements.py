@@ -127,7 +127,7 @@ def shared_tracking_uri() -> str | None:
 
 
 def tracking_variables(sent: Mapping[str, str]) -> dict[str, str]:
-    """For the environment of a stage: the worker's own setting goes before the flow's."""
+    """Return variables for a stage: the worker's own setting goes before the flow's."""
     uri = os.environ.get(_VARIABLE) or sent.get(_VARIABLE)
     return {_VARIABLE: uri} if uri else {}
 

@@ -81,7 +81,7 @@ class Clone(WorkerPlugin):
         self._stop_jobs(lambda job: job.run == run, requests)
 
     def fault(self, commit: str, tracking_uri: str | None) -> str | None:
-        """Why this clone cannot work for a flow, in words for people; None if it can."""
+        """Return why this clone cannot work for a flow, in words for people; None if it can."""
         try:
             require_commit(self._root, commit)
             require_remote(self._root)
@@ -137,7 +137,7 @@ class Clone(WorkerPlugin):
         return JobEnd(Outcome(stage.name, outcome.state, seconds), entry)
 
     def _remove_strangers(self, job: Job) -> None:
-        """Where a stage reads a folder with outputs of several stages, drop those of other runs."""
+        """Drop outputs of other runs where a stage reads a folder with outputs of several stages."""
         for folder in (self._root / dep for dep in job.stage.deps if Path(dep).is_relative_to(OUTPUTS_DIR)):
             inputs = [self._root / path for path in job.inputs]
             if not any(path.is_relative_to(folder) and path != folder for path in inputs):
@@ -148,7 +148,7 @@ class Clone(WorkerPlugin):
 
     @contextlib.contextmanager
     def _configured(self, job: Job, stop: Stop) -> Iterator[None]:
-        """Within it, params.yaml is the job's; one with another waits until the others have ended."""
+        """Make params.yaml the job's meanwhile; one with another waits until the others have ended."""
         with self._changed:
             while self._at_work and self._params != job.params and not stop.is_set():
                 self._changed.wait(_POLL_SECONDS)

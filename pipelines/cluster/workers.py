@@ -56,7 +56,7 @@ class Workers:
         return dict(found)
 
     def fit(self) -> dict[str, dict[str, float]]:
-        """Resources of the workers that are there now and can work for this flow, by address."""
+        """Return the resources of the workers that are there now and can work for this flow, by address."""
         with self._lock:
             present = self.present()
             self._ask([address for address in present if address not in self._faults])
@@ -67,7 +67,7 @@ class Workers:
             }
 
     def require_all_fit(self) -> None:
-        """Before a flow starts.
+        """Refuse, before a flow starts, what it cannot run on.
 
         Raises:
             InputError: there is no worker, or one that cannot work for this flow.
@@ -93,7 +93,7 @@ class Workers:
 
 
 async def clone_fault(commit: str, tracking_uri: str | None, dask_worker: Worker) -> str | None:
-    """At a worker: why it cannot work for a flow."""
+    """Return, at a worker, why it cannot work for a flow."""
     import asyncio
 
     clone = dask_worker.plugins.get(Clone.name)
@@ -104,14 +104,14 @@ async def clone_fault(commit: str, tracking_uri: str | None, dask_worker: Worker
 
 
 def stop_run(run: str, requests: int, dask_worker: Worker) -> None:
-    """At a worker: stop the jobs of a flow's run."""
+    """Stop, at a worker, the jobs of a flow's run."""
     clone = dask_worker.plugins.get(Clone.name)
     if isinstance(clone, Clone):
         clone.stop_run(run, requests)
 
 
 def run_job(job: Job) -> JobEnd:
-    """At a worker: run a job, as a Dask task."""
+    """Run a job at a worker, as a Dask task."""
     from distributed import get_worker
     from distributed.worker import thread_state  # type: ignore[attr-defined]  # a name of its own
 

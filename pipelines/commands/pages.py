@@ -49,13 +49,13 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _print_addresses(pages: Pages) -> None:
-    """Where the pages are, and what is not as the user asked for it."""
+    """Print where the pages are, and what is not as the user asked for it."""
     lines = [f"{name:<8} {_first_page(name, address)}" for name, address in pages.addresses.items()]
     print(*lines, *pages.notices, sep="\n", flush=True)
 
 
 def _first_page(name: str, address: str) -> str:
-    """Where to begin: of MLflow the table of runs, with the columns that compare them."""
+    """Return where to begin: of MLflow the table of runs, with the columns that compare them."""
     if name != "MLflow":
         return address
     try:

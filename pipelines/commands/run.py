@@ -162,7 +162,7 @@ def _run_flow(plan: Plan, targets: list[str], options: argparse.Namespace, stop:
 
 
 def _without_prefect(plan: Plan, options: argparse.Namespace) -> int:
-    """Results and exit status of a run whose end Prefect's server cannot be told."""
+    """Print results and return the exit status of a run whose end Prefect's server cannot be told."""
     _print_results(plan, options)
     end = how_it_ended((stage.name for stage in plan.stages), read_states(Path.cwd()), False)
     return 0 if end == "completed" else EXIT_FAILED

@@ -93,7 +93,7 @@ def cost_query() -> Iterator[CostQuery]:
 
 
 def chosen_costs(runs: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> dict[str, Cost]:
-    """By stage: the longest run with the parameters in force, else the newest one; this machine's first.
+    """Return by stage the longest run with the parameters in force, else the newest; this machine's first.
 
     The longest, since one that went on from a checkpoint took less than the work takes.
 
@@ -113,7 +113,7 @@ def chosen_costs(runs: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -
 
 
 def finished_runs() -> list[dict[str, Any]]:
-    """Stage, host, seconds and parameters of the stages' runs that went through, the newest first.
+    """Return stage, host, seconds and parameters of runs that went through, the newest first.
 
     Creates nothing: without a store there are none. Raises whatever MLflow raises.
     """
@@ -143,7 +143,7 @@ def finished_runs() -> list[dict[str, Any]]:
 
 
 def _seconds(run: Run) -> float:
-    """From the start of the process where that is known, since its imports take seconds too.
+    """Count from the start of the process where that is known, since its imports take seconds too.
 
     Its waiting for another process of the same stage is no work.
     """

@@ -156,13 +156,13 @@ class Status:
         return tuple(state for state in self.stages if state.is_stale)
 
     def to_run(self) -> tuple[str, ...]:
-        """Stale stages to compute, not only to take from DVC's cache; `sources` takes no time."""
+        """Return stale stages to compute, not only to take from DVC's cache; `sources` takes no time."""
         return tuple(
             state.stage.name for state in self.stale if not state.is_in_cache and state.stage.name != SOURCES
         )
 
     def comparable(self) -> frozenset[str]:
-        """Stages whose known cost is that of the work as it is now: its parameters and its inputs' too."""
+        """Return stages whose known cost is that of the work as it is now: its parameters', its inputs'."""
         good: set[str] = set()
         for state in self.stages:
             cost = self.costs.get(state.stage.name)
@@ -202,7 +202,7 @@ def read_status(root: Path, targets: Sequence[str] = ()) -> Status:
 
 
 def stale_in_lock(targets: Sequence[str] = ()) -> tuple[str, ...]:
-    """Stages that would not be what dvc.lock says; outputs that are not here, but on record, are no change.
+    """Return stages that would not be what dvc.lock says; outputs on record and not here are no change.
 
     Raises:
         InputError: as ``read_status``.
@@ -211,7 +211,7 @@ def stale_in_lock(targets: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def as_json(status: Status) -> dict[str, Any]:
-    """For programs: one entry a stage; seconds are null where nothing is known."""
+    """Return for programs one entry per stage; seconds are null where nothing is known."""
     comparable = status.comparable()
     return {
         "presets": list(status.presets),

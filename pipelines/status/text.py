@@ -16,7 +16,7 @@ _NEVER_RUN = "never run"
 
 
 def as_lines(status: Status, width: int) -> list[str]:
-    """At most ten lines, cut to ``width`` characters."""
+    """Return at most ten lines, cut to ``width`` characters."""
     preset = f"preset {status.presets[0]}" if status.presets else "parameters of your own"
     lines = [_line("params.yaml", [preset], width)]
     if status.last_run_time is not None and status.last_run:
@@ -39,20 +39,20 @@ def _up_to_date(status: Status) -> str:
 
 
 def all_lines(status: Status) -> list[str]:
-    """Every stage on a line of its own, however long."""
+    """Return every stage on a line of its own, however long."""
     size = max(len(state.stage.name) for state in status.stages)
     return [f"{state.stage.name:<{size}}  {_standing(state, status)}" for state in status.stages]
 
 
 def shown_seconds(seconds: float) -> str:
-    """``45 s``, ``3 min``, ``2.5 h``."""
+    """Return ``45 s``, ``3 min`` or ``2.5 h``."""
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _stale_lines(stale: Sequence[StageState], width: int) -> list[str]:
-    """One line for the stages with the same reasons; those that only wait for others have the last one."""
+    """Return a line for the stages with the same reasons; those that only wait for others have the last."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for state in stale:
         groups.setdefault(_why(state), []).append(state.stage.name)
@@ -181,7 +181,7 @@ class Progress:
 
 
 def _known_seconds() -> dict[str, float]:
-    """By stage, of earlier runs with the parameters in force; raises whatever MLflow raises."""
+    """Return seconds by stage, of earlier runs with the parameters in force; raise whatever MLflow raises."""
     values = {name: section.model_dump() for name, section in check_params().items()}
     costs = chosen_costs(finished_runs(), values)
     return {SOURCES: 0.0} | {stage: cost.seconds for stage, cost in costs.items() if cost.same_params}

@@ -229,7 +229,7 @@ def rank_classes(
 
 
 def _augmentation(settings: params.Classification) -> params.Augmentation:
-    """Random crops and flips, no colour jitter."""
+    """Return the section of random crops and flips, without colour jitter."""
     return params.Augmentation(
         crop_size=settings.crop_size,
         crop_scale=settings.crop_scale,

@@ -107,7 +107,7 @@ class Visits:
                 yield batch
 
     def numbers(self, iteration: int) -> range:
-        """How many visits the run has made before each of the iteration's own."""
+        """Return how many visits the run has made before each of the iteration's own."""
         return range(iteration * self.batch_size, (iteration + 1) * self.batch_size)
 
     def _visits(self) -> Iterator[tuple[int, bool]]:
@@ -120,7 +120,7 @@ class Visits:
 
 
 def repeat_factors(images: Sequence[DetectionImage], threshold: float) -> NDArray[np.float64]:
-    """How often to visit each image in an epoch, on average; at least 1.
+    """Return how often to visit each image in an epoch, on average; at least 1.
 
     With ``f`` the share of the images that show a category, the category's factor is
     ``max(1, sqrt(threshold / f))``, and an image's is the largest of its categories.
@@ -136,7 +136,7 @@ def repeat_factors(images: Sequence[DetectionImage], threshold: float) -> NDArra
 
 
 def epoch_order(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Image indices of one epoch in random order; the fraction of a factor is an extra visit by chance."""
+    """Return image indices of an epoch in random order; a factor's fraction is an extra visit by chance."""
     whole = np.floor(factors).astype(np.int64)
     repeats = whole + (rng.random(len(factors)) < factors - whole)
     return rng.permutation(np.repeat(np.arange(len(factors)), repeats))
@@ -199,12 +199,12 @@ def read_pixels(image: DetectionImage) -> Pixels:
 
 
 def as_tensor(pixels: Pixels) -> Tensor:
-    """float32 ``(3, height, width)`` between 0 and 1; torchvision's detectors normalise and resize."""
+    """Return float32 ``(3, height, width)`` from 0 to 1; torchvision's detectors normalise and resize."""
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous().float() / 255
 
 
 def decode_mask(segmentation: Any, image: DetectionImage) -> NDArray[np.uint8]:
-    """Polygons or run lengths as uint8 ``(height, width)``."""
+    """Return polygons or run lengths as uint8 ``(height, width)``."""
     mask: NDArray[np.uint8] = run_lengths.decode(encode_mask(segmentation, image.width, image.height))
     return mask
 

@@ -45,7 +45,7 @@ class _Sampler:
         self.is_rpn = is_rpn
 
     def __call__(self, labels: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Masks, uint8, of the chosen positives and negatives of each image; -1 is neither."""
+        """Return masks, uint8, of the chosen positives and negatives of each image; -1 is neither."""
         positives, negatives = [], []
         for of_image, generator in zip(labels, self.draws.generators, strict=True):
             positives.append(_choose(of_image >= 1, self.num_positives, generator))

@@ -114,7 +114,7 @@ def _detector(settings: params.Detection, backbone: BackboneWeights, num_classes
 
 
 def _synchronised(model: GeneralizedRCNN, device: torch.device, processes: Processes) -> GeneralizedRCNN:
-    """Batch normalisation over the images of all processes, as the paper's; on CPUs over each one's own."""
+    """Normalise over the images of all processes, as the paper does; on CPUs over those of each one."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if processes.is_first:

@@ -141,7 +141,7 @@ def schedule(settings: params.Detection) -> Multiplier:
 
 
 def _decayed_and_not(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: batch normalisation does not decay, as in detectron2."""
+    """Return parameter groups: batch normalisation does not decay, as in detectron2."""
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     kept = {id(parameter) for layer in layers for parameter in layer.parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -36,7 +36,7 @@ class Fit:
     converged: Tensor
 
     def scores(self, features: Tensor) -> Tensor:
-        """``(num_images, feature_size)`` -> ``(num_images, num_problems)``."""
+        """Map ``(num_images, feature_size)`` to ``(num_images, num_problems)``."""
         return features @ self.weights[:-1] + self.weights[-1]
 
 
@@ -102,7 +102,7 @@ class _Problems:
         self.penalties = penalties
 
     def newton_step(self, weights: Tensor, goal: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step of at most ``left`` conjugate-gradient steps where the gradient exceeds ``goal``.
+        """Take one step of at most ``left`` conjugate-gradient steps where the gradient exceeds ``goal``.
 
         Returns:
             new weights, the norms of the gradients before the step, and the conjugate-gradient steps used.
@@ -116,7 +116,7 @@ class _Problems:
         return self._line_search(weights, step, outputs, (gradient * step).sum(dim=0)), norms, used
 
     def _solve(self, curvature: Tensor, gradient: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-        """Conjugate gradients on (1 + X^T curvature X) step = -gradient, from zero."""
+        """Solve by conjugate gradients (1 + X^T curvature X) step = -gradient, from zero."""
         diagonal = 1 + self.strengths.unsqueeze(1) * curvature.sum(dim=0)  # as if the axes were independent
         step = torch.zeros_like(gradient)
         residual = -gradient

@@ -143,7 +143,7 @@ def _fetch_from(
 
 
 def _checked(wanted: Wanted, path: Path) -> Checked:
-    """Size, checksum and, where nobody published one, the archive's own; a wrong ``.part`` is removed."""
+    """Check size and checksum, or where nobody published one the archive's own; remove a wrong ``.part``."""
     try:
         size = path.stat().st_size
         if wanted.size is not None and size != wanted.size:
@@ -261,7 +261,7 @@ def _require_by_hand(
 
 
 def disk_needs(dataset: str) -> list[tuple[Path, int, str]]:
-    """Folders, bytes and words for what of the dataset is still to come, and for all of it unpacked."""
+    """Return folders, bytes and words for what of a dataset is still to come, and for all of it unpacked."""
     incoming, target = paths.INCOMING_DIR / dataset, paths.ARCHIVES_DIR / dataset
     to_come = 0
     unpacked = 0

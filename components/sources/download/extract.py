@@ -42,7 +42,7 @@ class Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Header":
-        """As tarfile has it.
+        """Read as tarfile does.
 
         Raises:
             tarfile.EOFHeaderError: it is the mark of the end.
@@ -119,7 +119,7 @@ def extract(
 
 
 def _begins_like_zip(archive: Path) -> bool:
-    """Not zipfile.is_zipfile, which looks at the end, where a tar archive may hold a zip archive."""
+    """Look at the beginning: zipfile.is_zipfile looks at the end, where a tar archive may hold a zip."""
     with archive.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
@@ -251,7 +251,7 @@ def _inside(archive: Path, target: Path, name: str) -> Path:
 
 
 def members_of(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """Members in their order, with their bytes if they are plain files; no list of them grows in memory."""
+    """Yield members in order, with their bytes if they are plain files; no list of them grows in memory."""
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # next() appends to it, and nothing here looks back
         yield member, tar.extractfile(member) if member.isreg() else None

@@ -32,13 +32,13 @@ _PATIENCE = Patience(connect_seconds=10, read_seconds=20, attempts=3, longest_se
 
 
 def fetched_path(folder: Path, url: str) -> Path:
-    """Where the file of a URL lies once it is fetched."""
+    """Return where the file of a URL lies once it is fetched."""
     name = hashlib.sha256(url.encode()).hexdigest()
     return folder / name[:2] / name
 
 
 def url_fault(url: str) -> str | None:
-    """Why an http or https URL cannot even be asked for; None if it can."""
+    """Return why an http or https URL cannot even be asked for; None if it can."""
     try:
         url.encode()
         parts = urlsplit(url)

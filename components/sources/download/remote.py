@@ -48,7 +48,7 @@ def look_at(session: requests.Session, url: str, patience: Patience) -> Remote:
 
 
 def content_range(response: requests.Response) -> tuple[int, int, int]:
-    """First byte, last byte and size of the file, as ``Content-Range`` of a 206 says.
+    """Return first byte, last byte and size of the file, as ``Content-Range`` of a 206 says.
 
     Raises:
         MirrorError: it is missing or not understood.

@@ -226,7 +226,7 @@ class Transfer:
 
 
 def state_path(part: Path) -> Path:
-    """Where the state of a growing file lies."""
+    """Return where the state of a growing file lies."""
     return part.with_name(f"{part.name}.json")
 
 

@@ -101,7 +101,7 @@ def _unpack(dataset: str, archives_dir: Path, target: Path) -> None:
 
 
 def unpacked_estimate(path: Path, archive: Archive) -> int:
-    """Bytes to expect: photographs hardly shrink in an archive, texts do, and no more than is allowed."""
+    """Return bytes to expect, no more than are allowed: photographs hardly shrink in an archive, texts do."""
     factor = 6 if archive.into == "annotations" or "annotations" in archive.name else 1.1
     size = path.stat().st_size if path.is_file() else archive.size or archive.unpacked_bytes
     return min(round(size * factor), archive.unpacked_bytes)
@@ -157,7 +157,7 @@ def sort_validation_images(root: Path) -> None:
 
 
 def _wnids(path: Path) -> dict[str, str]:
-    """WordNet ids of the leaf classes by the number the ground truth gives them (not the sorted order)."""
+    """Return WordNet ids of leaf classes by their number in the ground truth (not the sorted order)."""
     from scipy.io import loadmat  # here, so that what never unpacks ImageNet never pays for the import
     from scipy.io.matlab import MatReadError
 

@@ -17,7 +17,7 @@ def article(word: str) -> str:
 
 
 def described(look: Look, *features: str) -> str:
-    """Adjectives and shape, in English order; ``features`` of size, texture, colour."""
+    """Return adjectives and shape, in English order; ``features`` of size, texture, colour."""
     adjectives = []
     if "size" in features and look.size in ("small", "large"):
         adjectives.append(look.size)
@@ -42,7 +42,7 @@ def many(description: str, count: int) -> str:
 
 
 def counted(descriptions: Sequence[str]) -> list[str]:
-    """One phrase for each different description, with how often it occurs, in order of appearance."""
+    """Return one phrase for each different description, with how often it occurs, in order of appearance."""
     return [many(description, count) for description, count in Counter(descriptions).items()]
 
 
@@ -54,7 +54,7 @@ def listed(phrases: Sequence[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
+    """Return the text with a capital letter and a full stop."""
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -77,7 +77,7 @@ OPENINGS = ("", "", "a picture of ", "a drawing of ", "a picture with ")
 
 
 def captions_of(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """Five different captions in random order; every statement in them is true of the scene.
+    """Return five different captions in random order; every statement in them is true of the scene.
 
     The word "left" or "right" is the only one that a mirror image makes untrue, and swapping the
     two makes it true again.
@@ -102,7 +102,7 @@ def captions_of(scene: Scene, rng: np.random.Generator) -> list[str]:
 
 
 def _short(scene: Scene, rng: np.random.Generator) -> list[str]:
-    """Five captions that tell the shapes and little else, one of them also colours.
+    """Return five captions that tell the shapes and little else, one of them also colours.
 
     A network finds colours long before shapes, and shapes the later the more words there are besides.
     """
@@ -146,13 +146,13 @@ def _opening(rng: np.random.Generator) -> str:
 
 
 def _inventory(scene: Scene, rng: np.random.Generator) -> str:
-    """Everything with its colour: ``a red circle, two blue stars and many small green hearts``."""
+    """Name everything with its colour: ``a red circle, two blue stars and many small green hearts``."""
     things = counted([described(placed.look, "colour") for placed in _shuffled(scene, rng)])
     return _opening(rng) + listed(things + _crowd_words(scene, "size", "colour"))
 
 
 def _counts_and_background(scene: Scene, rng: np.random.Generator) -> str:
-    """Shapes without colours: ``two circles and a star on a plain background``."""
+    """Name shapes without colours: ``two circles and a star on a plain background``."""
     things = counted([placed.look.shape for placed in _shuffled(scene, rng)]) + _crowd_words(scene, "size")
     opening = ("", "there is " if things[0].split()[0] in ("a", "an") else "there are ")[int(rng.integers(2))]
     return f"{opening}{listed(things)} on {one(scene.background + ' background')}"
@@ -181,7 +181,7 @@ def _rest(scene: Scene, mentioned: list[Placed]) -> list[str]:
 
 
 def _relation(scene: Scene, relation: Relation | None, rng: np.random.Generator) -> str:
-    """Two objects with their colours and where they stand, or one object and its place."""
+    """Name two objects with their colours and where they stand, or one object and its place."""
     if relation is not None:
         return _related(relation, rng, "colour")
     placed = scene.objects[int(rng.integers(len(scene.objects)))]
@@ -191,7 +191,7 @@ def _relation(scene: Scene, relation: Relation | None, rng: np.random.Generator)
 
 
 def _details(scene: Scene, rng: np.random.Generator) -> str:
-    """One object with size, texture and colour, the others by shape."""
+    """Name one object with size, texture and colour, the others by shape."""
     placed = max(_shuffled(scene, rng), key=lambda placed: _num_details(placed.look))
     phrase = described(placed.look, "size", "texture", "colour")
     if _num_details(placed.look) == 0:
@@ -215,7 +215,7 @@ def _second_relation(scene: Scene, relation: Relation | None, rng: np.random.Gen
 
 
 def _total(scene: Scene, rng: np.random.Generator) -> str:
-    """How many things there are: ``three shapes: a circle and two stars``."""
+    """Say how many things there are: ``three shapes: a circle and two stars``."""
     shapes = [placed.look.shape for placed in _shuffled(scene, rng)]
     for crowd in _crowd_words(scene):
         return f"{crowd} with {listed(counted(shapes))}"

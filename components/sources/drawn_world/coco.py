@@ -36,7 +36,7 @@ class CocoSplit:
 
 
 def file_name(image_id: int) -> str:
-    """COCO's name of an image file."""
+    """Return COCO's name of an image file."""
     return f"{image_id:012d}.jpg"
 
 
@@ -127,7 +127,7 @@ def category_name(look: Look) -> str:
 
 
 def _vocabulary() -> dict[str, str]:
-    """Category name to definition, sorted by name."""
+    """Return category name to definition, sorted by name."""
     words = {}
     for shape in SHAPES:
         for texture in TEXTURES:

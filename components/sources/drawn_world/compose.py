@@ -83,7 +83,7 @@ def _random_look(rng: np.random.Generator) -> Look:
 
 
 def _looks(style: SceneStyle, rng: np.random.Generator) -> list[Look]:
-    """Independent looks, sometimes with two or three of one kind, in random order."""
+    """Return independent looks, sometimes with two or three of one kind, in random order."""
     count = int(rng.choice(len(style.count_weights), p=style.count_weights)) + 1
     if style.subject_shape is not None:
         others = [_random_look(rng) for _ in range(count - 1)]
@@ -165,7 +165,7 @@ def _acceptable(scene: Scene, placed: Placed, seen: float) -> bool:
 
 
 def _crowd(shape: str, size: tuple[int, int], rng: np.random.Generator) -> Crowd | None:
-    """Two to four rows of small things of one colour, jittered; None where too few find room."""
+    """Return two to four rows of small things of one colour, jittered; None where too few find room."""
     look = Look(shape, _any(COLOUR_NAMES, rng), "plain", "small")
     short_side = min(size)
     radius = rng.uniform(0.048, 0.06) * short_side

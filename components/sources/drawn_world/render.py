@@ -66,7 +66,7 @@ def _blotches(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _clutter(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lines, arcs and specks in colours near the background's and in faded object colours."""
+    """Draw lines, arcs and specks in colours near the background's and in faded object colours."""
     height, width = picture.shape[:2]
     image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
     pen = ImageDraw.Draw(image)

@@ -95,7 +95,7 @@ def draw_radius(look: Look, short_side: int, rng: np.random.Generator) -> float:
 
 
 def centre_of(placed: Placed) -> tuple[float, float]:
-    """Centre (x, y) of the box around what is seen."""
+    """Return the centre (x, y) of the box around what is seen."""
     x, y, width, height = box_of(placed.visible)
     return x + width / 2, y + height / 2
 
@@ -116,7 +116,7 @@ class Relation:
 
 
 def relations_of(scene: Scene) -> list[Relation]:
-    """All plainly true relations, each with its opposite.
+    """Return all plainly true relations, each with its opposite.
 
     Left, right, above and below compare the centres of the boxes around what is seen: they must be
     ``APART`` along that axis and at least as far along it as along the other. Behind and in front
@@ -138,7 +138,7 @@ def relations_of(scene: Scene) -> list[Relation]:
 
 
 def places_of(placed: Placed, size: tuple[int, int]) -> list[str]:
-    """Where on a canvas of ``size`` (height, width) the object's centre lies, in thirds; at least one."""
+    """Return the thirds of a canvas of ``size`` (height, width) that the centre lies in; at least one."""
     x, y = centre_of(placed)
     height, width = size
     places = []

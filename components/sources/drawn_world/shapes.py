@@ -144,7 +144,7 @@ class Look:
 
 
 def shade(colour: str, rng: np.random.Generator) -> np.ndarray:
-    """One shade of a named colour, (3,) float32 in 0 to 255."""
+    """Return one shade of a named colour, (3,) float32 in 0 to 255."""
     return np.clip(np.array(COLOURS[colour]) + rng.uniform(-16, 16, 3), 0, 255).astype(np.float32)
 
 

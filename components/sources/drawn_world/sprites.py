@@ -30,7 +30,7 @@ class Sprite:
         return int(np.count_nonzero(self.coverage >= INSIDE))
 
     def window(self, size: tuple[int, int]) -> tuple[slice, slice, slice, slice]:
-        """Rows and columns on a canvas of ``size`` (height, width), then rows and columns of the sprite."""
+        """Return rows and columns on a canvas of ``size`` (height, width), then those of the sprite."""
         height, width = self.coverage.shape
         y0, y1 = max(self.top, 0), min(self.top + height, size[0])
         x0, x1 = max(self.left, 0), min(self.left + width, size[1])
@@ -97,14 +97,14 @@ def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """Uncompressed COCO run lengths of a (height, width) bool mask: columns first, zeros first."""
+    """Return uncompressed COCO run lengths of a (height, width) bool mask: columns first, zeros first."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
 
 
 def polygons_of(mask: np.ndarray) -> list[list[int]]:
-    """Polygons [x, y, x, y, ...] along the pixels' edges whose union, rasterised by COCO, is the mask.
+    """Return polygons [x, y, x, y, ...] along pixels' edges whose union, rasterised by COCO, is the mask.
 
     Separate parts give separate polygons. COCO's polygons know no holes, so that a part with a hole
     is cut in two along a column through it.
@@ -129,7 +129,7 @@ def _trace(mask: np.ndarray) -> list[list[int]]:
 
 
 def _boundary_loops(mask: np.ndarray) -> list[list[Vertex]]:
-    """Corners of all boundaries, the inside on the right: outer ones clockwise on the screen."""
+    """Return corners of all boundaries, the inside on the right: outer ones clockwise on the screen."""
     onward = _boundary_edges(mask)
     loops = []
     while onward:
@@ -150,7 +150,7 @@ def _boundary_loops(mask: np.ndarray) -> list[list[Vertex]]:
 
 
 def _boundary_edges(mask: np.ndarray) -> dict[Vertex, list[Vertex]]:
-    """From every boundary vertex the unit steps that leave it."""
+    """Return the unit steps that leave every boundary vertex."""
     padded = np.pad(mask, 1)
     inside = padded[1:-1, 1:-1]
     sides = (

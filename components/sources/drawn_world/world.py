@@ -250,7 +250,7 @@ def _draw_inaturalist(settings: DrawnWorld, folder: Path, workers: Studio) -> No
 
 
 def long_tailed_counts(mean: int, seed: int) -> list[int]:
-    """Training images of each species: a power law over a random ranking, one at least.
+    """Return training images of each species: a power law over a random ranking, one at least.
 
     Args:
         mean: images per species on average; the counts sum to it times the number of species.
@@ -266,7 +266,7 @@ def long_tailed_counts(mean: int, seed: int) -> list[int]:
 
 
 def _species_file(species: Species, image_id: int) -> str:
-    """Path of an image below the dataset's root, as the annotations name it."""
+    """Return the path of an image below the dataset's root, as the annotations name it."""
     return f"train_val2018/{species.family}/{species.number}/{image_id:08d}.jpg"
 
 

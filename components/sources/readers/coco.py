@@ -39,19 +39,19 @@ def _nobody(reason: str, example: object) -> None:
 
 
 def annotation_path(root: Path, kind: str, split: str) -> Path:
-    """Path of an annotation file; ``kind`` is ``captions`` or ``instances``."""
+    """Return the path of an annotation file; ``kind`` is ``captions`` or ``instances``."""
     return root / "annotations" / f"{kind}_{split}2017.json"
 
 
 def images_dir(root: Path, split: str) -> Path:
-    """Folder of a split's images."""
+    """Return the folder of a split's images."""
     return root / f"{split}2017"
 
 
 def read_captions(
     root: Path, split: str, dataset: str, leave_out: Told = _nobody, note: Told = _nobody
 ) -> list[CaptionedImage]:
-    """Images with their captions, by ascending image id; captions in the order of the file.
+    """Return the images with their captions, by ascending image id; captions in the order of the file.
 
     Blank captions are dropped, then images without captions; half a character is taken out of a caption.
 
@@ -137,7 +137,7 @@ def _captions_by_image(
 
 
 def read_instances(root: Path, split: str, is_told: bool = True) -> dict[str, Any]:
-    """``instances_{split}2017.json``, parsed, checked and mended, with all its keys.
+    """Read ``instances_{split}2017.json``, checked and mended, with all its keys.
 
     Args:
         root: the dataset's folder.
@@ -181,7 +181,7 @@ class ObjectLabels:
 
 
 def read_object_labels(roots: Mapping[str, Path], split: str) -> ObjectLabels:
-    """Labels of the datasets that lie in ``roots``, by name, each with an ``instances`` file.
+    """Return the labels of the datasets that lie in ``roots``, by name, each with an ``instances`` file.
 
     Raises:
         InputError: a file is missing or broken, or an object names an unknown category.

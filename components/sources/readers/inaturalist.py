@@ -21,7 +21,7 @@ SPLITS = ("train", "val")
 
 
 def annotation_path(root: Path, split: str) -> Path:
-    """Path of a split's annotation file."""
+    """Return the path of a split's annotation file."""
     return root / "annotations" / f"{split}2018.json"
 
 

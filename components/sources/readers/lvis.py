@@ -18,7 +18,7 @@ FREQUENCIES = ("r", "c", "f")  # rare, common, frequent: 1-10, 11-100, more than
 
 
 def annotation_path(root: Path, split: str) -> Path:
-    """Path of a split's annotation file."""
+    """Return the path of a split's annotation file."""
     return root / "annotations" / f"lvis_v1_{split}.json"
 
 

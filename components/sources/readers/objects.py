@@ -43,7 +43,7 @@ class Notes(Tally):
         self._remarks.append(text)
 
     def __str__(self) -> str:
-        """One line, empty if nothing was done."""
+        """Return one line, empty if nothing was done."""
         parts = [*filter(None, [self.noted()]), *self._remarks]
         return f"{self._where}: objects: {'; '.join(parts)}" if parts else ""
 
@@ -96,7 +96,7 @@ def clipped(box: Box, width: float, height: float) -> Box | None:
 
 
 def has_mask(annotation: dict[str, Any]) -> bool:
-    """Whether there is a segmentation at all: some tools write an empty one, or none."""
+    """Return whether there is a segmentation at all: some tools write an empty one, or none."""
     return bool(annotation.get("segmentation"))
 
 
@@ -113,7 +113,7 @@ def _tell_apart(categories: Sequence[dict[str, Any]], notes: Notes) -> None:
 
 
 def _sized(path: Path, images: dict[Any, dict[str, Any]]) -> dict[Any, tuple[int, int]]:
-    """Width and height by id."""
+    """Return width and height by id."""
     sizes = {}
     for key, image in images.items():
         size: list[Any] = [image.get("width"), image.get("height")]
@@ -223,14 +223,14 @@ def _with_masks(annotations: list[dict[str, Any]], notes: Notes) -> list[dict[st
 
 
 def _area(annotation: dict[str, Any], width: int, height: int) -> float:
-    """Pixels of the mask, or of the box where there is none."""
+    """Return the pixels of the mask, or of the box where there is none."""
     if not has_mask(annotation):
         return float(annotation["bbox"][2] * annotation["bbox"][3])
     return float(run_lengths.area(encode_mask(annotation["segmentation"], width, height)))
 
 
 def encode_mask(segmentation: Any, width: int, height: int) -> dict[str, Any]:
-    """Polygons, or run lengths of either kind, as compressed run lengths."""
+    """Return polygons, or run lengths of either kind, as compressed run lengths."""
     if isinstance(segmentation, list):
         return run_lengths.merge(run_lengths.frPyObjects(segmentation, height, width))
     if isinstance(segmentation["counts"], list):
@@ -239,7 +239,7 @@ def encode_mask(segmentation: Any, width: int, height: int) -> dict[str, Any]:
 
 
 def _are_finite(values: Sequence[Any]) -> bool:
-    """Whether all are numbers, none of them infinite or NaN, which Python's JSON reader lets through."""
+    """Tell whether all are numbers, none of them infinite or NaN, which Python's JSON reader lets through."""
     try:
         return all(map(math.isfinite, values))
     except (TypeError, OverflowError):

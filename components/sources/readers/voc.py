@@ -55,12 +55,12 @@ class VocAnnotation:
 
 
 def image_sets_dir(root: Path, year: int = 2007) -> Path:
-    """Folder of the lists of images, below the folder that contains ``VOC2007/``."""
+    """Return the folder of the lists of images, below the folder that contains ``VOC2007/``."""
     return root / f"VOC{year}" / "ImageSets" / "Main"
 
 
 def annotation_path(root: Path, image_id: str, year: int = 2007) -> Path:
-    """Path of an image's XML annotation."""
+    """Return the path of an image's XML annotation."""
     return root / f"VOC{year}" / "Annotations" / f"{image_id}.xml"
 
 
@@ -163,7 +163,7 @@ def read_annotated_images(root: Path, split: str, year: int) -> list[Path]:
 
 
 def read_image_ids(path: Path) -> list[str]:
-    """Image ids of a split's list.
+    """Return the image ids of a split's list.
 
     Raises:
         InputError: the list is missing, empty or not text, or an id occurs twice.
@@ -254,7 +254,7 @@ def _object(element: ElementTree.Element) -> VocObject:
 
 
 def _mended(thing: VocObject, width: int, height: int, notes: Notes, path: Path) -> VocObject | None:
-    """None for an object outside the image."""
+    """Mend an object; return None for one outside the image."""
     left, right = sorted((thing.box[0], thing.box[2]))
     top, bottom = sorted((thing.box[1], thing.box[3]))
     if (left, top, right, bottom) != thing.box:
@@ -276,7 +276,7 @@ def _text(element: ElementTree.Element, key: str) -> str:
 
 
 def _read_labels(path: Path, ids: list[str]) -> list[int]:
-    """Labels of one class in the order of ``ids``."""
+    """Return the labels of one class in the order of ``ids``."""
     labels: dict[str, int] = {}
     for number, line in enumerate(read_text(path, "image ids with labels").splitlines(), start=1):
         if not line.strip():
