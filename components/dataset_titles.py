@@ -5,17 +5,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from components.core import paths
-from components.core.datasets import DATASETS
+from components.core.datasets import BENCHMARK_DATA, DATASETS
 from components.core.files import read_json_object
 
 DRAWN = "drawn_world"  # value of download.source
-BENCHMARK_DATA = {  # the dataset of each benchmark
-    "voc07": "voc2007",
-    "imagenet_linear": "imagenet",
+TESTED_ON = {  # the dataset that each benchmark measures on
+    **{benchmark: datasets[0] for benchmark, datasets in BENCHMARK_DATA.items()},
     "coco_segmentation": "coco",
-    "lvis_segmentation": "lvis",
-    "voc_detection": "voc2007",
-    "inaturalist": "inaturalist",
     "caption": "coco",
 }
 
@@ -60,7 +56,7 @@ def title_here(name: str) -> str:
 
 def layout_note(benchmark: str, manifest: Mapping[str, Any]) -> str:
     """Say what a benchmark's data are, after a comma, where its own name says something else; else empty."""
-    name = BENCHMARK_DATA.get(benchmark)
+    name = TESTED_ON.get(benchmark)
     if name is None or not manifest:
         return ""
     title = dataset_title(name, manifest)

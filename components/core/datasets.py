@@ -248,3 +248,11 @@ DATASETS: dict[str, Dataset] = {
 }
 
 BENCHMARK_DATASETS = tuple(name for name, dataset in DATASETS.items() if not dataset.captioned)
+# What each benchmark reads of them; `coco_segmentation` and `caption` read captioned datasets.
+BENCHMARK_DATA = {
+    "voc07": ("voc2007",),
+    "imagenet_linear": ("imagenet",),
+    "inaturalist": ("inaturalist",),
+    "lvis_segmentation": ("lvis",),
+    "voc_detection": ("voc2007", "voc2012"),
+}

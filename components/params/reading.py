@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from components.core import paths
+from components.core.datasets import BENCHMARK_DATA
 from components.core.errors import InputError
 from components.params.benchmarks import (
     PRETRAINED,
@@ -182,16 +183,10 @@ def reasons_not_run(sections: Mapping[str, Section]) -> dict[str, str]:
     """
     download = section_of(sections, Download)
     segmentation, detection = section_of(sections, CocoSegmentation), section_of(sections, VocDetection)
-    needed = {
-        "voc07": "voc2007",
-        "imagenet_linear": "imagenet",
-        "inaturalist": "inaturalist",
-        "lvis_segmentation": "lvis",
-    }
     reasons = {
-        stage: f"this run has no `{dataset}` data"
-        for stage, dataset in needed.items()
-        if not download.has(dataset)
+        stage: f"this run has no `{datasets[0]}` data"
+        for stage, datasets in BENCHMARK_DATA.items()
+        if stage != "voc_detection" and not download.has(datasets[0])
     }
     if segmentation.dataset not in download.captioned_datasets:
         reasons["coco_segmentation"] = f"this run has no captioned dataset `{segmentation.dataset}`"

@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from components.core import machine, paths
-from components.core.datasets import BENCHMARK_DATASETS
+from components.core.datasets import BENCHMARK_DATA, BENCHMARK_DATASETS
 from components.core.errors import InputError
 from components.core.files import sha256, write_text
 from components.sources.download.unpack import require_unpacked
@@ -39,13 +39,6 @@ from components.sources.readers.coco import ObjectLabels, read_object_labels
 from components.sources.readers.own.index import read_index
 from components.sources.readers.types import CaptionedImage
 
-_BENCHMARKS = {
-    "voc07": ("voc2007",),
-    "imagenet_linear": ("imagenet",),
-    "inaturalist": ("inaturalist",),
-    "lvis_segmentation": ("lvis",),
-    "voc_detection": ("voc2007", "voc2012"),
-}
 CHANGED_ADVICE = "run the datasets stage again: `virtex run datasets --force` or `dvc repro -f datasets`"
 
 
@@ -292,7 +285,7 @@ def write_parts(folder: Path, manifest: Manifest, segmented: str = "coco") -> No
     write(bare.model_copy(update={"captions": images}), "images")
     segmented_images = {name: entry for name, entry in images.items() if name == segmented}
     write(bare.model_copy(update={"captions": segmented_images}), "coco_segmentation")
-    for part, names in _BENCHMARKS.items():
+    for part, names in BENCHMARK_DATA.items():
         own = {name: entry for name, entry in manifest.benchmarks.items() if name in names}
         write(bare.model_copy(update={"benchmarks": own}), part)
 

@@ -9,7 +9,7 @@ import pytest
 from components.core import paths
 from components.core.datasets import DATASETS
 from components.core.published import BENCHMARKS, CLASSES
-from components.dataset_titles import BENCHMARK_DATA, dataset_title, layout_note, title_here
+from components.dataset_titles import TESTED_ON, dataset_title, layout_note, title_here
 
 
 def entry(root: str, **images: int) -> dict[str, Any]:
@@ -54,9 +54,9 @@ def test_published_data_have_their_names_wherever_they_lie() -> None:
 
 def test_numbers_of_classes_are_the_published_ones() -> None:
     for benchmark, classes in CLASSES.items():
-        assert DATASETS[BENCHMARK_DATA[benchmark]].counts["val"]["classes"] == classes
+        assert DATASETS[TESTED_ON[benchmark]].counts["val"]["classes"] == classes
     on_several = {"probes", "likelihood"}  # each of their figures names its dataset
-    assert {benchmark.name for benchmark in BENCHMARKS} - on_several == BENCHMARK_DATA.keys()
+    assert {benchmark.name for benchmark in BENCHMARKS} - on_several == TESTED_ON.keys()
 
 
 def test_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
