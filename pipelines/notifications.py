@@ -40,7 +40,7 @@ def message(
     Args:
         run: its name.
         state: ``completed``, ``failed`` or ``cancelled``.
-        table: one row a stage.
+        table: one row per stage.
         errors: messages of what failed, by stage.
         results: figures of the report, by name; none if this run has no report.
         links: addresses by what they show; those that are None are left out.

@@ -23,8 +23,8 @@ from pipelines.notifications import message, notify
 from pipelines.workspace import STATE_DIR, crashed_before, noted_stages, run_lock, stop_orphans
 
 _logger = own_logger(__name__)
-_FLOW_RUN = STATE_DIR / "dead_flow_run"  # its id, until a server can be told
-_DIED = "its process crashed"
+_FLOW_RUN = STATE_DIR / "crashed_flow_run"  # its id, until a server can be told
+_CRASHED = "its process crashed"
 _TELLING_SECONDS = 15.0
 _MOMENT_SECONDS = 0.2
 
@@ -160,7 +160,7 @@ def _mark_crashed(path: Path) -> None:
     with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server, perhaps
         flow_run = client.read_flow_run(UUID(path.read_text(encoding="utf-8")))
         if flow_run.state is None or not flow_run.state.is_final():
-            client.set_flow_run_state(flow_run.id, Crashed(message=_DIED), force=True)
+            client.set_flow_run_state(flow_run.id, Crashed(message=_CRASHED), force=True)
         _end_task_runs(client, flow_run.id)
     path.unlink(missing_ok=True)
 
@@ -186,7 +186,7 @@ def clear_up_after(flow: Any, flow_run: Any, state: Any) -> None:
             name = client.read_flow_run(flow_run.id).name  # as the flow has renamed it
             _end_task_runs(client, flow_run.id)
         end = "cancelled" if state.is_cancelling() else "failed"
-        notify(message(name, end, errors={"run": f"{_DIED}; {state.message}"}))
+        notify(message(name, end, errors={"run": f"{_CRASHED}; {state.message}"}))
 
 
 def _end_task_runs(client: Any, flow_run_id: UUID) -> None:
@@ -196,4 +196,4 @@ def _end_task_runs(client: Any, flow_run_id: UUID) -> None:
     only_these = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     for task_run in client.read_task_runs(flow_run_filter=only_these):
         if task_run.state is None or not task_run.state.is_final():
-            client.set_task_run_state(task_run.id, Crashed(message=_DIED), force=True)
+            client.set_task_run_state(task_run.id, Crashed(message=_CRASHED), force=True)

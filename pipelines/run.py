@@ -78,7 +78,7 @@ def _flow_run_name() -> str:
         if not preset and not changes:
             return run_name(parameters_in_words())
         return run_name(in_words(preset or preset_in_force(), changes))  # may not be in force yet
-    except Exception:  # of params.yaml, of which the flow speaks: here it would crash without a word
+    except Exception:  # of params.yaml, of which the flow speaks: here it would crash without a message
         return run_name(OWN_PARAMETERS)
 
 

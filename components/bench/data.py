@@ -99,7 +99,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             baseline_times,
             times,
             TARGET,
-            {"kB an image": round(store.metadata.image_bytes / size.images / 1e3, 1)},
+            {"kB per image": round(store.metadata.image_bytes / size.images / 1e3, 1)},
         )
         for (what, store), times in zip(stores.items(), our_times, strict=True)
     ]
@@ -137,7 +137,7 @@ def read_ours(
     size: Size,
     num_workers: int | None = None,
 ) -> None:
-    """Load what a round loads; ``num_workers`` None is one a core."""
+    """Load what a round loads; ``num_workers`` None is one per core."""
     num_workers = machine.num_cpus() if num_workers is None else num_workers
     for batch in our_batches(store, tokenizer, augmentation, size.batch, size.batches, num_workers):
         to_device(batch, torch.device("cpu"), torch.contiguous_format)  # normalised here, as in training

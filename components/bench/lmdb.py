@@ -78,8 +78,8 @@ def _compare(
     kept = "pixels" if decoded else "the files' bytes" if short_side is None else "JPEG"
     at = "" if short_side is None else f" of shorter side {short_side}"
     figures = {
-        "kB an image of the baseline": round(plain.stat().st_size / size.images / 1e3, 1),
-        "kB an image of ours": round(store.stat().st_size / size.images / 1e3, 1),
+        "kB per image of the baseline": round(plain.stat().st_size / size.images / 1e3, 1),
+        "kB per image of ours": round(store.stat().st_size / size.images / 1e3, 1),
     }
     name = f"LMDB of {size.width}x{size.height} photographs, keeping {kept}{at}"
     return Comparison(name, size.images, "images", "cpu", baseline_times, our_times, TARGET, figures)

@@ -106,7 +106,7 @@ def run(size: Size, rounds: int) -> list[Comparison]:
         rate = row.rate(times).median * flops
         peak = matrix_rate(device, precision_of(variant))
         row.figures["arithmetic"] = (  # type: ignore[index]  # a dict, made here
-            f"{flops / 1e9:.1f} GFLOP an image ({plain_flops / 1e9:.1f}), {rate / 1e9:.0f} GFLOP/s = "
+            f"{flops / 1e9:.1f} GFLOP per image ({plain_flops / 1e9:.1f}), {rate / 1e9:.0f} GFLOP/s = "
             f"{rate / peak:.0%} of the {peak / 1e9:.0f} GFLOP/s of a matrix product of the same format"
         )
         rows.append(row)

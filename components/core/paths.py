@@ -14,7 +14,7 @@ DATASETS_MANIFEST = DATASETS_DIR / "manifest.json"  # of all; stages read their 
 DATA_SOURCES = Path("data/sources.json")
 TOKENIZER_MODEL = Path("data/tokenizer/captions.model")
 DOCUMENT_FREQUENCIES = Path("data/tokenizer/document_frequencies.csv")
-LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file a split
+LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file per split
 
 # What comes from elsewhere; it outlives data/ and outputs/.
 ARCHIVES_DIR = Path("datasets/archives")  # {dataset}/, tracked by DVC

@@ -39,7 +39,7 @@ def handle_ending(handler: Handler) -> dict[signal.Signals, Any]:
 
 
 def end_at_once() -> None:
-    """Let Ctrl-C end a program of ours without a word while it imports, until ``raise_interrupts``.
+    """Let Ctrl-C end a program of ours without output while it imports, until ``raise_interrupts``.
 
     Without effect for any other program that imports the package which calls this.
     """

@@ -56,7 +56,7 @@ class Benchmark:
 
     @property
     def compares_backbones(self) -> bool:
-        """Whether results lie in a folder a backbone (virtex, random) and not in one alone."""
+        """Whether results lie in a folder per backbone (virtex, random) and not in one alone."""
         return self.group != CAPTIONING
 
     @property

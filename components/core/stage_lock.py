@@ -1,4 +1,4 @@
-"""One process a stage: a lock on it, held by the stage itself as long as it lives.
+"""One process per stage: a lock on it, held by the stage itself as long as it lives.
 
 Whoever kills DVC alone leaves its stage at work. The next one of the same name would train beside it in the
 same scratch folder, until one deletes the other's checkpoints. So it stops what no DVC waits for any more,

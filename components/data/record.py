@@ -1,4 +1,4 @@
-"""The format of a captioned-image store: one LMDB file a split.
+"""The format of a captioned-image store: one LMDB file per split.
 
 The file is an LMDB data file without a folder around it (``MDB_NOSUBDIR``), with one unnamed
 database. Nothing in it belongs to one programming language; a reader needs LMDB, MessagePack and

@@ -187,14 +187,14 @@ def _backbones() -> Iterable[FamilyRow]:
 def _data() -> Iterable[FamilyRow]:
     """Yield parts of the images with all captions, and of the captions of all images (section 4.1).
 
-    Both end in one row: with COCO's five captions an image, "at most five" would be the same run again.
+    Both end in one row: with COCO's five captions per image, "at most five" would be the same run again.
     """
     for share in (0.1, 0.2, 0.5):
         percent = f"{100 * share:.0f}"
         title = f"{percent} % of the images"
         yield FamilyRow(f"images{percent}", title, (f"subset.image_fraction={share}", _ALL_CAPTIONS))
     for number in (1, 2, 3, 4):
-        title = f"{number} caption{'s' if number > 1 else ''} an image"
+        title = f"{number} caption{'s' if number > 1 else ''} per image"
         overrides = ("subset.image_fraction=1.0", f"subset.captions_per_image={number}")
         yield FamilyRow(f"captions{number}", title, overrides)
     yield FamilyRow(

@@ -43,7 +43,7 @@ def read_weights(path: Path, vocab_size: int) -> NDArray[np.float32]:
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
     if len(rows) != vocab_size or not all(len(row) == 2 and row[1].isdecimal() for row in rows):
-        raise InputError(f"{path}: expected the frequencies of {vocab_size} pieces, one a row; {_AGAIN}")
+        raise InputError(f"{path}: expected the frequencies of {vocab_size} pieces, one per row; {_AGAIN}")
     return idf(np.array([int(row[1]) for row in rows]))
 
 

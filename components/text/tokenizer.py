@@ -29,7 +29,7 @@ TRAINER_ARGUMENTS: dict[str, Any] = {
     "num_threads": 1,  # the same file, byte for byte, on any machine
     "minloglevel": 2,
 }
-# SentencePiece passes over longer texts without a word, and over those with its own mark of unknown bytes.
+# SentencePiece passes over longer texts silently, and over those with its own mark of unknown bytes.
 LONGEST_BYTES = 4192
 _MARK = "\u2585"
 

@@ -225,6 +225,6 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def end_with_parent() -> None:
-    """Have the system send this process SIGTERM once its parent has died; on Linux only."""
+    """Have the system send this process SIGTERM once its parent has exited; on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,6 +1,6 @@
 """The picture of the pipeline: dvc.yaml's stages and what passes between them, as an SVG.
 
-Stages that run once an item (a backbone, a split) are one name, and stages with the same arrows share a
+Stages that run once per item (a backbone, a split) are one name, and stages with the same arrows share a
 box. An arrow that follows from others is left out: `datasets` feeds the benchmarks too, but they wait for
 `select`, which comes after it anyway.
 """

@@ -171,7 +171,7 @@ class Progress:
             known = self._seconds.result()
         if not left or any(stage.name not in known for stage in left):
             return text
-        ends: dict[str, float] = {}  # with as many stages at a time as one likes
+        ends: dict[str, float] = {}  # with no limit on stages at a time
         for stage in left:
             ends[stage.name] = known[stage.name] + max(
                 (ends.get(name, 0.0) for name in stage.upstream), default=0.0

@@ -88,9 +88,9 @@ class Visits:
     An epoch has its own order; a run that starts at any iteration sees what an uninterrupted one sees.
 
     Args:
-        factors: average visits an epoch of each image; 0 for one that is never visited.
+        factors: average visits per epoch of each image; 0 for one that is never visited.
         seed: of order and flips.
-        batch_size: images an iteration.
+        batch_size: images per iteration.
     """
 
     def __init__(self, factors: NDArray[np.float64], seed: int, batch_size: int) -> None:

@@ -45,7 +45,7 @@ class Basis:
 
     Attributes:
         data: ``(num_images, feature_size + 1)``, the turned features.
-        axes: ``(feature_size + 1, feature_size + 1)``, an axis a column.
+        axes: ``(feature_size + 1, feature_size + 1)``, an axis per column.
         strengths: ``(feature_size + 1,)``, mean square of ``data`` along each axis.
     """
 

@@ -11,5 +11,5 @@ def test_both_sides_build_what_they_should() -> None:
     ]
     pixels = QUICK.height * QUICK.width * 3 / 1e3
     assert all(row.units == QUICK.images for row in rows)
-    assert all(row.figures["kB an image of the baseline"] > pixels for row in rows[:2])
-    assert rows[1].figures["kB an image of ours"] > pixels
+    assert all(row.figures["kB per image of the baseline"] > pixels for row in rows[:2])
+    assert rows[1].figures["kB per image of ours"] > pixels

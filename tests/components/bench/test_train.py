@@ -37,7 +37,7 @@ def test_operations_grow_with_the_batch() -> None:
 def test_quick_run_has_a_row_for_each_precision() -> None:
     rows = run(QUICK, rounds=1)
     assert [row.name.split()[-1] for row in rows] == ["fp32", "bf16"]
-    assert all("GFLOP an image" in row.figures["arithmetic"] for row in rows)
+    assert all("GFLOP per image" in row.figures["arithmetic"] for row in rows)
 
 
 def test_a_product_has_a_rate() -> None:

@@ -1,7 +1,7 @@
 """Two workers and a flow, each with a clone of its own, sharing a DVC remote, MLflow and Prefect over HTTP.
 
 One story, in file order: a run on two workers against the same run on one machine, what is left to do
-afterwards, a worker that dies, a flow that is interrupted, a flow that dies.
+afterwards, a worker that crashes, a flow that is interrupted, a flow that crashes.
 """
 
 import json
