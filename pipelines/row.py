@@ -18,13 +18,7 @@ from pipelines.preparation import stages_at_a_time
 from pipelines.process import ChildEnd, Stop, run_child
 from pipelines.record import forget_states, idle_states, read_states
 from pipelines.runners import CLUSTER_VARIABLE
-from pipelines.workspace import (
-    STAGE_VARIABLE,
-    STATE_DIR,
-    noted_group,
-    run_lock,
-    stop_orphans,
-)
+from pipelines.workspace import STAGE_VARIABLE, STATE_DIR, noted_group, run_lock, stop_orphans
 
 LOG = STATE_DIR / "run.log"  # in a row's workspace: what its last run printed
 # A run that is asked to stop may need the whole of its stage's own stop sequence, 150 seconds; a second

@@ -215,11 +215,7 @@ class StageRunner(Outcomes):
                 log(f"The earlier outputs of {stage.name} could not all be put back: {error}")
 
     def _dvc(
-        self,
-        arguments: Sequence[str],
-        stage: Stage,
-        on_line: Callable[[str], object],
-        resources: Held,
+        self, arguments: Sequence[str], stage: Stage, on_line: Callable[[str], object], resources: Held
     ) -> ChildEnd:
         interpreter = Path(sys.executable)
         environment = {

@@ -121,8 +121,7 @@ def ask(session: requests.Session, url: str, patience: Patience, **options: Any)
         PaceError: it does not begin. Else whatever requests raises.
     """
     return begun_within(
-        patience.begin_seconds,
-        lambda: session.get(url, stream=True, timeout=patience.timeout, **options),
+        patience.begin_seconds, lambda: session.get(url, stream=True, timeout=patience.timeout, **options)
     )
 
 

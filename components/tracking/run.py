@@ -115,11 +115,7 @@ class Record:
     """
 
     def __init__(
-        self,
-        store: Store | None,
-        run_id: str | None,
-        kept_in: Path,
-        system_metrics: bool = True,
+        self, store: Store | None, run_id: str | None, kept_in: Path, system_metrics: bool = True
     ) -> None:
         self.run_id = run_id
         self._store = store

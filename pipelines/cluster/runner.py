@@ -62,13 +62,7 @@ class ClusterRunner(Outcomes):
     """
 
     def __init__(
-        self,
-        root: Path,
-        plan: Plan,
-        workers: Workers,
-        variables: dict[str, str],
-        force: bool,
-        stop: Stop,
+        self, root: Path, plan: Plan, workers: Workers, variables: dict[str, str], force: bool, stop: Stop
     ) -> None:
         super().__init__()
         self._root = root

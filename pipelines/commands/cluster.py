@@ -23,9 +23,7 @@ def add_parser(commands: Any) -> None:
     make.set_defaults(command=_make_certificates)
     scheduler = commands.add_parser("scheduler", help="start Dask's scheduler; Ctrl-C stops it")
     scheduler.add_argument(
-        "--host",
-        default=LOOPBACK,
-        help="address to listen on; any but the loopback one takes certificates",
+        "--host", default=LOOPBACK, help="address to listen on; any but the loopback one takes certificates"
     )
     scheduler.add_argument("--port", type=positive, default=PORT)
     scheduler.set_defaults(command=_scheduler)

@@ -212,9 +212,7 @@ def probe_heads(settings: params.ImagenetLinear) -> tuple[Head, ...]:
 
 
 def probe_summary(
-    settings: params.ImagenetLinear,
-    by_rate: dict[str, dict[str, dict[str, float]]],
-    diverged: dict[str, str],
+    settings: params.ImagenetLinear, by_rate: dict[str, dict[str, dict[str, float]]], diverged: dict[str, str]
 ) -> dict[str, Any]:
     """Return figures at the paper's learning rate, and at the best one: by ``holdout``, else by ``val``.
 

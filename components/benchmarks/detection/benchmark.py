@@ -50,10 +50,7 @@ from components.training.checkpoints import configuration_key
 from components.training.distributed import SINGLE_PROCESS, Processes, current
 from components.training.loop import Log
 
-ENGINES = {
-    "torchvision": torchvision_engine.fit_and_detect,
-    "detectron2": detectron2_engine.fit_and_detect,
-}
+ENGINES = {"torchvision": torchvision_engine.fit_and_detect, "detectron2": detectron2_engine.fit_and_detect}
 # Percent by ``box`` and, with masks, ``mask``: figures by name, ``classes``, AP by class, and the ``matches``
 # that they come from.
 SCORES: Mapping[DetectionTask, Callable[[DetectionSplit, Sequence[Detections]], dict[str, Any]]] = {
@@ -118,11 +115,7 @@ class Measured:
 
 
 def run_recorded(
-    run: Run,
-    task: DetectionTask,
-    name: str,
-    data: TaskData | str,
-    settings: params.Detection,
+    run: Run, task: DetectionTask, name: str, data: TaskData | str, settings: params.Detection
 ) -> None:
     """Benchmark the exported backbone ``name``, and write its figures and files.
 

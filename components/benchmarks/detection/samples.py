@@ -143,11 +143,7 @@ def epoch_order(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArr
 
 
 def train_batches(
-    samples: TrainSamples,
-    visits: Visits,
-    iterations: range,
-    num_workers: int,
-    processes: Processes,
+    samples: TrainSamples, visits: Visits, iterations: range, num_workers: int, processes: Processes
 ) -> Iterator[dict[str, Any]]:
     """Yield this process's part of each iteration's samples.
 

@@ -20,11 +20,7 @@ from components.benchmarks.detection.data import (
 from components.benchmarks.detection.detections import Detections, detect
 from components.benchmarks.detection.samples import TrainSamples, Visits, repeat_factors, train_batches
 from components.benchmarks.detection.sampling import draw_by_image
-from components.benchmarks.detection.torchvision_models import (
-    faster_rcnn_c4,
-    mask_rcnn_fpn,
-    set_image_sizes,
-)
+from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn, set_image_sizes
 from components.benchmarks.detection.training import DetectorObjective, train_detector
 from components.core.errors import InputError
 from components.data.sampling import Shard

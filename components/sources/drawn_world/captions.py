@@ -110,13 +110,7 @@ def _short(scene: Scene, rng: np.random.Generator) -> list[str]:
     shapes = listed(counted([placed.look.shape for placed in shuffled]))
     colours = listed(counted([described(placed.look, "texture", "colour") for placed in shuffled]))
     background = one(f"{scene.background} background")
-    return [
-        shapes,
-        f"a picture of {shapes}",
-        f"a drawing of {shapes}",
-        f"{shapes} on {background}",
-        colours,
-    ]
+    return [shapes, f"a picture of {shapes}", f"a drawing of {shapes}", f"{shapes} on {background}", colours]
 
 
 def _same_words(first: str, second: str) -> bool:
