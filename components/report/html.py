@@ -97,6 +97,7 @@ def example_groups(
 def captions_page(
     title: str,
     scores: Mapping[str, float],
+    diversity: str,
     all_ciders: Sequence[float],
     groups: Mapping[str, Sequence[CaptionedPicture]],
 ) -> str:
@@ -105,6 +106,7 @@ def captions_page(
     Args:
         title: says which model and dataset.
         scores: the headline figures, in percent.
+        diversity: a line on how many captions differ; empty without any.
         all_ciders: CIDEr-D of every scored caption, for the histogram.
         groups: pictures under their headings.
     """
@@ -112,6 +114,7 @@ def captions_page(
         "captions.html",
         title=title,
         scores=scores,
+        diversity=diversity,
         num_images=len(all_ciders),
         histogram=_histogram(all_ciders) if all_ciders else None,
         groups={name: pictures for name, pictures in groups.items() if pictures},

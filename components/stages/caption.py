@@ -25,7 +25,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
     objective, config = load_captioner(paths.CAPTIONER, machine.device_name())
     if not isinstance(objective, CaptioningObjective):
         reason = f"the objective {config.objective.name} writes no captions"
-        record_nothing(run, reason, captions_page(f"No captions: {reason}", {}, [], {}))
+        record_nothing(run, reason, captions_page(f"No captions: {reason}", {}, "", [], {}))
         return
     store = CaptionStore(paths.lmdb_path("val"))
     indices = images_of_dataset(store, caption.dataset, caption.max_images)
@@ -44,6 +44,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
     page = captions_page(
         f"Captions of {data}, by {config.objective.name} on {config.backbone.name}",
         measured.headlines,
+        measured.diversity,
         ciders,
         example_groups(ciders, caption.gallery_images, picture_of),
     )

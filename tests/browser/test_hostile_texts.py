@@ -60,7 +60,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.full((60, 80, 3), 128, np.uint8)
     pictures = [CaptionedPicture(text, pixels, text, -1.5, 12.5, (text, "a cat")) for text in TEXTS]
     (root / "captions.html").write_text(
-        captions_page(TEXTS[0], dict.fromkeys(TEXTS, 1.0), [1.0, 2.0], {TEXTS[0]: pictures}),
+        captions_page(TEXTS[0], dict.fromkeys(TEXTS, 1.0), TEXTS[0], [1.0, 2.0], {TEXTS[0]: pictures}),
         encoding="utf-8",
     )
     markdown = (root / paths.REPORT_DIR / "report.md").read_text(encoding="utf-8")

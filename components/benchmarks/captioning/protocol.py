@@ -89,6 +89,20 @@ class Measured:
         [(caption, count)] = Counter(entry.caption for entry in self.captions).most_common(1)
         return caption, 100.0 * count / len(self.captions)
 
+    @property
+    def distinct(self) -> int:
+        """The number of captions that differ."""
+        return len({entry.caption for entry in self.captions})
+
+    @property
+    def diversity(self) -> str:
+        """Say how many captions differ, and warn of a model that hardly looks."""
+        text, share = self.most_frequent
+        if share > FEW_CAPTIONS:
+            return f"Warning: {share:.0f} % of the images get the same caption, {text!r}"
+        most = f"the most frequent one, {text!r}, has {share:.1f} % of the images"
+        return f"{self.distinct:,} captions differ; {most}"
+
     def by_image(self) -> PerImage:
         """Return the scores of each image, and resamples of those that are means over images.
 
@@ -109,7 +123,7 @@ class Measured:
         return {
             **self.scores.corpus,
             "images": len(captions),
-            "distinct_captions": len({entry.caption for entry in captions}),
+            "distinct_captions": self.distinct,
             "most_frequent_share": self.most_frequent[1],
             "mean_words": sum(len(entry.caption.split()) for entry in captions) / len(captions),
             "mean_log_probability": sum(entry.log_probability for entry in captions) / len(captions),

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from PIL import Image
 
-from components.benchmarks.captioning.protocol import FEW_CAPTIONS, Measured, ScoredCaption
+from components.benchmarks.captioning.protocol import Measured, ScoredCaption
 from components.benchmarks.shared.files import Run
 from components.benchmarks.shared.per_image import FILE, PerImage
 from components.captioning.samples import CAPTIONED_IMAGES
@@ -50,8 +50,6 @@ def tell(measured: Measured, data: str) -> None:
     """Print the figures, what makes them doubtful, and what is missing; ``data`` are the images' title."""
     figures = ", ".join(f"{name} {value:.1f}" for name, value in measured.headlines.items())
     print(f"{len(measured.captions)} images of {data}: {figures}", flush=True)
-    text, share = measured.most_frequent
-    if share > FEW_CAPTIONS:
-        print(f"Warning: {share:.0f} % of the images get the same caption, {text!r}", flush=True)
+    print(measured.diversity, flush=True)
     for name, reason in measured.scores.not_run.items():
         print(f"Without {name}: {reason}", flush=True)

@@ -43,6 +43,7 @@ def test_page_holds_picture_caption_scores_and_references() -> None:
     page = captions_page(
         "Captions of coco",
         {"CIDEr-D": 47.25, "BLEU-4": 9.0},
+        "2 captions differ",
         [1.0, 2.0, 300.0],
         {"Best": [picture("a dog runs", ("one dog", "two dogs"))], "Nothing": []},
     )
@@ -55,6 +56,7 @@ def test_page_holds_picture_caption_scores_and_references() -> None:
         "a dog runs",
         "one dog",
         "two dogs",
+        "2 captions differ",
         "coco/7",
         "47.2",
         "9.0",
@@ -69,7 +71,7 @@ def test_page_holds_picture_caption_scores_and_references() -> None:
 
 
 def test_page_fetches_nothing_and_runs_nothing() -> None:
-    page = captions_page("t", {"CIDEr-D": 1.0}, [1.0], {"Best": [picture("x")]})
+    page = captions_page("t", {"CIDEr-D": 1.0}, "", [1.0], {"Best": [picture("x")]})
     tags = parse(page).seen
     assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object"}
     assert not re.search(r"https?://|url\(|@import", page)
@@ -77,19 +79,19 @@ def test_page_fetches_nothing_and_runs_nothing() -> None:
 
 def test_text_is_escaped_everywhere() -> None:
     nasty = "<script>alert('x')</script> & \"quoted\" $title"
-    page = captions_page(nasty, {nasty: 1.0}, [1.0], {nasty: [picture(nasty, (nasty,))]})
+    page = captions_page(nasty, {nasty: 1.0}, nasty, [1.0], {nasty: [picture(nasty, (nasty,))]})
     parse(page)
     assert "<script>" not in page
-    assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &#34;quoted&#34; $title") == 7
+    assert page.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &#34;quoted&#34; $title") == 8
 
 
 def test_page_without_captions_is_a_page() -> None:
-    assert "No captions: why" in captions_page("No captions: why", {}, [], {})
-    parse(captions_page("No captions: why", {}, [], {}))
+    assert "No captions: why" in captions_page("No captions: why", {}, "", [], {})
+    parse(captions_page("No captions: why", {}, "", [], {}))
 
 
 def test_equal_scores_give_a_page() -> None:
-    parse(captions_page("t", {}, [0.0, 0.0], {"Worst": [picture("", cider=0.0)]}))
+    parse(captions_page("t", {}, "", [0.0, 0.0], {"Worst": [picture("", cider=0.0)]}))
 
 
 def test_examples_are_the_best_the_middle_and_the_worst() -> None:

@@ -24,6 +24,9 @@ def test_different_captions_are_counted_and_the_most_frequent_one_named() -> Non
     assert found.most_frequent == ("a dog", pytest.approx(60))
     assert found.figures()["distinct_captions"] == 3
     assert found.figures()["most_frequent_share"] == pytest.approx(60)
+    assert found.diversity == "Warning: 60 % of the images get the same caption, 'a dog'"
+    half = measured("a dog", "a dog", "a cat", "a bird").diversity
+    assert half == "3 captions differ; the most frequent one, 'a dog', has 50.0 % of the images"
 
 
 def test_scores_that_are_means_have_bounds() -> None:
