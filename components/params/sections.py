@@ -237,7 +237,7 @@ class Pretrain(Section):
     batch_size: Positive
     accumulate: Positive
     sync_batch_norm: bool
-    precision: Literal["fp32", "fp16", "bf16"]
+    precision: Literal["auto", "fp32", "fp16", "bf16"]
     channels_last: bool
     compile: bool | Literal["reduce-overhead"]
     caption_lengths: Annotated[Rising, Field(min_length=1)] | None

@@ -45,7 +45,7 @@ from components.tracking import StageRun, UsedDataset
 from components.training.checkpoints import CandidateFolder, CheckpointFolder, configuration_key
 from components.training.distributed import current, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
-from components.training.optimizer import build_optimizer
+from components.training.optimizer import build_optimizer, chosen_precision
 from components.training.profiling import compiled, write_profile
 from components.training.schedules import multiplier
 from components.training.state import History, Row, TrainingState
@@ -128,12 +128,13 @@ def pretrain_model(
         _used(val_dataset, identities[val_store.path], "validation"),
     )
     run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer), 0)
+    precision = chosen_precision(device, pretrain.precision)
     with compiled(model, pretrain.compile, pretrain.caption_lengths):
         state = train(
             model,
             build_optimizer(model, optimizer),
             multiplier(**schedule.model_dump()),
-            _options(optimizer, schedule, pretrain),
+            _options(optimizer, schedule, pretrain, precision),
             train_batches=lambda done: visit_loader(
                 train_dataset,
                 collate,
@@ -155,7 +156,7 @@ def pretrain_model(
     if not processes.is_first:
         return
     candidates.publish(paths.CANDIDATES_DIR)
-    write_results(run, state, train_dataset.selection, model, pretrain.start_from)
+    write_results(run, state, train_dataset.selection, model, pretrain.start_from, precision)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
@@ -184,7 +185,7 @@ def _require_memory(
 
 
 def _options(
-    optimizer: params.Optimizer, schedule: params.Schedule, pretrain: params.Pretrain
+    optimizer: params.Optimizer, schedule: params.Schedule, pretrain: params.Pretrain, precision: str
 ) -> LoopOptions:
     return LoopOptions(
         iterations=schedule.iterations,
@@ -194,8 +195,9 @@ def _options(
         section="pretrain",
         advice="Lower optimizer.backbone_lr or optimizer.head_lr, lengthen schedule.warmup_iterations, or "
         "choose pretrain.precision: fp32 or bf16.",
+        data_advice="Give the stage more processor cores, or keep pixels in the stores (lmdb.decoded: true).",
         accumulate=pretrain.accumulate,
-        precision=pretrain.precision,
+        precision=precision,
         channels_last=pretrain.channels_last,
         clip_grad_norm=optimizer.clip_grad_norm,
         freeze_backbone=pretrain.freeze_backbone,
@@ -267,7 +269,12 @@ def log_profile(run: StageRun, profiled: profile) -> None:
 
 
 def write_results(
-    run: StageRun, state: TrainingState, selection: Selection, model: nn.Module, start_from: str | None
+    run: StageRun,
+    state: TrainingState,
+    selection: Selection,
+    model: nn.Module,
+    start_from: str | None,
+    precision: str,
 ) -> None:
     for path in state.history.write_csv(run.output_dir):
         run.artifact(path)
@@ -277,7 +284,7 @@ def write_results(
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     start = {} if start_from is None else {"started_from": redacted(start_from)}
-    run.metrics({**summary(state), **sizes, **start})
+    run.metrics({**summary(state), "precision": precision, **sizes, **start})
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "loss.png")
         draw_losses(picture, state.history)
@@ -304,6 +311,7 @@ def summary(state: TrainingState) -> dict[str, Any]:
         "images_seen": state.num_images,
         "seconds": round(state.seconds, 3),
         "images_per_second": round(state.num_images / state.seconds, 2),
+        "data_wait_per_second": round(state.history.data_wait, 4),
     }
 
 

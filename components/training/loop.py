@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from components.objectives.interface import Objective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder
 from components.training.distributed import SINGLE_PROCESS, Processes
-from components.training.metrics import DivergenceCheck, Progress, TokenMean
+from components.training.metrics import DataWait, DivergenceCheck, Progress, TokenMean
 from components.training.optimizer import autocast, check_precision, learning_rates
 from components.training.profiling import Keep, profiling
 from components.training.schedules import Multiplier
@@ -43,6 +43,7 @@ class LoopOptions:
         log_every: iterations that a logged row averages.
         section: of params.yaml, which holds ``precision``; for error messages.
         advice: sentence that says what to change once training has diverged.
+        data_advice: sentence that says what to change if training waits for data.
         accumulate: parts of an iteration that each process works on one after the other.
         precision: ``fp32``, ``fp16`` or ``bf16``.
         channels_last: memory layout of images.
@@ -58,6 +59,7 @@ class LoopOptions:
     log_every: int
     section: str
     advice: str
+    data_advice: str = "Give the stage more processor cores (VIRTEX_NUM_WORKERS)."
     accumulate: int = 1
     precision: str = "fp32"
     channels_last: bool = True
@@ -132,6 +134,7 @@ def train(
 
     model = wrapped()
     divergence = DivergenceCheck(device, options.advice, gradients_too=options.precision != "fp16")
+    data_wait = DataWait(device, options.data_advice, is_shown=processes.is_first)
     images_logged, seconds_logged = state.num_images, state.seconds
 
     def is_due(every: int) -> bool:
@@ -174,11 +177,11 @@ def train(
                     model = wrapped()
                 start = time.perf_counter()
                 with unchanged_random_state():
-                    parts = [
-                        to_device(objective.prepared(part), device, memory_format) for part in next(batches)
-                    ]
+                    group = data_wait.next(batches)
+                    parts = [to_device(objective.prepared(part), device, memory_format) for part in group]
                 rates = learning_rates(state.optimizer)
                 measured = training_step(state, model, parts, options)
+                data_wait.step_queued()
                 divergence.observe(state.iteration, measured["loss"], measured["grad_norm"])
                 num_images = processes.count * sum(len(part["image"]) for part in parts)
                 state.num_images += num_images
@@ -193,10 +196,11 @@ def train(
                     row["images_per_second"] = (state.num_images - images_logged) / (
                         state.seconds - seconds_logged
                     )
+                    row["data_wait_per_second"] = data_wait.per_second(state.seconds - seconds_logged)
                     images_logged, seconds_logged = state.num_images, state.seconds
                     state.history.train.append(row)
                     _log_row(log, "train", row)
-                    progress.show({"loss": row["loss"]})
+                    progress.show({"loss": row["loss"], "waiting for data": row["data_wait_per_second"]})
                 else:
                     state.seconds += time.perf_counter() - start
 

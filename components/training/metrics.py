@@ -2,10 +2,10 @@
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from types import TracebackType
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from components.core.errors import InputError
 from components.objectives.interface import ObjectiveOutput
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes
+
+_Batch = TypeVar("_Batch")
 
 
 class TokenMean:
@@ -95,6 +97,51 @@ class DivergenceCheck:
             f"{self._advice} A changed configuration starts from the beginning; an unchanged one goes on "
             "from the checkpoint and will most likely diverge again."
         )
+
+
+LONG_WAIT = 0.1  # seconds per second
+
+
+class DataWait:
+    """Measures how long training stands still because the next batch is not there yet.
+
+    Args:
+        device: where training computes; while a GPU works on what it was given before, nothing stands still.
+        advice: sentence that says what to change if that is long.
+        is_shown: False warns of nothing.
+    """
+
+    def __init__(self, device: torch.device, advice: str, is_shown: bool = True) -> None:
+        self._advice = advice
+        self._is_shown = is_shown
+        self._given = torch.cuda.Event() if device.type == "cuda" else None
+        self._waited = 0.0
+        self._readings = 0
+
+    def step_queued(self) -> None:
+        """Note that the device has been given an iteration to work on."""
+        if self._given is not None:
+            self._given.record()
+
+    def next(self, batches: Iterator[_Batch]) -> _Batch:
+        """Return the next batch."""
+        asked = time.perf_counter()
+        batch = next(batches)
+        if self._given is None or self._given.query():  # asks without waiting
+            self._waited += time.perf_counter() - asked
+        return batch
+
+    def per_second(self, seconds: float) -> float:
+        """Return the seconds waited per second of ``seconds``, those since the last reading.
+
+        Many are warned of once, but not at the first reading, as the loader was starting.
+        """
+        share, self._waited = min(1.0, self._waited / max(seconds, 1e-9)), 0.0
+        self._readings += 1
+        if self._readings > 1 and share > LONG_WAIT and self._is_shown:
+            self._is_shown = False
+            print(f"waiting for data {share:.0%} of the time: {self._advice}", file=sys.stderr, flush=True)
+        return share
 
 
 LINE_EVERY_SECONDS = 10.0

@@ -100,6 +100,20 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+def chosen_precision(device: torch.device, precision: str) -> str:
+    """Return ``precision``, and for ``auto`` bf16 where ``device`` multiplies it natively, else fp32."""
+    if precision != "auto":
+        return precision
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether the processor or GPU has instructions for bf16 products."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def check_precision(device: torch.device, precision: str, key: str) -> None:
     """Refuse what the device cannot do; ``key`` is where params.yaml says the precision.
 

@@ -1,9 +1,12 @@
 import io
+from collections.abc import Iterator
 
 import pytest
+import torch
 
 from components.training import metrics
-from components.training.metrics import Progress
+from components.training.metrics import DataWait, Progress
+from components.training.state import History
 
 
 class Clock:
@@ -14,6 +17,8 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+    perf_counter = monotonic
 
 
 class Terminal(io.StringIO):
@@ -66,3 +71,31 @@ def test_a_run_without_iterations_shows_nothing() -> None:
     with Progress(10, 10, stream):
         pass
     assert stream.getvalue() == ""
+
+
+def test_waiting_for_data_is_measured_and_said_once(clock: Clock, capsys) -> None:
+    def slow() -> Iterator[int]:
+        while True:
+            clock.now += 3.0
+            yield 0
+
+    wait, batches = DataWait(torch.device("cpu"), "Keep pixels."), slow()
+    for expected in (
+        "",
+        "waiting for data 30% of the time: Keep pixels.\n",
+        "",
+    ):  # at first the loader starts
+        wait.next(batches)
+        assert wait.per_second(10.0) == pytest.approx(0.3)
+        assert capsys.readouterr().err == expected
+    wait.next(iter([0]))
+    assert wait.per_second(10.0) == 0.0
+
+
+def test_the_waiting_of_a_run_counts_by_time() -> None:
+    rows = [
+        {"iteration": 2, "images_per_second": 10.0, "data_wait_per_second": 0.5},
+        {"iteration": 4, "images_per_second": 5.0, "data_wait_per_second": 0.2},
+    ]
+    assert History(rows).data_wait == pytest.approx((0.5 + 2 * 0.2) / 3)
+    assert History().data_wait == 0.0

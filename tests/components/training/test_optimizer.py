@@ -16,8 +16,10 @@ from components.params.presets import PRESETS_DIR, read_preset
 from components.training.optimizer import (
     Lookahead,
     build_optimizer,
+    chosen_precision,
     grad_scaler,
     learning_rates,
+    multiplies_bf16,
     parameter_groups,
 )
 
@@ -250,3 +252,17 @@ def test_a_checkpoint_of_a_run_whose_first_step_overflowed(form: Form) -> None:
         step(resumed, other, other_scaler, number, bad=False)
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_where_it_is_native(native: bool, expected: str, monkeypatch) -> None:
+    monkeypatch.setattr("components.training.optimizer.multiplies_bf16", lambda device: native)
+    assert chosen_precision(CPU, "auto") == expected
+    assert [chosen_precision(CPU, name) for name in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
+
+
+def test_bf16_of_a_processor_is_seen() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
+    if not flags & {"avx2", "avx512f"}:
+        pytest.skip("no processor whose flags Linux tells")
+    assert multiplies_bf16(CPU) == bool(flags & {"avx512_bf16", "amx_bf16"})

@@ -4,6 +4,7 @@ import copy
 import itertools
 import os
 import signal
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,10 @@ STOP_AFTER = 5  # between two rows of the log, two pulls of Lookahead, two chang
 @pytest.fixture
 def run(trainer, monkeypatch: pytest.MonkeyPatch):
     """A run in which every part of the state matters: a clock that ticks, a loss scale that shows."""
-    ticks = itertools.count()
-    monkeypatch.setattr("components.training.loop.time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    for module in ("loop", "metrics"):
+        tick = itertools.count().__next__
+        clock = SimpleNamespace(perf_counter=tick, monotonic=time.monotonic)
+        monkeypatch.setattr(f"components.training.{module}.time", clock)
     monkeypatch.setattr("components.training.loop.check_precision", lambda *_: None)
     monkeypatch.setattr("components.training.loop.autocast", lambda *_: nullcontext())
     monkeypatch.setattr("components.training.state.grad_scaler", _growing_scaler)
