@@ -22,7 +22,8 @@ from components.core.files import read_json
 from components.core.foreign_text import printable, said
 from components.core.paths import PARAMS
 from components.params import Change, list_presets, matching_presets, overlay, read_preset
-from components.params.presets import PRESETS_DIR, preset_summary
+from components.params.expected_time import as_lines, expected_times
+from components.params.presets import PRESETS_DIR, preset_sections, preset_summary
 from components.tracking.pipeline_run import REPORT, REPORT_PAGE
 from pipelines.commands import EXIT_FAILED, ablate, cluster, pages, run
 from pipelines.comparison import seeds_text
@@ -252,6 +253,11 @@ def _list_presets(_: argparse.Namespace) -> int:
 def _show_preset(options: argparse.Namespace) -> int:
     read_preset(options.name)
     print(said((PRESETS_DIR / f"{options.name}.yaml").read_text(encoding="utf-8")), end="")
+    times = as_lines(expected_times(preset_sections(options.name)))
+    print("\n# Time and cost of pretraining, the data ready (docs/performance.md says from what):")
+    print(
+        *(f"#   {line}" for line in times or ["not known for this backbone, or images this small"]), sep="\n"
+    )
     print("\n# Changes to params.yaml as it is:")
     print(*(f"#   {line}" for line in _lines(overlay(options.name, dry_run=True))), sep="\n")
     return 0

@@ -20,6 +20,7 @@ from components.core import paths
 from components.core.errors import InputError
 from components.core.files import write_text
 from components.params.reading import check_tree, nearest, plain
+from components.params.sections import Section
 from components.params.yaml_files import load_yaml, parse_yaml
 
 PRESETS_DIR = Path("presets")
@@ -56,6 +57,11 @@ def read_preset(name: str, folder: Path = PRESETS_DIR) -> dict[str, Any]:
     for _, own in preset_chain(name, folder):
         overlaid = _laid_over(overlaid, own, ())
     return overlaid
+
+
+def preset_sections(name: str, path: Path = paths.PARAMS, folder: Path = PRESETS_DIR) -> dict[str, Section]:
+    """Return all sections as they are with a preset laid over the file, which stays as it is."""
+    return check_tree(plain(_laid_over(load_yaml(path), read_preset(name, folder), ())), path)
 
 
 def preset_chain(name: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:

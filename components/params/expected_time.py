@@ -1,0 +1,129 @@
+"""How long pretraining takes on common hardware, computed from stated rates; nothing is measured here.
+
+An image costs the backbone's convolutions, which go at the rate of a ResNet-50 there, and the textual head's
+matrix products, which go at a rate of their own. Forward and backward are three times forward.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from components.params.reading import section_of
+from components.params.sections import (
+    Augmentation,
+    Backbone,
+    Objective,
+    Pretrain,
+    Schedule,
+    Section,
+    TextualHead,
+    Tokenize,
+)
+
+# GFLOP of an image of 224 px, forward: twice the multiplications that torchvision's documentation gives
+BACKBONE_GFLOP = {
+    "resnet18": 3.6, "resnet34": 7.3, "resnet50": 8.1, "resnet101": 15.6, "resnet152": 23.0,
+    "resnext50_32x4d": 8.5, "resnext101_32x8d": 32.8, "wide_resnet50_2": 22.8, "wide_resnet101_2": 45.5,
+}  # fmt: skip
+TOKENS = 20  # of a caption, on average, with [SOS] and [EOS]: COCO's, as of the rates below
+POSITIONS, FEATURES = 49, 2048  # of ResNet-50's feature map at 224 px
+SMALLEST_CROP = 112  # pixels; with smaller images loading and the rest count as much as arithmetic
+DIRECTIONS = {"bicaptioning": 2, "captioning": 1, "masked_lm": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What trains.
+
+    Attributes:
+        name: for people.
+        images: per second of a ResNet-50 at 224 px, all of it together.
+        head_gflops: GFLOP/s of the head's matrix products.
+        dollars: per hour; a round figure to put your own in the place of; None: not for rent.
+        source: of the rate, and whether it was measured.
+    """
+
+    name: str
+    images: float
+    head_gflops: float
+    dollars: float | None
+    source: str
+
+
+CEILING = Hardware(
+    "1 H200, practical ceiling", 6_900, 400_000, 3.5, "computed: MLPerf 3.0's ResNet-50 per H100"
+)
+HARDWARE = (
+    Hardware("2 CPU cores, float32", 6.1, 149, None, "measured: 149 GFLOP/s, docs/performance.md"),
+    Hardware("2 CPU cores, bf16", 11.6, 283, None, "measured: 283 GFLOP/s, docs/performance.md"),
+    Hardware("8 RTX 2080 Ti", 1_950, 47_500, None, "measured by the paper: 118 images/s a GPU (37 h), H2048"),
+    Hardware(
+        "1 A100", 2_470, 126_000, 1.5, "estimated from a published 2,470 images/s of the backbone alone"
+    ),
+    Hardware(
+        "1 H200, usual PyTorch", 2_800, 400_000, 3.5, "estimated: 2,650 (H1024) and 2,360 images/s (H2048)"
+    ),
+    CEILING,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Images per second, hours of all iterations, and dollars, on some hardware."""
+
+    hardware: Hardware
+    rate: float
+    hours: float
+
+    @property
+    def dollars(self) -> float | None:
+        """Return the price of these hours."""
+        return None if self.hardware.dollars is None else self.hours * self.hardware.dollars
+
+
+def expected_rate(sections: Mapping[str, Section], hardware: Hardware) -> float | None:
+    """Return images per second of pretraining; None where these rates say nothing."""
+    name, crop_size = section_of(sections, Backbone).name, section_of(sections, Augmentation).crop_size
+    if name not in BACKBONE_GFLOP or crop_size < SMALLEST_CROP:
+        return None
+    area = (crop_size / 224) ** 2
+    images = hardware.images * BACKBONE_GFLOP["resnet50"] / BACKBONE_GFLOP[name] / area
+    return 1 / (1 / images + head_gflop(sections, area) / hardware.head_gflops)
+
+
+def head_gflop(sections: Mapping[str, Section], area: float) -> float:
+    """Return the head's GFLOP per image, forward and backward; ``area`` of images, as a share of 224 px."""
+    directions = DIRECTIONS.get(section_of(sections, Objective).name.removeprefix("parallel_"), 0)
+    head, words = section_of(sections, TextualHead), section_of(sections, Tokenize).vocab_size
+    if not directions:  # one linear layer, or two towers: small beside the backbone
+        return 0.0
+    size, positions = head.hidden_size, POSITIONS * area
+    layer = 2 * size * (6 * size + 2 * head.ffn_size) * TOKENS + 4 * size**2 * positions
+    reading = head.num_layers * layer + 2 * size * words * TOKENS
+    return 3e-9 * (directions * reading + 2 * size * FEATURES * positions)
+
+
+def expected_times(sections: Mapping[str, Section]) -> list[Expected]:
+    """Return what pretraining takes on each hardware; nothing where these rates say nothing."""
+    images = section_of(sections, Schedule).iterations * section_of(sections, Pretrain).batch_size
+    rates = [(hardware, expected_rate(sections, hardware)) for hardware in HARDWARE]
+    return [Expected(hardware, rate, images / rate / 3600) for hardware, rate in rates if rate]
+
+
+def as_lines(times: list[Expected]) -> list[str]:
+    """Return a line for each hardware."""
+    width = max((len(expected.hardware.name) for expected in times), default=0)
+    return [
+        f"{expected.hardware.name:<{width}}  {_duration(expected.hours):>8}  {_price(expected.dollars):>6}  "
+        f"{expected.rate:,.4g} images/s, {expected.hardware.source}"
+        for expected in times
+    ]
+
+
+def _duration(hours: float) -> str:
+    if hours < 2:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.1f} h" if hours < 96 else f"{hours / 24:,.0f} days"
+
+
+def _price(dollars: float | None) -> str:
+    return "" if dollars is None else f"${dollars:,.0f}" if dollars >= 1 else "< $1"
