@@ -19,7 +19,8 @@ BENCHES = {
     "lmdb": "building a store",
     "pipeline": "what DVC and the flow add",
 }
-CURVES = "curves"  # minutes long, and compared with nothing: only by name
+# Only by name: minutes long, and compared with nothing; ten minutes of all that a GPU is to be measured by
+CURVES, GPU = "curves", "gpu"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.benches or BENCHES:
         if name == CURVES:
             _measure_curves(options.quick, options.output)
+            continue
+        if name == GPU:
+            _measure_gpu(options.quick, options.output)
             continue
         module = importlib.import_module(f"components.bench.{name}")
         machine = hardware()
@@ -54,20 +58,29 @@ def _measure_curves(quick: bool, folder: Path) -> None:
     print(f"All points: {folder / CURVES}.json, drawn in {CURVES}.png beside it\n", flush=True)
 
 
+def _measure_gpu(quick: bool, folder: Path) -> None:
+    from components.bench import gpu
+
+    path = folder / f"{GPU}.json"
+    content = gpu.run(path, quick)
+    print(f"{_described(content['machine'])}\n{gpu.as_table(content)}\nAll figures: {path}\n", flush=True)
+
+
 def build_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
         prog="virtex bench",
         description="Measure speed beside the paper's recipe, both in turn in one run. "
         + "; ".join(f"{name}: {what}" for name, what in BENCHES.items())
-        + f"; {CURVES}: costs as they grow, ours alone, drawn as a picture too",
+        + f"; {CURVES}: costs as they grow, ours alone, drawn as a picture too"
+        + f"; {GPU}: all that a GPU is to be measured by, in ten minutes, going on where it was cut",
     )
     parser.add_argument(
         "benches",
         nargs="*",
-        choices=[[], *BENCHES, CURVES],
+        choices=[[], *BENCHES, CURVES, GPU],
         metavar="BENCH",
-        help=f"none means all but {CURVES}",
+        help=f"none means all but {CURVES} and {GPU}",
     )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, which say nothing about speed")
     parser.add_argument("--rounds", type=positive, default=5, help="timed rounds of each side (default 5)")
