@@ -13,7 +13,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from components.comparison.rows import ComparedRow, Comparison, Spread, read_comparison
-from components.comparison.table import COLUMN_TITLES, PRETRAINING, comparability, markdown, spread_text
+from components.comparison.table import (
+    COLUMN_TITLES,
+    PRETRAINING,
+    comparability,
+    markdown,
+    protocol_text,
+    spread_text,
+)
 from components.core.errors import InputError
 from components.core.files import write_json, write_text, writing
 from components.core.foreign_text import table_cell
@@ -59,8 +66,8 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "source_of_published": SOURCE,
         "rows": [_row_json(comparison, row) for row in comparison.rows],
         "baselines": [
-            {"name": name, "backbone": backbone, "figures": figures}
-            for name, backbone, figures in comparison.baseline_rows()
+            {"name": name, "backbone": backbone, "figures": figures} | _other_protocol(marks)
+            for name, backbone, figures, marks in comparison.baseline_rows()
         ],
     }
 
@@ -85,10 +92,17 @@ def _row_json(comparison: Comparison, row: ComparedRow) -> dict[str, Any]:
         "above_first": {key: {"mean": s.mean, "interval": s.interval} for key, s in above.items()},
         "pretraining": {key: row.pretraining.get(key) for key, *_ in PRETRAINING},
         "published": dict(row.published.figures) if row.published else {},
+        "protocols": {key: row.protocols(key) for key in figures},
+        **_other_protocol({key: comparison.mark(row, key) for key in figures}),
         "comparable": bool(row.published) and not row.differences and not row.parameters,
         "differences": row.differences,
         "parameter_differences": row.parameters,
     }
+
+
+def _other_protocol(marks: dict[str, str]) -> dict[str, list[str]]:
+    """Return the keys of figures that stand beside those of another protocol."""
+    return {"other_protocol": [key for key, mark in marks.items() if mark]}
 
 
 def _known(spreads: dict[str, Spread | None]) -> dict[str, Spread]:
@@ -105,6 +119,7 @@ def comparison_csv(comparison: Comparison) -> str:
         ["row", "state", "seeds", *keys, *(f"gain {key}" for key in keys), *(key for key, *_ in PRETRAINING)]
         + [f"paper {key}" for key in published]
         + [f"standard error {key}" for key in keys]
+        + ["other protocol"]
     )
     for row in comparison.rows:
         theirs = row.published.figures if row.published else {}
@@ -115,9 +130,13 @@ def comparison_csv(comparison: Comparison) -> str:
             + [row.pretraining.get(key) for key, *_ in PRETRAINING]
             + [theirs.get(key) for key in published]
             + [spread and spread.standard_error for spread in figures]
+            + [" ".join(key for key in keys if comparison.mark(row, key))]
         )
-    for name, backbone, means in comparison.baseline_rows():
-        writer.writerow([table_cell(f"{name} {backbone}"), "baseline", "", *(means.get(key) for key in keys)])
+    for name, backbone, means, marks in comparison.baseline_rows():
+        empty = [None] * (2 * len(keys) + len(PRETRAINING) + len(published))
+        others = " ".join(key for key in keys if marks.get(key))
+        cells = (*(means.get(key) for key in keys), *empty, others)
+        writer.writerow([table_cell(f"{name} {backbone}"), "baseline", "", *cells])
     return buffer.getvalue()
 
 
@@ -155,7 +174,8 @@ def draw_comparison(path: Path, comparison: Comparison) -> None:
         panels[0].set_yticks(range(len(comparison.rows)), [row.title for row in comparison.rows])
         panels[0].set_ylim(len(comparison.rows) - 0.4, -0.6)
         _legend(figure, panels[0], height)
-        remark = textwrap.fill(comparability(comparison).replace("**", ""), 150)
+        remark = comparability(comparison).replace("**", "") + protocol_text(comparison)
+        remark = textwrap.fill(remark, 150)
         figure.text(0.03, 0.38 / height, remark, size=11.5, color=SOFT, va="center")
         with writing(path) as temporary:
             figure.savefig(temporary, format="png", facecolor=PAGE)
@@ -173,7 +193,7 @@ def _draw_own(axes: Axes, comparison: Comparison, key: str, is_narrow: bool) -> 
         if figure := row.figure(key):
             axes.barh(place, figure.mean, height=0.5, color=VIRTEX, label="pretrained")
             ends += figure.values.values()
-            text, gain = spread_text(figure), row.gain(key)
+            text, gain = spread_text(figure) + comparison.mark(row, key), row.gain(key)
             text = text if gain is None else f"{text}{separator}({spread_text(gain, sign='+')})"
             axes.text(max(ends), place, f" {text}", va="center", weight="bold", color=VIRTEX)
             if len(figure.values) > 1:

@@ -19,12 +19,13 @@ from components.params.yaml_files import load_yaml
 from components.report.files import read_metrics
 from components.report.protocol import (
     PRETRAINING_SECTIONS,
+    benchmark_differences,
     parameter_differences,
     read_protocol,
     read_setup,
     setup_differences,
 )
-from components.report.results import PAIR, Result, read_results
+from components.report.results import OTHER_PROTOCOL_MARK, PAIR, Result, read_results
 
 PUBLISHED_KEYS = ("voc07.mAP", "imagenet_linear.top1")
 GOOD_STATES = ("ran", "restored", "unchanged")
@@ -80,6 +81,7 @@ class SeedRun:
         message: why it failed.
         figures: in percent by backbone and `Benchmark.key`; without those that this run did not bring up
             to date.
+        protocols: by which these were measured, in short.
         pretraining: metrics.json of pretraining, empty when it is not up to date.
     """
 
@@ -88,6 +90,7 @@ class SeedRun:
     state: str
     message: str
     figures: dict[str, dict[str, float]]
+    protocols: dict[str, dict[str, str]]
     pretraining: dict[str, Any] = field(default_factory=dict)
 
 
@@ -145,15 +148,21 @@ class ComparedRow:
         """Return the keys of the pretrained backbone's figures."""
         return dict.fromkeys(key for run in self.runs for key in run.figures.get(PRETRAINED, {}))
 
+    def protocols(self, key: str, backbone: str = PRETRAINED) -> list[str]:
+        """Return the protocols by which a backbone's figure was measured, run by run."""
+        known = [run.protocols.get(backbone, {}) for run in self.runs]
+        return [of[key] for of in known if key in of]
+
     def figure(self, key: str, backbone: str = PRETRAINED) -> Spread | None:
         """Return a backbone's figure; None where no run has it."""
         values = {run.seed: of[key] for run in self.runs if key in (of := run.figures.get(backbone, {}))}
         return Spread(values) if values else None
 
     def gain(self, key: str) -> Spread | None:
-        """Return percentage points above the random backbone of the same runs; None without both."""
+        """Return percentage points above the random backbone of the same runs, and of the same protocol."""
         ours, random = self.figure(key), self.figure(key, PAIR[1])
-        return ours.minus(random) if ours and random else None
+        alike = len({*self.protocols(key), *self.protocols(key, PAIR[1])}) == 1
+        return ours.minus(random) if ours and random and alike else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +201,46 @@ class Comparison:
         return PUBLISHED_KEYS if any(row.published for row in self.rows) else ()
 
     def above_first(self, row: ComparedRow, key: str) -> Spread | None:
-        """Return a row's figure minus the first row's, seed by seed; None for that row itself."""
-        ours, first = row.figure(key), self.rows[0].figure(key)
-        return ours.minus(first) if ours and first and row is not self.rows[0] else None
+        """Return a row's figure minus the first row's, seed by seed; None for that row itself.
 
-    def baseline_rows(self) -> list[tuple[str, str, dict[str, float]]]:
-        """Return baseline, backbone and mean figures: one a pair, from the first row that has it."""
-        found: dict[tuple[str, str], dict[str, float]] = {}
+        There is none between figures of different protocols.
+        """
+        first = self.rows[0]
+        if row is first or self.mark(first, key) or self.mark(row, key):
+            return None
+        ours, theirs = row.figure(key), first.figure(key)
+        return ours.minus(theirs) if ours and theirs else None
+
+    def mark(self, row: ComparedRow, key: str, backbone: str = PRETRAINED) -> str:
+        """Return what stands beside a figure of another protocol than the column's first; else nothing."""
+        column = (
+            by
+            for one in self.rows
+            for name in (PRETRAINED, *one.backbones())
+            for by in one.protocols(key, name)
+        )
+        return OTHER_PROTOCOL_MARK if {*row.protocols(key, backbone)} - {next(column, "")} else ""
+
+    @property
+    def has_marks(self) -> bool:
+        """Return whether a figure is marked."""
+        return any(
+            self.mark(row, benchmark.key, name)
+            for row in self.rows
+            for benchmark in BENCHMARKS
+            for name in (PRETRAINED, *row.backbones())
+        )
+
+    def baseline_rows(self) -> list[tuple[str, str, dict[str, float], dict[str, str]]]:
+        """Return baseline, backbone, mean figures, marks: one a pair, from the first row that has it."""
+        found: dict[tuple[str, str], tuple[dict[str, float], dict[str, str]]] = {}
         for row in self.rows:
             for name in row.backbones():
                 figures = {b.key: spread.mean for b in BENCHMARKS if (spread := row.figure(b.key, name))}
-                key = (name, row.setup.backbone)
-                found[key] = {**figures, **found.get(key, {})}
-        return [(name, backbone, figures) for (name, backbone), figures in found.items()]
+                marks = {key: self.mark(row, key, name) for key in figures}
+                known, known_marks = found.get((name, row.setup.backbone), ({}, {}))
+                found[name, row.setup.backbone] = {**figures, **known}, {**marks, **known_marks}
+        return [(*pair, *of) for pair, of in found.items()]
 
 
 def read_comparison(request: Path) -> Comparison:
@@ -229,21 +265,27 @@ def read_comparison(request: Path) -> Comparison:
         written["family"], written["title"], written["base"], written["paper_base"], [*rows.values()]
     )
     if not made.has_seeds:
-        made.noise.update(_noise(Path(written["noise"]), {row.digest for row in made.rows}))
+        made.noise.update(_noise(Path(written["noise"]), made.rows))
     return made
 
 
-def _noise(path: Path, digests: set[str]) -> dict[str, float]:
-    """Return what the family ``seeds`` says of a run with one of these parameters; else nothing."""
+def _noise(path: Path, rows: Sequence[ComparedRow]) -> dict[str, float]:
+    """Return what the family ``seeds`` says of a run with parameters and protocols of a row; else nothing."""
     from scipy.special import stdtrit
 
     if not path.is_file():
         return {}
     try:
         (row,) = read_json(path)["rows"]
-        if row["digest"] not in digests:
+        same = next((one for one in rows if one.digest == row["digest"]), None)
+        if same is None:
             return {}
-        values = {key: [*of.values()] for key, of in row["seeds"].items() if len(of) > 1}
+        protocols = row["protocols"]
+        values = {
+            key: [*of.values()]
+            for key, of in row["seeds"].items()
+            if len(of) > 1 and {*protocols[key]} == {*same.protocols(key)}
+        }
     except (OSError, ValueError, KeyError):
         return {}
     return {
@@ -263,16 +305,18 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
         results = read_results(setup, asked)
         pretraining = read_metrics(stage_dir("pretrain"), [])
         published = _published(written["published"], setup)
-        parameters = _parameters(published, presets) if published else []
+        parameters = _parameters(published, presets, results) if published else []
         digest = digest_without_seeds(load_yaml(PARAMS))
     good = {name for name, state in written["stages"].items() if state in GOOD_STATES}
     names = dict.fromkeys([PRETRAINED, *(name for result in results for name in result.figures)])
+    figures = {name: _figures(results, name, good) for name in names}
     run = SeedRun(
         written["name"],
         written["seed"],
         written["state"],
         written["message"],
-        {name: _figures(results, name, good) for name in names},
+        figures,
+        {name: {key: by for key, by in _protocols(results, name) if key in figures[name]} for name in names},
         pretraining if "pretrain" in good else {},
     )
     differences = setup_differences(setup, published) if published else []
@@ -280,13 +324,16 @@ def _row(written: Mapping[str, Any]) -> ComparedRow:
     return ComparedRow(name, title, [run], setup, digest, published, differences, parameters)
 
 
-def _parameters(published: PublishedModel, presets: Path) -> list[str]:
+def _parameters(published: PublishedModel, presets: Path, results: Sequence[Result]) -> list[str]:
     """List what differs from the paper, in the workspace that is the working directory."""
     protocol = read_protocol(published, folder=presets)
     if protocol.preset is None:
         return ["no preset of the published model is here to hold them against"]
-    benchmarks = [key.partition(".")[0] for key in PUBLISHED_KEYS]
-    return list(parameter_differences(protocol, *PRETRAINING_SECTIONS, *benchmarks))
+    found = [*parameter_differences(protocol, *PRETRAINING_SECTIONS)]
+    for result in results:
+        if result.benchmark.key in PUBLISHED_KEYS:
+            found += benchmark_differences(result, protocol)
+    return found
 
 
 def _published(name: str | None, setup: Setup) -> PublishedModel | None:
@@ -296,6 +343,10 @@ def _published(name: str | None, setup: Setup) -> PublishedModel | None:
     same = same_model(setup)
     data = ("captions", "captioned_images", "captions_per_image")
     return same if same and all(getattr(same.setup, n) == getattr(setup, n) for n in data) else None
+
+
+def _protocols(results: Sequence[Result], backbone: str) -> Iterable[tuple[str, str]]:
+    return ((of.benchmark.key, of.protocols[backbone]) for of in results if backbone in of.protocols)
 
 
 def _figures(results: Sequence[Result], backbone: str, good: set[str]) -> dict[str, float]:

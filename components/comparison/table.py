@@ -4,6 +4,7 @@ from components.comparison.rows import BAD_STATES, ComparedRow, Comparison, Spre
 from components.core.foreign_text import markdown_text, not_a_block
 from components.core.published import REMARKS, SOURCE
 from components.report.render import table, wrap
+from components.report.results import OTHER_PROTOCOL, OTHER_PROTOCOL_MARK
 from components.report.words import ABSENT, SETUP_TITLES, backbone_title, duration, listed, within
 
 # Short titles, since a table of a family has many columns.
@@ -64,16 +65,16 @@ def results_table(comparison: Comparison) -> str:
     for row in comparison.rows:
         cells = [row.title]
         for benchmark in benchmarks:
-            cells.append(_cell(row, benchmark.key))
+            cells.append(_cell(row, benchmark.key) + comparison.mark(row, benchmark.key))
             if benchmark.compares_backbones:
                 cells.append(spread_text(row.gain(benchmark.key), sign="+"))
         theirs = row.published.figures if row.published else {}
         lines.append([*cells, *(_number(theirs.get(key)) for key in published)])
-    for name, backbone, figures in comparison.baseline_rows():
+    for name, backbone, figures, marks in comparison.baseline_rows():
         cells = [f"{backbone_title(name)}, {backbone}"]
         for benchmark in benchmarks:
             no_gain = [ABSENT] if benchmark.compares_backbones else []
-            cells += [_number(figures.get(benchmark.key)), *no_gain]
+            cells += [_number(figures.get(benchmark.key)) + marks.get(benchmark.key, ""), *no_gain]
         lines.append([*cells, *([ABSENT] * len(published))])
     return table(header, lines)
 
@@ -88,7 +89,7 @@ def comparability(comparison: Comparison) -> str:
     ]
     parameters = list(dict.fromkeys(text for row in rows for text in row.parameters))
     if not names and not parameters:
-        return "The rows have the set-up and the parameters of the paper's."
+        return "The rows have the set-up, the parameters and the protocols of the paper's."
     if parameters:
         more = f" and {len(parameters) - _FEW} more" if len(parameters) > _FEW else ""
         names.append(f"parameters ({'; '.join(parameters[:_FEW])}{more})")
@@ -129,6 +130,13 @@ def noise_text(comparison: Comparison) -> str:
     return f" By chance alone two runs differ by up to {listed(known)} (95 %, from `virtex ablate seeds`)."
 
 
+def protocol_text(comparison: Comparison) -> str:
+    """Say what the mark of another protocol means, where a figure has it."""
+    if not comparison.has_marks:
+        return ""
+    return f" {OTHER_PROTOCOL_MARK} marks a figure {OTHER_PROTOCOL} than the first of its column."
+
+
 def _seeds_table(comparison: Comparison) -> str:
     """Return one line per row and benchmark, with the figures of each seed."""
     first, *others = comparison.rows
@@ -145,7 +153,7 @@ def _seeds_table(comparison: Comparison) -> str:
                     row.title,
                     COLUMN_TITLES[benchmark.key],
                     " ".join(f"{value:.1f}" for value in spread.values.values()),
-                    spread_text(spread),
+                    spread_text(spread) + comparison.mark(row, benchmark.key),
                     interval_text(row.gain(benchmark.key)),
                     *([interval_text(above)] if others else []),
                 ]
@@ -168,7 +176,7 @@ def _legend(comparison: Comparison) -> str:
     errors = " ± is the standard error over seeds." if comparison.has_seeds else ""
     return (
         f"In percent; the base is {comparison.base}. Gain is what a row has above the random backbone of "
-        f"the same architecture.{errors}{paper}{rates}{noise_text(comparison)}"
+        f"the same architecture.{errors}{paper}{rates}{noise_text(comparison)}{protocol_text(comparison)}"
     )
 
 

@@ -129,7 +129,8 @@ def disk_needs(sections: Sections) -> list[Need]:
     weights = weight_bytes(sections)
     states = 1 + section_of(sections, params.Optimizer).num_states
     checkpoints = pretrain.keep_checkpoints * states * weights
-    kept = (pretrain.keep_candidates + 3) * weights  # and the last one, select's model, the backbone
+    best = 1 + 2 * pretrain.measure_candidates
+    kept = (pretrain.keep_candidates + best + 2) * weights  # and select's model, the backbone
     needs.append((paths.SCRATCH_DIR, checkpoints, "resume checkpoints"))
     needs.append((paths.OUTPUTS_DIR, kept, "models"))
     needs.append((Path("mlartifacts"), 2 * weights, "MLflow's models"))

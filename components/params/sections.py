@@ -245,6 +245,7 @@ class Pretrain(Section):
     checkpoint_every: Positive
     keep_checkpoints: Positive
     keep_candidates: Positive
+    measure_candidates: bool
     log_every: Positive
     profile: bool
 

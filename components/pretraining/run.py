@@ -42,7 +42,12 @@ from components.pretraining.start import digests, start_model
 from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun, UsedDataset
-from components.training.checkpoints import CandidateFolder, CheckpointFolder, configuration_key
+from components.training.checkpoints import (
+    CandidateFolder,
+    CheckpointFolder,
+    Measure,
+    configuration_key,
+)
 from components.training.distributed import current, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
 from components.training.optimizer import build_optimizer, chosen_precision
@@ -63,10 +68,12 @@ def pretrain_model(
     optimizer: params.Optimizer,
     schedule: params.Schedule,
     pretrain: params.Pretrain,
+    measure: Measure | None = None,
 ) -> None:
     """Train, from the newest checkpoint of this very configuration if there is one; write the candidates.
 
-    Several processes may do so together (components.training.distributed); the first one writes.
+    Several processes may do so together (components.training.distributed); the first one writes, and
+    measures candidates.
     """
     device = torch.device(machine.device_name())
     on_gpu = device.type == "cuda"
@@ -98,7 +105,7 @@ def pretrain_model(
     )
     sections = (augmentation, backbone, textual_head, objective, subset, optimizer, schedule, pretrain)
     identities = {store.path: identify(store) for store in (train_store, val_store)}
-    checkpoints = resume_checkpoints(sections, pretrain.keep_checkpoints, identities)
+    checkpoints = resume_checkpoints(sections, pretrain.keep_checkpoints, identities, measure)
 
     torch.manual_seed(pretrain.seed)
     model = build_objective(config)
@@ -122,6 +129,7 @@ def pretrain_model(
         checkpoints.folder / "candidates",
         pretrain.keep_candidates,
         lambda path: save_captioner(path, model, config, preprocessing),
+        measure,
     )
     run.uses(
         _used(train_dataset, identities[train_store.path], "training"),
@@ -249,9 +257,14 @@ def _caption_logger(
 
 
 def resume_checkpoints(
-    sections: tuple[params.Section, ...], keep: int, identities: dict[Path, Identity]
+    sections: tuple[params.Section, ...],
+    keep: int,
+    identities: dict[Path, Identity],
+    measure: Measure | None = None,
 ) -> CheckpointFolder:
     inputs = {str(path): identity.digest for path, identity in identities.items()}
+    if measure:
+        inputs["measure"] = measure.key
     for path in (paths.TOKENIZER_MODEL, paths.DOCUMENT_FREQUENCIES):
         inputs[path.stem] = sha256(path) if path.is_file() else ""
     for section in sections:
@@ -298,7 +311,11 @@ def summary(state: TrainingState) -> dict[str, Any]:
     before it.
     """
     train, val = state.history.train[-1], state.history.val[-1]
-    parts = {name: value for name, value in val.items() if name not in ("iteration", "loss")}
+    parts = {
+        name: value
+        for name, value in val.items()
+        if name not in ("iteration", "loss") and not name.startswith("voc07_")  # a measure of candidates
+    }
     has_perplexity = parts.keys() <= {"captioning_forward", "captioning_backward", "masked_lm"}
     perplexity = {"perplexity": math.exp(min(val["loss"] / len(parts), 700.0))} if has_perplexity else {}
     return {

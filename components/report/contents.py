@@ -84,7 +84,11 @@ def read_report(
         "setup": {
             name: {"this_run": ours, "published": theirs} for name, ours, theirs in compared(setup, published)
         },
-        "protocol": asdict(protocol) | {"line": protocol_line(protocol)},
+        "protocol": {
+            "preset": protocol.preset,
+            "differences": [asdict(difference) for difference in protocol.differences],
+            "line": protocol_line(protocol),
+        },
         "pretraining": pretraining,
         "pretraining_losses": loss_parts(pretraining),
         "choice": choice,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components import params
+from components.benchmarks.shared.protocols import PROTOCOLS
 from components.core import paths
 from components.core.logs import own_logger
 from components.core.paths import PARAMS
@@ -13,19 +14,11 @@ from components.core.published import CLASSES, TRANSFORMER_OBJECTIVES, Published
 from components.params.presets import PRESETS_DIR
 from components.params.yaml_files import load_yaml
 from components.report.files import read_metrics
-from components.report.results import Result
+from components.report.results import NO_PROTOCOL, Result
 
 _logger = own_logger(__name__)
 
 PAPER_PRESETS = "coco/"  # each is a published row
-# Where data lie, what is kept and how often something is said: no result depends on these.
-_NO_PROTOCOL = frozenset(
-    (
-        "seed", "published", "folders", "own_data", "mirrors", "connections", "drawn_world", "accumulate",
-        "checkpoint_every", "keep_checkpoints", "keep_candidates", "log_every", "validate_every",
-        "gallery_images", "sources", "backbones", "detection_backbones", "more_learning_rates",
-    )
-)  # fmt: skip
 PRETRAINING_SECTIONS = (
     "tokenize", "lmdb", "augmentation", "backbone", "textual_head", "objective", "subset", "optimizer",
     "schedule", "pretrain", "select",
@@ -54,10 +47,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """The paper's preset, None without presets, and what differs from it."""
+    """The paper's preset, None without presets, what it says, and what differs from it."""
 
     preset: str | None
     differences: list[Difference] = field(default_factory=list)
+    paper: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, section: str) -> list[Difference]:
         """Return what differs in one section."""
@@ -73,7 +67,7 @@ def read_protocol(published: PublishedModel, path: Path = PARAMS, folder: Path =
     if name is None:
         return Protocol(None)
     tree, paper = load_yaml(path), params.read_preset(name, folder)
-    return Protocol(name, list(_differences(tree, paper)))
+    return Protocol(name, list(_differences(tree, paper)), paper)
 
 
 def as_text(value: Any) -> str:
@@ -157,7 +151,28 @@ def result_differences(
     ours, theirs = setup.voc07_test_images, published.setup.voc07_test_images
     if benchmark == "voc07" and ours != theirs:
         found.append(_in_words("voc07_test_images", ours, theirs))
-    return [*found, *parameter_differences(protocol, benchmark), *_classes(result)]
+    return [*found, *benchmark_differences(result, protocol)]
+
+
+def benchmark_differences(result: Result, protocol: Protocol) -> list[str]:
+    """Say what was measured otherwise than the paper's; settings beside a figure come before params.yaml."""
+    benchmark, measured = result.benchmark.name, result.protocol
+    settings = measured.get("settings")
+    if isinstance(settings, Mapping) and protocol.preset is not None:
+        paper = {benchmark: protocol.paper.get(benchmark, {})}
+        found = [
+            _in_words(f"{benchmark}.{one.key}", one.ours, one.paper)
+            for one in _differences({benchmark: settings}, paper)
+        ]
+    else:
+        found = list(parameter_differences(protocol, benchmark))
+    known = PROTOCOLS.get(benchmark)
+    by = [measured.get("name"), measured.get("version")]
+    if measured and known and by != [known.name, known.version]:
+        found.append(
+            f"protocol: {by[0]}, version {by[1]}; that of today: {known.name}, version {known.version}"
+        )
+    return [*found, *_classes(result)]
 
 
 def warnings(results: Sequence[Result], protocol: Protocol) -> list[str]:
@@ -218,7 +233,7 @@ def _differences(tree: Mapping[str, Any], paper: Mapping[str, Any]) -> Iterator[
         if not isinstance(values, Mapping) or not isinstance(ours, Mapping):
             continue
         for key, value in values.items():
-            if key not in _NO_PROTOCOL and ours.get(key) != value:
+            if key not in NO_PROTOCOL and ours.get(key) != value:
                 yield Difference(section, key, ours.get(key), value)
 
 

@@ -1,8 +1,10 @@
 """The benchmarks' figures, each one record, beside those of other backbones and the published ones."""
 
 import functools
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +28,16 @@ PAIR = (PRETRAINED, "random")  # pretraining is worth their difference
 MARK = "*"  # of a published figure that this run's may be held against
 NOISE_MARK = "≈"  # of a difference that may be none
 OTHER_PROTOCOL_MARK = "†"  # of a figure that was measured otherwise than this run's backbone
+OTHER_PROTOCOL = "measured by another version of the protocol, or with other settings"
+# Where data lie, what is kept and how often something is said: no result depends on these.
+NO_PROTOCOL = frozenset(
+    (
+        "seed", "published", "folders", "own_data", "mirrors", "connections", "drawn_world", "accumulate",
+        "checkpoint_every", "keep_checkpoints", "keep_candidates", "log_every", "validate_every",
+        "measure_candidates", "gallery_images", "sources", "backbones", "detection_backbones",
+        "more_learning_rates", "which",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,9 @@ class Result:
         imagenet: the published one of the ImageNet-supervised backbone.
         imagenet_difference: this run's less that one.
         num_classes: of the data it was measured on; None where nothing says so.
+        protocol: by which this run's backbone was measured, as its metrics.json has it; empty where nothing
+            says so.
+        protocols: in short, by backbone of those with a figure: what may stand in one column.
     """
 
     benchmark: Benchmark
@@ -88,6 +103,8 @@ class Result:
     imagenet: Figure
     imagenet_difference: Figure
     num_classes: int | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    protocols: dict[str, str] = field(default_factory=dict)
 
     def value(self, backbone: str) -> float | None:
         """Return the figure of a backbone in percent, None where absent."""
@@ -143,7 +160,7 @@ def read_results(
 
 def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_run: str | None) -> Result:
     figures: dict[str, Figure] = {}
-    protocols: dict[str, Any] = {}
+    protocols: dict[str, Mapping[str, Any]] = {}
     num_classes, chance = None, Figure()
     for backbone in _measured(benchmark, asked):
         folder = paths.stage_dir(benchmark.name, backbone if benchmark.compares_backbones else None)
@@ -164,7 +181,8 @@ def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_ru
             figures[backbone] = Figure(remark=unreadable[0] if unreadable else fault)
     if benchmark.is_detection and not asked.detection_backbones:
         figures[PRETRAINED] = Figure(remark="not run: benchmarks.detection_backbones names no backbone")
-    figures = _marked(figures, protocols)
+    short = {name: _in_short(protocol) for name, protocol in protocols.items()}
+    figures = _marked(figures, short)
     model = published_model(setup)
     paper, paper_model = paper_figure(model, benchmark.key) or (None, None)
     ours, published = figures.get(PRETRAINED, Figure()), Figure(paper)
@@ -180,6 +198,8 @@ def _result(benchmark: Benchmark, setup: Setup, asked: params.Benchmarks, not_ru
         imagenet,
         ours.minus(imagenet),
         num_classes,
+        protocols.get(PRETRAINED, {}),
+        short,
     )
 
 
@@ -191,18 +211,29 @@ def _bounded(value: float, metrics: Mapping[str, Any], metric: str) -> Figure:
     return Figure(value) if low is None or high is None else Figure(value, low=low, high=high)
 
 
-def _protocol(metrics: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return name and version; None each where results are older than both."""
+def _protocol(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return name, version and settings; empty where results are older than these."""
     protocol = metrics.get("protocol")
-    return (protocol.get("name"), protocol.get("version")) if isinstance(protocol, Mapping) else (None, None)
+    return protocol if isinstance(protocol, Mapping) else {}
 
 
-def _marked(figures: dict[str, Figure], protocols: Mapping[str, tuple[Any, Any]]) -> dict[str, Figure]:
-    """Mark what was measured by another protocol, or version of it, than this run's backbone."""
+def _in_short(protocol: Mapping[str, Any]) -> str:
+    """Return name, version and a digest of those settings that decide; empty of none."""
+    if not protocol:
+        return ""
+    settings = protocol.get("settings")
+    settings = settings if isinstance(settings, Mapping) else {}
+    deciding = {key: value for key, value in settings.items() if key not in NO_PROTOCOL}
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{protocol.get('name')}, version {protocol.get('version')}, settings {digest}"
+
+
+def _marked(figures: dict[str, Figure], protocols: Mapping[str, str]) -> dict[str, Figure]:
+    """Mark what was measured by another protocol, version or settings of it, than this run's backbone."""
     ours = protocols.get(PRETRAINED)
     return {
-        name: replace(of, mark=OTHER_PROTOCOL_MARK, remark="measured by another version of the protocol")
-        if ours and name in protocols and protocols[name] != ours
+        name: replace(of, mark=OTHER_PROTOCOL_MARK, remark=OTHER_PROTOCOL)
+        if ours is not None and name in protocols and protocols[name] != ours
         else of
         for name, of in figures.items()
     }
@@ -214,7 +245,7 @@ def _difference(benchmark: Benchmark, backbone: str, ours: Figure, other: Figure
     There is none where the two were measured by different versions of the protocol.
     """
     if other.mark == OTHER_PROTOCOL_MARK:
-        return Figure(unit="points", remark="measured by another version of the protocol")
+        return Figure(unit="points", remark=OTHER_PROTOCOL)
     plain = ours.minus(other)
     if plain.value is None or ours.low is None or other.low is None:
         return plain

@@ -9,7 +9,14 @@ from components.core.published import IMAGENET_REMARK, REMARKS, SOURCE, Publishe
 from components.dataset_titles import DRAWN, dataset_title, layout_note
 from components.params import PRETRAINED
 from components.report.protocol import Protocol, pretraining_differences, setup_differences
-from components.report.results import MARK, NOISE_MARK, OTHER_PROTOCOL_MARK, PAIR, Result
+from components.report.results import (
+    MARK,
+    NOISE_MARK,
+    OTHER_PROTOCOL,
+    OTHER_PROTOCOL_MARK,
+    PAIR,
+    Result,
+)
 
 NOT_ASKED = "not run: `probes.which`"
 _FEW = 3  # parameters that a sentence names
@@ -196,7 +203,7 @@ def legend(results: Sequence[Result], backbones: Sequence[str], published: Publi
             "In percent. VirTex is the backbone of this run, Random the same network untrained, Gain "
             f"their difference.{sources} Intervals are 95 % over test images: where another test set of the "
             f"same size would put the figure. {NOISE_MARK} marks a difference that may be none, "
-            f"{OTHER_PROTOCOL_MARK} a figure by another version of the protocol. Chance is what guessing "
+            f"{OTHER_PROTOCOL_MARK} a figure {OTHER_PROTOCOL}. Chance is what guessing "
             "reaches. "
             f"Paper is the published {published.name} ({SOURCE}), Diff what VirTex has above "
             f"it; where {ABSENT} stands under Paper, its figure is not on record here. {MARK} marks those "

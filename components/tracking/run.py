@@ -269,7 +269,7 @@ class StageRun(Record):
     def metrics(self, summary: Mapping[str, Any]) -> None:
         """Write the final figures to ``metrics.json`` and log their numeric leaves as ``group.name``.
 
-        The group ``protocol`` is not logged: its settings are parameters of the run.
+        The group ``protocol`` is not logged: its settings are parameters of the run, its version is a tag.
 
         Raises:
             ValueError: if a figure is NaN or infinite.
@@ -278,8 +278,13 @@ class StageRun(Record):
         figures = numbers({name: value for name, value in summary.items() if name != "protocol"})
         self.log(figures)
         name, backbone = paths.benchmark_of(self.stage, self.item)
+        protocol = summary.get("protocol") or {}
+        version = protocol.get("version", 1)
+        if protocol:
+            self.tag("protocol", f"{protocol['name']}, version {version}")
+        other = "" if version == 1 else f" v{version}"  # a column of its own where MLflow compares models
         headlines = {
-            row.key: figures[row.metric]
+            row.key + other: figures[row.metric]
             for row in BENCHMARKS
             if row.name == name and row.is_headline and row.metric in figures
         }

@@ -165,6 +165,19 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measure of a model's file.
+
+    Attributes:
+        key: digest of all that its figures depend on besides the model; of the configuration.
+        figures: returns the file's figures by name, of which more is better.
+    """
+
+    key: str
+    figures: Callable[[Path], dict[str, float]]
+
+
 class CandidateFolder:
     """A folder of ``iteration_<count>.safetensors``: one per validation, the newest and the best of them.
 
@@ -174,12 +187,17 @@ class CandidateFolder:
         folder: created at the first ``save``.
         keep: how many of the newest stay, besides the one with the lowest validation loss.
         write: writes the model as it is now to a path, atomically.
+        measure: gives each file figures, which become part of its validation; the best of all by each of
+            them stays too.
     """
 
-    def __init__(self, folder: Path, keep: int, write: Callable[[Path], None]) -> None:
+    def __init__(
+        self, folder: Path, keep: int, write: Callable[[Path], None], measure: Measure | None = None
+    ) -> None:
         self.folder = Path(folder)
         self._keep = keep
         self._write = write
+        self._measure = measure
 
     def paths(self) -> dict[int, Path]:
         """Return the files there are by number of iterations, oldest first."""
@@ -189,12 +207,19 @@ class CandidateFolder:
     def save(self, history: History) -> None:
         """Keep the model of the latest validation; remove what is neither new nor the best any more."""
         iteration = int(history.val[-1]["iteration"])
-        self._write(self.folder / f"iteration_{iteration:09d}.safetensors")
+        path = self.folder / f"iteration_{iteration:09d}.safetensors"
+        self._write(path)
+        figures = self._measure.figures(path) if self._measure else {}
+        history.val[-1] |= figures
         paths = self.paths()
         for later in [number for number in paths if number > iteration]:  # of a run that crashed
             paths.pop(later).unlink()
         best = history.best_validation
         kept = {*list(paths)[-self._keep :], int(best["iteration"]) if best else iteration}
+        there = [row for row in history.val if row["iteration"] in paths]
+        kept |= {
+            int(max(there, key=lambda row: (row[name], row["iteration"]))["iteration"]) for name in figures
+        }
         for number in paths.keys() - kept:
             paths[number].unlink()
 

@@ -164,9 +164,10 @@ def train(
                     val = stop.watch(val_batches())
                     figures = validate(objective, val, device, options.precision, memory_format, processes)
                     state.history.val.append({"iteration": state.iteration, **figures})
-                    _log_row(log, "val", state.history.val[-1])
                     if candidates is not None and processes.is_first:
-                        candidates.save(state.history)
+                        with unchanged_random_state():
+                            candidates.save(state.history)
+                    _log_row(log, "val", state.history.val[-1])
                     if after_validation is not None and processes.is_first:
                         with evaluating(objective), unchanged_random_state():
                             after_validation(state.iteration)

@@ -62,7 +62,7 @@ def read_candidates(folder: Path, val_csv: Path) -> list[Candidate]:
         losses = {int(row["iteration"]): float(row["loss"]) for row in csv.DictReader(file)}
     candidates = []
     for path in sorted(folder.glob("iteration_*.safetensors")):
-        iteration = int(path.stem.removeprefix("iteration_"))
+        iteration = _iteration(path)
         if iteration not in losses:
             raise InputError(f"{path}: {val_csv} has no validation of it; run the pretrain stage again")
         candidates.append(Candidate(iteration, path, losses[iteration]))
@@ -71,18 +71,25 @@ def read_candidates(folder: Path, val_csv: Path) -> list[Candidate]:
     return candidates
 
 
-def measure(candidate: Candidate, benchmark: Voc07Benchmark, run: Run) -> Candidate:
-    """Return the candidate with its mAPs, which are logged; measured is the backbone file it would become."""
+def _iteration(path: Path) -> int:
+    return int(path.stem.removeprefix("iteration_"))
+
+
+def measure_file(path: Path, benchmark: Voc07Benchmark) -> tuple[Measured, float, float]:
+    """Return results of the backbone file that a candidate's would become, mAP on test and on trainval."""
     with tempfile.TemporaryDirectory() as folder:
-        backbone, _ = export(candidate.path, Path(folder, "backbone.safetensors"))
+        backbone, _ = export(path, Path(folder, "backbone.safetensors"))
     measured = benchmark.measure(backbone)
-    test_map = mean_ap_percent(measured.results)
     trainval_map = 100.0 * float(np.mean([max(result.validation_aps) for result in measured.results]))
-    print(
-        f"iteration {candidate.iteration}: VOC07 mAP {trainval_map:.2f} % on trainval, cross-validated; "
-        f"{test_map:.2f} % on test",
-        flush=True,
-    )
+    test_map = mean_ap_percent(measured.results)
+    maps = f"{trainval_map:.2f} % on trainval, cross-validated; {test_map:.2f} % on test"
+    print(f"iteration {_iteration(path)}: VOC07 mAP {maps}", flush=True)
+    return measured, test_map, trainval_map
+
+
+def measure(candidate: Candidate, benchmark: Voc07Benchmark, run: Run) -> Candidate:
+    """Return the candidate with its mAPs, which are logged."""
+    measured, test_map, trainval_map = measure_file(candidate.path, benchmark)
     run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
     return replace(candidate, test_map=test_map, trainval_map=trainval_map, measured=measured)
 

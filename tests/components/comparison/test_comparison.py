@@ -137,6 +137,46 @@ def test_rows_that_all_failed(tmp_path, rows):
     assert "The paper has no such rows." in text
 
 
+def note_protocol(row: dict, backbone: str, version: int = 1, **settings) -> None:
+    path = Path(row["workspace"], stage_dir("voc07", backbone), "metrics.json")
+    protocol = {"name": "SVMs", "version": version, "settings": {"crop_size": 48, **settings}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol": protocol}))
+
+
+def test_figures_of_another_protocol_are_marked_and_not_subtracted(tmp_path):
+    names = ("first", "seeded", "newer", "larger")
+    rows = [make_row(tmp_path, name, "objective.name=bicaptioning", 20.0 + len(name)) for name in names]
+    for row, version, settings in zip(
+        rows, (1, 1, 2, 1), ({}, {"seed": 5}, {}, {"crop_size": 96}), strict=True
+    ):
+        note_protocol(row, "virtex", version, **settings)
+        note_protocol(row, "random", 1)
+    made, text = compare(tmp_path, rows)
+    assert [row["other_protocol"] for row in made["rows"]] == [[], [], ["voc07.mAP"], ["voc07.mAP"]]
+    assert [row["gains"].get("voc07.mAP") for row in made["rows"]] == [10.0, 11.0, None, None]
+    assert ["voc07.mAP" in row["above_first"] for row in made["rows"]] == [False, True, False, False]
+    assert "| Newer            | 25.0† |     – |" in text
+    assert "| Seeded           |  26.0 | +11.0 |" in text
+    words = " ".join(text.split())
+    assert (
+        "† marks a figure measured by another version of the protocol, or with other settings than" in words
+    )
+    lines = {
+        line["row"]: line["other protocol"] for line in csv.DictReader((tmp_path / "comparison.csv").open())
+    }
+    assert (lines["first"], lines["newer"], lines["random resnet18"]) == ("", "voc07.mAP", "")
+    note_protocol(rows[0], "random", 2)
+    made, text = compare(tmp_path, rows[:1])
+    assert (made["rows"][0]["gains"], made["baselines"][0]["other_protocol"]) == ({}, ["voc07.mAP"])
+    assert "15.0†" in text
+
+
+def test_a_column_of_one_protocol_has_no_mark(tmp_path, rows):
+    made, text = compare(tmp_path, rows)
+    assert "†" not in text
+    assert not any(row["other_protocol"] for row in made["rows"])
+
+
 def seeded(folder: Path, name: str, override: str, figures: list[float], **more) -> list[dict]:
     """Runs of a row with a seed each; VOC07 of the random backbone is 15."""
     rows = []
@@ -190,3 +230,5 @@ def test_what_seeds_have_shown_of_the_same_run_is_said(tmp_path):
     # sqrt(2) * 4.3027 * a standard deviation of 1.0
     assert "two runs differ by up to 6.1 in VOC07" in " ".join(compare(tmp_path, [same, other])[1].split())
     assert "By chance" not in compare(tmp_path, [other])[1]
+    note_protocol(same, "virtex", 2)  # the parameters are the same, what is done by them is not
+    assert "6.1 in VOC07" not in " ".join(compare(tmp_path, [same, other])[1].split())

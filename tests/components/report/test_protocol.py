@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components import params
+from components.benchmarks.shared.protocols import PROTOCOLS
 from components.core import paths
 from components.params.presets import read_preset
 from components.stages import report as stage
@@ -147,6 +148,27 @@ def test_a_benchmark_of_another_kind_is_alone_in_it(
     assert alike(report) == [key for key in ALIKE if not key.startswith(benchmark)]
     assert differences(report, next(key for key in ALIKE if key.startswith(benchmark))) == [words]
     assert f"({words})" in text_of(run)
+
+
+def note_protocol(version: int, **changed: Any) -> None:
+    """Settings of the paper beside VOC07's figure, with what was changed."""
+    settings = read_preset(BEST)["voc07"] | {"batch_size": 64, **changed}
+    protocol = {"name": PROTOCOLS["voc07"].name, "version": version, "settings": settings}
+    path = Path("outputs/benchmarks/voc07/virtex/metrics.json")
+    write_json(path, json.loads(path.read_text()) | {"protocol": protocol})
+
+
+def test_the_settings_beside_a_figure_decide_whatever_params_say(run: StageRun) -> None:
+    write_results()
+    version = PROTOCOLS["voc07"].version
+    note_protocol(version)
+    assert alike(make_report(run)) == ALIKE
+    note_protocol(version, crop_size=72)
+    assert differences(make_report(run), "voc07.mAP") == ["voc07.crop_size: 72, paper 224"]
+    note_protocol(version - 1)
+    (words,) = differences(make_report(run), "voc07.mAP")
+    assert words.startswith("protocol: linear SVMs")
+    assert f"version {version - 1}; that of today:" in words
 
 
 def test_data_of_another_number_of_classes(run: StageRun, capsys: pytest.CaptureFixture[str]) -> None:

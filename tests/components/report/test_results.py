@@ -20,7 +20,7 @@ SETUP = Setup("drawn world", 1, "all", "resnet18", "bicaptioning", 256, 1, 1, 1,
 NAME = next(row for row in BENCHMARKS if row.key == "inaturalist.top1").name
 
 
-def write(backbone: str, hits: Any, first_image: int = 0, version: int = 1) -> None:
+def write(backbone: str, hits: Any, first_image: int = 0, version: int = 1, **settings: int) -> None:
     """What a benchmark of classes leaves of 200 images."""
     folder = paths.stage_dir(NAME, backbone)
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def write(backbone: str, hits: Any, first_image: int = 0, version: int = 1) -> N
     by_image.write(folder / "per_image.npz")
     metrics = {
         "top1": values.mean(), "intervals": by_image.intervals(), "chance": {"top1": 4.0},
-        "protocol": {"name": "fine-tuning", "version": version},
+        "protocol": {"name": "fine-tuning", "version": version, "settings": settings},
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
@@ -77,11 +77,19 @@ def test_other_test_images_give_no_interval_of_the_difference() -> None:
     assert found().differences["random"].low is None
 
 
-def test_another_version_of_the_protocol_is_marked_and_not_compared() -> None:
-    write("random", np.arange(200) < 60, version=2)
-    write("virtex", np.arange(200) < 80)
+@pytest.mark.parametrize("other", [{"version": 2}, {"epochs": 9}])
+def test_another_protocol_is_marked_and_not_compared(other: dict[str, int]) -> None:
+    write("random", np.arange(200) < 60, **{"epochs": 8, **other})
+    write("virtex", np.arange(200) < 80, epochs=8)
     assert found().figures["random"].mark == "†"
     assert found().differences["random"].value is None
+
+
+def test_seeds_and_what_is_logged_make_no_other_protocol() -> None:
+    write("random", np.arange(200) < 60, epochs=8, seed=0, log_every=1)
+    write("virtex", np.arange(200) < 80, epochs=8, seed=1, log_every=2)
+    assert found().figures["random"].mark == ""
+    assert found().differences["random"].value == 10
 
 
 def test_results_without_intervals_are_shown_as_before() -> None:

@@ -23,7 +23,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "augmentation": {"crop_size": 32},
     "textual_head": {"hidden_size": 64, "max_caption_length": 12},
     "schedule": {"iterations": 8, "warmup_iterations": 2},
-    "pretrain": {"batch_size": 4, "validate_every": 4, "checkpoint_every": 2, "log_every": 2},
+    "pretrain": {
+        "batch_size": 4,
+        "validate_every": 4,
+        "checkpoint_every": 2,
+        "log_every": 2,
+        "measure_candidates": False,  # without VOC2007
+    },
 }
 
 

@@ -14,6 +14,8 @@ import pytest
 import torch
 
 from components import params
+from components.benchmarks.voc07.checkpoint_choice import measure_file, read_candidates
+from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
@@ -28,6 +30,7 @@ from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
 from components.tracking.run import StageRun
+from components.training.checkpoints import Measure
 
 REPOSITORY = Path(stage.__file__).parents[2]
 PROGRAM = """
@@ -225,13 +228,39 @@ def _set(sections: list[params.Section], kind: type[params.Section], **values: A
     sections[place] = sections[place].model_copy(update=values)
 
 
+@pytest.mark.integration
+def test_the_best_of_all_by_voc07_is_kept_as_select_measures_it(
+    sections: list[params.Section], voc: Path
+) -> None:
+    _set(sections, params.Pretrain, measure_candidates=True, keep_candidates=1, validate_every=2)
+    stage.main(_run(), *sections)
+    rows = {int(row["iteration"]): row for row in _rows("val.csv")}
+    assert list(rows) == [2, 4, 6, 8]
+    best = {
+        max(rows, key=lambda iteration: (float(rows[iteration][name]), iteration))
+        for name in ("voc07_mAP", "voc07_trainval_mAP")
+    }
+    lowest = min(rows, key=lambda iteration: float(rows[iteration]["loss"]))
+    kept = read_candidates(paths.CANDIDATES_DIR, paths.stage_dir("pretrain") / "val.csv")
+    assert {candidate.iteration for candidate in kept} == {*best, lowest, 8}
+    benchmark = Voc07Benchmark(params.read_section(params.Voc07))
+    for candidate in kept:
+        _, *maps = measure_file(candidate.path, benchmark)
+        written = rows[candidate.iteration]
+        assert maps == [float(written["voc07_mAP"]), float(written["voc07_trainval_mAP"])]
+    metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
+    assert set(metrics["val"]) == {"captioning_forward", "captioning_backward"}
+
+
 def test_the_checkpoint_folder_follows_configuration_and_data(sections: list[params.Section]) -> None:
-    def key() -> str:
-        stores = [CaptionStore(paths.lmdb_path(split)) for split in ("train", "val")]
-        return resume_checkpoints(tuple(sections), 2, {s.path: identify(s) for s in stores}).folder.name
+    def key(measure: str = "") -> str:
+        stores = {path: identify(CaptionStore(path)) for path in map(paths.lmdb_path, ("train", "val"))}
+        measured = Measure(measure, lambda _: {}) if measure else None
+        return resume_checkpoints(tuple(sections), 2, stores, measured).folder.name
 
     before = key()
     assert key() == before
+    assert len({before, key("one"), key("other")}) == 3
     sections[-1] = sections[-1].model_copy(update={"profile": True})
     assert key() == before
     sections[-1] = sections[-1].model_copy(update={"seed": 1})

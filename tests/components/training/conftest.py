@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from components import params
 from components.models.textual_head import TransformerTextualHead
 from components.objectives.captioning import BicaptioningObjective
-from components.training.checkpoints import CandidateFolder, CheckpointFolder
+from components.training.checkpoints import CandidateFolder, CheckpointFolder, Measure
 from components.training.distributed import SINGLE_PROCESS, Processes, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
 from components.training.optimizer import build_optimizer
@@ -124,6 +124,7 @@ class Trainer:
     change_batch: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda iteration, batch: batch
     after_validation: Callable[[int], None] | None = None
     profiled: Callable[[Any], None] | None = None
+    measure: Measure | None = None
     rows: list[tuple[dict[str, float], int]] = field(default_factory=list)
 
     def with_(self, **changes: Any) -> "Trainer":
@@ -136,7 +137,8 @@ class Trainer:
     @property
     def candidates(self) -> CandidateFolder:
         """Files that hold nothing: the loop decides which there are."""
-        return CandidateFolder(self.folder / "candidates", self.settings.keep_candidates, _write_nothing)
+        keep = self.settings.keep_candidates
+        return CandidateFolder(self.folder / "candidates", keep, _write_nothing, self.measure)
 
     @property
     def settings(self) -> params.Pretrain:
@@ -153,6 +155,7 @@ class Trainer:
             "checkpoint_every": 3,
             "keep_checkpoints": 2,
             "keep_candidates": 2,
+            "measure_candidates": False,
             "log_every": 2,
             "profile": False,
             "start_from": None,

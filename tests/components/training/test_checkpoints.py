@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from components.core.errors import InputError
-from components.training.checkpoints import CandidateFolder, CheckpointFolder, configuration_key
+from components.training.checkpoints import (
+    CandidateFolder,
+    CheckpointFolder,
+    Measure,
+    configuration_key,
+)
 from components.training.state import History
 
 
@@ -176,6 +181,20 @@ def test_keeps_the_newest_and_the_best(
     tmp_path: Path, losses: list[float], keep: int, kept: list[int]
 ) -> None:
     assert _kept(tmp_path / "candidates", dict(enumerate(losses, start=1)), keep) == kept
+
+
+def test_keeps_the_best_by_each_figure_of_a_measure(tmp_path: Path) -> None:
+    scores = {1: (9.0, 1.0), 2: (3.0, 8.0), 3: (9.0, 8.0), 4: (1.0, 2.0), 5: (2.0, 7.0), 6: (0.0, 0.0)}
+    measure = Measure("key", lambda path: dict(zip("ab", scores[int(path.stem[-9:])], strict=True)))
+    history, candidates = History(), CandidateFolder(tmp_path / "candidates", 1, _write, measure)
+    seen = []
+    for iteration in scores:
+        history.val.append({"iteration": iteration, "loss": -float(iteration == 2)})
+        candidates.save(history)
+        seen.append(list(candidates.paths()))
+    # The newest, the lowest loss, the best by each figure; of equal ones the one trained longest.
+    assert seen == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 3, 5], [2, 3, 6]]
+    assert [(row["a"], row["b"]) for row in history.val] == list(scores.values())
 
 
 def test_those_of_a_run_that_died_later_on_make_no_room_for_themselves(tmp_path: Path) -> None:

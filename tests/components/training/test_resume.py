@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from components.training.checkpoints import Measure
 from components.training.state import PARTS, TrainingState
 
 NUM_ITERATIONS = 9
@@ -87,6 +88,25 @@ def test_goes_on_bit_by_bit_at_any_iteration(run, story: Story, after: int) -> N
     assert outcome(resumed, resumed.run()) == story[0]
     logged = [step for figures, step in resumed.rows if "train/loss" in figures]
     assert logged == [2, 4, 6, 8, 9]
+
+
+SCORES = {2: 5.0, 4: 9.0, 6: 7.0, 8: 1.0, 9: 3.0}
+
+
+def drawing_score(path: Path) -> dict[str, float]:
+    """A figure of each validation's file; it draws numbers, as a measure that loads images does."""
+    torch.rand(())
+    return {"score": SCORES[int(path.stem.removeprefix("iteration_"))]}
+
+
+@pytest.mark.parametrize("after", [3, 4, 5, 8])
+def test_the_best_by_a_measure_is_the_same_after_a_stop(run, story: Story, after: int) -> None:
+    measured = stopped(run.with_(measure=Measure("key", drawing_score)), after)
+    left = outcome(measured, measured.run())
+    assert {row["iteration"]: row["score"] for row in left["val"]} == SCORES
+    assert {step: figures["val/score"] for figures, step in measured.rows if "val/score" in figures} == SCORES
+    assert set(story[0]["candidates"]) < set(left["candidates"]) == {*story[0]["candidates"], 4}
+    assert left["weights"] == story[0]["weights"]  # measuring changes nothing in training
 
 
 @pytest.mark.parametrize(
