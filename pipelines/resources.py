@@ -7,6 +7,7 @@ until it is stopped.
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import tempfile
@@ -100,20 +101,28 @@ class Held:
     files: tuple[int, ...] = ()
 
 
+Take = Callable[[], Held | None]  # an attempt to get what a stage needs
+
+
 @contextlib.contextmanager
-def held(meta: StageMeta, keep_waiting: Callable[[], bool]) -> Iterator[Held | None]:
+def held(
+    meta: StageMeta,
+    keep_waiting: Callable[[], bool],
+    attempt: Callable[[Take], Held | None] = lambda take: take(),
+) -> Iterator[Held | None]:
     """Hold what a stage needs, all of it or nothing, so that two never wait for each other.
 
     Args:
         meta: of the stage.
         keep_waiting: sleeps a little after each attempt in vain; False gives up, and None is yielded.
+        attempt: makes an attempt, or does not because it is somebody else's turn.
 
     Raises:
         InputError: the folder of the locks belongs to somebody else.
     """
     while True:
         with contextlib.ExitStack() as locks:
-            got = _try(meta, locks)
+            got = attempt(functools.partial(_try, meta, locks))
             if got:
                 yield got
                 return

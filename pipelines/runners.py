@@ -104,7 +104,8 @@ def stage_runner(
     if place.cluster is None:
         pull = default_remote(place.root) is not None
         at_a_time = place.max_parallel or stages_at_a_time()
-        yield StageRunner(place.root, dict(variables), force, stop, at_a_time, pull)
+        to_run = [stage for stage in plan.stages if stage.name not in unchanged]
+        yield StageRunner(place.root, dict(variables), force, stop, at_a_time, pull, to_run)
         return
     with installed():
         from pipelines.cluster.runner import cluster_runner

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ from pipelines.dvc_internals import check_out
 from pipelines.graph import Stage
 from pipelines.output import StageOutput
 from pipelines.process import ChildEnd, Stop, run_child
-from pipelines.resources import Held, held
+from pipelines.resources import Held
+from pipelines.turns import Turns
 from pipelines.workspace import STAGE_VARIABLE, noted_group
 
 Log = Callable[[str], None]
@@ -89,6 +89,7 @@ class StageRunner(Outcomes):
         stop: once set, running stages are stopped and no other one starts.
         max_parallel: stages at a time.
         pull: fetch missing outputs of unchanged stages from the DVC remote instead of making them again.
+        stages: of the run, by which turns are taken.
 
     Attributes:
         outcomes: of the stages dealt with so far, by name.
@@ -102,13 +103,14 @@ class StageRunner(Outcomes):
         stop: Stop,
         max_parallel: int,
         pull: bool = False,
+        stages: Sequence[Stage] = (),
     ) -> None:
         super().__init__()
         self._root = root
         self._variables = variables
         self._force = force
         self._stop = stop
-        self._slots = threading.Semaphore(max_parallel)
+        self._turns = Turns(stages, max_parallel)
         self._pull = pull
 
     def run(self, stage: Stage, log: Log, absent: Sequence[Stage] = ()) -> Outcome:
@@ -167,12 +169,12 @@ class StageRunner(Outcomes):
 
         def keep_waiting() -> bool:
             nonlocal waiting
-            if not waiting:
+            if not waiting and self._turns.lacks_resources(stage):
                 log(f"{stage.name} waits for {'memory or ' * stage.meta.memory_heavy}a GPU to be free")
-            waiting = True
+                waiting = True
             return not self._stop.wait(_RESOURCES_SECONDS)
 
-        with held(stage.meta, keep_waiting) as resources, self._slots:
+        with self._turns.turn(stage, keep_waiting) as resources:
             if self._stop.is_set() or not resources:
                 return "not started", "the run was stopped", False
             started, output = time.monotonic(), StageOutput(stage.name)

@@ -1,5 +1,6 @@
 """One stage through DVC, without Prefect."""
 
+import contextlib
 import threading
 import time
 
@@ -8,6 +9,7 @@ import zc.lockfile
 
 from components.core.stage_lock import WAITED
 from pipelines.dvc_internals import read_plan
+from pipelines.graph import Stage
 from pipelines.process import Stop
 from pipelines.stage import StageRunner
 
@@ -61,8 +63,9 @@ def test_waiting_is_no_work(repository):
     (stage,) = read_plan().stages
     runner = StageRunner(repository, {}, False, Stop(), max_parallel=1)
     waited = 5.0
-    runner._slots.acquire()
-    threading.Timer(waited, runner._slots.release).start()
+    other = contextlib.ExitStack()
+    other.enter_context(runner._turns.turn(Stage("other", (), ()), lambda: False))
+    threading.Timer(waited, other.close).start()
     lock = zc.lockfile.LockFile(repository / ".dvc" / "tmp" / "lock")
     threading.Timer(waited + 20, lock.close).start()  # DVC itself is there long before
     started = time.monotonic()
