@@ -26,7 +26,6 @@ from components.params.expected_time import as_lines, expected_times
 from components.params.presets import PRESETS_DIR, preset_sections, preset_summary
 from components.tracking.pipeline_run import REPORT, REPORT_PAGE
 from pipelines.commands import EXIT_FAILED, ablate, cluster, pages, run
-from pipelines.comparison import seeds_text
 from pipelines.record import report_text
 from pipelines.workspace import run_lock
 
@@ -211,8 +210,6 @@ def _report(options: argparse.Namespace) -> int:
         print(_figures(REPORT.with_name("metrics.json")))
         return 0
     print(report_text())
-    if seeds := seeds_text(Path.cwd()):
-        print(f"\n{seeds}")
     if REPORT_PAGE.is_file():
         print(f"\nPage: {REPORT_PAGE.resolve()}")
     return 0

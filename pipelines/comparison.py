@@ -7,11 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from components.core.files import read_json, write_json
-from components.core.paths import OUTPUTS_DIR, PARAMS
-from components.core.published import BENCHMARKS
+from components.core.paths import OUTPUTS_DIR
 from components.core.redaction import redacted_values
-from components.params.families import SEEDS, digest_without_seeds
-from components.params.yaml_files import load_yaml
+from components.params.families import SEEDS
 from pipelines.experiments import FamilyRun, ReadyRow
 from pipelines.row import RowOutcome
 
@@ -85,26 +83,3 @@ def comparison_figures(folder: Path) -> dict[str, float]:
 
 def _outcome(outcome: RowOutcome) -> dict[str, object]:
     return {key: value for key, value in asdict(outcome).items() if key != "row"}
-
-
-def seeds_text(root: Path) -> str:
-    """Return the results of `virtex ablate seeds` with the parameters in force, as Markdown; else empty."""
-    path = root / comparison_dir(SEEDS) / "comparison.json"
-    try:
-        (row,) = read_json(path)["rows"]
-    except (OSError, ValueError, KeyError):
-        return ""
-    titles = {benchmark.key: benchmark.row_title for benchmark in BENCHMARKS}
-    lines = []
-    for key, values in row.get("seeds", {}).items():
-        if len(values) < 2 or key not in titles:
-            continue
-        line = f"- {titles[key]}: {row['figures'][key]:.1f} ± {row['standard_errors'][key]:.1f}"
-        if interval := row["gain_intervals"].get(key):
-            line += f", gain {row['gains'][key]:+.1f} ({interval[0]:+.1f} to {interval[1]:+.1f})"
-        lines.append(f"{line}, {len(values)} seeds")
-    if not lines or row["digest"] != digest_without_seeds(load_yaml(root / PARAMS)):
-        return ""
-    return "\n".join(
-        ["## Over seeds", "", "Mean and standard error; gain with its 95 % interval.", "", *lines]
-    )

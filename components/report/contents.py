@@ -21,7 +21,10 @@ from components.report.protocol import (
     warnings,
 )
 from components.report.results import Result, read_results
+from components.report.seeds import read_seeds
 from components.report.words import (
+    captions_line,
+    captions_warning,
     comparability,
     data_line,
     dataset_titles,
@@ -74,8 +77,9 @@ def read_report(
         "backbones": list(backbones),
         "groups": dict(GROUPS),
         "results": rows,
+        "seeds": read_seeds(results),
         "legend": legend(results, backbones, published),
-        "warnings": warnings(results, protocol),
+        "warnings": [*warnings(results, protocol), *captions_warning(captioning)],
         "problems": problem_lines(results, manifest),
         "published": {"source": SOURCE, "model": published.name},
         "comparable": any(row["comparable"] for row in rows),
@@ -94,6 +98,7 @@ def read_report(
         "choice": choice,
         "candidates": details.candidates,
         "captioning": captioning,
+        "captions_line": captions_line(captioning),
         "captions": details.captions,
         "voc07_class_ap": {name: class_aps.get(name, {}) for name in asked.backbones},
         "classes": {stage: asdict(found) for stage, found in details.classes.items()},

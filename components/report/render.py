@@ -124,6 +124,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         bullets=bullets,
         tables={title: _results_table(rows, columns) for title, rows, columns in tables(report)},
         bounds={title: _bounds_table(rows, columns) for title, rows, columns in tables(report)},
+        seeds=_seeds_table(report["seeds"]),
         setup=table(["", "This run", "Paper", ""], setup),
         pretraining=table(["", "Value"], pretraining) if pretraining else "Not run.",
         classes=_class_table(report["voc07_class_ap"]),
@@ -151,6 +152,18 @@ def _bounds_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) 
         if set(cells) != {ABSENT}:
             lines.append([row["row_title"], figure_text(row["chance"]), *cells])
     return table(["95 % interval", "Chance", *(column.title for column in shown)], lines) if lines else ""
+
+
+def _seeds_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    percent, points = FORMS["percent"], FORMS["points"]
+    lines = []
+    for row in rows:
+        mean = f"{percent(row['mean'])} ± {percent(row['standard_error'])}{row['mark']}"
+        noise = NOISE_MARK if row["remark"] else ""
+        gain = ABSENT if row["gain"] is None else f"{points(row['gain'])}{noise}"
+        bounds = ABSENT if row["low"] is None else f"{points(row['low'])}, {points(row['high'])}"
+        lines.append([row["title"], str(row["number"]), mean, gain, bounds])
+    return table(["Over seeds", "Seeds", "Mean ± error", "Gain", "95 % of gain"], lines) if lines else ""
 
 
 def _class_table(class_aps: Mapping[str, Mapping[str, float]]) -> str:

@@ -20,6 +20,7 @@ from components.report.results import (
 
 NOT_ASKED = "not run: `probes.which`"
 _FEW = 3  # parameters that a sentence names
+_SAME = 50.0  # percent of the images with one caption, above which the captioner looks at none
 ABSENT = "–"
 BACKBONE_TITLES = {PRETRAINED: "VirTex", "random": "Random", "imagenet": "ImageNet"}
 LOSS_TITLES = {
@@ -139,6 +140,23 @@ def headline_figures(results: Sequence[Result]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
+def captions_line(captioning: Mapping[str, Any]) -> str:
+    """Say how many captions differ, without which their scores say little; empty where it is not known."""
+    number, share = captioning.get("distinct_captions"), captioning.get("most_frequent_share")
+    if number is None or share is None:
+        return ""
+    return (
+        f"{number:,} different captions of {captioning['images']:,} images; {share:.1f} % of these have the "
+        "most frequent one."
+    )
+
+
+def captions_warning(captioning: Mapping[str, Any]) -> list[str]:
+    """Return a warning where most images get the same caption."""
+    share = captioning.get("most_frequent_share") or 0.0
+    return [f"{share:.0f} % of the images get the same caption: scores say little then"] * (share > _SAME)
+
+
 def loss_parts(pretraining: Mapping[str, Any]) -> dict[str, float]:
     """Return validation losses by title from pretraining's metrics.json, where the loss is a sum."""
     parts = pretraining.get("val")
@@ -202,7 +220,7 @@ def legend(results: Sequence[Result], backbones: Sequence[str], published: Publi
         [
             "In percent. VirTex is the backbone of this run, Random the same network untrained, Gain "
             f"their difference.{sources} Intervals are 95 % over test images: where another test set of the "
-            f"same size would put the figure. {NOISE_MARK} marks a difference that may be none, "
+            f"same size would put the figure. {NOISE_MARK} means no difference: the interval holds zero, "
             f"{OTHER_PROTOCOL_MARK} a figure {OTHER_PROTOCOL}. Chance is what guessing "
             "reaches. "
             f"Paper is the published {published.name} ({SOURCE}), Diff what VirTex has above "

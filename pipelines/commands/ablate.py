@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from components.core.command import positive
-from components.params.families import FAMILIES, chosen_family
+from components.core.errors import InputError
+from components.params.families import FAMILIES, SEEDS, chosen_family
+from components.tracking.pipeline_run import REPORT
 from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED, exit_status
 from pipelines.comparison import comparison_dir, comparison_text, write_comparison
+from pipelines.dvc_internals import read_plan
 from pipelines.experiments import FamilyRun, ReadyRow, prepare_rows, workspace_dir
 from pipelines.prefect_server import server_watched
 from pipelines.process import Stop, stop_on_signals
 from pipelines.row import RowRunner
 from pipelines.servers import start_temporary_server, use_workspace_server
+from pipelines.stage import StageRunner
 from pipelines.workspace import run_lock, stop_orphans
 
 
@@ -69,6 +73,7 @@ def run_family(asked: FamilyRun) -> int:
             runner.skip(row)
         write_comparison(asked, ready, runner.outcomes)
     _print_comparison(asked)
+    renew_report(asked, stop)
     return 0
 
 
@@ -87,7 +92,26 @@ def _run_flow(asked: FamilyRun, ready: Sequence[ReadyRow], stop: Stop) -> int:
             rows=rows, base=asked.base, targets=list(asked.targets), at_once=asked.at_once, return_state=True
         )
     _print_comparison(asked, since=started)
+    renew_report(asked, stop)
     return exit_status(state)
+
+
+def renew_report(asked: FamilyRun, stop: Stop) -> None:
+    """Make the report of the run as it is again if that is up to date: it says what seeds have shown."""
+    if asked.family.name != SEEDS or stop.is_set() or not (asked.root / REPORT).is_file():
+        return
+    try:
+        with run_lock(asked.root):
+            plan = read_plan(["report"])
+            if plan.pending:
+                return
+            (report,) = (stage for stage in plan.stages if stage.name == "report")
+            outcome = StageRunner(asked.root, {}, True, stop, 1).run(report, lambda line: None)
+    except InputError as error:
+        print(f"The report does not say it yet: {error}", flush=True)
+    else:
+        said = f"Also in the report: {REPORT}" if outcome.state == "ran" else outcome.message
+        print(said, flush=True)
 
 
 def _print_comparison(asked: FamilyRun, since: float = 0.0) -> None:

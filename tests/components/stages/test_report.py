@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from PIL import Image
 from components import params
 from components.core import paths
 from components.core.published import MODELS
+from components.params import overlay
+from components.params.families import digest_without_seeds
+from components.params.yaml_files import load_yaml
+from components.report.seeds import COMPARISON
 from components.stages import report as stage
 from components.tracking import StageRun
 
@@ -108,6 +113,50 @@ def test_this_run_beside_random_and_published(run: StageRun, capsys: pytest.Capt
     assert report["voc07_class_ap"]["virtex"]["cube"] == 81.0
     assert report["results"][0]["differences"]["random"]["value"] == pytest.approx(14.5833, abs=1e-3)
     assert capsys.readouterr().out == "report: outputs/report/report.html\n"
+
+
+def test_what_seeds_have_shown_stands_in_both_forms_while_the_parameters_are_theirs(run: StageRun) -> None:
+    write_results()
+    shutil.copy(REPOSITORY / paths.PARAMS, paths.PARAMS)
+    row = {
+        "digest": digest_without_seeds(load_yaml(paths.PARAMS)),
+        "seeds": {"voc07.mAP": {"0": 61.0, "1": 63.0}, "imagenet_linear.top1": {"0": 9.0, "1": 11.0},
+                  "caption.CIDEr-D": {"0": 70.0, "1": 72.0}, "inaturalist.top1": {"0": 3.0}},
+        "figures": {"voc07.mAP": 62.0, "imagenet_linear.top1": 10.0, "caption.CIDEr-D": 71.0},
+        "standard_errors": {"voc07.mAP": 1.0, "imagenet_linear.top1": 1.0, "caption.CIDEr-D": 1.0},
+        "gains": {"voc07.mAP": 15.5, "imagenet_linear.top1": 0.5},
+        "gain_intervals": {"voc07.mAP": [2.8, 28.2], "imagenet_linear.top1": [-12.2, 13.2]},
+        "protocols": {"voc07.mAP": ["", ""], "imagenet_linear.top1": [""], "caption.CIDEr-D": ["older"]},
+    }  # fmt: skip
+    write_json(COMPARISON, {"rows": [row]})
+    text, report, _ = make_report(run)
+    assert ["VOC07 mAP", "2", "62.0 ± 1.0", "+15.5", "+2.8, +28.2"] in rows_of(text)
+    assert ["ImageNet top-1", "2", "10.0 ± 1.0", "+0.5≈", "-12.2, +13.2"] in rows_of(text)
+    assert ["CIDEr-D", "2", "71.0 ± 1.0†", "–", "–"] in rows_of(text)
+    assert len(report["seeds"]) == 3
+    page = (run.output_dir / "report.html").read_text()
+    assert re.search(r'data-json="/seeds/0/mean"[^>]*>62\.0</span> ± <span', page)
+    assert '<td class="text">no difference</td>' in page
+    overlay(None, ["optimizer.head_lr=0.5"], paths.PARAMS, REPOSITORY / "presets")
+    text, report, _ = make_report(run)
+    assert (report["seeds"], "Over seeds" in text) == ([], False)
+
+
+@pytest.mark.parametrize(("share", "is_warned"), [(7.5, False), (96.0, True)])
+def test_how_many_captions_differ_stands_beside_their_scores(
+    run: StageRun, share: float, is_warned: bool
+) -> None:
+    write_results()
+    scores = {"CIDEr-D": 71.23, "images": 1200, "distinct_captions": 1068, "most_frequent_share": share}
+    write_json(paths.stage_dir("caption") / "metrics.json", scores)
+    text, _, _ = make_report(run)
+    words = " ".join(text.split())
+    assert (
+        f"1,068 different captions of 1,200 images; {share} % of these have the most frequent one." in words
+    )
+    assert ("96 % of the images get the same caption" in words) == is_warned
+    page = re.sub(r"<[^>]+>", "", (run.output_dir / "report.html").read_text())
+    assert "1,068 different captions of 1,200" in page
 
 
 TASKS = {

@@ -129,3 +129,17 @@ def test_figures_of_weights_that_no_model_has_are_the_runs_alone(store, caplog):
     figures = store.client.get_run(run.run_id).data.metrics
     assert figures.items() >= {"imagenet_linear.top1": 12.5, "top1": 12.5, "top5": 40.0}.items()
     assert "imagenet_linear.top5" not in figures  # no headline
+
+
+def test_figures_of_another_version_of_a_protocol_stand_in_a_column_of_their_own(store, caplog):
+    path = paths.backbone_path(PRETRAINED)
+    path.parent.mkdir(parents=True)
+    save_stable({"weight": torch.zeros(2)}, {}, path)
+    found = {}
+    for version in (1, 2):
+        with stage_run("voc07", PRETRAINED, {}) as run:
+            run.metrics({"mAP": 12.5, "protocol": {"name": "SVMs", "version": version, "settings": {}}})
+        data = store.client.get_run(run.run_id).data
+        found[version] = data.tags["protocol"], [key for key in data.metrics if key.startswith("voc07")]
+    assert not [record for record in caplog.records if record.name.startswith("components")]
+    assert found == {1: ("SVMs, version 1", ["voc07.mAP"]), 2: ("SVMs, version 2", ["voc07.mAP v2"])}
