@@ -24,6 +24,7 @@ from pipelines.workspace import clear_holder
 
 ADDRESS_VARIABLE = "PREFECT_API_URL"
 _ANSWER_SECONDS = 15.0
+_REFUSAL_SECONDS = 5.0
 _PREFECT_MODULES = ("httpx", "httpcore", "prefect", "websockets", "anyio")
 _ADVICE = "start that Prefect server or unset the variable, so that `virtex run` uses one of its own"
 _LOOK_SECONDS = 2.0
@@ -40,8 +41,9 @@ def require_server(address: str, is_stopped: Callable[[], bool] = lambda: False)
     reason = _in_time(lambda: _fault(address), _ANSWER_SECONDS, is_stopped)
     if reason:
         raise InputError(_told(address, f"{reason}; {_ADVICE}"))
-    refused = _in_time(lambda: refusal(address, _ANSWER_SECONDS), _ANSWER_SECONDS, is_stopped)
-    if refused:
+    seconds = 6 * _REFUSAL_SECONDS  # Prefect's import, which its profile may take, is part of it
+    refused = _in_time(lambda: refusal(address, _REFUSAL_SECONDS), seconds, is_stopped)
+    if refused and refused != _silent(seconds):  # which the run itself will see
         raise InputError(_told(address, refused))
 
 
@@ -121,7 +123,7 @@ def server_watched(stop: Stop, outcome: Callable[[], int]) -> Iterator[None]:
             said = str(error)
             if not type(error).__module__.startswith(_PREFECT_MODULES) and "API" not in said:
                 raise
-            refused = refusal(address, _ANSWER_SECONDS)
+            refused = refusal(address, _REFUSAL_SECONDS)
             reason = look() or f"refused what it was asked for ({first_line(said)})"
             _leave(_told(address, refused or f"{reason}; {_ADVICE}"), outcome)
         finally:

@@ -142,6 +142,13 @@ def test_an_address_that_is_none(address):
         require_server(address)
 
 
+def test_a_server_that_is_well_and_silent_otherwise_is_not_taken_for_one_that_refuses(monkeypatch):
+    monkeypatch.setattr(prefect_server, "_REFUSAL_SECONDS", 0.5)
+    gate = Gate()
+    gate.mode, gate.only_health = "silent", True
+    require_server(gate.address)
+
+
 def test_who_has_asked_to_stop_does_not_wait(monkeypatch):
     gate = Gate()
     gate.mode = "silent"
