@@ -4,7 +4,7 @@ An image costs the backbone's convolutions, which go at the rate of a ResNet-50 
 matrix products, which go at a rate of their own. Forward and backward are three times forward.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.params.reading import section_of
@@ -53,9 +53,11 @@ CEILING = Hardware(
     "1 H200, practical ceiling", 6_900, 400_000, 3.5, "computed: MLPerf 3.0's ResNet-50 per H100"
 )
 HARDWARE = (
-    Hardware("2 CPU cores, float32", 6.1, 149, None, "measured: 149 GFLOP/s, docs/performance.md"),
-    Hardware("2 CPU cores, bf16", 11.6, 283, None, "measured: 283 GFLOP/s, docs/performance.md"),
-    Hardware("8 RTX 2080 Ti", 1_950, 47_500, None, "measured by the paper: 118 images/s a GPU (37 h), H2048"),
+    Hardware("2 CPU cores, float32", 6.1, 149, None, "computed from 149 GFLOP/s, measured"),
+    Hardware("2 CPU cores, bf16", 11.6, 283, None, "computed from 283 GFLOP/s, measured"),
+    Hardware(
+        "8 RTX 2080 Ti", 1_950, 47_500, None, "computed from the paper's 35 to 40 hours, taken for H2048"
+    ),
     Hardware(
         "1 A100", 2_470, 126_000, 1.5, "estimated from a published 2,470 images/s of the backbone alone"
     ),
@@ -107,6 +109,15 @@ def expected_times(sections: Mapping[str, Section]) -> list[Expected]:
     images = section_of(sections, Schedule).iterations * section_of(sections, Pretrain).batch_size
     rates = [(hardware, expected_rate(sections, hardware)) for hardware in HARDWARE]
     return [Expected(hardware, rate, images / rate / 3600) for hardware, rate in rates if rate]
+
+
+def ceiling_share(
+    sections: Mapping[str, Section], images_per_second: float, gpus: Sequence[str]
+) -> float | None:
+    """Return the share of the practical ceiling; None unless all ``gpus``, by name, are H100s or H200s."""
+    ceiling = expected_rate(sections, CEILING)
+    is_known = bool(gpus) and all("H100" in name or "H200" in name for name in gpus)
+    return images_per_second / (len(gpus) * ceiling) if is_known and ceiling else None
 
 
 def as_lines(times: list[Expected]) -> list[str]:

@@ -38,6 +38,7 @@ from components.objectives.contrastive import ContrastiveClassificationObjective
 from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.interface import Objective
 from components.objectives.saved import Preprocessing, save_captioner
+from components.params.expected_time import ceiling_share
 from components.pretraining.start import digests, start_model
 from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
@@ -164,7 +165,11 @@ def pretrain_model(
     if not processes.is_first:
         return
     candidates.publish(paths.CANDIDATES_DIR)
-    write_results(run, state, train_dataset.selection, model, pretrain.start_from, precision)
+    tokenize = params.Tokenize(vocab_size=config.vocab_size)
+    gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
+    share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, _rate(state), gpus)
+    ran = {"precision": precision, **({} if share is None else {"ceiling_share": round(share, 3)})}
+    write_results(run, state, train_dataset.selection, model, pretrain.start_from, ran)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
@@ -287,7 +292,7 @@ def write_results(
     selection: Selection,
     model: nn.Module,
     start_from: str | None,
-    precision: str,
+    ran: Mapping[str, Any],
 ) -> None:
     for path in state.history.write_csv(run.output_dir):
         run.artifact(path)
@@ -297,7 +302,7 @@ def write_results(
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     start = {} if start_from is None else {"started_from": redacted(start_from)}
-    run.metrics({**summary(state), "precision": precision, **sizes, **start})
+    run.metrics({**summary(state), **ran, **sizes, **start})
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "loss.png")
         draw_losses(picture, state.history)
@@ -327,9 +332,13 @@ def summary(state: TrainingState) -> dict[str, Any]:
         "iterations": state.iteration,
         "images_seen": state.num_images,
         "seconds": round(state.seconds, 3),
-        "images_per_second": round(state.num_images / state.seconds, 2),
+        "images_per_second": round(_rate(state), 2),
         "data_wait_per_second": round(state.history.data_wait, 4),
     }
+
+
+def _rate(state: TrainingState) -> float:
+    return state.num_images / state.seconds
 
 
 def draw_losses(path: Path, history: History) -> None:

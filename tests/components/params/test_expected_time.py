@@ -8,6 +8,7 @@ from components.params.expected_time import (
     CEILING,
     HARDWARE,
     as_lines,
+    ceiling_share,
     expected_rate,
     expected_times,
     head_gflop,
@@ -55,7 +56,7 @@ def test_time_and_price_of_the_papers_best_model(sizes) -> None:
     assert ceiling.dollars == pytest.approx(3.5 * ceiling.hours)
     lines = as_lines(expected_times(sizes[2048]))
     assert len(lines) == len(HARDWARE)
-    assert all("measured" in line or "estimated" in line or "computed" in line for line in lines)
+    assert all("estimated" in line or "computed" in line for line in lines)
 
 
 def test_a_linear_head_costs_nearly_nothing_and_a_larger_backbone_more(sizes) -> None:
@@ -68,3 +69,10 @@ def test_a_linear_head_costs_nearly_nothing_and_a_larger_backbone_more(sizes) ->
 
 def test_of_tiny_images_nothing_is_said() -> None:
     assert expected_times(sections("demo")) == []
+
+
+def test_the_share_of_the_ceiling_is_that_of_all_gpus(sizes) -> None:
+    assert ceiling_share(sizes[1024], 3040.0, ["NVIDIA H200"]) == pytest.approx(0.5, rel=0.01)
+    assert ceiling_share(sizes[1024], 3040.0, ["NVIDIA H100 80GB HBM3"] * 2) == pytest.approx(0.25, rel=0.01)
+    assert ceiling_share(sizes[1024], 3040.0, ["NVIDIA A100-SXM4-80GB"]) is None
+    assert ceiling_share(sizes[1024], 3040.0, []) is None
