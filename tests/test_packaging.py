@@ -118,3 +118,28 @@ def test_the_version_is_said_alike() -> None:
     assert project["license"] == citation["license"] == "MIT"
     assert (REPOSITORY / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
     assert citation["preferred-citation"]["title"].startswith("VirTex:")
+
+
+@pytest.mark.parametrize(
+    ("committed", "status", "asked"), [(False, 1, False), (True, 0, True), (True, 1, True)]
+)
+def test_ci_refuses_results_that_are_stale_where_any_are_committed(
+    tmp_path: Path, committed: bool, status: int, asked: bool
+) -> None:
+    (tmp_path / "clone" / ".ci").mkdir(parents=True)
+    clone = tmp_path / "clone"
+    (clone / ".ci" / "run").write_bytes((REPOSITORY / ".ci" / "run").read_bytes())
+    (clone / "dvc.lock").write_text("schema: '2.0'\n")
+    for path, code in ((tmp_path / "make", 0), (clone / ".venv" / "bin" / "virtex", status)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\necho "$(basename "$0") $*" >> "{tmp_path}/said"\nexit {code}\n')
+        path.chmod(0o755)
+    subprocess.run(["git", "init", "-q"], cwd=clone, check=True)
+    if committed:
+        subprocess.run(["git", "add", "dvc.lock"], cwd=clone, check=True)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", ".ci/run"], cwd=clone, env=environment)
+    said = (tmp_path / "said").read_text().splitlines()
+    assert ("virtex status --check" in said) == asked
+    assert (done.returncode == 0) == (not asked or status == 0)
+    assert any(line.startswith("make test") for line in said) == (done.returncode == 0)

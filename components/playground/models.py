@@ -37,12 +37,12 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     image: int | None = None  # index of a validation image, in place of a picture
-    beam_size: int = Field(5, ge=1, le=20)
-    top_p: float = Field(0.9, gt=0, le=1)
-    num_captions: int = Field(3, ge=1, le=10)
-    seed: int = Field(0, ge=0, lt=2**63)
-    words: tuple[str, ...] = Field((), max_length=100)
-    prompt: str = Field("a picture of {}.", max_length=200)  # captions of COCO and of the drawn world end so
+    beam_size: int = Field(default=5, ge=1, le=20)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    num_captions: int = Field(default=3, ge=1, le=10)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    words: tuple[str, ...] = Field(default=(), max_length=100)
+    prompt: str = Field(default="a picture of {}.", max_length=200)  # most captions end so
 
     @field_validator("words", mode="before")
     @classmethod

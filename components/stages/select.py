@@ -26,12 +26,14 @@ def main(run: StageRun, select: params.Select, voc07: params.Voc07, caption: par
     candidates = read_candidates(paths.CANDIDATES_DIR, paths.stage_dir("pretrain") / "val.csv")
     benchmark = Voc07Benchmark(voc07) if select.by == "voc07" else None
     if benchmark:
-        candidates = [measure(candidate, benchmark, run) for candidate in candidates]
+        candidates = [measure(candidate, benchmark) for candidate in candidates]
     chosen = choose(candidates, select)
     copy_captioner(chosen.path, paths.CAPTIONER, caption.image_size, caption.antialias)
     backbone_path = paths.backbone_path(params.PRETRAINED)
     backbone, metadata = export(chosen.path, backbone_path)
     write_measured(paths.CHOSEN_VOC07, chosen.measured, benchmark.key(backbone) if benchmark else "")
+    for candidate in candidates:
+        run.model_elsewhere(candidate.path.stem, candidate.path, candidate.figures(), candidate.iteration)
     run.model("backbone", backbone, example_images(), backbone_path)
     write_table(run.output_dir / "checkpoints.csv", candidates, select)
     draw(run.output_dir / "checkpoints.png", candidates, select)

@@ -77,7 +77,10 @@ def _marked(legal: str, name: str) -> str:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings and pydantic models as ``("section.key", value)``."""
+    """Yield the leaves of nested mappings and pydantic models as ``("section.key", value)``.
+
+    Tuples become lists, as params.yaml has them: one form wherever a parameter is recorded.
+    """
     for key, value in values.items():
         name = f"{prefix}{key}"
         if hasattr(value, "model_dump"):
@@ -85,7 +88,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{name}.")
         else:
-            yield name, value
+            yield name, list(value) if isinstance(value, tuple) else value
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:

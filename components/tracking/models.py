@@ -77,12 +77,24 @@ def log_model(
         raise
 
 
-def log_model_elsewhere(store: Store, run_id: str, name: str, weights: Path) -> None:
-    """Log a model without its weights, which DVC keeps in the file; raises whatever MLflow raises."""
+def log_model_elsewhere(
+    store: Store,
+    run_id: str,
+    name: str,
+    weights: Path,
+    scores: Mapping[str, float] | None = None,
+    step: int | None = None,
+) -> None:
+    """Log a model without its weights, which DVC keeps in the file, and figures of it and of the run.
+
+    Raises whatever MLflow raises.
+    """
     from mlflow import create_external_model
 
     tags = {**_weights_tag(weights), "file": weights.as_posix()}
-    create_external_model(name, run_id, tags, experiment_id=store.experiment_id)
+    model = create_external_model(name, run_id, tags, experiment_id=store.experiment_id)
+    for key, score in (scores or {}).items():
+        store.client.log_metric(run_id, key, score, step=step, model_id=model.model_id)
 
 
 def log_scores(
@@ -105,6 +117,14 @@ def log_scores(
             dataset_digest=data.short_digest if data else None,
             model_id=models[0].model_id if models else None,
         )
+
+
+def logged_model(store: Store, run_id: str, name: str) -> str | None:
+    """Return the id of the model that a run has logged under a name; raises whatever MLflow raises."""
+    found = store.client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
+    )
+    return str(found[0].model_id) if found else None
 
 
 def _weights_tag(weights: Path) -> dict[str, str]:
@@ -161,20 +181,16 @@ def register_if_best(store: Store, candidate: ModelCandidate) -> str:
         if round(candidate.score, _DIGITS) <= record:
             shown = f"{candidate.score:.2f} does not beat the {record:.2f} of version {best.version}"
             return f"not registered: {candidate.score_title} {shown} of {candidate.name}"
-    models = store.client.search_logged_models(
-        [store.experiment_id],
-        filter_string=f"source_run_id = '{candidate.run_id}' AND name = '{candidate.logged_as}'",
-        max_results=1,
-    )
-    if not models:
+    model_id = logged_model(store, candidate.run_id, candidate.logged_as)
+    if model_id is None:
         return f"not registered: no model was logged by the run {candidate.run_id}"
     _ensure(store, candidate)
     beaten = "" if best is None else f"; it beats version {best.version}, which has {best.tags[_SCORE_TAG]}"
     version = store.client.create_model_version(
         candidate.name,
-        source=f"models:/{models[0].model_id}",
+        source=f"models:/{model_id}",
         run_id=candidate.run_id,
-        model_id=models[0].model_id,
+        model_id=model_id,
         tags={**candidate.tags, _SCORE_TAG: f"{candidate.score:.{_DIGITS}f}"},
         description=f"{candidate.score_title} {candidate.score:.2f}{beaten}.\n\n{candidate.card}",
     )

@@ -16,15 +16,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from components.core.errors import first_line
+from components.core.errors import InputError, first_line
 from components.core.files import read_json_object
 from components.core.foreign_text import markdown_text, said
 from components.core.logs import own_logger
 from components.core.paths import MLFLOW_RUN_FILE, OUTPUTS_DIR, PARAMS, REPORT_DIR, stage_dir
-from components.params import matching_presets
+from components.params import check_params, matching_presets
 from components.params.presets import nearest_presets
 from components.params.yaml_files import load_yaml
 from components.tracking.metrics import flatten, numbers
+from components.tracking.models import logged_model
 from components.tracking.provenance import close_orphaned_runs, provenance
 from components.tracking.run import Record
 from components.tracking.run import create_run as create_run_below
@@ -121,9 +122,22 @@ class PipelineRecord:
             page = ("The report as one page", f"report/{REPORT_PAGE.name}")
         else:
             page = ("Stages", "stages.md")
-        others = "".join(f" · [{title}]({link})" for title, link in links.items() if link)
+        shown = {**links, "Model": self._model_page(table)}
+        others = "".join(f" · [{title}]({link})" for title, link in shown.items() if link)
         self._record.describe(_outcome(table, end, report_dir, errors), *page, f"{others}\n\n{stages}")
         self._record.close(RUN_STATUS[end])
+
+    def _model_page(self, table: Sequence[Row]) -> str | None:
+        """Return MLflow's page of the backbone that the runs of the table have logged."""
+        assert self._store
+        try:
+            for row in table:
+                model = row["run_id"] and logged_model(self._store, str(row["run_id"]), "backbone")
+                if model:
+                    return f"#/experiments/{self._store.experiment_id}/models/{model}"
+        except Exception as error:
+            _logger.warning("MLflow did not find the run's model (%s)", type(error).__name__)
+        return None
 
     def _end_stage_runs(self) -> None:
         """End runs that are open although no stage is at work: their process or machine crashed."""
@@ -184,8 +198,14 @@ def in_words(preset: str, changes: Sequence[str]) -> str:
 
 
 def all_params(path: Path = PARAMS) -> dict[str, object]:
-    """Return every parameter of params.yaml as ``section.key``; nothing where there is no such file."""
-    return dict(flatten(load_yaml(path))) if path.is_file() else {}
+    """Return every parameter of params.yaml as ``section.key``; nothing where there is no such file.
+
+    Each has the form that it has in the stages' runs, where 1 may be 1.0.
+    """
+    try:
+        return dict(flatten(check_params(path))) if path.is_file() else {}
+    except InputError:  # which the run itself says
+        return dict(flatten(load_yaml(path)))
 
 
 def create_flow_run(

@@ -196,9 +196,17 @@ class Record:
             _logger.warning("MLflow has no model %s of this run: it cannot be logged (%s).", name, reason)
             self.tag(f"model {name}", f"not logged: {reason}")
 
-    def model_elsewhere(self, name: str, weights: Path) -> None:
-        """Log a model that is a file of DVC's, so that benchmarks of that file add their figures to it."""
-        self._try(f"model {name}", lambda store, run_id: log_model_elsewhere(store, run_id, name, weights))
+    def model_elsewhere(
+        self, name: str, weights: Path, scores: Mapping[str, float] | None = None, step: int | None = None
+    ) -> None:
+        """Log a model that is a file of DVC's, so that benchmarks of that file add their figures to it.
+
+        What is known of it already, the ``scores`` of iteration ``step``, are figures of this run too.
+        """
+        self._try(
+            f"model {name}",
+            lambda store, run_id: log_model_elsewhere(store, run_id, name, weights, scores, step),
+        )
 
     def register(self, candidate: ModelCandidate) -> None:
         """Register a logged model, if it beats the best one; tell what was done, also by a tag.

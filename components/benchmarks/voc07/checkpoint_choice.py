@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from components import params
-from components.benchmarks.shared.files import Run
 from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.benchmarks.voc07.results import Measured, mean_ap_percent
 from components.core.errors import InputError
@@ -87,10 +86,9 @@ def measure_file(path: Path, benchmark: Voc07Benchmark) -> tuple[Measured, float
     return measured, test_map, trainval_map
 
 
-def measure(candidate: Candidate, benchmark: Voc07Benchmark, run: Run) -> Candidate:
-    """Return the candidate with its mAPs, which are logged."""
+def measure(candidate: Candidate, benchmark: Voc07Benchmark) -> Candidate:
+    """Return the candidate with its mAPs, and what they are of."""
     measured, test_map, trainval_map = measure_file(candidate.path, benchmark)
-    run.log({"mAP": test_map, "trainval_mAP": trainval_map}, candidate.iteration)
     return replace(candidate, test_map=test_map, trainval_map=trainval_map, measured=measured)
 
 

@@ -1,7 +1,6 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors
@@ -63,14 +62,14 @@ class RecordingRun(StageRun):
         output_dir = paths.stage_dir(stage, item)
         output_dir.mkdir(parents=True, exist_ok=True)
         super().__init__(stage, item, output_dir, None)
-        self.rows: list[tuple[Any, int | None]] = []
+        self.elsewhere: list[tuple[str, Path, set[str], int | None]] = []
         self.models: dict[str, tuple[torch.nn.Module, torch.Tensor]] = {}
 
     def model(self, name, module, example, weights=None) -> None:
         self.models[name] = (module, example)
 
-    def log(self, metrics, step=None) -> None:
-        self.rows.append((metrics, step))
+    def model_elsewhere(self, name, weights, scores=None, step=None) -> None:
+        self.elsewhere.append((name, weights, set(scores), step))
 
 
 @pytest.fixture
@@ -98,6 +97,7 @@ def test_without_voc07_nothing_is_measured(candidates: dict[int, Path], by: str,
     figures = json.loads((run.output_dir / "metrics.json").read_text())
     assert (figures["iteration"], figures["num_candidates"]) == (iteration, 3)
     assert figures["val_loss"] == LOSSES[iteration]
+    assert run.elsewhere == [(path.stem, path, {"val_loss"}, step) for step, path in candidates.items()]
     assert "mAP" not in figures
 
 
@@ -129,7 +129,9 @@ def test_the_best_on_voc07_is_the_one_that_is_kept_and_measured_but_once(
     assert rows[chosen]["chosen"] == "yes"
     assert paths.CAPTIONER.read_bytes() == candidates[chosen].read_bytes()
     assert load_captioner(paths.CAPTIONER)[1] == CONFIG
-    assert [step for figures, step in run.rows if "trainval_mAP" in figures][:3] == [10, 20, 30]
+    assert run.elsewhere == [
+        (path.stem, path, {"val_loss", "mAP", "trainval_mAP"}, step) for step, path in candidates.items()
+    ]
 
     def extract(*_: object, **__: object) -> None:
         raise AssertionError("the features are there already")

@@ -1,23 +1,29 @@
 """Times of the stages, from a real SQLite store in a temporary folder."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from hostile_texts import MARKDOWN, MARKUP
 from markdown_it import MarkdownIt
+from mlflow import create_external_model
 
+from components.params import check_params
 from components.tracking import stage_run
 from components.tracking.pipeline_run import (
     PipelineRecord,
+    all_params,
     as_markdown,
     in_words,
     parameters_in_words,
     stage_times,
     table_row,
 )
-from components.tracking.run import Record
+from components.tracking.run import Record, log_params
 from components.tracking.store import open_store, run_page
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -111,6 +117,8 @@ def test_a_description_begins_with_what_came_of_it(workspace: Path, end, errors,
         "run_id": None,
     }
     record = PipelineRecord(workspace, store, Record(store, run_id, folder, system_metrics=False))
+    model = create_external_model("backbone", run_id, experiment_id=store.experiment_id) if errors else None
+    row["run_id"] = run_id
     links = {"Prefect": "http://host/flow", "MLflow": None}
     record.close([row], end, folder if report is not None else None, errors, links)
     lines = store.client.get_run(run_id).data.tags["mlflow.note.content"].splitlines()
@@ -120,13 +128,33 @@ def test_a_description_begins_with_what_came_of_it(workspace: Path, end, errors,
         if report is None
         else f"[The report as one page]({page}report/report.html)"
     )
+    experiment = f"#/experiments/{store.experiment_id}"
+    shown = f" · [Model]({experiment}/models/{model.model_id})" if model else ""
     assert lines[:5] == [
         first,
         "",
-        f"{link} · [Prefect](http://host/flow)",
+        f"{link} · [Prefect](http://host/flow){shown}",
         "",
         "| stage | state | seconds | MLflow run |",
     ]
     assert (
         "compares backbones" in store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
     )
+
+
+def test_a_parameter_has_one_form_in_the_pipelines_run_and_in_the_stages(workspace: Path) -> None:
+    text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    changed = re.sub(r"^(  learning_rate: ).*", r"\g<1>1", text, flags=re.M)
+    (workspace / "params.yaml").write_text(changed)
+    values = {name: section.model_dump() for name, section in check_params(workspace / "params.yaml").items()}
+    store = open_store()
+    parent = store.client.create_run(store.experiment_id).info.run_id
+    log_params(store, parent, all_params(workspace / "params.yaml"))
+    with stage_run("report", None, values) as run:  # as components.entry hands them over
+        pass
+    whole, stage = (store.client.get_run(run_id).data.params for run_id in (parent, run.run_id))
+    assert stage == whole
+    assert len(whole) > 200
+    assert "1.0" in {value for key, value in whole.items() if key.endswith("learning_rate")}
+    (workspace / "params.yaml").write_text("a: {x: [1, 2]}\n")  # of another project
+    assert all_params(workspace / "params.yaml") == {"a.x": [1, 2]}

@@ -143,3 +143,39 @@ def test_figures_of_another_version_of_a_protocol_stand_in_a_column_of_their_own
         found[version] = data.tags["protocol"], [key for key in data.metrics if key.startswith("voc07")]
     assert not [record for record in caplog.records if record.name.startswith("components")]
     assert found == {1: ("SVMs, version 1", ["voc07.mAP"]), 2: ("SVMs, version 2", ["voc07.mAP v2"])}
+
+
+def test_candidates_without_a_copy_say_where_their_weights_are_and_what_they_reached(store, caplog):
+    import mlflow
+
+    with stage_run("select", None, {}) as run:
+        for step, score in ((10, 20.5), (20, 60.25)):
+            path = paths.CANDIDATES_DIR / f"iteration_{step}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_stable({"weight": torch.full((2, 3), float(step))}, {}, path)
+            run.model_elsewhere(path.stem, path, {"mAP": score, "val_loss": 1 / step}, step)
+    assert not [record for record in caplog.records if record.name.startswith("components")]
+    found = mlflow.search_logged_models(
+        [store.experiment_id],
+        order_by=[{"field_name": "metrics.mAP", "ascending": False}],
+        output_format="list",
+    )
+    assert [
+        (
+            model.name,
+            model.source_run_id,
+            model.tags["file"],
+            {m.key: (m.step, m.value) for m in model.metrics},
+        )
+        for model in found
+    ] == [
+        (
+            f"iteration_{step}",
+            run.run_id,
+            f"outputs/pretrain/checkpoints/iteration_{step}.safetensors",
+            {"mAP": (step, score), "val_loss": (step, 1 / step)},
+        )
+        for step, score in ((20, 60.25), (10, 20.5))
+    ]
+    assert len({model.tags["virtex.weights"] for model in found}) == 2
+    assert not list(store.client.list_artifacts(run.run_id, "models"))
