@@ -27,7 +27,7 @@ def main(run: StageRun, *sections: Any) -> None:
     """Train from the newest checkpoint of this configuration, if there is one; write the candidates."""
     params.check_params()  # what a later stage would refuse after the whole training; changes no output
     pretrain = next(section for section in sections if isinstance(section, params.Pretrain))
-    pretrain_model(run, *sections, _measure() if pretrain.measure_candidates else None)
+    pretrain_model(run, *sections, measure=_measure() if pretrain.measure_candidates else None)
 
 
 def _measure() -> Measure | None:
