@@ -53,7 +53,7 @@ def test_comments_belong_to_their_keys() -> None:
 
 def test_what_a_key_accepts() -> None:
     assert accepted_values("voc07")["folds"] == "whole number ≥ 2"
-    assert accepted_values("pretrain")["precision"] == "fp32, fp16, bf16"
+    assert accepted_values("pretrain")["precision"] == "auto, fp32, fp16, bf16"
     assert accepted_values("lmdb")["short_side"] == "whole number ≥ 16 or null"
     assert accepted_values("download")["drawn_world.seed"] == "whole number ≥ 0"
     for section in read_sections(TEXT):
