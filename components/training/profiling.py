@@ -96,7 +96,7 @@ def compiled(
 
 
 def _fast_in_training(module: nn.Module, plain: Callable[..., Tensor], how: Compile) -> Callable[..., Tensor]:
-    fast = compile_function(plain, dynamic=False, mode=None if how is True else how)
+    fast = compile_function(plain, dynamic=False, mode=how if isinstance(how, str) else None)
 
     def method(*arguments: Any) -> Tensor:  # of this one object: the names of its weights stay as they are
         return (fast if module.training else plain)(*arguments)
