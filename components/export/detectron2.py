@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from components.core.errors import InputError
 from components.core.files import writing
 from components.models.backbones import TRUNK, trunk_state
+from components.params import is_timm
 
 AUTHOR = "virtex-pipeline"
 RENAMED = (  # torchvision's, detectron2's
@@ -33,8 +35,10 @@ def export_detectron2(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -
     formats (`components.export.formats`).
 
     Raises:
+        InputError: of a network of timm.
         RuntimeError: if the file does not give back the same tensors.
     """
+    require_resnet(metadata, "detectron2")
     state = {detectron2_name(name): tensor for name, tensor in trunk_state(cnn).items()}
     with writing(path) as temporary:
         torch.save({"model": state, "__author__": AUTHOR, "matching_heuristics": True}, temporary)
@@ -42,6 +46,19 @@ def export_detectron2(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -
         back = {torchvision_name(name): tensor for name, tensor in loaded.items()}
         if not _equal(back, trunk_state(cnn)):
             raise RuntimeError(f"{path}: its names do not map back to torchvision's")
+
+
+def require_resnet(metadata: Mapping[str, str], library: str) -> None:
+    """Refuse a backbone that a library of ResNets has no place for.
+
+    Raises:
+        InputError: of a network of timm.
+    """
+    if is_timm(metadata["architecture"]):
+        raise InputError(
+            f"--format {library}: it holds ResNets of torchvision's, and this backbone is "
+            f"{metadata['architecture']}; choose timm, huggingface, onnx or mlflow"
+        )
 
 
 def detectron2_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """A backbone in the formats of other libraries: torchvision, timm, detectron2, ONNX, the Hugging Face hub.
 
-Each writer takes a torchvision ResNet in eval mode, whose ``avgpool`` and ``fc`` are ignored; the metadata
+Each writer takes a backbone in eval mode, of a ResNet ``avgpool`` and ``fc`` are ignored; the metadata
 as `load_backbone` gives them; and where to write, atomically. Before the file takes its place it is loaded
 again as its readers load it, and must give the same features: else RuntimeError.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 import torchvision
 from safetensors.torch import load_file
@@ -25,9 +26,17 @@ from torch.export import Dim
 from components.core.errors import InputError
 from components.core.files import write_text, writing
 from components.core.tensor_files import save_stable
-from components.export.detectron2 import export_detectron2
+from components.export.detectron2 import export_detectron2, require_resnet
 from components.export.model_card import model_card
-from components.models.backbones import TRUNK, example_images, hold_features, pooled_features, trunk_state
+from components.models.backbones import (
+    example_images,
+    feature_map,
+    hold_features,
+    pooled_features,
+    trunk_state,
+)
+from components.models.timm_backbones import create, layout_of
+from components.params import is_timm
 
 CLASSIFIER = ["fc.weight", "fc.bias"]  # all that torchvision's file lacks
 ONNX_OPSET = 18  # the exporter's own; a lower one it would convert to
@@ -37,7 +46,12 @@ CROP_PIXELS, RESIZE_PIXELS = 224, 256  # downstream, appendix A; any size works
 
 
 def export_torchvision(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None:
-    """Write a ``.pth`` that torchvision's ResNet loads with ``strict=False``; its ``fc`` stays its own."""
+    """Write a ``.pth`` that torchvision's ResNet loads with ``strict=False``; its ``fc`` stays its own.
+
+    Raises:
+        InputError: of a network of timm.
+    """
+    require_resnet(metadata, "torchvision")
     with writing(path) as temporary:
         torch.save(trunk_state(cnn), temporary)
         loaded = torchvision.models.get_model(metadata["architecture"], weights=None).eval()
@@ -51,15 +65,14 @@ def export_torchvision(cnn: nn.Module, metadata: Mapping[str, str], path: Path) 
 def export_timm(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None:
     """Write a ``.safetensors`` for ``timm.create_model(architecture, num_classes=0, checkpoint_path=path)``.
 
-    timm names the layers of these ResNets as torchvision does.
+    timm names the layers of torchvision's ResNets as torchvision does.
     """
-    timm = _library("timm", "the timm format")
     with writing(path) as temporary:
-        save_stable(trunk_state(cnn), dict(metadata), temporary)
-        loaded = timm.create_model(metadata["architecture"], num_classes=0).eval()
+        model, _ = _timm_network(cnn, metadata["architecture"])
+        save_stable(model.state_dict(), dict(metadata), temporary)
+        loaded, _ = _timm_network(cnn, metadata["architecture"])
         loaded.load_state_dict(load_file(temporary))
-        with torch.inference_mode():
-            hold_features(path, cnn, loaded(example_images()))
+        _hold_timm(path, cnn, loaded.eval(), metadata["architecture"])
 
 
 def export_huggingface(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None:
@@ -68,28 +81,55 @@ def export_huggingface(cnn: nn.Module, metadata: Mapping[str, str], path: Path) 
     It has config.json, model.safetensors, and README.md: the model card, which tells what the metadata and
     the run's own files in outputs/ say about this backbone.
     """
-    timm = _library("timm", "the huggingface format")
+    architecture = metadata["architecture"]
     preprocessing = {  # what timm's transforms must do to an image, and its names of the network's ends
-        "input_size": (3, CROP_PIXELS, CROP_PIXELS),
         "crop_pct": CROP_PIXELS / RESIZE_PIXELS,
         "interpolation": "bilinear",
         "mean": timm.data.IMAGENET_DEFAULT_MEAN,
         "std": timm.data.IMAGENET_DEFAULT_STD,
         "num_classes": 0,
-        "pool_size": (7, 7),
-        "first_conv": "conv1",
-        "classifier": "fc",
     }
-    model = timm.create_model(metadata["architecture"], num_classes=0, pretrained_cfg=preprocessing)
-    model.load_state_dict(trunk_state(cnn))
+    if is_timm(architecture):
+        model, options = _timm_network(cnn, architecture, pretrained_cfg_overlay=preprocessing)
+    else:
+        ends = {"input_size": (3, CROP_PIXELS, CROP_PIXELS), "pool_size": (7, 7)}
+        ends |= {"first_conv": "conv1", "classifier": "fc"}
+        model, options = _timm_network(cnn, architecture, pretrained_cfg=preprocessing | ends)
     with writing(path) as temporary:
         temporary.mkdir()
-        timm.models.save_for_hf(model, str(temporary), safe_serialization=True)
+        arguments = {"model_args": options} if options else {}
+        timm.models.save_for_hf(model, str(temporary), safe_serialization=True, **arguments)
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")  # timm leaves it private
-        write_text(temporary / "README.md", model_card(metadata, path.name))
+        pooling = layout_of(architecture).pooling() if is_timm(architecture) else ""
+        write_text(temporary / "README.md", model_card(metadata, path.name, pooling))
         loaded = timm.create_model(f"local-dir:{temporary.resolve()}", pretrained=True).eval()
-        with torch.inference_mode():
-            hold_features(path, cnn, loaded(example_images()))
+        _hold_timm(path, cnn, loaded, architecture)
+
+
+def _timm_network(cnn: nn.Module, architecture: str, **more: Any) -> tuple[nn.Module, dict[str, Any]]:
+    """Build timm's network with the weights of ``cnn``; what it has behind them has timm's first ones.
+
+    Returns:
+        the network and its other arguments in ``timm.create_model``.
+    """
+    if not is_timm(architecture):
+        model = timm.create_model(architecture, num_classes=0, **more)
+        model.load_state_dict(trunk_state(cnn))
+        return model, {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, options = create(architecture, **more)
+    model.load_state_dict({**model.state_dict(), **trunk_state(cnn)})
+    return model, options
+
+
+def _hold_timm(path: Path, cnn: nn.Module, loaded: Any, architecture: str) -> None:
+    images = example_images()
+    with torch.inference_mode():
+        if is_timm(architecture):
+            hold_features(path, cnn, layout_of(architecture).pooled(loaded.forward_features(images)))
+        else:
+            hold_features(path, cnn, loaded(images))
 
 
 def export_onnx(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None:
@@ -101,7 +141,13 @@ def export_onnx(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None
     _library("onnxscript", "the onnx format")
     module = FeaturesAndMap(cnn).eval()
     with writing(path) as temporary:
-        _write_onnx(module, temporary)
+        try:
+            _write_onnx(module, temporary)
+        except torch.onnx.OnnxExporterError as error:
+            raise InputError(
+                f"--format onnx: torch {torch.__version__} cannot write {metadata['architecture']} as ONNX; "
+                "choose timm, huggingface or mlflow"
+            ) from error
         graph = onnx.load(temporary)
         onnx.helper.set_model_props(graph, dict(metadata))
         onnx.checker.check_model(graph, full_check=True)
@@ -112,21 +158,21 @@ def export_onnx(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None
 
 
 class FeaturesAndMap(nn.Module):
-    """A ResNet with both of its uses as outputs.
+    """A backbone with both of its uses as outputs.
 
     Shape:
         images ``(batch, 3, height, width)`` -> features ``(batch, feature_size)``,
-        feature map ``(batch, feature_size, height / 32, width / 32)``
+        feature map ``(batch, feature_size, height / 32, width / 32)``, or another stride of timm's
     """
 
     def __init__(self, cnn: nn.Module) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(*(cnn.get_submodule(name) for name in TRUNK))
+        self.cnn = cnn
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and feature map; see the class for shapes."""
-        feature_map = self.trunk(images)
-        return feature_map.mean(dim=(2, 3)), feature_map
+        found = feature_map(self.cnn, images)
+        return found.mean(dim=(2, 3)), found
 
 
 def _write_onnx(module: nn.Module, path: Path) -> None:

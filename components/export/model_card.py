@@ -9,7 +9,7 @@ from components.core.files import parse_json, read_json_object
 from components.core.foreign_text import markdown_text
 from components.core.published import BENCHMARKS, SOURCE, TRANSFORMER_OBJECTIVES, Benchmark
 from components.dataset_titles import DRAWN, dataset_title, layout_note, read_titles
-from components.params import PRETRAINED
+from components.params import PRETRAINED, TIMM, is_timm
 
 _SECTIONS = """
 ## Pretraining
@@ -28,12 +28,12 @@ CARD = (
     """---
 library_name: timm
 pipeline_tag: image-feature-extraction
-tags: [virtex, resnet, {architecture}]
+tags: [virtex, {tags}]
 ---
 
 # {title}
 
-A torchvision `{architecture}` without its classifier: images `(batch, 3, height, width)` to features
+{network} without its classifier: images `(batch, 3, height, width)` to features
 `(batch, {feature_size})`.{origin}
 
 ```python
@@ -41,7 +41,7 @@ import timm
 
 model = timm.create_model("local-dir:{title}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-features = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB
+{features}
 ```
 """
     + _SECTIONS
@@ -64,8 +64,11 @@ terms of the data above. Photographs and captions keep the licences of their own
 ```
 """
 )
+FEATURES = "features = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB"
+TIMM_FEATURES = """features = model.forward_features(transform(image).unsqueeze(0))  # image: PIL, RGB
+features = {pooling}  # the mean of all places; not model(image), which pools with untrained layers"""
 REGISTRY_CARD = (
-    """A torchvision `{architecture}` without its classifier, pretrained on captions
+    """{network} without its classifier, pretrained on captions
 (VirTex, {source}).
 
 ```python
@@ -80,18 +83,22 @@ features = backbone(images)  # (batch, 3, height, width), ImageNet mean and devi
 NOT_STATED = "Not stated in the file that was exported."
 
 
-def model_card(metadata: Mapping[str, str], title: str) -> str:
+def model_card(metadata: Mapping[str, str], title: str, pooling: str = "") -> str:
     """Write Markdown with the hub's header.
 
     Args:
         metadata: of the backbone's file, as `load_backbone` gives it, with the ``resolution`` if it is known.
         title: name of the model.
+        pooling: of a network of timm, the expression of its pooled ``features``.
     """
     name = metadata.get("source", "")
     weights = _file_name(metadata.get("weights"))
     origin = f" Its weights: {markdown_text(weights)}." if weights else ""
+    architecture = metadata["architecture"]
     return CARD.format(
-        architecture=metadata["architecture"],
+        network=_network(architecture),
+        tags=architecture.removeprefix(TIMM) if is_timm(architecture) else f"resnet, {architecture}",
+        features=TIMM_FEATURES.format(pooling=pooling) if pooling else FEATURES,
         feature_size=metadata["feature_size"],
         title=markdown_text(title),
         origin=origin or (" Its weights are random." if name == "random" else ""),
@@ -110,13 +117,18 @@ def registry_card(metadata: Mapping[str, str], name: str) -> str:
         name: in MLflow's registry.
     """
     return REGISTRY_CARD.format(
-        architecture=metadata["architecture"],
+        network=_network(metadata["architecture"]),
         name=name,
         pretraining=_pretraining(metadata),
         figures=_figures(PRETRAINED),
         caveats=_caveats(metadata),
         source=SOURCE,
     )
+
+
+def _network(architecture: str) -> str:
+    library = "timm's" if is_timm(architecture) else "A torchvision"
+    return f"{library} `{architecture.removeprefix(TIMM)}`"
 
 
 def _caveats(metadata: Mapping[str, str]) -> str:

@@ -1,15 +1,17 @@
-"""Backbones: torchvision ResNets without their classifier, in a model and as files of their own.
+"""Backbones: torchvision ResNets or networks of timm without their classifier, in a model and as files.
 
-A file is safetensors with plain torchvision names and metadata:
+A file is safetensors with the library's plain names and metadata:
 ``torchvision.models.resnet50().load_state_dict(safetensors.torch.load_file(path), strict=False)``
-takes it as it is; only ``fc.*`` is missing.
+takes a ResNet's as it is; only ``fc.*`` is missing. What timm adds is in components.models.timm_backbones.
 """
 
 import copy
 import difflib
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors
 import torch
@@ -20,6 +22,10 @@ from torch import Tensor, nn
 from components.core.errors import InputError
 from components.core.files import writing
 from components.core.tensor_files import DIGEST, require_sound, save_stable
+from components.params import TIMM, is_timm
+
+if TYPE_CHECKING:
+    from components.models.timm_backbones import TimmBackbone
 
 FORMAT = "virtex-backbone"
 VERSION = "1"
@@ -62,7 +68,7 @@ class TorchvisionBackbone(nn.Module):
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise InputError(
                 f"backbone {name!r} is not a torchvision ResNet; did you mean {nearest!r}? "
-                f"Known: {', '.join(known)}"
+                f"Known: {', '.join(known)}, and any network of timm, such as {TIMM}convnext_tiny"
             )
         self.cnn = torchvision.models.get_model(name, weights=None, zero_init_residual=zero_init_residual)
         self.feature_size: int = self.cnn.fc.in_features
@@ -78,10 +84,45 @@ class TorchvisionBackbone(nn.Module):
         return x
 
 
+def build_backbone(
+    name: str, zero_init_residual: bool = True, drop_path: float = 0.0
+) -> "TorchvisionBackbone | TimmBackbone":
+    """Build a backbone with random weights; its ``cnn`` has the library's names, ``feature_size`` channels.
+
+    Args:
+        name: a torchvision ResNet, or a network of timm as ``timm/convnext_tiny``.
+        zero_init_residual: of a torchvision ResNet; timm's networks have their own first weights.
+        drop_path: stochastic depth of a network of timm.
+
+    Raises:
+        InputError: for an unknown name, and stochastic depth of a ResNet of torchvision's.
+    """
+    if is_timm(name):
+        from components.models.timm_backbones import TimmBackbone  # the library: only where it is asked for
+
+        return TimmBackbone(name, drop_path)
+    backbone = TorchvisionBackbone(name, zero_init_residual)
+    if drop_path:
+        raise InputError(f"backbone.drop_path: {drop_path}, but torchvision's {name} has none; expected 0")
+    return backbone
+
+
+def require_detectable(name: str) -> None:
+    """Refuse a backbone that no detector can be built around.
+
+    Raises:
+        InputError: for an unknown name too.
+    """
+    if is_timm(name):
+        from components.models.timm_backbones import require_pyramid
+
+        require_pyramid(name)
+
+
 def export_backbone(
     cnn: nn.Module, path: Path, architecture: str, source: str, details: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Write a torchvision ResNet without its classifier, and verify that the file restores it.
+    """Write a network without its classifier, and verify that the file restores it.
 
     Before the file takes its place it is loaded again, and its features of `example_images` must
     be those of ``cnn``.
@@ -89,7 +130,7 @@ def export_backbone(
     Args:
         cnn: the network; ``avgpool`` and ``fc`` are ignored, whatever they are.
         path: where to write, atomically.
-        architecture: the torchvision name, such as ``resnet50``.
+        architecture: the name, such as ``resnet50`` or ``timm/convnext_tiny``.
         source: where the weights come from: ``virtex`` or a baseline's name.
         details: more metadata, such as the pretraining objective.
 
@@ -104,10 +145,11 @@ def export_backbone(
         "format": FORMAT,
         "version": VERSION,
         "architecture": architecture,
-        "feature_size": str(_empty_resnet(architecture)[1]),
+        "feature_size": str(_empty(architecture)[1]),
         "source": source,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
+        **({"timm": version("timm")} if is_timm(architecture) else {}),
         **(details or {}),
     }
     with writing(path) as temporary:
@@ -122,25 +164,31 @@ def load_backbone(path: Path) -> tuple[nn.Module, dict[str, str]]:
     """Load what `export_backbone` wrote.
 
     Returns:
-        a torchvision ResNet in eval mode on the CPU whose ``fc`` is the identity, so that it maps images
-        ``(batch, 3, height, width)`` to pooled features ``(batch, feature_size)``; and the metadata.
+        a network in eval mode on the CPU without classifier (a ResNet's ``fc`` is the identity), so that it
+        maps images ``(batch, 3, height, width)`` to pooled features ``(batch, feature_size)``; and the
+        metadata.
 
     Raises:
         InputError: if the file is missing, damaged, or not such a backbone.
     """
     metadata = _read_metadata(Path(path))
-    backbone, feature_size = _empty_resnet(metadata["architecture"])
+    architecture = metadata["architecture"]
+    try:
+        backbone, feature_size = _empty(architecture)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if metadata.get("feature_size") != str(feature_size):
         raise InputError(
             f"{path}: feature_size {metadata.get('feature_size')} in its metadata, but "
-            f"{metadata['architecture']} has {feature_size}; export it again (stage select or baseline)"
+            f"{architecture} has {feature_size}; export it again (stage select or baseline)"
         )
     try:
         backbone.load_state_dict(load_file(path), assign=True)
     except (RuntimeError, safetensors.SafetensorError) as error:
+        named = architecture if is_timm(architecture) else f"torchvision's {architecture} without fc"
         raise InputError(
-            f"{path}: its weights are not those of torchvision's {metadata['architecture']} without fc; "
-            f"export it again (stage select or baseline). {error}"
+            f"{path}: its weights are not those of {named}; export it again (stage select or baseline). "
+            f"{error}"
         ) from error
     require_sound(path)
     metadata.pop(DIGEST, None)  # of this file; a writer of another one computes its own
@@ -148,11 +196,12 @@ def load_backbone(path: Path) -> tuple[nn.Module, dict[str, str]]:
 
 
 def trunk_state(cnn: nn.Module) -> dict[str, Tensor]:
-    """Return the state dict of convolutions, batch normalisations and blocks, without ``fc`` of any kind."""
+    """Return the state dict without a classifier: of a ResNet its layers without ``fc`` of any kind."""
+    is_whole = not isinstance(cnn, torchvision.models.ResNet)  # timm's have lost theirs
     return {
         name: tensor.detach().contiguous()
         for name, tensor in cnn.state_dict().items()
-        if name.partition(".")[0] in TRUNK
+        if is_whole or name.partition(".")[0] in TRUNK
     }
 
 
@@ -169,7 +218,7 @@ def hold_features(path: Path, cnn: nn.Module, found: Tensor, tolerance: float = 
 
 
 def pooled_features(cnn: nn.Module, images: Tensor) -> Tensor:
-    """Return the global average pool over layer4, whatever ``avgpool`` and ``fc`` are.
+    """Return the mean over all places of the feature map; of a ResNet, whatever ``avgpool`` and ``fc`` are.
 
     Shapes:
         images ``(batch, 3, height, width)`` -> ``(batch, feature_size)``.
@@ -178,7 +227,14 @@ def pooled_features(cnn: nn.Module, images: Tensor) -> Tensor:
 
 
 def feature_map(cnn: nn.Module, images: Tensor) -> Tensor:
-    """Return what layer4 gives, ``(batch, feature_size, height / 32, width / 32)``, as `pooled_features`."""
+    """Return the last feature map ``(batch, feature_size, height / stride, width / stride)``.
+
+    Of a ResNet that of layer4, stride 32, whatever ``avgpool`` and ``fc`` are.
+    """
+    if not isinstance(cnn, torchvision.models.ResNet):
+        from components.models.timm_backbones import timm_feature_map
+
+        return timm_feature_map(cnn, images)
     for name in TRUNK:
         images = cnn.get_submodule(name)(images)
     return images
@@ -190,8 +246,12 @@ def example_images() -> Tensor:
     return (2.0 * torch.sin(numbers * numbers * 1e-3)).float().reshape(EXAMPLE_SHAPE)
 
 
-def _empty_resnet(architecture: str) -> tuple[nn.Module, int]:
-    """Build the network without storage, ending with pooling; return it and its feature size."""
+def _empty(architecture: str) -> tuple[nn.Module, int]:
+    """Build the network to be filled, ending with pooling; return it and its feature size."""
+    if is_timm(architecture):
+        with torch.random.fork_rng(devices=[]):  # with storage: some of its buffers are in no file
+            network = build_backbone(architecture)
+        return network.cnn, network.feature_size
     with torch.device("meta"):
         backbone = TorchvisionBackbone(architecture)
     backbone.cnn.avgpool = nn.AdaptiveAvgPool2d((1, 1))
@@ -213,9 +273,10 @@ def _read_metadata(path: Path) -> dict[str, str]:
             f"{path}: expected a {FORMAT} file of version {VERSION}, its metadata says "
             f"{json.dumps(metadata)[:300]}; name a file written by the stage select or baseline"
         )
-    if metadata.get("architecture") not in backbone_names():
+    architecture = metadata.get("architecture", "")
+    if architecture not in backbone_names() and not is_timm(architecture):
         raise InputError(
-            f"{path}: architecture {metadata.get('architecture')!r} in its metadata is not one of "
-            f"{', '.join(backbone_names())}"
+            f"{path}: architecture {architecture!r} in its metadata is not one of "
+            f"{', '.join(backbone_names())}, or of timm"
         )
     return metadata

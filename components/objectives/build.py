@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from components.models.backbones import TorchvisionBackbone
+from components.models.backbones import build_backbone
 from components.models.contrastive_head import ContrastiveHead
 from components.models.textual_head import LinearTextualHead, TransformerTextualHead
 from components.objectives.captioning import (
@@ -66,7 +66,8 @@ def build_objective(config: ModelConfig) -> Objective:
     Raises:
         InputError: for an unknown backbone.
     """
-    visual = TorchvisionBackbone(config.backbone.name, config.backbone.zero_init_residual)
+    backbone = config.backbone
+    visual = build_backbone(backbone.name, backbone.zero_init_residual, backbone.drop_path)
     name, smoothing = config.objective.name, config.objective.label_smoothing
     if name in LINEAR_OBJECTIVES:
         linear = LinearTextualHead(visual.feature_size, config.vocab_size)

@@ -18,9 +18,17 @@ from components.params.benchmarks import (
 )
 from components.params.download import Download, DrawnWorld, Folders
 from components.params.presets import Change, list_presets, matching_presets, overlay, read_preset
-from components.params.reading import SECTIONS, check_params, read_section, reasons_not_run, section_of
+from components.params.reading import (
+    SECTIONS,
+    check_params,
+    detects_with_backbone,
+    read_section,
+    reasons_not_run,
+    section_of,
+)
 from components.params.sections import (
     CHECKSUM_MARK,
+    TIMM,
     Augmentation,
     Backbone,
     Lmdb,
@@ -33,6 +41,7 @@ from components.params.sections import (
     Subset,
     TextualHead,
     Tokenize,
+    is_timm,
     paper_heads,
 )
 
@@ -40,6 +49,7 @@ __all__ = [
     "CHECKSUM_MARK",
     "PRETRAINED",
     "SECTIONS",
+    "TIMM",
     "Augmentation",
     "Backbone",
     "Baseline",
@@ -70,6 +80,8 @@ __all__ = [
     "Voc07",
     "VocDetection",
     "check_params",
+    "detects_with_backbone",
+    "is_timm",
     "list_presets",
     "matching_presets",
     "overlay",

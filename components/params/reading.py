@@ -16,6 +16,7 @@ from components.params.benchmarks import (
     Benchmarks,
     Caption,
     CocoSegmentation,
+    Detection,
     ImagenetLinear,
     Inaturalist,
     LvisSegmentation,
@@ -37,6 +38,7 @@ from components.params.sections import (
     Subset,
     TextualHead,
     Tokenize,
+    is_timm,
 )
 from components.params.yaml_files import load_yaml, shown
 
@@ -94,7 +96,9 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
         if name not in tree:
             raise InputError(f"{path}: the section `{name}` is missing")
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
-    for check in (_check_caption, _check_backbones, _check_selection, _check_accumulation, _check_lengths):
+    for check in (
+        _check_caption, _check_backbones, _check_timm, _check_selection, _check_accumulation, _check_lengths,
+    ):  # fmt: skip
         check(sections, path)
     return sections
 
@@ -125,6 +129,34 @@ def _check_backbones(sections: Mapping[str, Section], path: Path) -> None:
                     f"{path}: `benchmarks.{key}`: {name!r} is no backbone of this run{nearest(name, known)}; "
                     f"name its source in `baseline.sources`, or make it with `virtex zoo import`"
                 )
+
+
+def _check_timm(sections: Mapping[str, Section], path: Path) -> None:
+    """Refuse of a network of timm what only torchvision's ResNets have, and the other way round."""
+    backbone = section_of(sections, Backbone)
+    if backbone.drop_path and not is_timm(backbone.name):
+        raise InputError(
+            f"{path}: `backbone.drop_path`: {backbone.drop_path}, but {backbone.name} is no network of timm "
+            "and has no stochastic depth; expected 0"
+        )
+    if not is_timm(backbone.name) or not detects_with_backbone(sections):
+        return
+    for name, detection in sections.items():
+        allowed: dict[str, tuple[object, ...]] = {"engine": ("torchvision",), "freeze_at": (0, 5)}
+        for key, values in allowed.items() if isinstance(detection, Detection) else ():
+            if (found := getattr(detection, key)) not in values:
+                raise InputError(
+                    f"{path}: `{name}.{key}`: {found} is for torchvision's ResNets, and backbone.name is "
+                    f"{backbone.name}; expected {' or '.join(map(str, values))} (or set "
+                    "`benchmarks.detection_backbones` to [])"
+                )
+
+
+def detects_with_backbone(sections: Mapping[str, Section]) -> bool:
+    """Return whether detectors are to be trained from a backbone of the kind that this run pretrains."""
+    sources = section_of(sections, Baseline).sources
+    detected = section_of(sections, Benchmarks).detection_backbones
+    return any(name == PRETRAINED or sources.get(name) == "random" for name in detected)
 
 
 def _check_selection(sections: Mapping[str, Section], path: Path) -> None:

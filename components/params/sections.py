@@ -18,6 +18,14 @@ SequenceT = TypeVar("SequenceT", bound=Sequence[Any])
 CHECKSUM_MARK = "#sha256="  # may follow the path or URL of weights, before 64 hexadecimal digits
 
 
+TIMM = "timm/"  # begins the names of timm's networks
+
+
+def is_timm(name: str) -> bool:
+    """Return whether a backbone is a network of timm."""
+    return name.startswith(TIMM)
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, strict types, finite numbers, no unknown keys."""
 
@@ -106,10 +114,11 @@ class Augmentation(Section):
 
 
 class Backbone(Section):
-    """The ConvNet; any torchvision ResNet (paper: resnet50)."""
+    """The ConvNet; any torchvision ResNet (paper: resnet50), or ``timm/`` before a network of timm."""
 
     name: Annotated[str, Field(min_length=1)]
     zero_init_residual: bool
+    drop_path: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # files of older captioners lack it
 
 
 class TextualHead(Section):

@@ -7,6 +7,7 @@ from typing import Any
 from components import params
 from components.core import machine, paths
 from components.entry import run_stage
+from components.models.backbones import require_detectable
 from components.pretraining.run import pretrain_model
 from components.tracking import StageRun
 from components.training.checkpoints import Measure
@@ -25,7 +26,9 @@ SECTIONS = (
 
 def main(run: StageRun, *sections: Any) -> None:
     """Train from the newest checkpoint of this configuration, if there is one; write the candidates."""
-    params.check_params()  # what a later stage would refuse after the whole training; changes no output
+    # What a later stage would refuse after the whole training; changes no output.
+    if params.detects_with_backbone(given := params.check_params()):
+        require_detectable(params.section_of(given, params.Backbone).name)
     pretrain = next(section for section in sections if isinstance(section, params.Pretrain))
     pretrain_model(run, *sections, measure=_measure() if pretrain.measure_candidates else None)
 

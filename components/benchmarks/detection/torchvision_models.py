@@ -1,5 +1,7 @@
 """Mask R-CNN with FPN and Faster R-CNN C4 from torchvision's parts, around a pretrained ResNet.
 
+Around a network of timm, which has no layer4 to cut regions for, Faster R-CNN has an FPN too.
+
 Sizes and first weights follow the paper's detectron2 configurations: normalisation in backbone and FPN,
 1,000 proposals after suppression, two fully connected layers of 1,024, four mask convolutions; for C4
 the extra normalisation after res5 (MoCo, arXiv 1911.05722, appendix A). What torchvision's own parts do
@@ -22,6 +24,7 @@ from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
 from torchvision.ops.poolers import LevelMapper
 
 from components import params
+from components.benchmarks.detection.timm_pyramid import TimmFpn
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d}
 CANONICAL_SIZE, CANONICAL_STRIDE = 224, 16  # a region of this size is cut from the level of that stride
@@ -33,6 +36,7 @@ FPN_STRIDES = (4, 8, 16, 32)  # pixels of the image per position of layer1 to la
 C4_STRIDE = 16
 BOX_CELLS, MASK_CELLS = 7, 14  # per side, into which a region of the pyramid is cut
 MASK_CONVOLUTIONS = 4
+FPN_CHANNELS = 256
 BOX_HEAD_WIDTH = 4  # times the channels of the pyramid
 
 
@@ -45,28 +49,15 @@ def mask_rcnn_fpn(
     statistics and has none in the FPN (the paper's ImageNet baseline on LVIS).
 
     Args:
-        architecture: torchvision's name of the ResNet.
-        backbone: its weights by torchvision's names, without ``fc``.
+        architecture: name of the backbone.
+        backbone: its weights by the library's names, without a classifier.
         num_classes: without the background.
         settings: sizes of images, anchors, heads and outputs.
     """
-    cnn = _resnet(architecture, backbone, settings)
-    channels, width = settings.head_channels, BOX_HEAD_WIDTH * settings.head_channels
-    trunk = BackboneWithFPN(
-        cnn,
-        {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)},
-        [out_channels(cnn.get_submodule(f"layer{stage}")) for stage in (1, 2, 3, 4)],
-        channels,
-        norm_layer=nn.BatchNorm2d if settings.norm == "batch" else None,
-    )
+    channels = settings.head_channels
     model = MaskRCNN(
-        trunk,
-        rpn_anchor_generator=AnchorGenerator(
-            tuple((size,) for size in settings.anchor_sizes), (RATIOS,) * len(settings.anchor_sizes)
-        ),
-        box_roi_pool=AlignedRegions(FPN_STRIDES, BOX_CELLS),
-        box_head=TwoMLPHead(channels * BOX_CELLS**2, width),
-        box_predictor=FastRCNNPredictor(width, num_classes + 1),
+        _fpn(architecture, backbone, channels, settings),
+        **_fpn_boxes(channels, num_classes, settings),
         mask_roi_pool=AlignedRegions(FPN_STRIDES, MASK_CELLS),
         mask_head=MaskRCNNHeads(channels, (channels,) * MASK_CONVOLUTIONS, 1),
         mask_predictor=MaskRCNNPredictor(channels, channels, num_classes + 1),
@@ -79,7 +70,18 @@ def mask_rcnn_fpn(
 def faster_rcnn_c4(
     architecture: str, backbone: Mapping[str, Tensor], num_classes: int, settings: params.VocDetection
 ) -> GeneralizedRCNN:
-    """Build Faster R-CNN whose regions come from layer3 and pass through layer4; arguments as above."""
+    """Build Faster R-CNN whose regions come from layer3 and pass through layer4; arguments as above.
+
+    With a network of timm they come from a feature pyramid, as those of Mask R-CNN.
+    """
+    if params.is_timm(architecture):
+        model = FasterRCNN(
+            _fpn(architecture, backbone, FPN_CHANNELS, settings),
+            **_fpn_boxes(FPN_CHANNELS, num_classes, settings),
+            **_shared(settings),
+        )
+        draw_as_detectron2(model)
+        return model
     cnn = _resnet(architecture, backbone, settings)
     res5 = cnn.get_submodule("layer4")
     width = out_channels(res5)
@@ -114,6 +116,35 @@ def _shared(settings: params.Detection) -> dict[str, object]:
         "box_batch_size_per_image": settings.rois_per_image,
         "box_detections_per_img": settings.detections_per_image,
         "box_score_thresh": settings.score_threshold,
+    }
+
+
+def _fpn(
+    architecture: str, backbone: Mapping[str, Tensor], channels: int, settings: params.Detection
+) -> nn.Module:
+    """Build the feature pyramid on the backbone."""
+    if params.is_timm(architecture):
+        return TimmFpn(architecture, backbone, channels, settings)
+    cnn = _resnet(architecture, backbone, settings)
+    return BackboneWithFPN(
+        cnn,
+        {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)},
+        [out_channels(cnn.get_submodule(f"layer{stage}")) for stage in (1, 2, 3, 4)],
+        channels,
+        norm_layer=nn.BatchNorm2d if settings.norm == "batch" else None,
+    )
+
+
+def _fpn_boxes(channels: int, num_classes: int, settings: params.Detection) -> dict[str, nn.Module]:
+    """Return the parts that find boxes on a feature pyramid."""
+    width = BOX_HEAD_WIDTH * channels
+    return {
+        "rpn_anchor_generator": AnchorGenerator(
+            tuple((size,) for size in settings.anchor_sizes), (RATIOS,) * len(settings.anchor_sizes)
+        ),
+        "box_roi_pool": AlignedRegions(FPN_STRIDES, BOX_CELLS),
+        "box_head": TwoMLPHead(channels * BOX_CELLS**2, width),
+        "box_predictor": FastRCNNPredictor(width, num_classes + 1),
     }
 
 

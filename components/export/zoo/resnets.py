@@ -1,6 +1,7 @@
-"""Torchvision ResNets from elsewhere: drawn at random, supervised on ImageNet, or found among named tensors.
+"""Backbones from elsewhere: drawn at random, supervised on ImageNet, or found among named tensors.
 
-The latter are VirTex's, torchvision's own, or under a prefix as MoCo's.
+The latter are ResNets of VirTex's, torchvision's own, or under a prefix as MoCo's; where the run's backbone
+is one of timm's networks, also files of that one.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from components import params
 from components.core.errors import InputError
 from components.core.redaction import redacted
 from components.export.zoo.weights import open_weights
-from components.models.backbones import TorchvisionBackbone, backbone_names
+from components.models.backbones import TorchvisionBackbone, backbone_names, build_backbone
 
 RANDOM = "random"
 IMAGENET = "imagenet"
@@ -23,13 +24,14 @@ IMAGENET = "imagenet"
 IMAGENET_WEIGHTS = "IMAGENET1K_V1"
 MARK = "layer1.0.conv1.weight"  # every ResNet has it
 # Prefixes to prefer where several networks lie in one file: VirTex; MoCo's query, not its key.
-PREFERRED = ("visual.cnn.", "module.encoder_q.", "encoder_q.", "module.base_encoder.", "base_encoder.", "")
+OURS = "visual.cnn."
+PREFERRED = (OURS, "module.encoder_q.", "encoder_q.", "module.base_encoder.", "base_encoder.", "")
 COUNTER = "num_batches_tracked"  # absent from files older than torch 0.4.1
 
 
 @dataclass(frozen=True, slots=True)
 class SourcedBackbone:
-    """A torchvision ResNet, its torchvision name, and where its weights come from, for its file."""
+    """A network without classifier, its name, and where its weights come from, for its file."""
 
     cnn: nn.Module
     architecture: str
@@ -46,7 +48,10 @@ def make_baseline(source: str, seed: int, backbone: params.Backbone) -> SourcedB
         return random_backbone(seed, backbone)
     if source == IMAGENET:
         return imagenet_backbone(backbone)
-    found = find_resnet(open_weights(source, (RANDOM, IMAGENET)), source)
+    tensors = open_weights(source, (RANDOM, IMAGENET))
+    if params.is_timm(backbone.name) and (cnn := _filled(backbone.name, tensors)) is not None:
+        return SourcedBackbone(cnn, backbone.name, {"weights": redacted(source)})
+    found = find_resnet(tensors, source)
     details = {"weights": redacted(source), "prefix": found.prefix}
     return SourcedBackbone(found.build(), found.architecture, details)
 
@@ -55,16 +60,34 @@ def random_backbone(seed: int, backbone: params.Backbone) -> SourcedBackbone:
     """Draw the network as pretraining starts it, from ``seed`` and nothing else."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        cnn = TorchvisionBackbone(backbone.name, backbone.zero_init_residual).cnn
+        cnn = build_backbone(backbone.name, backbone.zero_init_residual).cnn
     return SourcedBackbone(cnn, backbone.name, {"seed": str(seed)})
+
+
+def _filled(architecture: str, tensors: Mapping[str, Tensor]) -> nn.Module | None:
+    """Return timm's network with weights under its own or VirTex's names; None where some are missing."""
+    with torch.random.fork_rng(devices=[]):
+        cnn = build_backbone(architecture).cnn
+    state = cnn.state_dict()
+    for prefix in (OURS, ""):
+        found = {name: tensors.get(prefix + name) for name in state}
+        if all(value is not None and value.shape == state[name].shape for name, value in found.items()):
+            cnn.load_state_dict(found)
+            return cnn
+    return None
 
 
 def imagenet_backbone(backbone: params.Backbone) -> SourcedBackbone:
     """Load torchvision's network supervised on ImageNet, from torch.hub's cache or the internet.
 
     Raises:
-        InputError: if they cannot be fetched.
+        InputError: if they cannot be fetched, or the network is timm's.
     """
+    if params.is_timm(backbone.name):
+        raise InputError(
+            f"baseline.sources: {IMAGENET!r} is torchvision's ResNets, and backbone.name is {backbone.name}; "
+            "name a file of its weights, or leave this source out"
+        )
     cnn = TorchvisionBackbone(backbone.name).cnn
     weights = torchvision.models.get_model_weights(backbone.name)[IMAGENET_WEIGHTS]
     try:

@@ -1,9 +1,11 @@
 import json
+import re
 import shutil
 import sys
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
@@ -11,6 +13,7 @@ from torch import nn
 
 from components.core.errors import InputError
 from components.export.formats import (
+    FORMATS,
     HUGGINGFACE_FILES,
     FeaturesAndMap,
     export_huggingface,
@@ -18,7 +21,7 @@ from components.export.formats import (
     export_timm,
     export_torchvision,
 )
-from components.models.backbones import pooled_features
+from components.models.backbones import build_backbone, pooled_features
 
 
 def test_torchvision_loads_all_but_its_classifier(resnet18, metadata, tmp_path):
@@ -42,7 +45,6 @@ def test_a_wrong_architecture_leaves_the_old_file(resnet18, metadata, tmp_path):
 
 
 def test_timm_loads_the_file_as_a_checkpoint(resnet18, metadata, tmp_path):
-    timm = pytest.importorskip("timm")
     path = tmp_path / "x.safetensors"
     export_timm(resnet18, metadata, path)
     loaded = timm.create_model("resnet18", num_classes=0, checkpoint_path=str(path)).eval()
@@ -50,15 +52,60 @@ def test_timm_loads_the_file_as_a_checkpoint(resnet18, metadata, tmp_path):
     torch.testing.assert_close(loaded(images), pooled_features(resnet18, images), rtol=1e-4, atol=1e-5)
 
 
-def test_without_timm_it_says_what_to_install(resnet18, metadata, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=r"the timm format needs timm .*pip install .*\.\[export\]"):
-        export_timm(resnet18, metadata, tmp_path / "x.safetensors")
+@pytest.fixture(scope="module", params=["timm/test_convnext", "timm/test_vit"])
+def timm_backbone(request):
+    """A network of timm, what its file says, and what an exported one must give."""
+    torch.manual_seed(0)
+    backbone = build_backbone(request.param).requires_grad_(False).eval()
+    return backbone, {"architecture": request.param, "feature_size": "64", "source": "virtex"}
+
+
+def test_timm_loads_its_own_networks(timm_backbone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    backbone, metadata = timm_backbone
+    images = torch.randn(2, 3, 160, 160)  # the size of both
+    expected, name = backbone.cnn.forward_features(images), metadata["architecture"].removeprefix("timm/")
+    export_timm(backbone.cnn, metadata, tmp_path / "x.safetensors")
+    loaded = timm.create_model(name, num_classes=0, checkpoint_path="x.safetensors").eval()
+    torch.testing.assert_close(loaded.forward_features(images), expected)
+
+    export_huggingface(backbone.cnn, metadata, tmp_path / "x")
+    loaded = timm.create_model("local-dir:x", pretrained=True).eval()
+    torch.testing.assert_close(loaded.forward_features(images), expected)
+    card = (tmp_path / "x" / "README.md").read_text(encoding="utf-8")
+    pooling = re.search(r"^features = (features.*?)  #", card, re.M)[1]
+    pooled = eval(pooling, {"features": loaded.forward_features(images)})
+    torch.testing.assert_close(pooled, backbone.cnn(images))
+
+
+def test_onnx_of_timms_networks_takes_any_size(timm_backbone, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    backbone, metadata = timm_backbone
+    export_onnx(backbone.cnn, metadata, tmp_path / "x.onnx")
+    session = runtime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
+    images = torch.randn(3, 3, 96, 64)
+    _, feature_map = session.run(["features", "feature_map"], {"images": images.numpy()})
+    np.testing.assert_allclose(feature_map, backbone(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["torchvision", "detectron2"])
+def test_formats_of_resnets_refuse_other_networks(timm_backbone, name, tmp_path):
+    backbone, metadata = timm_backbone
+    with pytest.raises(
+        InputError, match=f"--format {name}: it holds ResNets.*is {metadata['architecture']}; choose"
+    ):
+        FORMATS[name].export(backbone.cnn, metadata, tmp_path / "x.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_onnx_it_says_what_to_install(resnet18, metadata, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(InputError, match=r"the onnx format needs onnx .*pip install .*\.\[export\]"):
+        export_onnx(resnet18, metadata, tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_timm_loads_the_folder_and_prepares_images_as_we_do(resnet18, metadata, tmp_path, monkeypatch):
-    timm = pytest.importorskip("timm")
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "exports" / "my_model"
     export_huggingface(resnet18, metadata, path)
@@ -78,7 +125,6 @@ def test_timm_loads_the_folder_and_prepares_images_as_we_do(resnet18, metadata, 
 
 
 def test_an_old_folder_is_replaced(resnet18, metadata, tmp_path, monkeypatch):
-    pytest.importorskip("timm")
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x"
     path.mkdir()

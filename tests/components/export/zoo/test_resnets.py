@@ -4,12 +4,13 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import Tensor
 
 from components import params
 from components.core.errors import InputError
 from components.export.zoo.resnets import find_resnet, make_baseline
-from components.models.backbones import backbone_names, export_backbone, load_backbone
+from components.models.backbones import backbone_names, build_backbone, export_backbone, load_backbone
 
 RESNET18 = params.Backbone(name="resnet18", zero_init_residual=False)
 
@@ -126,3 +127,21 @@ def test_weights_of_a_file_bring_their_own_architecture(tmp_path: Path, prefix: 
 def test_a_source_that_is_none_is_told_the_nearest() -> None:
     with pytest.raises(InputError, match=r"neither a file nor a published model \(did you mean `imagenet`"):
         make_baseline("imagnet", 0, RESNET18)
+
+
+@pytest.mark.parametrize("prefix", ["", "visual.cnn."])
+def test_a_file_of_the_runs_network_of_timm(prefix: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    section, path = (
+        params.Backbone(name="timm/test_vit", zero_init_residual=False),
+        tmp_path / "x.safetensors",
+    )
+    cnn = build_backbone(section.name).cnn.eval()
+    save_file({prefix + name: value.contiguous() for name, value in cnn.state_dict().items()}, path)
+    made = make_baseline(str(path), 0, section)
+    assert made.architecture == "timm/test_vit"
+    torch.testing.assert_close(made.cnn.state_dict(), cnn.state_dict())
+    with pytest.raises(
+        InputError, match=r"'imagenet' is torchvision's ResNets, and backbone\.name is timm/test_vit"
+    ):
+        make_baseline("imagenet", 0, section)
