@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from components.core.errors import InputError
 from components.data.batch import ImageSample, TargetSample
 from components.data.image import DecodeError, Pixels, decode
-from components.data.sampling import VALIDATION_STREAM, Visits, generator
+from components.data.sampling import VALIDATION_STREAM, CropSizes, Visits, generator
 from components.data.selection import Selection
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets
@@ -21,7 +21,8 @@ Transform = Callable[[Pixels], torch.Tensor]
 class TrainDataset(Dataset[TargetSample]):
     """Training samples by visit (components.data.sampling), so it has no length.
 
-    A visit sees its image with a caption, crop, flip, jitter and masks drawn from the visit's own generator.
+    A visit sees its image with a caption, crop, flip, jitter and masks drawn from the visit's own generator,
+    and the crop has the size of the visit's iteration.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class TrainDataset(Dataset[TargetSample]):
         targets: MakeTargets,
         *,
         seed: int,
+        crop_sizes: CropSizes | None = None,
     ) -> None:
         self.store = store
         self.selection = selection
         self.transform = transform
         self.targets = targets
+        self.crop_sizes = crop_sizes
         self.visits = Visits(len(selection), seed)
 
     def __getitem__(self, visit: int) -> TargetSample:
@@ -45,7 +48,8 @@ class TrainDataset(Dataset[TargetSample]):
         rng = self.visits.generator(visit)
         captions = self.selection.captions(index, record.captions)
         caption = captions[int(rng.integers(len(captions)))]
-        pixels, caption = self.transform(_decode(record.image, record.image_id), caption, rng)
+        size = None if self.crop_sizes is None else self.crop_sizes.of_visit(visit)
+        pixels, caption = self.transform(_decode(record.image, record.image_id), caption, rng, size)
         return {
             "image": torch.from_numpy(pixels),
             "image_id": record.image_id,

@@ -1,5 +1,6 @@
 """Which images a process sees, in which order, and the random numbers it may draw for each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,38 @@ class Visits:
                 self._orders.clear()
             self._orders[epoch] = generator(self.seed, ORDER_STREAM, epoch).permutation(self.num_images)
         return self._orders[epoch]
+
+
+@dataclass(frozen=True, slots=True)
+class CropSizes:
+    """Pixels of the training crops by iteration, that is, by visit: a worker's progress has no part in it.
+
+    Attributes:
+        batch_size: visits of an iteration.
+        steps: first iteration, from 0, and pixels from there on, in order.
+    """
+
+    batch_size: int
+    steps: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(
+        cls, pairs: Sequence[tuple[float, int]] | None, iterations: int, batch_size: int
+    ) -> "CropSizes | None":
+        """Return the sizes of a run of ``iterations`` from [fraction of them, pixels] pairs; of None, None."""
+        return (
+            None
+            if pairs is None
+            else cls(batch_size, tuple((round(fraction * iterations), size) for fraction, size in pairs))
+        )
+
+    def at(self, iteration: int) -> int:
+        """Return the pixels of an iteration, from 0."""
+        return next(size for first, size in reversed(self.steps) if iteration >= first)
+
+    def of_visit(self, visit: int) -> int:
+        """Return the pixels of a visit."""
+        return self.at(visit // self.batch_size)
 
 
 @dataclass(frozen=True, slots=True)

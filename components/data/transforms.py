@@ -36,15 +36,19 @@ class TrainTransform:
     def __init__(self, augmentation: Augmentation) -> None:
         self.augmentation = augmentation
 
-    def __call__(self, image: Pixels, caption: str, rng: np.random.Generator) -> tuple[Pixels, str]:
+    def __call__(
+        self, image: Pixels, caption: str, rng: np.random.Generator, crop_size: int | None = None
+    ) -> tuple[Pixels, str]:
         """Return the pixels (crop_size, crop_size, 3) and the caption that fits them.
 
-        A flipped image's caption has the words "left" and "right" exchanged.
+        Without ``crop_size`` it is the augmentation's; nothing that is drawn depends on it. A flipped image's
+        caption has the words "left" and "right" exchanged.
         """
         choice = self.augmentation
         top, left, height, width = sample_crop(image.shape[:2], choice.crop_scale, choice.crop_ratio, rng)
         pixels = image[top : top + height, left : left + width]
-        pixels = resize(pixels, choice.crop_size, choice.crop_size, choice.antialias)
+        side = crop_size or choice.crop_size
+        pixels = resize(pixels, side, side, choice.antialias)
         if rng.random() < choice.flip_probability:
             pixels, caption = cv2.flip(pixels, 1).astype(np.uint8, copy=False), swap_sides(caption)
         if rng.random() < choice.jitter_probability:

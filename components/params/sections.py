@@ -6,6 +6,7 @@ deliberately absent: params.yaml is complete, and a value stands in one place on
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -98,6 +99,7 @@ class Augmentation(Section):
     """Training-image transform (paper, section 3.2)."""
 
     crop_size: Annotated[int, Field(ge=32)]
+    crop_sizes: list[tuple[Fraction, Annotated[int, Field(ge=32)]]] | None = None
     crop_scale: tuple[float, float]
     crop_ratio: tuple[float, float]
     antialias: bool = True
@@ -111,6 +113,22 @@ class Augmentation(Section):
     _pair = field_validator("crop_scale", "crop_ratio", mode="before")(as_pair)
     _share = field_validator("crop_scale")(area_share)
     _ordered = field_validator("crop_ratio")(ordered_pair)
+
+    @field_validator("crop_sizes", mode="before")
+    @classmethod
+    def _pairs(cls, values: object) -> object:
+        return [as_pair(value) for value in values] if isinstance(values, list) else values
+
+    @model_validator(mode="after")
+    def _grows(self) -> "Augmentation":
+        if self.crop_sizes is None:
+            return self
+        starts, sizes = ([pair[place] for pair in self.crop_sizes] for place in (0, 1))
+        if starts[:1] != [0] or starts[-1] >= 1 or any(a >= b for a, b in pairwise(starts)):
+            raise ValueError(f"crop_sizes: fractions begin with 0, rise and stay below 1, got {starts}")
+        if sizes[-1] != self.crop_size or any(a >= b for a, b in pairwise(sizes)):
+            raise ValueError(f"crop_sizes: sizes rise, the last to crop_size {self.crop_size}, got {sizes}")
+        return self
 
 
 class Backbone(Section):

@@ -26,7 +26,7 @@ from components.core.redaction import redacted
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import val_loader, visit_loader
-from components.data.sampling import Shard
+from components.data.sampling import CropSizes, Shard
 from components.data.selection import Selection, num_labels, select
 from components.data.store import CaptionStore, Identity, identify
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
@@ -50,7 +50,7 @@ from components.training.checkpoints import (
     configuration_key,
 )
 from components.training.distributed import current, with_sync_batch_norm
-from components.training.loop import LoopOptions, train
+from components.training.loop import Log, LoopOptions, train
 from components.training.optimizer import build_optimizer, chosen_precision
 from components.training.profiling import compiled, write_profile
 from components.training.schedules import multiplier
@@ -97,8 +97,9 @@ def pretrain_model(
     targets = make_targets(
         objective.name, tokenizer, textual_head.max_caption_length, objective.parallel_share
     )
+    crop_sizes = CropSizes.of(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
     train_dataset, val_dataset = _datasets(
-        train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
+        train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed, crop_sizes
     )
     collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
     val_batches = val_loader(
@@ -156,7 +157,7 @@ def pretrain_model(
             ),
             val_batches=lambda: val_batches,
             checkpoints=checkpoints,
-            log=run.log,
+            log=_with_crop_size(run.log, crop_sizes),
             candidates=candidates,
             after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
             profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
@@ -165,6 +166,9 @@ def pretrain_model(
     if not processes.is_first:
         return
     candidates.publish(paths.CANDIDATES_DIR)
+    if crop_sizes is not None:
+        for row in state.history.train:
+            row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
     tokenize = params.Tokenize(vocab_size=config.vocab_size)
     gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
     share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, _rate(state), gpus)
@@ -226,13 +230,28 @@ def _datasets(
     targets: MakeTargets,
     task: str,
     seed: int,
+    crop_sizes: CropSizes | None,
 ) -> tuple[TrainDataset, ValDataset]:
     chosen = select(train_store, task, subset)
     transform = EvalTransform(augmentation.crop_size, augmentation.crop_size, augmentation.antialias)
     return (
-        TrainDataset(train_store, chosen, TrainTransform(augmentation), targets, seed=seed),
+        TrainDataset(
+            train_store, chosen, TrainTransform(augmentation), targets, seed=seed, crop_sizes=crop_sizes
+        ),
         ValDataset(val_store, select(val_store, task), transform, targets),
     )
+
+
+def _with_crop_size(log: Log, crop_sizes: CropSizes | None) -> Log:
+    """Return what logs the size of the crops too, in the last iteration of each row of training figures."""
+    if crop_sizes is None:
+        return log
+
+    def logging(figures: dict[str, float], iteration: int) -> None:
+        is_training = "train/loss" in figures
+        log(figures | ({"train/crop_size": crop_sizes.at(iteration - 1)} if is_training else {}), iteration)
+
+    return logging
 
 
 def _used(dataset: TrainDataset | ValDataset, identity: Identity, context: str) -> UsedDataset:

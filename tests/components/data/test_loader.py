@@ -9,7 +9,7 @@ from components.data import loader as loader_module
 from components.data.batch import Batch, collate_images, collate_targets
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
 from components.data.loader import in_order_loader, val_loader, visit_loader
-from components.data.sampling import Shard
+from components.data.sampling import CropSizes, Shard
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets, make_targets
@@ -51,6 +51,22 @@ def test_a_run_goes_on_exactly_where_it_was(dataset: TrainDataset, start: int, n
     assert len(rest) == 8 - start
     for expected, batch in zip(whole[start:], rest, strict=True):
         require_equal(batch, expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_all_crops_of_an_iteration_have_its_size(dataset: TrainDataset, num_workers: int) -> None:
+    """However far the workers are ahead, wherever the loader starts, whoever of two processes has them."""
+    dataset.crop_sizes = CropSizes.of([(0, 32), (0.3, 40), (0.6, 48)], 10, batch_size=4)
+    expected = [32] * 3 + [40] * 3 + [48] * 4
+    sizes = [tuple(batch["image"].shape) for batch in batches(dataset, 0, 10, num_workers)]
+    assert sizes == [(4, size, size, 3) for size in expected]
+    rest = batches(dataset, 2, 10, num_workers)
+    assert [batch["image"].shape[1] for batch in rest] == expected[2:]
+    loader = visit_loader(
+        dataset, collate_targets, batch_size=4, start_iteration=0, num_iterations=10, num_workers=num_workers,
+        shard=Shard(1, 2),
+    )  # fmt: skip
+    assert [tuple(batch["image"].shape) for batch in loader] == [(2, size, size, 3) for size in expected]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

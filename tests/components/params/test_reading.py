@@ -358,3 +358,38 @@ def test_published_and_drawn_ones() -> None:
         "imagenet_linear": "this run has no `imagenet` data",
         "voc_detection": "this run has no VOC2012, which the set 2012/trainval needs",
     }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ("[[0.1, 32], [0.5, 48]]", "fractions begin with 0, rise and stay below 1"),
+        ("[[0, 32], [0, 48]]", "fractions begin with 0, rise and stay below 1"),
+        ("[[0, 32], [1, 48]]", "fractions begin with 0, rise and stay below 1"),
+        ("[[0, 32], [0.5, 40]]", "sizes rise, the last to crop_size 48"),
+        ("[[0, 56], [0.5, 48]]", "sizes rise, the last to crop_size 48"),
+        ("[[0, 16], [0.5, 48]]", r"crop_sizes\.0\.1.*greater than or equal to 32"),
+        ("[]", "fractions begin with 0, rise and stay below 1"),
+    ],
+)
+def test_crops_grow_to_the_final_size(params_path: Path, sizes: str, message: str) -> None:
+    overlay(None, ["augmentation.crop_sizes=[[0, 32], [0.5, 48]]"], params_path)
+    with pytest.raises(InputError, match=message):
+        overlay(None, [f"augmentation.crop_sizes={sizes}"], params_path)
+
+
+def test_what_only_resnets_have_is_refused_of_timms_networks(params_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`backbone\.drop_path`: 0\.1, but resnet18 is no network of timm"):
+        overlay(None, ["backbone.drop_path=0.1"], params_path)
+    overlay(None, ["backbone.name=timm/convnext_atto", "backbone.drop_path=0.1"], params_path)
+    for change, message in {
+        "coco_segmentation.freeze_at=2": r"`coco_segmentation\.freeze_at`: 2 is .*expected 0 or 5",
+        "voc_detection.engine=detectron2": r"`voc_detection\.engine`: detectron2 is .*expected torchvision",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            overlay(None, [change], params_path)
+        overlay(None, [change, "benchmarks.detection_backbones=[]"], params_path)
+        overlay(None, ["benchmarks.detection_backbones=[virtex]", *UNDONE], params_path)
+
+
+UNDONE = ("coco_segmentation.freeze_at=5", "voc_detection.engine=torchvision")

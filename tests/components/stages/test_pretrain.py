@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 
 from components import params
 from components.benchmarks.voc07.checkpoint_choice import measure_file, read_candidates
@@ -30,7 +31,7 @@ from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
 from components.tracking.run import StageRun
-from components.training.checkpoints import Measure
+from components.training.checkpoints import CheckpointFolder, Measure
 
 REPOSITORY = Path(stage.__file__).parents[2]
 PROGRAM = """
@@ -106,6 +107,74 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[pa
     assert _digests() == whole
     assert _rows("val.csv") == val_rows
     assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
+
+
+@pytest.mark.integration
+def test_crops_grow_and_a_crash_before_or_after_a_step_changes_nothing(
+    sections: list[params.Section], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [(0.0, 32), (0.5, 40), (0.75, 48)]
+    _set(sections, params.Augmentation, crop_size=48, crop_sizes=sizes)
+    _set(sections, params.Backbone, name="timm/test_convnext", drop_path=0.1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        stage.main(_run(), *sections)
+        whole, train_rows, val_rows = _digests(), _rows("train.csv"), _rows("val.csv")
+        assert [row["crop_size"] for row in train_rows] == [
+            "32",
+            "32",
+            "40",
+            "48",
+        ]  # of iterations 2, 4, 6, 8
+        shutil.rmtree(paths.CANDIDATES_DIR)
+        save = CheckpointFolder.save
+
+        def save_and_crash(*arguments: Any) -> None:
+            save(*arguments)
+            raise MemoryError("crashed")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(CheckpointFolder, "save", save_and_crash)
+            for _ in range(2):  # after iterations 2 and 4
+                with pytest.raises(MemoryError, match="crashed"):
+                    stage.main(_run(), *sections)
+        stage.main(_run(), *sections)
+    finally:
+        torch.set_num_threads(threads)
+    assert _digests() == whole
+    assert _rows("val.csv") == val_rows
+    kept = ("iteration", "loss", "grad_norm", "crop_size")
+    assert [[row[name] for name in kept] for row in _rows("train.csv")] == [
+        [row[name] for name in kept] for row in train_rows
+    ]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("backbone", ["timm/test_convnext", "timm/test_vit"])
+def test_a_network_of_timm_is_pretrained_and_comes_back(
+    sections: list[params.Section], backbone: str
+) -> None:
+    _set(sections, params.Backbone, name=backbone, drop_path=0.1)
+    _set(sections, params.Augmentation, jitter_probability=0.0)
+    _set(sections, params.Schedule, iterations=24)
+    _set(sections, params.Pretrain, batch_size=8, validate_every=24, checkpoint_every=100)
+    stage.main(_run(), *sections)
+    metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
+    assert metrics["val_loss"] < 6.0  # it starts at about ln 30 a direction
+    captioner, config = load_captioner(paths.CANDIDATES_DIR / "iteration_000000024.safetensors")
+    assert config.backbone.name == backbone
+    assert captioner.visual(torch.zeros(1, 3, 48, 48)).shape[1] == 64
+
+
+def test_a_network_without_a_pyramid_is_refused_before_training(sections: list[params.Section]) -> None:
+    tree = YAML().load(paths.PARAMS)
+    tree["backbone"]["name"] = "timm/test_vit"
+    for name in ("coco_segmentation", "lvis_segmentation", "voc_detection"):
+        tree[name]["freeze_at"] = 0
+    YAML().dump(tree, paths.PARAMS)
+    with pytest.raises(InputError, match=r"no feature maps.* set benchmarks\.detection_backbones to \[\]"):
+        stage.main(_run(), *sections)
 
 
 def _environment() -> dict[str, str]:
