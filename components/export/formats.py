@@ -82,7 +82,9 @@ def export_huggingface(cnn: nn.Module, metadata: Mapping[str, str], path: Path) 
     the run's own files in outputs/ say about this backbone.
     """
     architecture = metadata["architecture"]
-    preprocessing = {  # what timm's transforms must do to an image, and its names of the network's ends
+    preprocessing: dict[
+        str, Any
+    ] = {  # what timm's transforms must do to an image, and its names of the network's ends
         "crop_pct": CROP_PIXELS / RESIZE_PIXELS,
         "interpolation": "bilinear",
         "mean": timm.data.IMAGENET_DEFAULT_MEAN,
@@ -92,7 +94,7 @@ def export_huggingface(cnn: nn.Module, metadata: Mapping[str, str], path: Path) 
     if is_timm(architecture):
         model, options = _timm_network(cnn, architecture, pretrained_cfg_overlay=preprocessing)
     else:
-        ends = {"input_size": (3, CROP_PIXELS, CROP_PIXELS), "pool_size": (7, 7)}
+        ends: dict[str, Any] = {"input_size": (3, CROP_PIXELS, CROP_PIXELS), "pool_size": (7, 7)}
         ends |= {"first_conv": "conv1", "classifier": "fc"}
         model, options = _timm_network(cnn, architecture, pretrained_cfg=preprocessing | ends)
     with writing(path) as temporary:

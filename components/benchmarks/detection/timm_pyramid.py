@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
-from timm.utils.model import freeze_batch_norm_2d
+from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
