@@ -50,7 +50,7 @@ from components.training.checkpoints import (
     configuration_key,
 )
 from components.training.distributed import current, with_sync_batch_norm
-from components.training.loop import Log, LoopOptions, train
+from components.training.loop import LoopOptions, train
 from components.training.optimizer import build_optimizer, chosen_precision
 from components.training.profiling import compiled, write_profile
 from components.training.schedules import multiplier
@@ -157,7 +157,7 @@ def pretrain_model(
             ),
             val_batches=lambda: val_batches,
             checkpoints=checkpoints,
-            log=_with_crop_size(run.log, crop_sizes),
+            log=run.log if crop_sizes is None else crop_sizes.logging(run.log),
             candidates=candidates,
             after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
             profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
@@ -166,9 +166,8 @@ def pretrain_model(
     if not processes.is_first:
         return
     candidates.publish(paths.CANDIDATES_DIR)
-    if crop_sizes is not None:
-        for row in state.history.train:
-            row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
+    for row in state.history.train if crop_sizes is not None else ():
+        row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
     tokenize = params.Tokenize(vocab_size=config.vocab_size)
     gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
     share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, _rate(state), gpus)
@@ -240,18 +239,6 @@ def _datasets(
         ),
         ValDataset(val_store, select(val_store, task), transform, targets),
     )
-
-
-def _with_crop_size(log: Log, crop_sizes: CropSizes | None) -> Log:
-    """Return what logs the size of the crops too, in the last iteration of each row of training figures."""
-    if crop_sizes is None:
-        return log
-
-    def logging(figures: dict[str, float], iteration: int) -> None:
-        is_training = "train/loss" in figures
-        log(figures | ({"train/crop_size": crop_sizes.at(iteration - 1)} if is_training else {}), iteration)
-
-    return logging
 
 
 def _used(dataset: TrainDataset | ValDataset, identity: Identity, context: str) -> UsedDataset:
