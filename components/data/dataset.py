@@ -33,13 +33,12 @@ class TrainDataset(Dataset[TargetSample]):
         targets: MakeTargets,
         *,
         seed: int,
-        crop_sizes: CropSizes | None = None,
     ) -> None:
         self.store = store
         self.selection = selection
         self.transform = transform
         self.targets = targets
-        self.crop_sizes = crop_sizes
+        self.crop_sizes: CropSizes | None = None  # of the augmentation's size
         self.visits = Visits(len(selection), seed)
 
     def __getitem__(self, visit: int) -> TargetSample:

@@ -97,10 +97,11 @@ def pretrain_model(
     targets = make_targets(
         objective.name, tokenizer, textual_head.max_caption_length, objective.parallel_share
     )
-    crop_sizes = CropSizes.of(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
     train_dataset, val_dataset = _datasets(
-        train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed, crop_sizes
+        train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
     )
+    crop_sizes = CropSizes.of(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
+    train_dataset.crop_sizes = crop_sizes
     collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
     val_batches = val_loader(
         val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, shard=shard
@@ -229,14 +230,11 @@ def _datasets(
     targets: MakeTargets,
     task: str,
     seed: int,
-    crop_sizes: CropSizes | None,
 ) -> tuple[TrainDataset, ValDataset]:
     chosen = select(train_store, task, subset)
     transform = EvalTransform(augmentation.crop_size, augmentation.crop_size, augmentation.antialias)
     return (
-        TrainDataset(
-            train_store, chosen, TrainTransform(augmentation), targets, seed=seed, crop_sizes=crop_sizes
-        ),
+        TrainDataset(train_store, chosen, TrainTransform(augmentation), targets, seed=seed),
         ValDataset(val_store, select(val_store, task), transform, targets),
     )
 
