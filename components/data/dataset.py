@@ -41,6 +41,10 @@ class TrainDataset(Dataset[TargetSample]):
         self.crop_sizes: CropSizes | None = None  # of the augmentation's size
         self.visits = Visits(len(selection), seed)
 
+    def grow_crops(self, pairs: Sequence[tuple[float, int]] | None, iterations: int, batch_size: int) -> None:
+        """Give crops the sizes of their iterations, as `CropSizes.of`."""
+        self.crop_sizes = CropSizes.of(pairs, iterations, batch_size)
+
     def __getitem__(self, visit: int) -> TargetSample:
         index = int(self.selection.indices[self.visits.image(visit)])
         record = self.store.get(index)

@@ -26,7 +26,7 @@ from components.core.redaction import redacted
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import val_loader, visit_loader
-from components.data.sampling import CropSizes, Shard
+from components.data.sampling import Shard
 from components.data.selection import Selection, num_labels, select
 from components.data.store import CaptionStore, Identity, identify
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
@@ -100,8 +100,7 @@ def pretrain_model(
     train_dataset, val_dataset = _datasets(
         train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
     )
-    crop_sizes = CropSizes.of(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
-    train_dataset.crop_sizes = crop_sizes
+    train_dataset.grow_crops(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
     collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
     val_batches = val_loader(
         val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, shard=shard
@@ -158,7 +157,7 @@ def pretrain_model(
             ),
             val_batches=lambda: val_batches,
             checkpoints=checkpoints,
-            log=run.log if crop_sizes is None else crop_sizes.logging(run.log),
+            log=crop_sizes.logging(run.log) if (crop_sizes := train_dataset.crop_sizes) else run.log,
             candidates=candidates,
             after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
             profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
