@@ -32,12 +32,14 @@ class Gate:
     Attributes:
         mode: ``open``, ``shut``, ``broken`` or ``silent``.
         only_health: whether health is answered whatever the mode.
+        is_waited_for: set once Prefect itself has asked a silent server.
         address: of it.
     """
 
     def __init__(self, port: int | None = None) -> None:
         self.mode = "open"
         self.only_health = False
+        self.is_waited_for = threading.Event()
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
@@ -59,6 +61,8 @@ class Gate:
                 client.sendall(b"HTTP/1.1 500 Internal Server Error\r\n" + body)
                 return
             if mode == "silent":
+                if b"Python-urllib" not in begin:  # ours
+                    self.is_waited_for.set()
                 time.sleep(600)
             if self._port is None:
                 client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -187,7 +191,7 @@ class TestRuns:
         gate.mode, gate.only_health = mode, True
         process = workspace.start(PREFECT_API_URL=gate.address)
         if mode == "silent":
-            time.sleep(20)
+            assert gate.is_waited_for.wait(200)
             os.kill(process.pid, signal.SIGTERM)
         code, output = self.ended(process)
         assert code == {"broken": 1, "silent": 130}[mode]
