@@ -85,7 +85,7 @@ def log_model_elsewhere(
     scores: Mapping[str, float] | None = None,
     step: int | None = None,
 ) -> None:
-    """Log a model without its weights, which DVC keeps in the file, and figures of it and of the run.
+    """Log a model without its weights, which DVC keeps in the file, and its figures as ``candidate.NAME``.
 
     Raises whatever MLflow raises.
     """
@@ -94,7 +94,8 @@ def log_model_elsewhere(
     tags = {**_weights_tag(weights), "file": weights.as_posix()}
     model = create_external_model(name, run_id, tags, experiment_id=store.experiment_id)
     for key, score in (scores or {}).items():
-        store.client.log_metric(run_id, key, score, step=step, model_id=model.model_id)
+        # under a name of its own: the run's latest figure is to be that of its result, not of the last of these
+        store.client.log_metric(run_id, f"candidate.{key}", score, step=step, model_id=model.model_id)
 
 
 def log_scores(

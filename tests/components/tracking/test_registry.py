@@ -154,10 +154,11 @@ def test_candidates_without_a_copy_say_where_their_weights_are_and_what_they_rea
             path.parent.mkdir(parents=True, exist_ok=True)
             save_stable({"weight": torch.full((2, 3), float(step))}, {}, path)
             run.model_elsewhere(path.stem, path, {"mAP": score, "val_loss": 1 / step}, step)
+        run.metrics({"mAP": 20.5})  # the first one was chosen
     assert not [record for record in caplog.records if record.name.startswith("components")]
     found = mlflow.search_logged_models(
         [store.experiment_id],
-        order_by=[{"field_name": "metrics.mAP", "ascending": False}],
+        order_by=[{"field_name": "metrics.candidate.mAP", "ascending": False}],
         output_format="list",
     )
     assert [
@@ -173,9 +174,10 @@ def test_candidates_without_a_copy_say_where_their_weights_are_and_what_they_rea
             f"iteration_{step}",
             run.run_id,
             f"outputs/pretrain/checkpoints/iteration_{step}.safetensors",
-            {"mAP": (step, score), "val_loss": (step, 1 / step)},
+            {"candidate.mAP": (step, score), "candidate.val_loss": (step, 1 / step)},
         )
         for step, score in ((20, 60.25), (10, 20.5))
     ]
     assert len({model.tags["virtex.weights"] for model in found}) == 2
+    assert store.client.get_run(run.run_id).data.metrics["mAP"] == 20.5
     assert not list(store.client.list_artifacts(run.run_id, "models"))
