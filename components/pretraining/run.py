@@ -69,6 +69,7 @@ def pretrain_model(
     optimizer: params.Optimizer,
     schedule: params.Schedule,
     pretrain: params.Pretrain,
+    *,
     measure: Measure | None = None,
 ) -> None:
     """Train, from the newest checkpoint of this very configuration if there is one; write the candidates.
@@ -139,6 +140,7 @@ def pretrain_model(
     )
     run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer), 0)
     precision = chosen_precision(device, pretrain.precision)
+    crop_sizes = train_dataset.crop_sizes
     with compiled(model, pretrain.compile, pretrain.caption_lengths):
         state = train(
             model,
@@ -157,7 +159,7 @@ def pretrain_model(
             ),
             val_batches=lambda: val_batches,
             checkpoints=checkpoints,
-            log=crop_sizes.logging(run.log) if (crop_sizes := train_dataset.crop_sizes) else run.log,
+            log=run.log if crop_sizes is None else crop_sizes.logging(run.log),
             candidates=candidates,
             after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
             profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
@@ -166,8 +168,9 @@ def pretrain_model(
     if not processes.is_first:
         return
     candidates.publish(paths.CANDIDATES_DIR)
-    for row in state.history.train if crop_sizes is not None else ():
-        row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
+    if crop_sizes is not None:
+        for row in state.history.train:
+            row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
     tokenize = params.Tokenize(vocab_size=config.vocab_size)
     gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
     share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, _rate(state), gpus)

@@ -94,7 +94,7 @@ def log_model_elsewhere(
     tags = {**_weights_tag(weights), "file": weights.as_posix()}
     model = create_external_model(name, run_id, tags, experiment_id=store.experiment_id)
     for key, score in (scores or {}).items():
-        # under a name of its own: the run's latest figure is to be that of its result, not of the last of these
+        # under its own name: the run's latest figure is to be of its result, not of the last candidate
         store.client.log_metric(run_id, f"candidate.{key}", score, step=step, model_id=model.model_id)
 
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
-from timm.layers import freeze_batch_norm_2d
+from timm.layers import freeze_batch_norm_2d  # type: ignore[attr-defined]  # documented, not in its __all__
 from torch import Tensor, nn
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
