@@ -1,33 +1,23 @@
-"""Pretraining: learn a backbone and a head from captioned or labelled images (paper, section 3).
+"""Pretraining: learn a backbone and a head from captioned or labelled images (paper, section 3)."""
 
-What it leaves: figures and curves, and the model as one function of tensors.
-"""
-
-import math
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from torch import Tensor, nn
-from torch.profiler import profile
+from torch import nn
 
 from components import params
 from components.captioning.captioner import Captioner
 from components.captioning.samples import picture_of_captions, picture_of_samples
 from components.core import machine, paths
-from components.core.files import sha256, writing
+from components.core.files import sha256
 from components.core.memory import batch_bytes, require_memory
-from components.core.redaction import redacted
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import val_loader, visit_loader
 from components.data.sampling import Shard
-from components.data.selection import Selection, num_labels, select
+from components.data.selection import num_labels, select
 from components.data.store import CaptionStore, Identity, identify
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
@@ -39,6 +29,7 @@ from components.objectives.idf_classification import IdfTokenClassificationObjec
 from components.objectives.interface import Objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.params.expected_time import ceiling_share
+from components.pretraining.results import Logits, log_profile, logits_inputs, rate, write_results
 from components.pretraining.start import digests, start_model
 from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
@@ -49,12 +40,11 @@ from components.training.checkpoints import (
     Measure,
     configuration_key,
 )
-from components.training.distributed import current, with_sync_batch_norm
+from components.training.distributed import Processes, current, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
 from components.training.optimizer import build_optimizer, chosen_precision
-from components.training.profiling import compiled, write_profile
+from components.training.profiling import compiled
 from components.training.schedules import multiplier
-from components.training.state import History, Row, TrainingState
 
 UNRELATED_KEYS = {"profile"}  # a checkpoint made with another value is good
 
@@ -110,21 +100,7 @@ def pretrain_model(
     identities = {store.path: identify(store) for store in (train_store, val_store)}
     checkpoints = resume_checkpoints(sections, pretrain.keep_checkpoints, identities, measure)
 
-    torch.manual_seed(pretrain.seed)
-    model = build_objective(config)
-    if isinstance(model, IdfTokenClassificationObjective | ContrastiveClassificationObjective):
-        weights = read_weights(paths.DOCUMENT_FREQUENCIES, tokenizer.vocab_size)
-        model.token_weights.copy_(torch.from_numpy(weights))
-    if pretrain.start_from is not None:
-        path = None if pretrain.start_tokenizer is None else Path(pretrain.start_tokenizer)
-        began = start_model(model, config, tokenizer, pretrain.start_from, path)
-        if processes.is_first:
-            print(began, flush=True)
-    if pretrain.sync_batch_norm:
-        with_sync_batch_norm(model, device, processes)
-    model.to(device).to(
-        memory_format=torch.channels_last if pretrain.channels_last else torch.contiguous_format
-    )
+    model = _build_model(config, tokenizer, pretrain, device, processes)
     preprocessing = Preprocessing(
         augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes(), antialias=augmentation.antialias
     )
@@ -173,12 +149,38 @@ def pretrain_model(
             row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
     tokenize = params.Tokenize(vocab_size=config.vocab_size)
     gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
-    share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, _rate(state), gpus)
+    share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, rate(state), gpus)
     ran = {"precision": precision, **({} if share is None else {"ceiling_share": round(share, 3)})}
     write_results(run, state, train_dataset.selection, model, pretrain.start_from, ran)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
+
+
+def _build_model(
+    config: ModelConfig,
+    tokenizer: CaptionTokenizer,
+    pretrain: params.Pretrain,
+    device: torch.device,
+    processes: Processes,
+) -> Objective:
+    """Return the objective as it is before the first iteration, on its device."""
+    torch.manual_seed(pretrain.seed)
+    model = build_objective(config)
+    if isinstance(model, IdfTokenClassificationObjective | ContrastiveClassificationObjective):
+        weights = read_weights(paths.DOCUMENT_FREQUENCIES, tokenizer.vocab_size)
+        model.token_weights.copy_(torch.from_numpy(weights))
+    if pretrain.start_from is not None:
+        path = None if pretrain.start_tokenizer is None else Path(pretrain.start_tokenizer)
+        began = start_model(model, config, tokenizer, pretrain.start_from, path)
+        if processes.is_first:
+            print(began, flush=True)
+    if pretrain.sync_batch_norm:
+        with_sync_batch_norm(model, device, processes)
+    model.to(device).to(
+        memory_format=torch.channels_last if pretrain.channels_last else torch.contiguous_format
+    )
+    return model
 
 
 def _require_memory(
@@ -284,120 +286,3 @@ def resume_checkpoints(
     values = {type(s).__name__: s.model_dump(mode="json", exclude=UNRELATED_KEYS) for s in sections}
     key = configuration_key(values, inputs)
     return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)
-
-
-def log_profile(run: StageRun, profiled: profile) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for path in write_profile(profiled, Path(folder)):
-            run.artifact(path, "profile")
-
-
-def write_results(
-    run: StageRun,
-    state: TrainingState,
-    selection: Selection,
-    model: nn.Module,
-    start_from: str | None,
-    ran: Mapping[str, Any],
-) -> None:
-    for path in state.history.write_csv(run.output_dir):
-        run.artifact(path)
-    sizes = {
-        "images": len(selection),
-        "captions": selection.num_captions,
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
-    start = {} if start_from is None else {"started_from": redacted(start_from)}
-    run.metrics({**summary(state), **ran, **sizes, **start})
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder, "loss.png")
-        draw_losses(picture, state.history)
-        run.artifact(picture)
-
-
-def summary(state: TrainingState) -> dict[str, Any]:
-    """Return what goes into metrics.json: losses in nats per token, or per image where none is predicted.
-
-    Perplexity is averaged over directions, and absent where no token is predicted, or not always from those
-    before it.
-    """
-    train, val = state.history.train[-1], state.history.val[-1]
-    parts = {
-        name: value
-        for name, value in val.items()
-        if name not in ("iteration", "loss") and not name.startswith("voc07_")  # a measure of candidates
-    }
-    has_perplexity = parts.keys() <= {"captioning_forward", "captioning_backward", "masked_lm"}
-    perplexity = {"perplexity": math.exp(min(val["loss"] / len(parts), 700.0))} if has_perplexity else {}
-    return {
-        "train_loss": train["loss"],
-        "val_loss": val["loss"],
-        "val": parts,
-        **perplexity,
-        "best_val_loss": min(row["loss"] for row in state.history.val),
-        "iterations": state.iteration,
-        "images_seen": state.num_images,
-        "seconds": round(state.seconds, 3),
-        "images_per_second": round(_rate(state), 2),
-        "data_wait_per_second": round(state.history.data_wait, 4),
-    }
-
-
-def _rate(state: TrainingState) -> float:
-    return state.num_images / state.seconds
-
-
-def draw_losses(path: Path, history: History) -> None:
-    """Write a PNG: training and validation loss above, learning rates below, by iteration."""
-    figure = Figure(figsize=(8.0, 6.0), layout="constrained", dpi=120)
-    FigureCanvasAgg(figure)
-    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    losses.plot(*_columns(history.train, "loss"), label="training", linewidth=1)
-    losses.plot(*_columns(history.val, "loss"), label="validation", marker="o", markersize=4)
-    losses.set(ylabel="loss")
-    losses.legend(frameon=False)
-    for part in ("backbone", "head"):
-        rates.plot(*_columns(history.train, f"{part}_lr"), label=part, linewidth=1)
-    rates.set(xlabel="iteration", ylabel="learning rate")
-    rates.legend(frameon=False)
-    for axes in (losses, rates):
-        axes.spines[["top", "right"]].set_visible(False)
-    with writing(path) as temporary:
-        figure.savefig(temporary, format="png")
-
-
-def _columns(rows: list[Row], name: str) -> tuple[list[float], list[float]]:
-    kept = [row for row in rows if name in row]
-    return [row["iteration"] for row in kept], [row[name] for row in kept]
-
-
-class Logits(nn.Module):
-    """Backbone and (forward) textual head of an objective.
-
-    Shape:
-        image ``(batch, 3, height, width)`` float32, and for heads that read captions
-        caption_tokens ``(batch, length)`` int64 and caption_lengths ``(batch,)`` int64
-        -> logits ``(batch, length, vocab_size)``, or ``(batch, vocab_size)`` without captions
-    """
-
-    def __init__(self, objective: Objective) -> None:
-        super().__init__()
-        self.visual = objective.visual
-        self.textual = objective.get_submodule("textual")
-
-    def forward(
-        self, image: Tensor, caption_tokens: Tensor | None = None, caption_lengths: Tensor | None = None
-    ) -> Tensor:
-        """Return logits of the next token at each position, or of the labels.
-
-        Every input has a name of its own: torch.export matches shapes with them one by one.
-        """
-        caption = () if caption_tokens is None else (caption_tokens, caption_lengths)
-        return self.textual(self.visual(image), *caption)
-
-
-def logits_inputs(objective: Objective, batch: Mapping[str, Any]) -> list[Tensor]:
-    """Return what ``Logits(objective)`` takes, from a batch of the loader for this objective."""
-    names = ["image", "masked_tokens" if "masked_tokens" in batch else "caption_tokens", "caption_lengths"]
-    reads_captions = hasattr(objective.get_submodule("textual"), "embedding")
-    return [batch[name] for name in (names if reads_captions else names[:1])]

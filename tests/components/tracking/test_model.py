@@ -8,7 +8,7 @@ from torch import nn
 
 from components import params
 from components.objectives.build import ModelConfig, build_objective
-from components.pretraining.run import Logits, logits_inputs
+from components.pretraining.results import Logits, logits_inputs
 from components.tracking import stage_run
 from components.tracking.provenance import HOST_TAG, PROCESS_TAG
 from components.tracking.store import open_store

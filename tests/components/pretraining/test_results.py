@@ -6,7 +6,7 @@ from PIL import Image
 
 from components import params
 from components.objectives.build import ModelConfig, build_objective
-from components.pretraining.run import Logits, draw_losses, logits_inputs
+from components.pretraining.results import Logits, draw_losses, logits_inputs
 from components.training.state import History
 
 
