@@ -147,7 +147,7 @@ def pretrain_model(
     if crop_sizes is not None:
         for row in state.history.train:
             row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
-    tokenize = params.Tokenize(vocab_size=config.vocab_size)
+    tokenize = params.Tokenize.model_construct(vocab_size=config.vocab_size)  # or labels: fewer than words
     gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
     share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, rate(state), gpus)
     ran = {"precision": precision, **({} if share is None else {"ceiling_share": round(share, 3)})}

@@ -70,7 +70,7 @@ def leads_to(database: Path, folder: Path) -> bool:
 def test_moved_and_copied(tmp_path: Path, name: str) -> None:
     first, second, third = (tmp_path / place / name for place in ("first", "second", "third"))
     first.mkdir(parents=True)
-    (run_id,), _ = python(first, RECORD)
+    (*_, run_id), _ = python(first, RECORD)
     second.parent.mkdir()
     first.rename(second)
 
