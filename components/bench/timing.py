@@ -168,12 +168,14 @@ def as_json(bench: str, quick: bool, machine: dict[str, Any], rows: Sequence[Com
     }
 
 
-def as_table(rows: Sequence[Comparison]) -> str:
-    """Return Markdown: medians, and quartiles in brackets."""
+def as_table(rows: Sequence[Comparison], has_verdicts: bool = True) -> str:
+    """Return Markdown: medians, quartiles in brackets, and whether targets are met if ``has_verdicts``."""
     lines = ["| what | unit | baseline | ours | ratio | target |", "|---|---|---|---|---|---|"]
     for row in rows:
         unit = f"{row.unit}/s" + (" per core" if row.clock == "cpu" else "")
-        target = "-" if row.target is None else f"{row.target:g}x: {'met' if is_met(row) else 'missed'}"
+        target = "-" if row.target is None else f"{row.target:g}x"
+        if has_verdicts and row.target is not None:
+            target += ": met" if is_met(row) else ": missed"
         ratio = _shown(row.ratio(), "x")
         cells = (row.name, unit, _shown(row.rate(row.baseline)), _shown(row.rate(row.ours)), ratio, target)
         lines.append(f"| {' | '.join(cells)} |")

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = module.run(module.QUICK if options.quick else module.FULL, options.rounds)
         path = options.output / f"{name}.json"
         write_json(path, as_json(name, options.quick, machine, rows))
-        print(f"{as_table(rows)}\nEvery round: {path}\n", flush=True)
+        print(f"{as_table(rows, not options.quick)}\nEvery round: {path}\n", flush=True)
     return 0
 
 

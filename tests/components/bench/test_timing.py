@@ -50,6 +50,7 @@ def test_table_has_both_sides_the_ratio_and_the_verdict() -> None:
     table = as_table([row(2.5), row(3.5), row(None)])
     assert "| search | images/s | 2 (2 to 2) | 6 (6 to 6) | 3x (3x to 3x) | 2.5x: met |" in table
     assert "3.5x: missed" in table
+    assert not {"met", "missed"} & set(as_table([row(2.5), row(3.5)], has_verdicts=False).split())
     assert "search: same captions 2 of 2" in table
     assert [is_met(row(target)) for target in (2.5, 3.5, None)] == [True, False, True]
 
