@@ -43,7 +43,7 @@ examples:
   virtex run --preset mini --set pretrain.seed=1    a preset, and a value on top of it
   virtex run --set 'benchmarks.backbones=[virtex]'  a list, quoted for the shell
 """
-# Measured on two quiet cores of an AMD EPYC: seconds that `make demo` takes after its set-up (883 of a core),
+# Measured on two quiet cores of an AMD EPYC: seconds that `make demo` takes after its set-up,
 # and that one product of matrices takes.
 DEMO_SECONDS = 582.0
 PRODUCT_SECONDS = 0.0375
