@@ -163,7 +163,7 @@ def _cells(part: str, found: Mapping[str, Any]) -> Iterator[str]:
 def practical_ceiling(hidden_size: int) -> float:
     """Return images per second on an H200: ResNet-50, 224 px, one layer, bicaptioning."""
     head = {1024: 7.8, 2048: 25.8}[hidden_size]  # GFLOP of an image, forward and backward
-    return 1 / (1 / CEILING.images + head / CEILING.head_gflops)
+    return CEILING.rate(1.0, head)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,10 @@ class Hardware:
     dollars: float | None
     source: str
 
+    def rate(self, backbones: float, head_gflop: float) -> float:
+        """Return images per second, each at the cost of some ResNet-50s at 224 px and of the head's GFLOP."""
+        return 1 / (backbones / self.images + head_gflop / self.head_gflops)
+
 
 CEILING = Hardware(
     "1 H200, practical ceiling", 6_900, 400_000, 3.5, "computed: MLPerf 3.0's ResNet-50 per H100"
@@ -88,8 +92,8 @@ def expected_rate(sections: Mapping[str, Section], hardware: Hardware) -> float 
     if name not in BACKBONE_GFLOP or crop_size < SMALLEST_CROP:
         return None
     area = (crop_size / 224) ** 2
-    images = hardware.images * BACKBONE_GFLOP["resnet50"] / BACKBONE_GFLOP[name] / area
-    return 1 / (1 / images + head_gflop(sections, area) / hardware.head_gflops)
+    backbones = BACKBONE_GFLOP[name] / BACKBONE_GFLOP["resnet50"] * area
+    return hardware.rate(backbones, head_gflop(sections, area))
 
 
 def head_gflop(sections: Mapping[str, Section], area: float) -> float:
