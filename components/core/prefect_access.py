@@ -34,7 +34,7 @@ def question(address: str, path: str, auth: str | None = None) -> urllib.request
 
 
 def is_cloud(address: str) -> bool:
-    """Whether this is Prefect Cloud, which has neither health nor version below a workspace's address."""
+    """Return whether this is Prefect Cloud, which has no health or version below a workspace's address."""
     return (urlsplit(address).hostname or "").endswith("prefect.cloud")
 
 

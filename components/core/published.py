@@ -56,12 +56,12 @@ class Benchmark:
 
     @property
     def compares_backbones(self) -> bool:
-        """Whether results lie in a folder per backbone (virtex, random) and not in one alone."""
+        """Return whether results lie in a folder per backbone (virtex, random) and not in one alone."""
         return self.group != CAPTIONING
 
     @property
     def is_detection(self) -> bool:
-        """Whether it is measured for `benchmarks.detection_backbones`."""
+        """Return whether it is measured for `benchmarks.detection_backbones`."""
         return self.name in STAGE_BENCHMARKS["detection"]
 
     def stage(self, backbone: str) -> str:

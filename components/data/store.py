@@ -58,7 +58,7 @@ class CaptionStore:
 
     @property
     def index(self) -> StoreIndex:
-        """How many captions and which labels each record has; read anew each time, without the images."""
+        """Return how many captions and which labels each record has; read anew each time, no images."""
         environment = self._environment()
         try:
             with environment.begin() as transaction:

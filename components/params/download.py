@@ -113,7 +113,7 @@ class Download(Section):
 
     @property
     def has_voc2007(self) -> bool:
-        """Whether the run has the images of VOC07."""
+        """Return whether the run has the images of VOC07."""
         if self.source == "drawn_world":
             return self.drawn_world.voc_trainval_images > 0 and self.drawn_world.voc_test_images > 0
         return self.has("voc2007")

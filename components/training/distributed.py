@@ -51,7 +51,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Return whether this is the one that writes."""
         return self.rank == 0
 
     def wait(self) -> None:

@@ -163,7 +163,7 @@ class History:
     val: list[Row] = field(default_factory=list)
 
     def is_validated(self, iteration: int) -> bool:
-        """Whether there is a validation after ``iteration`` iterations."""
+        """Return whether there is a validation after ``iteration`` iterations."""
         return any(row["iteration"] == iteration for row in self.val)
 
     @property

@@ -101,7 +101,7 @@ class DetectionSplit:
 
     @property
     def has_masks(self) -> bool:
-        """Whether objects come with a segmentation."""
+        """Return whether objects come with a segmentation."""
         return any(item.segmentation for image in self.images for item in image.objects)
 
     def digest(self) -> str:

@@ -35,7 +35,7 @@ class Placed:
 
     @property
     def truncated(self) -> bool:
-        """Whether the shape sticks out of the canvas."""
+        """Return whether the shape sticks out of the canvas."""
         return int(np.count_nonzero(self.whole)) < self.area
 
 

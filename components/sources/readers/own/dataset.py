@@ -67,7 +67,7 @@ class OwnDataset:
 
 
 def is_own(path: Path) -> bool:
-    """Whether ``path`` is read here, and not as COCO's layout, which is a folder with ``annotations/``."""
+    """Return whether ``path`` is read here, not as COCO's layout, which is a folder with ``annotations/``."""
     if path.is_dir():
         return not (path / "annotations").is_dir() or is_redcaps_folder(path)
     return path.suffix.lower() == ".tar" or kind_of(path) is not None
