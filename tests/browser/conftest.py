@@ -141,7 +141,7 @@ def wait_for_addresses(ui: subprocess.Popen[bytes], log: Path) -> dict[str, str]
     return addresses
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: while it is open an event loop runs in the thread of the tests
 def browser(workspace: Path) -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)

@@ -71,7 +71,7 @@ def test_a_stage_at_work_and_the_automations(server: Any, webhook: Any) -> None:
     )
     ours, notified = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
     notified["enabled"] = True
-    notified["actions"][0]["block_document_id"] = str(told.save("told"))
+    notified["actions"][0]["block_document_id"] = str(told.save("told", _sync=True))
     for automation in (ours, notified):
         server._client.post("/automations/", json=json.loads(AutomationCore(**automation).model_dump_json()))
 
