@@ -28,13 +28,16 @@ from components.data.image import DecodeError, decode, encode_jpeg, encode_ppm, 
 from components.data.record import (
     INDEX_KEY,
     META_KEY,
+    HeadFacts,
     Metadata,
     Record,
+    ShardFacts,
     key_of,
     pack_index,
     pack_metadata,
     pack_record,
 )
+from components.data.shards import UNREAD, SourcesDigest, content_digest, ids_digest
 from components.sources.readers.types import CaptionedImage
 
 _INITIAL_MAP_BYTES = 16 * 2**20
@@ -44,12 +47,13 @@ _PENDING_PER_WORKER = 8
 
 @dataclass(frozen=True, slots=True)
 class SkippedImage:
-    """An image left out of a store, and why."""
+    """An image left out of a store, and why; ``content`` is its digest, if it falls into a shard."""
 
     image_id: str
     dataset: str
     path: Path
     reason: str
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class _Form:
     short_side: int | None
     jpeg_quality: int
     decoded: bool = False
+    hashed: bool = False  # whether the contents of the files are wanted too
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class _Prepared:
     source: CaptionedImage
     image: bytes
     resized: bool
+    content: bytes
 
 
 def build_store(
@@ -101,6 +107,7 @@ def build_store(
     num_workers: int,
     decoded: bool = False,
     categories: Sequence[str] = (),
+    shard: tuple[int, int] | None = None,
     progress: bool = False,
 ) -> BuildReport:
     """Write ``images``, in order, to a new store that takes the place of ``path``.
@@ -118,6 +125,7 @@ def build_store(
         num_workers: threads that read and decode.
         decoded: keep pixels (PPM) of every image instead of its own bytes or a JPEG.
         categories: names of the images' labels; label k is ``categories[k - 1]``.
+        shard: which shard these images are, and of how many (components.data.shards); None: a whole split.
         progress: show a bar on standard error.
 
     Raises:
@@ -126,15 +134,22 @@ def build_store(
     """
     if not images:
         raise InputError(f"{path}: no captioned images to write; check download.folders in params.yaml")
-    with writing(path) as temporary, closing(_Writer(temporary, path)) as writer:
-        with closing(_prepare_all(images, num_workers, _Form(short_side, jpeg_quality, decoded))) as prepared:
-            skipped = _write_all(writer, _bar(prepared, path.name, len(images), progress), on_unreadable)
+    form = _Form(short_side, jpeg_quality, decoded, hashed=shard is not None)
+    with writing(path) as temporary, closing(StoreWriter(temporary, path)) as writer:
+        with closing(_prepare_all(images, num_workers, form)) as prepared:
+            outcomes = _bar(prepared, path.name, len(images), progress)
+            sources = SourcesDigest(short_side, jpeg_quality, decoded, categories)
+            skipped, left_out = _write_all(writer, images, outcomes, on_unreadable, sources)
         if not writer.count:
             raise InputError(
                 f"{path}: none of the {len(images)} images could be read; "
                 f"first {skipped[0].path}: {skipped[0].reason}"
             )
-        writer.finish(len(skipped), short_side, jpeg_quality, categories)
+        facts = None
+        if shard is not None:
+            datasets = tuple(sorted({image.dataset for image in images}))
+            facts = ShardFacts(*shard, ids_digest(images), sources.hexdigest(), datasets, tuple(left_out))
+        writer.finish(len(skipped), short_side, jpeg_quality, categories, facts)
     return BuildReport(
         count=writer.count,
         num_captions=sum(writer.captions),
@@ -147,20 +162,28 @@ def build_store(
 
 
 def _write_all(
-    writer: "_Writer", outcomes: Iterable[_Prepared | SkippedImage], on_unreadable: Literal["refuse", "skip"]
-) -> list[SkippedImage]:
-    skipped = []
-    for outcome in outcomes:
+    writer: "StoreWriter",
+    images: Sequence[CaptionedImage],
+    outcomes: Iterable[_Prepared | SkippedImage],
+    on_unreadable: Literal["refuse", "skip"],
+    sources: SourcesDigest,
+) -> tuple[list[SkippedImage], list[int]]:
+    """Return the images left out and their positions."""
+    skipped, left_out = [], []
+    for position, (image, outcome) in enumerate(zip(images, outcomes, strict=True)):
         if isinstance(outcome, _Prepared):
             writer.add(outcome)
         elif on_unreadable == "skip":
             skipped.append(outcome)
+            left_out.append(position)
         else:
             raise _unreadable(outcome)
-    return skipped
+        if outcome.content:
+            sources.add(image, outcome.content)
+    return skipped, left_out
 
 
-class _Writer:
+class StoreWriter:
     """Appends records to a new LMDB file at ``path``, to become ``target``, growing its map as needed."""
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -178,6 +201,7 @@ class _Writer:
             )
 
     def add(self, prepared: _Prepared) -> None:
+        """Write an image as the next record."""
         source = prepared.source
         record = Record(
             printable(source.image_id),
@@ -187,17 +211,27 @@ class _Writer:
             source.captions,
             source.labels,
         )
-        self._append(key_of(self.count), pack_record(record))
-        self.count += 1
-        self.captions.append(len(source.captions))
-        self.labels.append(source.labels)
+        self.put(key_of(self.count), pack_record(record))
+        self.index(source)
         self.num_resized += prepared.resized
         self.image_bytes += len(prepared.image)
 
+    def index(self, source: CaptionedImage) -> None:
+        """Name an image in the index."""
+        self.count += 1
+        self.captions.append(len(source.captions))
+        self.labels.append(source.labels)
+
     def finish(
-        self, num_skipped: int, short_side: int | None, jpeg_quality: int, categories: Sequence[str]
+        self,
+        num_skipped: int,
+        short_side: int | None,
+        jpeg_quality: int,
+        categories: Sequence[str],
+        facts: ShardFacts | HeadFacts | None = None,
     ) -> None:
-        self._append(INDEX_KEY, pack_index(self.captions, self.labels))
+        """Write the index and the metadata."""
+        self.put(INDEX_KEY, pack_index(self.captions, self.labels))
         metadata = Metadata(
             count=self.count,
             captions=sum(self.captions),
@@ -206,14 +240,17 @@ class _Writer:
             short_side=short_side,
             jpeg_quality=jpeg_quality,
             categories=tuple(categories),
+            shard=facts if isinstance(facts, ShardFacts) else None,
+            head=facts if isinstance(facts, HeadFacts) else None,
         )
-        self._append(META_KEY, pack_metadata(metadata))
+        self.put(META_KEY, pack_metadata(metadata))
         self._commit()
 
     def close(self) -> None:
         self._environment.close()
 
-    def _append(self, key: bytes, value: bytes) -> None:
+    def put(self, key: bytes, value: bytes) -> None:
+        """Write a value; keys must rise."""
         self._pending.append((key, value))
         self._pending_bytes += len(value)
         if self._pending_bytes >= _COMMIT_BYTES:
@@ -275,15 +312,17 @@ def _prepare_all(
 
 
 def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
+    content = UNREAD if form.hashed else b""
     try:
         data = source.read_bytes()
+        content = content and content_digest(data)
         if form.short_side is None and not form.decoded:
             verify(data)
-            return _Prepared(source, data, resized=False)
+            return _Prepared(source, data, False, content)
         pixels = decode(data)
     except (OSError, DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return SkippedImage(source.image_id, source.dataset, source.place, reason)
+        return SkippedImage(source.image_id, source.dataset, source.place, reason, content)
     resized = False
     if form.short_side is not None and min(pixels.shape[:2]) > form.short_side:
         pixels, resized = resize_short_side(pixels, form.short_side), True
@@ -291,7 +330,7 @@ def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
         data = encode_ppm(pixels)
     elif resized:
         data = encode_jpeg(pixels, form.jpeg_quality)
-    return _Prepared(source, data, resized)
+    return _Prepared(source, data, resized, content)
 
 
 def _bar(

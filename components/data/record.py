@@ -33,6 +33,7 @@ Metadata
     2, "count": <records>, "captions": <captions in all>, "image_bytes": <bytes of encoded images>,
     "skipped": <images left out>, "short_side": <pixels or null>, "jpeg_quality": <1 to 100>,
     "categories": [<name of label 1>, ...]}``. It is written last: a file without it is unfinished.
+    A shard and a head (components.data.shards) have one more field, ``shard`` or ``head``.
 
 Readers refuse other versions. A field added in a way that older readers may ignore keeps the
 version; any other change raises it.
@@ -74,6 +75,34 @@ class StoreIndex:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What a shard says about itself besides.
+
+    Attributes:
+        number: of the shard, from 0.
+        of: how many shards the split has.
+        ids: digest of the ids of the images that fall into it, in order, those left out included.
+        sources: digest of all that its bytes are made from.
+        datasets: of its images.
+        left_out: positions, among the images that fall into it, of those that could not be read.
+    """
+
+    number: int
+    of: int
+    ids: str
+    sources: str
+    datasets: tuple[str, ...]
+    left_out: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFacts:
+    """What the head of a split in shards says besides: the digest of the ids of each shard."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Metadata:
     """What a store says about itself; the module's docstring explains the fields."""
 
@@ -84,6 +113,8 @@ class Metadata:
     short_side: int | None
     jpeg_quality: int
     categories: tuple[str, ...] = ()
+    shard: ShardFacts | None = None
+    head: HeadFacts | None = None
 
 
 def key_of(index: int) -> bytes:
@@ -166,7 +197,8 @@ def unpack_index(value: bytes) -> StoreIndex:
 
 def pack_metadata(metadata: Metadata) -> bytes:
     """Return the value of the metadata key."""
-    return json.dumps({"format": FORMAT, "version": VERSION, **asdict(metadata)}).encode()
+    fields = {key: value for key, value in asdict(metadata).items() if key not in _FACTS or value is not None}
+    return json.dumps({"format": FORMAT, "version": VERSION, **fields}).encode()
 
 
 def unpack_metadata(value: bytes) -> Metadata:
@@ -180,8 +212,21 @@ def unpack_metadata(value: bytes) -> Metadata:
         raise ValueError(f"expected the format {FORMAT}")
     if fields.get("version") != VERSION:
         raise ValueError(f"expected version {VERSION}, found {fields.get('version')!r}")
-    names = Metadata.__dataclass_fields__
-    missing = [name for name in names if name not in fields]
+    names = Metadata.__dataclass_fields__.keys() - _FACTS.keys()
+    missing = sorted(name for name in names if name not in fields)
     if missing or not isinstance(fields["count"], int):
         raise ValueError(f"metadata without {', '.join(missing) or 'a whole count'}")
-    return Metadata(**{name: fields[name] for name in names} | {"categories": tuple(fields["categories"])})
+    plain = {name: fields[name] for name in names} | {"categories": tuple(fields["categories"])}
+    return Metadata(**plain, **{name: _facts(fields.get(name), kind) for name, kind in _FACTS.items()})
+
+
+_FACTS: dict[str, type[ShardFacts | HeadFacts]] = {"shard": ShardFacts, "head": HeadFacts}
+
+
+def _facts(fields: Any, kind: type[ShardFacts | HeadFacts]) -> ShardFacts | HeadFacts | None:
+    if fields is None:
+        return None
+    try:
+        return kind(**{key: tuple(of) if isinstance(of, list) else of for key, of in fields.items()})
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"the facts of a {kind.__name__} are damaged ({error})") from None

@@ -146,7 +146,7 @@ def test_a_full_disk_is_explained(tmp_path: Path, make_images, monkeypatch, mess
     def fail(_writer: object) -> bool:
         raise lmdb.Error(f"mdb_txn_commit: {message}")
 
-    monkeypatch.setattr(build._Writer, "_try_to_commit", fail)
+    monkeypatch.setattr(build.StoreWriter, "_try_to_commit", fail)
     with pytest.raises(InputError, match=r"disk is full after [\d,]+ bytes.*untouched"):
         run(path, images)
     assert path.read_bytes() == before
@@ -179,7 +179,7 @@ def test_another_failure_of_the_disk_is_no_input_error(tmp_path: Path, make_imag
     def fail(_writer: object) -> bool:
         raise lmdb.Error("mdb_txn_commit: Input/output error")
 
-    monkeypatch.setattr(build._Writer, "_try_to_commit", fail)
+    monkeypatch.setattr(build.StoreWriter, "_try_to_commit", fail)
     with pytest.raises(lmdb.Error):
         run(tmp_path / "s.lmdb", make_images(2))
 

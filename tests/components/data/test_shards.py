@@ -1,0 +1,226 @@
+"""A split in shards: one store to whoever reads it, and an added image concerns one of them."""
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.core.errors import InputError
+from components.data.build import build_store
+from components.data.build_shards import build_head, build_shard
+from components.data.record import Record
+from components.data.selection import select
+from components.data.shards import shard_of, shard_path
+from components.data.store import CaptionStore, identify
+from components.params import Subset
+from components.sources.readers.types import CaptionedImage
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+FORM = {"short_side": None, "jpeg_quality": 95, "categories": ("even", "triple")}
+BUILD = {**FORM, "on_unreadable": "refuse", "num_workers": 2}
+
+
+def build(head: Path, images: Sequence[CaptionedImage], num_shards: int, **changes) -> list[bool]:
+    """Build head and shards; returns which shards were written."""
+    build_head(head, images, num_shards, **FORM)
+    options = BUILD | changes
+    return [build_shard(head, images, n, num_shards, **options) is not None for n in range(num_shards)]
+
+
+def contents(head: Path, num_shards: int) -> list[bytes]:
+    return [shard_path(head, number).read_bytes() for number in range(num_shards)]
+
+
+def test_one_file_has_the_bytes_that_it_always_had(tmp_path: Path) -> None:
+    images = []
+    for index in range(5):
+        path = tmp_path / f"{index}.ppm"
+        path.write_bytes(b"P6 %d 2 255\n" % (3 + index) + bytes(range(6 * (3 + index))))
+        images.append(CaptionedImage(f"w/{index}", "w", path, (f"caption {index}",), (1,) * (index % 2)))
+    build_store(tmp_path / "s.lmdb", images, **BUILD | {"num_workers": 1, "categories": ("odd",)})
+    digest = hashlib.sha256((tmp_path / "s.lmdb").read_bytes()).hexdigest()
+    assert digest == "12cb1a7f164dbe817edb4c53b208222fef8f58ccacdd5e4bd565807f7980f1df"
+
+
+def test_an_image_has_its_shard_for_good() -> None:
+    ids = ("coco/9", "coco/25", "own/caf\udce9", "")
+    assert [shard_of(image_id, 4) for image_id in ids] == [0, 0, 1, 0]
+    counts = np.bincount([shard_of(f"coco/{number}", 64) for number in range(6400)])
+    assert len(counts) == 64
+    assert counts.min() > 60
+    assert counts.max() < 140
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_shards_are_one_store(tmp_path: Path, make_images, num_shards: int) -> None:
+    images = make_images(20)
+    build_store(tmp_path / "one.lmdb", images, **BUILD)
+    assert all(build(tmp_path / "many.lmdb", images, num_shards))
+    one, many = CaptionStore(tmp_path / "one.lmdb"), CaptionStore(tmp_path / "many.lmdb")
+    assert list(many) == list(one)
+    assert many.index == one.index
+    assert many.metadata == one.metadata
+    assert many.num_shards == num_shards
+    assert list(pickle.loads(pickle.dumps(many))) == list(one)
+    with pytest.raises(IndexError, match="only 0 to 19"):
+        many.get(20)
+    subset = Subset(image_fraction=0.5, captions_per_image=1, seed=3)
+    for task in ("bicaptioning", "multilabel_classification"):
+        chosen, expected = (select(store, task, subset) for store in (many, one))
+        assert chosen.indices.tolist() == expected.indices.tolist()
+        assert chosen.num_captions == expected.num_captions
+
+
+def test_unreadable_images_are_missing_as_from_one_store(tmp_path: Path, make_images) -> None:
+    images = make_images(20)
+    for index in (0, 7, 19):
+        images[index].path.write_bytes(b"no image")
+    images[8].path.unlink()
+    skip = {"on_unreadable": "skip"}
+    build_store(tmp_path / "one.lmdb", images, **BUILD | skip)
+    assert build(tmp_path / "many.lmdb", images, 3, **skip) == [True] * 3
+    one, many = CaptionStore(tmp_path / "one.lmdb"), CaptionStore(tmp_path / "many.lmdb")
+    assert many.metadata == one.metadata
+    assert many.metadata.skipped == 4
+    assert list(many) == list(one)
+    assert many.index == one.index
+    assert build(tmp_path / "many.lmdb", images, 3, **skip) == [False] * 3
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        build(tmp_path / "many.lmdb", images, 3)
+
+
+CHANGES: dict[str, Callable[[list[CaptionedImage]], list[CaptionedImage]]] = {
+    "taken away": lambda images: images[:7] + images[8:],
+    "another caption": lambda images: [*images[:7], replace(images[7], captions=("new",)), *images[8:]],
+    "another label": lambda images: [*images[:7], replace(images[7], labels=(2,)), *images[8:]],
+    "another file name": lambda images: [
+        *images[:7],
+        replace(images[7], path=images[7].path.rename(images[7].path.with_name("new.jpg"))),
+        *images[8:],
+    ],
+}
+
+
+@pytest.mark.parametrize("change", ["added", "other pixels", *CHANGES])
+def test_a_change_of_one_image_changes_one_shard(tmp_path: Path, make_images, change: str) -> None:
+    images = make_images(20)
+    head = tmp_path / "train.lmdb"
+    before = images[:7] + images[8:] if change == "added" else images
+    build(head, before, 4)
+    old, identity = contents(head, 4), identify(CaptionStore(head))
+    status = [shard_path(head, number).stat() for number in range(4)]
+    if change == "other pixels":
+        os.replace(images[8].path, images[7].path)
+        images[8].path.write_bytes(images[7].path.read_bytes())
+    after = images if change in ("added", "other pixels") else CHANGES[change](images)
+    written = build(head, after, 4)
+    changed = [number for number in range(4) if contents(head, 4)[number] != old[number]]
+    assert changed == [shard_of("world/7", 4)]
+    assert [number for number in range(4) if written[number]] == changed
+    for number in {0, 1, 2, 3} - set(changed):
+        assert shard_path(head, number).stat() == status[number]  # not even touched
+    assert identify(CaptionStore(head)).digest != identity.digest
+    build_store(tmp_path / "one.lmdb", after, **BUILD)
+    assert list(CaptionStore(head)) == list(CaptionStore(tmp_path / "one.lmdb"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"short_side": 24}, {"jpeg_quality": 50}, {"decoded": True}, {"categories": ()}]
+)
+def test_another_form_makes_every_shard_again(tmp_path: Path, make_images, changes) -> None:
+    images = make_images(12)
+    assert build(tmp_path / "train.lmdb", images, 2) == [True] * 2
+    assert build(tmp_path / "train.lmdb", images, 2, **changes) == [True] * 2
+    assert build(tmp_path / "train.lmdb", images, 2, **changes) == [False] * 2
+    if "decoded" not in changes:  # the head was made for the first form
+        with pytest.raises(InputError, match="in another form, or with other categories"):
+            len(CaptionStore(tmp_path / "train.lmdb"))
+
+
+def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path, make_images) -> None:
+    images = make_images(20)
+    head = tmp_path / "train.lmdb"
+    build(head, images, 3)
+    build_shard(head, images[:-1], shard_of("world/19", 3), 3, **BUILD)
+    with pytest.raises(InputError, match=r"train-\d\.lmdb: holds other images than .*train\.lmdb expects"):
+        len(CaptionStore(head))
+    build(head, images, 3)
+    build_shard(head, images, 0, 2, **BUILD)
+    with pytest.raises(InputError, match=r"train-0\.lmdb: shard 0 of 2, where .* expects shard 0 of 3"):
+        len(CaptionStore(head))
+    build_store(shard_path(head, 0), images, **BUILD)
+    with pytest.raises(InputError, match=r"train-0\.lmdb: a whole split, where"):
+        len(CaptionStore(head))
+    shard_path(head, 0).unlink()
+    with pytest.raises(InputError, match=r"train-0\.lmdb: no such store"):
+        len(CaptionStore(head))
+
+
+def test_shards_of_a_larger_number_go(tmp_path: Path, make_images) -> None:
+    images = make_images(20)
+    head = tmp_path / "train.lmdb"
+    (tmp_path / "train-small.lmdb").touch()
+    build(head, images, 4)
+    build(head, images, 2)
+    assert sorted(path.name for path in tmp_path.glob("*.lmdb")) == [
+        "train-0.lmdb", "train-1.lmdb", "train-small.lmdb", "train.lmdb",
+    ]  # fmt: skip
+
+
+def test_more_shards_than_images_are_refused(tmp_path: Path, make_images) -> None:
+    with pytest.raises(InputError, match=r"none of the 3 images falls into shard .*lower lmdb\.shards"):
+        build_head(tmp_path / "train.lmdb", make_images(3), 9, **FORM)
+    assert not list(tmp_path.glob("*.lmdb"))
+
+
+def test_a_shard_killed_half_way_is_built_again(tmp_path: Path, make_images) -> None:
+    images = make_images(20)
+    head = tmp_path / "train.lmdb"
+    build_head(head, images, 2, **FORM)
+    (tmp_path / "images.pickle").write_bytes(pickle.dumps(images))
+    program = f"""
+import os, pickle, signal
+from pathlib import Path
+from components.data import build_shards
+from components.data.build import StoreWriter
+folder = Path({str(tmp_path)!r})
+StoreWriter.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+images = pickle.loads((folder / "images.pickle").read_bytes())
+build_shards.build_shard(folder / "train.lmdb", images, 1, 2, **{BUILD!r})
+"""
+    killed = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": str(REPOSITORY)})
+    assert killed.returncode == -signal.SIGKILL
+    assert not shard_path(head, 1).exists()
+    assert build(head, images, 2) == [True, True]
+    whole = shard_path(head, 1).read_bytes()
+    shard_path(head, 1).write_bytes(whole[: len(whole) // 2])
+    assert build(head, images, 2) == [False, True]
+    assert shard_path(head, 1).read_bytes() == whole
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_shard_is_opened_where_a_record_of_it_is_wanted(tmp_path: Path, make_images) -> None:
+    images = make_images(20)
+    head = tmp_path / "train.lmdb"
+    build(head, images, 2)
+    facts = CaptionStore(head).shard_metadata(range(2))
+    expected: list[Record] = list(CaptionStore(head))
+    moved = tmp_path / "elsewhere.lmdb"
+    head.rename(moved)
+    shard_path(head, 0).rename(shard_path(moved, 0))
+    here = CaptionStore(moved, facts)
+    assert len(here) == 20
+    for index, record in enumerate(expected):
+        if shard_of(record.image_id, 2) == 0:
+            assert here.get(index) == record
+        else:
+            with pytest.raises(InputError, match=r"elsewhere-1\.lmdb: no such store"):
+                here.get(index)
