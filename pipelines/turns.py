@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pipelines.graph import Stage
 from pipelines.resources import Held, Take, held, visible_gpus
 
-_TOGETHER_SECONDS = 0.5  # within which those arrive that became free to start at the same moment
+_TOGETHER_SECONDS = 0.75  # within which those arrive that became free to start at the same moment
 
 
 class Turns:
@@ -34,6 +34,7 @@ class Turns:
         self._waiting: dict[str, Stage] = {}
         self._lacking: set[str] = set()
         self._running: dict[str, Stage] = {}
+        self._opened = 0.0  # when a stage ended that others than the last waited for
 
     @contextlib.contextmanager
     def turn(self, stage: Stage, keep_waiting: Callable[[], bool]) -> Iterator[Held | None]:
@@ -54,7 +55,8 @@ class Turns:
         finally:
             with self._lock:
                 self._waiting.pop(stage.name, None)
-                self._running.pop(stage.name, None)
+                if self._running.pop(stage.name, None) and self._waited_for.get(stage.name, 0) > 1:
+                    self._opened = time.monotonic()
                 self._lacking.clear()  # what it held is free: they try again, in their order
 
     def lacks_resources(self, stage: Stage) -> bool:
@@ -78,7 +80,8 @@ class Turns:
             for other in self._running.values()
         ):
             return False
-        if self._waited_for.get(stage.name) == 1 and time.monotonic() - arrived < _TOGETHER_SECONDS:
+        since = time.monotonic() - max(arrived, self._opened)
+        if self._waited_for.get(stage.name) == 1 and since < _TOGETHER_SECONDS:
             return False
         held_up: list[Stage] = []  # those before it that lack something, or wait for one that does
         for other in sorted(self._waiting.values(), key=self._place):

@@ -5,6 +5,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,6 +102,23 @@ def test_what_most_wait_for_comes_first_whoever_asked_first() -> None:
     for number in (2, 3, 4):
         started.ends(wait_for(started, number)[-1])
     assert started.order == ["choose", "heavy", "heavier", "quick"]  # among equals dvc.yaml's order
+
+
+def test_who_has_waited_long_lets_those_come_that_an_end_sets_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(module, "_TOGETHER_SECONDS", 1.0)
+    started = Started(Turns(STAGES, 1))
+    started.wants("choose", "quick")
+    clock.now += 1000.0
+    started.ends("choose")
+    threading.Event().wait(0.05)  # `quick` tries, time and again
+    assert started.order == ["choose"]
+    started.wants("heavy")
+    clock.now += 1.0
+    started.ends(wait_for(started, 2)[-1])
+    assert wait_for(started, 3) == ["choose", "heavy", "quick"]
+    started.ends("quick")
 
 
 def test_a_stage_that_many_wait_for_has_every_core(started: Started) -> None:
