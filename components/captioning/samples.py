@@ -1,12 +1,17 @@
 """What pretraining sees and writes, as pictures for its record: images with texts below them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
+from PIL import Image
 
 from components.captioning.captioner import Captioner
 from components.core.caption_tokens import MASK_ID
+from components.core.files import writing
+from components.core.foreign_text import said
 from components.core.pictures import draw_texts, spread
 from components.data.batch import TargetSample
 from components.data.dataset import TrainDataset, ValDataset
@@ -17,6 +22,7 @@ from components.text.tokenizer import CaptionTokenizer
 BEAM_SIZE = 5  # as the paper decodes
 TRAINING_SAMPLES = 12
 CAPTIONED_IMAGES = 8
+TOLD_CAPTIONS = 3
 
 
 def taught(sample: TargetSample, tokenizer: CaptionTokenizer, categories: Sequence[str] = ()) -> str:
@@ -48,19 +54,37 @@ def picture_of_samples(
     return draw_texts([sample["image"].numpy() for sample in samples], texts)
 
 
-def picture_of_captions(
-    captioner: Captioner, dataset: ValDataset, num_images: int = CAPTIONED_IMAGES
-) -> Pixels:
-    """Draw images spread over a validation set, with the captions that the model writes of them now.
+@dataclass(frozen=True, slots=True)
+class CaptionedSamples:
+    """Validation images ``(height, width, 3)`` uint8, what a model writes of each, what a person wrote."""
 
-    Below each, in brackets, is a reference caption. The model must be in eval mode.
-    """
+    images: list[Pixels]
+    written: list[str]
+    references: list[str]
+
+    def picture(self) -> Pixels:
+        """Draw them, the model's caption below each and in brackets the person's."""
+        texts = [f"{ours}\n({theirs})" for ours, theirs in zip(self.written, self.references, strict=True)]
+        return draw_texts(self.images, texts)
+
+    def tell(self, iteration: int, path: Path) -> None:
+        """Write the picture and print where it is and what it shows first."""
+        with writing(path) as temporary:
+            Image.fromarray(self.picture()).save(temporary, format="png")
+        print(f"iteration {iteration}: captions of {len(self.images)} validation images: {path}", flush=True)
+        for ours, theirs in list(zip(self.written, self.references, strict=True))[:TOLD_CAPTIONS]:
+            print(f"iteration {iteration} writes: {said(ours)} (a person: {said(theirs)})", flush=True)
+
+
+def caption_samples(
+    captioner: Captioner, dataset: ValDataset, num_images: int = CAPTIONED_IMAGES
+) -> CaptionedSamples:
+    """Caption images spread over a validation set. The model must be in eval mode."""
     positions = spread(len(dataset), num_images)
     samples = [dataset[position] for position in positions]
-    written = [
+    references = [
         dataset.store.get(int(dataset.selection.indices[position])).captions[0] for position in positions
     ]
-    images = torch.stack([sample["image"] for sample in samples])
-    found = captioner.search(images, BEAM_SIZE)
-    texts = [f"{best.text}\n({reference})" for (best,), reference in zip(found, written, strict=True)]
-    return draw_texts([unnormalised(image).numpy() for image in images], texts)
+    found = captioner.search(torch.stack([sample["image"] for sample in samples]), BEAM_SIZE)
+    images = [unnormalised(sample["image"]).numpy() for sample in samples]
+    return CaptionedSamples(images, [best.text for (best,) in found], references)

@@ -32,6 +32,7 @@ EXPORTS_DIR = OUTPUTS_DIR / "exports"  # in formats of other libraries
 REPORT_DIR = OUTPUTS_DIR / "report"
 
 SCRATCH_DIR = Path(".scratch")  # resume checkpoints; git-ignored and unknown to DVC
+CAPTIONS_NOW = SCRATCH_DIR / "captions.png"  # of the model in training, for whoever watches
 MLFLOW_RUN_FILE = "mlflow_run.json"  # in each stage's output folder
 
 

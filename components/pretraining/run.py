@@ -9,8 +9,9 @@ from torch import nn
 
 from components import params
 from components.captioning.captioner import Captioner
-from components.captioning.samples import picture_of_captions, picture_of_samples
+from components.captioning.samples import caption_samples, picture_of_samples
 from components.core import machine, paths
+from components.core.errors import InputError, first_line
 from components.core.files import sha256
 from components.core.memory import batch_bytes, require_memory
 from components.data.batch import collate_targets
@@ -260,13 +261,21 @@ def _caption_logger(
     tokenizer: CaptionTokenizer,
     device: torch.device,
 ) -> Callable[[int], None] | None:
-    """Return what logs the model's captions of a few validation images; None if it writes none."""
+    """Return what shows the model's captions of a few validation images; None if it writes none."""
     if not isinstance(model, CaptioningObjective):
         return None
     captioner = Captioner(model, tokenizer, dataset.transform, device)
-    return lambda iteration: run.image(
-        "validation captions", lambda: picture_of_captions(captioner, dataset), iteration
-    )
+
+    def show(iteration: int) -> None:
+        try:
+            samples = caption_samples(captioner, dataset)
+            samples.tell(iteration, paths.CAPTIONS_NOW)
+        except (InputError, OSError) as error:  # a beam wider than the vocabulary: training goes on
+            print(f"iteration {iteration}: no captions to look at: {first_line(error)}", flush=True)
+            return
+        run.image("validation captions", samples.picture, iteration)
+
+    return show
 
 
 def resume_checkpoints(

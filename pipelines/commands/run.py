@@ -196,8 +196,9 @@ def told(plan: Plan, preset: str | None) -> list[str]:
         "The demo draws scenes with captions, pretrains a small network on them, and measures on the paper's",
         "benchmarks what it learned, beside a random network.",
         f"Expected: about {minutes} minutes, as busy as the {machine.num_cpus()} cores are now.",
-        "Pictures: outputs/datasets/scenes.png (scenes with captions, first), outputs/caption/index.html",
-        "(captions that the network writes), outputs/report/report.html (all results, at the end).",
+        "Pictures: outputs/datasets/scenes.png (scenes with captions, first), .scratch/captions.png",
+        "(captions by the network in training), outputs/caption/index.html (by the trained one),",
+        "outputs/report/report.html (all results, at the end).",
     ]
 
 

@@ -8,23 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from components import params
 from components.benchmarks.probes.few_shot import SHOTS, few_shots
 from components.benchmarks.probes.result import Probed, means, ranked_classes
-from components.benchmarks.shared.features import Features, cached_features, l2_normalised
+from components.benchmarks.shared.features import Features, cached_features
+from components.benchmarks.shared.neighbours import NEIGHBOURS, votes
 from components.benchmarks.shared.per_image import PerImage
 from components.core import machine
 from components.data.transforms import EvalTransform
 from components.sources.readers.types import ClassifiedImages
 from components.sources.readers.voc import VocSplit
 
-TEMPERATURE = 0.07
-NEIGHBOURS = (20, 200)
-CHUNK = 256  # images looked up at once
 FIGURES = (
     *(f"knn.{figure}_{k}" for figure in ("voc07_mAP", "imagenet_top1") for k in NEIGHBOURS),
     *(f"few_shot.imagenet_top1_{count}" for count in SHOTS),
@@ -97,39 +93,3 @@ def _features(
         description=f"{description} features",
         upright=upright,
     )
-
-
-@torch.inference_mode()
-def votes(
-    train: Features,
-    shown: NDArray[np.bool_],
-    test: Features,
-    device: torch.device | str,
-    neighbours: Sequence[int] = NEIGHBOURS,
-) -> dict[int, NDArray[np.float32]]:
-    """Return the share of the votes for each class, ``(num_test, num_classes)``, by number of neighbours k.
-
-    The k training images whose L2-normalised features have the highest cosine with those of an image vote
-    for their classes, each with the weight ``exp(cosine / temperature)``. The temperature of 0.07 and k of 20
-    and 200 are those of instance discrimination (arXiv 1805.01978). Votes are shares of all weights, so that
-    images with several classes, VOC2007's, can be ranked by them too.
-
-    Args:
-        train: features ``(num_train, feature_size)`` of the images that vote; with fewer of them than
-            neighbours all vote.
-        shown: ``(num_train, num_classes)``, the classes that each of them shows.
-        test: features ``(num_test, feature_size)`` of the images to classify.
-        device: where to compute.
-    """
-    known = torch.from_numpy(l2_normalised(train)).to(device)
-    classes = torch.from_numpy(shown).to(device)
-    most = min(max(neighbours), len(known))
-    shares: dict[int, list[NDArray[np.float32]]] = {k: [] for k in neighbours}
-    for part in torch.from_numpy(l2_normalised(test)).split(CHUNK):
-        cosines, nearest = (part.to(device) @ known.T).topk(most)  # (chunk, most), the nearest first
-        weights = torch.exp((cosines - cosines[:, :1]) / TEMPERATURE)  # of the highest 1: the same shares
-        for k in neighbours:
-            own = weights[:, :k].unsqueeze(1)  # (chunk, 1, k)
-            found = torch.bmm(own, classes[nearest[:, :k]].float()).squeeze(1) / own.sum(dim=2)
-            shares[k].append(found.cpu().numpy())
-    return {k: np.concatenate(parts) for k, parts in shares.items()}

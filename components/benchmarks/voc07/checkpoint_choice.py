@@ -16,8 +16,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from components import params
-from components.benchmarks.voc07.protocol import Voc07Benchmark
+from components.benchmarks.shared.neighbours import NEIGHBOURS, votes
+from components.benchmarks.voc07.protocol import Extracted, Voc07Benchmark, average_precision
 from components.benchmarks.voc07.results import Measured, mean_ap_percent
+from components.core import machine
 from components.core.errors import InputError
 from components.core.files import write_csv, writing
 from components.core.tensor_files import tensors_sha256
@@ -78,12 +80,22 @@ def measure_file(path: Path, benchmark: Voc07Benchmark) -> tuple[Measured, float
     """Return results of the backbone file that a candidate's would become, mAP on test and on trainval."""
     with tempfile.TemporaryDirectory() as folder:
         backbone, _ = export(path, Path(folder, "backbone.safetensors"))
-    measured = benchmark.measure(backbone)
+    extracted = benchmark.extract(backbone)
+    measured = benchmark.evaluate(extracted)
     trainval_map = 100.0 * float(np.mean([max(result.validation_aps) for result in measured.results]))
     test_map = mean_ap_percent(measured.results)
     maps = f"{trainval_map:.2f} % on trainval, cross-validated; {test_map:.2f} % on test"
-    print(f"iteration {_iteration(path)}: VOC07 mAP {maps}", flush=True)
+    near = f"{_neighbours_map(extracted):.2f} % by {NEIGHBOURS[0]} nearest neighbours"
+    print(f"iteration {_iteration(path)}: VOC07 mAP {maps}, {near}", flush=True)
     return measured, test_map, trainval_map
+
+
+def _neighbours_map(extracted: Extracted) -> float:
+    """Return the kNN probe's mAP in percent."""
+    trainval, test, few = extracted.trainval, extracted.test, NEIGHBOURS[:1]
+    shares = votes(trainval.features, trainval.labels > 0, test.features, machine.device_name(), few)
+    by_class = zip(test.labels.T, shares[few[0]].T, strict=True)
+    return 100.0 * float(np.mean([average_precision(labels, scores) for labels, scores in by_class]))
 
 
 def measure(candidate: Candidate, benchmark: Voc07Benchmark) -> Candidate:

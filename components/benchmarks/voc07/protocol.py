@@ -50,6 +50,15 @@ class Split:
     labels: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """Both splits of a backbone, and the seconds that their features took."""
+
+    trainval: Split
+    test: Split
+    seconds: float
+
+
 class Voc07Benchmark:
     """The protocol on the VOC2007 of this run, for any number of backbones.
 
@@ -70,12 +79,21 @@ class Voc07Benchmark:
 
     def measure(self, backbone: nn.Module) -> Measured:
         """Benchmark a frozen backbone, as `components.models.backbones.load_backbone` gives it."""
+        return self.evaluate(self.extract(backbone))
+
+    def extract(self, backbone: nn.Module) -> Extracted:
+        """Return what the SVMs see."""
         start = time.perf_counter()
         trainval = self._features(backbone, self.trainval, "trainval")
         test = self._features(backbone, self.test, "test")
-        extracted = time.perf_counter()
-        results = evaluate_classes(self.trainval.classes, trainval, test, self.voc07, machine.device_name())
-        return Measured(results, extracted - start, time.perf_counter() - extracted)
+        return Extracted(trainval, test, time.perf_counter() - start)
+
+    def evaluate(self, extracted: Extracted) -> Measured:
+        """Train and test the SVMs."""
+        start, device = time.perf_counter(), machine.device_name()
+        classes = self.trainval.classes
+        results = evaluate_classes(classes, extracted.trainval, extracted.test, self.voc07, device)
+        return Measured(results, extracted.seconds, time.perf_counter() - start)
 
     def key(self, backbone: nn.Module) -> str:
         """Return the digest of all that the results of ``backbone`` depend on."""

@@ -218,7 +218,9 @@ class Recorded(StageRun):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_learns_and_its_model_comes_back(sections: list[params.Section], name: str) -> None:
+def test_every_task_learns_and_its_model_comes_back(
+    sections: list[params.Section], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     parts, images, captions, below = TASKS[name]
     _set(sections, params.Objective, name=name)
     _set(sections, params.Augmentation, jitter_probability=0.0)
@@ -233,6 +235,8 @@ def test_every_task_learns_and_its_model_comes_back(sections: list[params.Sectio
     }
     shown = ["training samples"] + (["validation captions"] if "captioning" in name else [])
     assert list(run.images) == shown
+    told = capsys.readouterr().out.count("iteration 24 writes: ")
+    assert (told > 0) == paths.CAPTIONS_NOW.is_file() == ("captioning" in name)
     assert all(pixels.std() > 0 and pixels.shape[-1] == 3 for pixels in run.images.values())
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
     losses = [float(row["loss"]) for row in _rows("train.csv")]

@@ -6,14 +6,18 @@ import pytest
 from PIL import Image
 
 from components import params
+from components.benchmarks.probes.result import ranked_classes
+from components.benchmarks.shared.neighbours import votes
 from components.benchmarks.voc07.checkpoint_choice import (
     Candidate,
+    _neighbours_map,
     choose,
     criterion,
     draw,
     read_candidates,
     write_table,
 )
+from components.benchmarks.voc07.protocol import Extracted, Split
 from components.core.errors import InputError
 
 CANDIDATES = [
@@ -82,3 +86,14 @@ def test_reads_what_pretraining_kept(tmp_path: Path) -> None:
     (tmp_path / "iteration_000000030.safetensors").touch()
     with pytest.raises(InputError, match=r"iteration_000000030.*has no validation of it"):
         read_candidates(tmp_path, tmp_path / "val.csv")
+
+
+def test_nearest_neighbours_have_the_figure_of_their_probe() -> None:
+    rng = np.random.default_rng(0)
+    trainval, test = (
+        Split(rng.normal(size=(30, 4)).astype(np.float32), rng.integers(-1, 2, (30, 3)).astype(np.int8))
+        for _ in range(2)
+    )
+    scores = votes(trainval.features, trainval.labels > 0, test.features, "cpu", (20,))[20]
+    probed = ranked_classes([str(image) for image in range(30)], test.labels, {"knn": scores})
+    assert _neighbours_map(Extracted(trainval, test, 1.0)) == pytest.approx(probed.by_image.figures["knn"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.benchmarks.probes.backbone import votes
+from components.benchmarks.shared.neighbours import votes
 
 TRAIN = np.array([[2.0, 0.0], [0.6, 0.8], [0.0, 5.0]], np.float32)  # cosines 1, 0.6 and 0 with (1, 0)
 SHOWN = np.array([[True, False], [False, True], [True, True]])
@@ -29,7 +29,7 @@ def test_many_images_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     train, test = (rng.normal(size=(size, 5)).astype(np.float32) for size in (30, 10))
     shown = rng.random((30, 4)) < 0.5
     whole = votes(train, shown, test, "cpu", neighbours=(7,))[7]
-    monkeypatch.setattr("components.benchmarks.probes.backbone.CHUNK", 3)
+    monkeypatch.setattr("components.benchmarks.shared.neighbours.CHUNK", 3)
     assert votes(train, shown, test, "cpu", neighbours=(7,))[7] == pytest.approx(whole, rel=1e-5)
 
 
