@@ -22,7 +22,7 @@ import lmdb
 from tqdm import tqdm
 
 from components.core.errors import DISK_FULL, InputError
-from components.core.files import writing
+from components.core.files import write_csv, writing
 from components.core.foreign_text import printable
 from components.data.image import DecodeError, decode, encode_jpeg, encode_ppm, resize_short_side, verify
 from components.data.record import (
@@ -77,6 +77,28 @@ class BuildReport:
     image_bytes: int
     file_bytes: int
     skipped: tuple[SkippedImage, ...]
+
+    def write_skipped(self, path: Path) -> bool:
+        """Write the images left out to a table, if there are any; return whether there are."""
+        path.unlink(missing_ok=True)
+        if self.skipped:
+            rows = ((image.image_id, image.dataset, image.path, image.reason) for image in self.skipped)
+            write_csv(path, ("image_id", "dataset", "path", "reason"), rows)
+        return bool(self.skipped)
+
+    def figures(self, seconds: float) -> dict[str, float]:
+        """Return the figures of a stage that took so long."""
+        return {
+            "images": self.count,
+            "captions": self.num_captions,
+            "labelled": self.num_labelled,
+            "resized": self.num_resized,
+            "skipped": len(self.skipped),
+            "image_bytes": self.image_bytes,
+            "file_bytes": self.file_bytes,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self.count / seconds, 1),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +170,13 @@ def build_store(
         facts = None
         if shard is not None:
             datasets = tuple(sorted({image.dataset for image in images}))
-            facts = ShardFacts(*shard, ids_digest(images), sources.hexdigest(), datasets, tuple(left_out))
+            facts = ShardFacts(
+                *shard,
+                ids_digest(image.image_id for image in images),
+                sources.hexdigest(),
+                datasets,
+                tuple(left_out),
+            )
         writer.finish(len(skipped), short_side, jpeg_quality, categories, facts)
     return BuildReport(
         count=writer.count,
@@ -179,8 +207,13 @@ def _write_all(
         else:
             raise _unreadable(outcome)
         if outcome.content:
-            sources.add(image, outcome.content)
+            sources.add(known_of(image), outcome.content)
     return skipped, left_out
+
+
+def known_of(image: CaptionedImage) -> tuple[object, ...]:
+    """Return what an image's record says of it besides its pixels."""
+    return image.image_id, image.dataset, image.place.name, image.captions, image.labels
 
 
 class StoreWriter:

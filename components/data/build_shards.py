@@ -10,7 +10,7 @@ import numpy as np
 
 from components.core.errors import InputError
 from components.core.files import writing
-from components.data.build import BuildReport, StoreWriter, build_store
+from components.data.build import BuildReport, StoreWriter, build_store, known_of
 from components.data.record import HeadFacts
 from components.data.shards import (
     ASSIGNED_KEY,
@@ -41,7 +41,7 @@ def build_head(
     Raises:
         InputError: a shard would have no image, or the disk is full.
     """
-    assigned = assign(images, num_shards)
+    assigned = assign((image.image_id for image in images), num_shards)
     empty = np.flatnonzero(np.bincount(assigned, minlength=num_shards) == 0)
     if len(empty):
         raise InputError(
@@ -49,7 +49,7 @@ def build_head(
             "lower lmdb.shards"
         )
     members = [np.flatnonzero(assigned == number).tolist() for number in range(num_shards)]
-    ids = tuple(ids_digest(images[place] for place in places) for places in members)
+    ids = tuple(ids_digest(images[place].image_id for place in places) for places in members)
     with writing(path) as temporary, closing(StoreWriter(temporary, path)) as writer:
         writer.put(ASSIGNED_KEY, assigned.astype("<u2").tobytes())
         for image in images:
@@ -84,7 +84,7 @@ def build_shard(
 
     Other arguments are as of `build_store`, which says what a failure leaves.
     """
-    assigned = assign(images, num_shards)
+    assigned = assign((image.image_id for image in images), num_shards)
     own = [images[place] for place in np.flatnonzero(assigned == number).tolist()]
     path = shard_path(head, number)
     sources = SourcesDigest(short_side, jpeg_quality, decoded, categories)
@@ -117,13 +117,17 @@ def _is_current(
         facts = CaptionStore(path).metadata.shard
     except InputError:  # none there, or none that can be read
         return False
-    if facts is None or (facts.number, facts.of) != place or facts.ids != ids_digest(images):
+    if (
+        facts is None
+        or (facts.number, facts.of) != place
+        or facts.ids != ids_digest(image.image_id for image in images)
+    ):
         return False
     if facts.left_out and on_unreadable == "refuse":
         return False
     with ThreadPoolExecutor(num_workers, "image-reader") as pool:
         for image, content in zip(images, pool.map(_content, images), strict=True):
-            sources.add(image, content)
+            sources.add(known_of(image), content)
     return facts.sources == sources.hexdigest()
 
 

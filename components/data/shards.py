@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from components.core.errors import InputError
 from components.data.record import Metadata, ShardFacts, StoreIndex
-from components.sources.readers.types import CaptionedImage
 
 UNREAD = b"unread"  # in the place of the digest of a file that cannot be read
 ASSIGNED_KEY = b"__assigned__"
@@ -36,9 +35,9 @@ def shard_of(image_id: str, num_shards: int) -> int:
     return int.from_bytes(digest[:8], "big") % num_shards
 
 
-def assign(images: Iterable[CaptionedImage], num_shards: int) -> NDArray[np.uint16]:
+def assign(ids: Iterable[str], num_shards: int) -> NDArray[np.uint16]:
     """Return the shard of each image."""
-    return np.array([shard_of(image.image_id, num_shards) for image in images], np.uint16)
+    return np.array([shard_of(image_id, num_shards) for image_id in ids], np.uint16)
 
 
 def shard_path(head: Path, number: int) -> Path:
@@ -46,11 +45,11 @@ def shard_path(head: Path, number: int) -> Path:
     return head.with_name(f"{head.stem}-{number}{head.suffix}")
 
 
-def ids_digest(images: Iterable[CaptionedImage]) -> str:
-    """Return the digest of the images' ids, in order."""
+def ids_digest(ids: Iterable[str]) -> str:
+    """Return the digest of images' ids, in order."""
     digest = hashlib.sha256()
-    for image in images:
-        digest.update(repr(image.image_id).encode())
+    for image_id in ids:
+        digest.update(repr(image_id).encode())
     return digest.hexdigest()
 
 
@@ -69,10 +68,9 @@ class SourcesDigest:
         for name in _CODE:
             self._digest.update(Path(__file__).with_name(name).read_bytes())
 
-    def add(self, image: CaptionedImage, content: bytes) -> None:
-        """Add an image, with the `content_digest` of its file, or `UNREAD`."""
-        known = (image.image_id, image.dataset, image.place.name, image.captions, image.labels, content)
-        self._digest.update(repr(known).encode())
+    def add(self, known: object, content: bytes) -> None:
+        """Add what is known of an image, and the `content_digest` of its file, or `UNREAD`."""
+        self._digest.update(repr((known, content)).encode())
 
     def hexdigest(self) -> str:
         """Return what was added so far, and the form."""

@@ -20,7 +20,7 @@ from components.core import paths
 from components.core.errors import InputError
 from components.core.files import write_text
 from components.params.reading import check_tree, nearest, plain
-from components.params.sections import Section
+from components.params.sections import MAX_SHARDS, Section
 from components.params.yaml_files import load_yaml, parse_yaml
 
 PRESETS_DIR = Path("presets")
@@ -28,7 +28,7 @@ EXTENDS = "extends"
 DEFAULT = "demo"  # leads back to params.yaml as shipped
 # What presets leave alone: it changes no result but where and how fast it is made, and what a reader sees.
 UNTOUCHED = re.compile(
-    r"download\.(connections|mirrors|own_data)|.*\.(keep_checkpoints|profile|decoded)"
+    r"download\.(connections|mirrors|own_data)|.*\.(keep_checkpoints|profile|decoded|shards)"
     r"|(voc07|caption)\.batch_size|caption\.gallery_images"
 )
 FREE_MAPPINGS = {("download", "folders", "captions"), ("baseline", "sources")}  # the user names the keys
@@ -80,7 +80,7 @@ def preset_chain(name: str, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
         if base in names:
             raise InputError(f"{chain[-1][0]}: presets extend each other: {' -> '.join([*names, base])}")
         path = folder / f"{base}.yaml"
-        own = load_yaml(path)
+        own = _with_lists(load_yaml(path))
         names.append(base)
         base = own.pop(EXTENDS, None)
         chain.append((path, own))
@@ -243,7 +243,16 @@ def _parse_override(override: str) -> dict[str, Any]:
     value = parse_yaml(text, f"--set {override[:60]}: the value") if text.strip() else None
     for part in reversed(rest):
         value = {part: value}
-    return {section: value}
+    return _with_lists({section: value})
+
+
+def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Write the numbers of all shards for how many there are to be: a matrix of dvc.yaml needs a list."""
+    lmdb = values.get("lmdb")
+    count = lmdb.get("shards") if isinstance(lmdb, Mapping) else None
+    if type(count) is not int or not 1 <= count <= MAX_SHARDS:
+        return values
+    return values | {"lmdb": {**lmdb, "shards": list(range(count)) if count > 1 else []}}
 
 
 def _as_written(value: Any) -> Any:

@@ -16,6 +16,7 @@ Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
 SequenceT = TypeVar("SequenceT", bound=Sequence[Any])
+MAX_SHARDS = 1024
 CHECKSUM_MARK = "#sha256="  # may follow the path or URL of weights, before 64 hexadecimal digits
 
 
@@ -92,7 +93,21 @@ class Lmdb(Section):
     short_side: Annotated[int, Field(ge=16)] | None
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     decoded: bool
+    shards: list[int] = []
     on_unreadable: Literal["refuse", "skip"]
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        """Require what a matrix of dvc.yaml can go through, and no two ways to say one thing."""
+        numbers = value if isinstance(value, list) else [None]
+        is_whole = all(type(number) is int for number in numbers)
+        if not is_whole or len(numbers) > MAX_SHARDS or numbers != list(range(len(numbers))):
+            raise ValueError(
+                "dvc.yaml needs the numbers of all shards, as [0, 1, 2, 3], or [] for one file; "
+                f"`virtex run --set lmdb.shards=4` writes them, {MAX_SHARDS:,} at most"
+            )
+        return value
 
 
 class Augmentation(Section):

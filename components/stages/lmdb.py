@@ -1,12 +1,15 @@
-"""Stage ``lmdb``: one split's captioned images, with their object labels, into one LMDB file."""
+"""Stage ``lmdb``: one split's captioned images, with their object labels, into one LMDB file.
+
+Or, of training images in shards, what joins those (components.data.shards); see stage ``lmdb_shard``.
+"""
 
 import time
 
 from components import params
 from components.core import machine, paths
-from components.core.files import write_csv
 from components.core.process import keep_freed_memory
 from components.data.build import build_store
+from components.data.build_shards import build_head, remove_shards
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
@@ -21,39 +24,43 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
     keep_freed_memory()
     manifest = read_manifest(paths.dataset_part("captions"))
     labels = read_manifest(paths.dataset_part("images")).object_labels_of(run.item)
+    images = labels.added_to(manifest.captions_of(run.item))
+    path = paths.lmdb_path(run.item)
     start = time.perf_counter()
-    report = build_store(
-        paths.lmdb_path(run.item),
-        labels.added_to(manifest.captions_of(run.item)),
-        short_side=lmdb.short_side,
-        jpeg_quality=lmdb.jpeg_quality,
-        decoded=lmdb.decoded,
-        on_unreadable=lmdb.on_unreadable,
-        num_workers=machine.num_cpus(),
-        categories=labels.categories,
-        progress=True,
-    )
-    seconds = time.perf_counter() - start
-    skipped_path = run.output_dir / "skipped.csv"
-    skipped_path.unlink(missing_ok=True)
-    if report.skipped:
-        rows = ((image.image_id, image.dataset, image.path, image.reason) for image in report.skipped)
-        write_csv(skipped_path, ("image_id", "dataset", "path", "reason"), rows)
-        run.artifact(skipped_path)
-    run.metrics(
-        {
-            "images": report.count,
-            "captions": report.num_captions,
-            "labelled": report.num_labelled,
-            "categories": len(labels.categories),
-            "resized": report.num_resized,
-            "skipped": len(report.skipped),
-            "image_bytes": report.image_bytes,
-            "file_bytes": report.file_bytes,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(report.count / seconds, 1),
+    if run.item == "train" and lmdb.shards:
+        build_head(
+            path,
+            images,
+            len(lmdb.shards),
+            short_side=lmdb.short_side,
+            jpeg_quality=lmdb.jpeg_quality,
+            categories=labels.categories,
+        )
+        figures: dict[str, float] = {
+            "images": len(images),  # those that turn out to be unreadable included
+            "captions": sum(len(image.captions) for image in images),
+            "labelled": sum(bool(image.labels) for image in images),
+            "shards": len(lmdb.shards),
+            "file_bytes": path.stat().st_size,
         }
-    )
+    else:
+        report = build_store(
+            path,
+            images,
+            short_side=lmdb.short_side,
+            jpeg_quality=lmdb.jpeg_quality,
+            decoded=lmdb.decoded,
+            on_unreadable=lmdb.on_unreadable,
+            num_workers=machine.num_cpus(),
+            categories=labels.categories,
+            progress=True,
+        )
+        remove_shards(path)
+        figures = report.figures(time.perf_counter() - start)
+        skipped_path = run.output_dir / "skipped.csv"
+        if report.write_skipped(skipped_path):
+            run.artifact(skipped_path)
+    run.metrics({**figures, "categories": len(labels.categories)})
 
 
 if __name__ == "__main__":

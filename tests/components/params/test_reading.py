@@ -63,6 +63,9 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
         ("  source: drawn_world", "  source: folders", "at least one dataset"),
         ("  name: cosine ", "  name: multistep ", "multistep needs milestones"),
         ("  short_side: null", "  short_side: '256'", "valid integer, found '256'"),
+        ("  shards: []", "  shards: 4", "numbers of all shards, as [0, 1, 2, 3]"),
+        ("  shards: []", "  shards: [0, 2]", "numbers of all shards, as [0, 1, 2, 3]"),
+        ("  shards: []", "  shards: [0, true]", "numbers of all shards, as [0, 1, 2, 3]"),
         ("  precision: fp32", "  precision: [", "not valid YAML"),
         (
             "  dataset: coco                  # which of download's captioned datasets to",
@@ -118,6 +121,18 @@ def test_overlay_keeps_comments_and_names_changes(params_path: Path) -> None:
     assert after.count("#") == before.count("#")
     assert len(after.splitlines()) == len(before.splitlines())
     assert overlay(None, ["baseline.seed=32"], params_path) == []
+
+
+def test_a_number_of_shards_is_written_as_the_list_that_dvc_needs(params_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "large.yaml").write_text("lmdb: {shards: 3}\n")
+    for preset, override, written in [
+        (None, ["lmdb.shards=4"], "[0, 1, 2, 3]"),
+        ("large", [], "[0, 1, 2]"),
+        (None, ["lmdb.shards=1"], "[]"),
+    ]:
+        overlay(preset, override, params_path, tmp_path)
+        assert f"\n  shards: {written}\n" in params_path.read_text(encoding="utf-8")
+    assert overlay(None, ["lmdb.shards=[]"], params_path) == []
 
 
 def test_overlay_writes_urls_that_every_parser_reads(params_path: Path) -> None:
@@ -260,6 +275,10 @@ def test_baselines_with_unusable_names_or_sources(params_path: Path, sources: st
         (None, "pretrain.batch_size=-1", "(with --set pretrain.batch_size=-1; "),
         (None, "pretrain=3", "must be a section of keys"),
         (None, "pretrain.batch_size.x=3", "pretrain.batch_size"),
+        (None, "lmdb.shards=-1", "1,024 at most, found -1"),
+        (None, "lmdb.shards=2000", "1,024 at most, found 2000"),
+        (None, "lmdb.shards=2.5", "1,024 at most, found 2.5"),
+        (None, "lmdb.shards='4'", "1,024 at most, found '4'"),
     ],
 )
 def test_a_wrong_overlay_leaves_the_file_as_it_was(

@@ -1,5 +1,7 @@
 import csv
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +12,12 @@ from PIL import Image
 from components import params
 from components.core import paths
 from components.core.errors import InputError
+from components.data.shards import shard_of
 from components.data.store import CaptionStore
 from components.sources.readers.coco import ObjectLabels
 from components.sources.readers.types import CaptionedImage
 from components.stages import lmdb as stage
+from components.stages import lmdb_shard as shard_stage
 from components.tracking.run import StageRun
 
 KEEP = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
@@ -80,3 +84,49 @@ def test_skipped_images_are_listed_until_they_are_mended(
     images[2].path.write_bytes(whole)
     stage.main(stage_run, skip)
     assert not (stage_run.output_dir / "skipped.csv").exists()
+
+
+@pytest.fixture
+def training(images: list[CaptionedImage], monkeypatch: pytest.MonkeyPatch) -> list[CaptionedImage]:
+    """The same pictures for ``train``, with other names."""
+    pictures = [replace(image, image_id=f"grey/{index}") for index, image in enumerate(images)]
+    manifest = SimpleNamespace(
+        captions_of=lambda split: {"train": pictures}[split],
+        object_labels_of=lambda split: {"train": ObjectLabels((), {})}[split],
+    )
+    for module in (stage, shard_stage):
+        monkeypatch.setattr(module, "read_manifest", lambda path: manifest)
+    return pictures
+
+
+def _build_in_shards(numbers: list[int]) -> list[bool]:
+    """Run the stages; returns whether each shard was written."""
+    lmdb = KEEP.model_copy(update={"shards": numbers})
+    written = []
+    for name, item in [("lmdb", "train"), *(("lmdb_shard", str(number)) for number in numbers)]:
+        folder = paths.stage_dir(name, item)
+        folder.mkdir(parents=True, exist_ok=True)
+        (stage if name == "lmdb" else shard_stage).main(StageRun(name, item, folder), lmdb)
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        written += [bool(metrics["written"])] if name == "lmdb_shard" else []
+    return written
+
+
+def test_training_images_in_shards(training, capfd, tmp_path: Path) -> None:
+    assert _build_in_shards([0, 1]) == [True, True]
+    assert json.loads((paths.stage_dir("lmdb", "train") / "metrics.json").read_text())["images"] == 5
+    lines = capfd.readouterr().out.splitlines()
+    assert [re.sub(r", [\d.]+ .B;", ";", line) for line in lines] == [
+        "data/lmdb/train-0.lmdb: 2 images, 4 captions; written",
+        "data/lmdb/train-1.lmdb: 3 images, 6 captions; written",
+    ]
+    assert _build_in_shards([0, 1]) == [False, False]
+    assert capfd.readouterr().out.count("up to date") == 2
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "new.png")
+    training.append(CaptionedImage("grey/new", "world", tmp_path / "new.png", ("new",)))
+    assert _build_in_shards([0, 1]) == [number == shard_of("grey/new", 2) for number in (0, 1)]
+    names = [record.image_id for record in CaptionStore(paths.lmdb_path("train"))]
+    assert names == [image.image_id for image in training]
+    _build_in_shards([])
+    assert [path.name for path in paths.LMDB_DIR.iterdir()] == ["train.lmdb"]
+    assert [record.image_id for record in CaptionStore(paths.lmdb_path("train"))] == names
