@@ -111,3 +111,37 @@ def test_virtex_run_and_status_notice_it_too(workspace: Workspace) -> None:
     assert "To do: sources, datasets" in output
     assert sorted(stored_values()) == [0, 1, 2, 4, 200]
     assert "Nothing to do" in workspace.run("--targets", *TARGETS)[1]
+
+
+@pytest.mark.slow
+def test_an_added_image_changes_and_uploads_one_shard_only(workspace: Workspace) -> None:
+    own, stores = workspace.root.parent / "own", ("lmdb@train", "lmdb_shard")
+
+    def made() -> dict[str, bytes]:
+        """Run, and send what was made to a remote; returns the training stores by name."""
+        done = workspace.dvc("repro", *stores)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert workspace.dvc("push", *stores).returncode == 0
+        return {path.name: path.read_bytes() for path in (workspace.root / "data/lmdb").glob("train*.lmdb")}
+
+    def sent() -> set[bytes]:
+        return {path.read_bytes() for path in (own.parent / "remote").rglob("*") if path.is_file()}
+
+    assert workspace.dvc("remote", "add", "-d", "near", str(own.parent / "remote")).returncode == 0
+    overlay(None, ["lmdb.shards=3"])
+    before, there = made(), sent()
+    assert sorted(before) == ["train-0.lmdb", "train-1.lmdb", "train-2.lmdb", "train.lmdb"]
+    assert set(before.values()) < there
+    draw(own / "new.bmp", 77)
+    with (own / "mine.csv").open("a") as table:
+        table.write("new.bmp,a picture that is new,train\n")
+    after = made()
+    changed = {name for name in before if after[name] != before[name]}
+    assert len(changed) == 2
+    assert "train.lmdb" in changed  # the head, which holds no image
+    large = {data for data in sent() - there if data[16:20] == b"\xde\xc0\xef\xbe"}  # LMDB's magic number
+    assert large == {after[name] for name in changed}
+    assert read_plan(stores).pending == ()
+    returncode, output = workspace.run("--targets", *stores)
+    assert returncode == 0, output
+    assert "Nothing to do" in output
