@@ -42,6 +42,7 @@ class Benchmarks(Section):
 
     backbones: Annotated[list[str], Field(min_length=1)]
     detection_backbones: list[str]
+    detection_memory_heavy: bool
 
     _different = field_validator("backbones", "detection_backbones")(each_once)
 

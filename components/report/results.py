@@ -35,7 +35,7 @@ NO_PROTOCOL = frozenset(
         "seed", "published", "folders", "own_data", "mirrors", "connections", "drawn_world", "accumulate",
         "checkpoint_every", "keep_checkpoints", "keep_candidates", "log_every", "validate_every",
         "measure_candidates", "gallery_images", "sources", "backbones", "detection_backbones",
-        "more_learning_rates", "which",
+        "detection_memory_heavy", "more_learning_rates", "which",
     )
 )  # fmt: skip
 

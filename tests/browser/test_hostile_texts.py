@@ -54,7 +54,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_everything(TEXTS)
         paths.REPORT_DIR.mkdir(parents=True)
         sections = [params.read_section(section) for section in report.SECTIONS]
-        asked = params.Benchmarks(backbones=list(BACKBONES), detection_backbones=list(BACKBONES))
+        asked = params.Benchmarks(
+            backbones=list(BACKBONES), detection_backbones=list(BACKBONES), detection_memory_heavy=True
+        )
         run = StageRun("report", None, paths.REPORT_DIR, None)
         report.main(run, *(asked if isinstance(one, params.Benchmarks) else one for one in sections))
     pixels = np.full((60, 80, 3), 128, np.uint8)

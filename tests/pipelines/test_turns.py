@@ -158,6 +158,8 @@ def test_the_demo_pretrains_early_and_shows_quick_figures_first(
     monkeypatch.chdir(tmp_path)
     with planned_stages() as found:
         names = [one.name for one in in_order([planned for planned, _ in found])]
+        heavy = {planned.name for planned, _ in found if planned.meta.memory_heavy}
+    assert heavy == {"caption"}  # the demo's detectors are small
     early = ["sources", "datasets", "pretrain", "select", "baseline@random", "voc07@virtex"]
     assert [name for name in names if name in early] == early
     assert set(names[2:5]) == {"tokenize", "lmdb@train", "lmdb@val"}

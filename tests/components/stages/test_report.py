@@ -67,7 +67,9 @@ def make_report(
     sections = [params.read_section(section, REPOSITORY / paths.PARAMS) for section in stage.SECTIONS]
     changed: dict[type, params.Section] = {
         params.Benchmarks: params.Benchmarks(
-            backbones=["virtex", "random", *others], detection_backbones=list(detection_backbones)
+            backbones=["virtex", "random", *others],
+            detection_backbones=list(detection_backbones),
+            detection_memory_heavy=True,
         )
     }
     if objective is not None:
