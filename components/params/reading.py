@@ -122,7 +122,8 @@ def _check_caption(sections: Mapping[str, Section], path: Path) -> None:
 def _check_backbones(sections: Mapping[str, Section], path: Path) -> None:
     """Refuse a backbone that is no baseline's and in no file of `virtex zoo import` beside ``path``."""
     known = [PRETRAINED, *section_of(sections, Baseline).sources]
-    for key, names in section_of(sections, Benchmarks):
+    asked = section_of(sections, Benchmarks)
+    for key, names in (("backbones", asked.backbones), ("detection_backbones", asked.detection_backbones)):
         for name in names:
             if name not in known and not (Path(path).parent / paths.backbone_path(name)).is_file():
                 raise InputError(
