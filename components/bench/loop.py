@@ -16,7 +16,7 @@ from components.bench import data, train
 from components.bench.device import IdleWatch, wait
 from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, Times, turns
-from components.bench.train import CAPTION_LENGTHS, Step, all_steps, compile_of, plain_batch, with_targets
+from components.bench.train import CAPTION_LENGTHS, Step, all_steps, build, compile_of, plain_batch
 from components.core import machine
 from components.training.validation import to_device
 
@@ -123,8 +123,9 @@ def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> 
         return step(plain_batch(images, tokens, device))
 
     def advance(step: Step, batch: Any) -> object:
-        return step(to_device(with_targets(batch), device, torch.channels_last))
+        return step(to_device(prepared(batch), device, torch.channels_last))
 
+    prepared = build(train.QUICK, torch.device("cpu")).prepared
     steps = all_steps(size.step, device, stack)
     sides = [Side(plain_batches, partial(plainly, steps.pop("baseline")))]
     for variant, step in steps.items():

@@ -21,7 +21,7 @@ from components.core import machine
 from components.core.caption_tokens import PAD_ID
 from components.models.backbones import TorchvisionBackbone
 from components.models.textual_head import TransformerTextualHead
-from components.objectives.captioning import BicaptioningObjective, Targets
+from components.objectives.captioning import BicaptioningObjective
 from components.training.optimizer import autocast, build_optimizer, grad_scaler
 from components.training.profiling import Compile, compiled
 
@@ -248,11 +248,6 @@ def _update(
 
 
 def our_batch(batch: Batch) -> Batch:
-    """Return the batch with its images in the layout that our step wants, and ``targets``."""
-    return {**with_targets(batch), "image": batch["image"].contiguous(memory_format=torch.channels_last)}
-
-
-def with_targets(batch: Batch) -> Batch:
-    """Return the batch as bicaptioning's ``prepared`` does."""
-    keys = ("caption_tokens", "noitpac_tokens")
-    return {**batch, "targets": [Targets.of(batch[key][:, 1:])._asdict() for key in keys]}
+    """Return the batch as bicaptioning prepares it, its images in the layout that our step wants."""
+    prepared = build(QUICK, torch.device("cpu")).prepared(batch)  # the model's size has no part in it
+    return {**prepared, "image": batch["image"].contiguous(memory_format=torch.channels_last)}

@@ -1,6 +1,6 @@
 """Which images a process sees, in which order, and the random numbers it may draw for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from components.core.errors import InputError
 
-Log = Callable[[dict[str, float], int], None]  # figures, and the iterations done by then
 # SeedSequence keeps streams with different keys apart.
 ORDER_STREAM = 0  # the images of an epoch, by epoch
 VISIT_STREAM = 1  # caption, crop, flip, jitter and masks of a training visit, by visit
@@ -78,15 +77,6 @@ class CropSizes:
     def at(self, iteration: int) -> int:
         """Return the pixels of an iteration, from 0."""
         return next(size for first, size in reversed(self.steps) if iteration >= first)
-
-    def logging(self, log: Log) -> Log:
-        """Return what logs the size in the last iteration of each row of training figures too."""
-
-        def logging(figures: dict[str, float], iteration: int) -> None:
-            size = {"train/crop_size": self.at(iteration - 1)} if "train/loss" in figures else {}
-            log({**figures, **size}, iteration)
-
-        return logging
 
     def of_visit(self, visit: int) -> int:
         """Return the pixels of a visit."""

@@ -31,6 +31,14 @@ DIRECTIONS = {"bicaptioning": 2, "captioning": 1, "masked_lm": 1}
 
 
 @dataclass(frozen=True, slots=True)
+class ImageCost:
+    """Arithmetic of an image in training: ``backbones``, in ResNet-50s at 224 px, and the head's GFLOP."""
+
+    backbones: float
+    head_gflop: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hardware:
     """What trains.
 
@@ -48,9 +56,9 @@ class Hardware:
     dollars: float | None
     source: str
 
-    def rate(self, backbones: float, head_gflop: float) -> float:
-        """Return images per second, each at the cost of some ResNet-50s at 224 px and of the head's GFLOP."""
-        return 1 / (backbones / self.images + head_gflop / self.head_gflops)
+    def rate(self, cost: ImageCost) -> float:
+        """Return images per second of pretraining."""
+        return 1 / (cost.backbones / self.images + cost.head_gflop / self.head_gflops)
 
 
 CEILING = Hardware(
@@ -86,22 +94,20 @@ class Expected:
         return None if self.hardware.dollars is None else self.hours * self.hardware.dollars
 
 
-def expected_rate(sections: Mapping[str, Section], hardware: Hardware) -> float | None:
-    """Return images per second of pretraining; None where these rates say nothing."""
-    name, crop_size = section_of(sections, Backbone).name, section_of(sections, Augmentation).crop_size
-    if name not in BACKBONE_GFLOP or crop_size < SMALLEST_CROP:
+def image_cost(
+    backbone: str, crop_size: int, objective: str, head: TextualHead, words: int
+) -> ImageCost | None:
+    """Return what an image costs, predicted among so many ``words``; None where these rates say nothing."""
+    if backbone not in BACKBONE_GFLOP or crop_size < SMALLEST_CROP:
         return None
     area = (crop_size / 224) ** 2
-    backbones = BACKBONE_GFLOP[name] / BACKBONE_GFLOP["resnet50"] * area
-    return hardware.rate(backbones, head_gflop(sections, area))
+    directions = DIRECTIONS.get(objective.removeprefix("parallel_"))
+    gflop = 0.0 if directions is None else _head_gflop(head, words, directions, area)  # else small beside it
+    return ImageCost(BACKBONE_GFLOP[backbone] / BACKBONE_GFLOP["resnet50"] * area, gflop)
 
 
-def head_gflop(sections: Mapping[str, Section], area: float) -> float:
+def _head_gflop(head: TextualHead, words: int, directions: int, area: float) -> float:
     """Return the head's GFLOP per image, forward and backward; ``area`` of images, as a share of 224 px."""
-    directions = DIRECTIONS.get(section_of(sections, Objective).name.removeprefix("parallel_"), 0)
-    head, words = section_of(sections, TextualHead), section_of(sections, Tokenize).vocab_size
-    if not directions:  # one linear layer, or two towers: small beside the backbone
-        return 0.0
     size, positions = head.hidden_size, POSITIONS * area
     layer = 2 * size * (6 * size + 2 * head.ffn_size) * TOKENS + 4 * size**2 * positions
     reading = head.num_layers * layer + 2 * size * words * TOKENS
@@ -111,17 +117,21 @@ def head_gflop(sections: Mapping[str, Section], area: float) -> float:
 def expected_times(sections: Mapping[str, Section]) -> list[Expected]:
     """Return what pretraining takes on each hardware; nothing where these rates say nothing."""
     images = section_of(sections, Schedule).iterations * section_of(sections, Pretrain).batch_size
-    rates = [(hardware, expected_rate(sections, hardware)) for hardware in HARDWARE]
-    return [Expected(hardware, rate, images / rate / 3600) for hardware, rate in rates if rate]
+    cost = image_cost(
+        section_of(sections, Backbone).name,
+        section_of(sections, Augmentation).crop_size,
+        section_of(sections, Objective).name,
+        section_of(sections, TextualHead),
+        section_of(sections, Tokenize).vocab_size,
+    )
+    rates = [(hardware, hardware.rate(cost)) for hardware in HARDWARE] if cost else []
+    return [Expected(hardware, rate, images / rate / 3600) for hardware, rate in rates]
 
 
-def ceiling_share(
-    sections: Mapping[str, Section], images_per_second: float, gpus: Sequence[str]
-) -> float | None:
+def ceiling_share(cost: ImageCost | None, images_per_second: float, gpus: Sequence[str]) -> float | None:
     """Return the share of the practical ceiling; None unless all ``gpus``, by name, are H100s or H200s."""
-    ceiling = expected_rate(sections, CEILING)
     is_known = bool(gpus) and all("H100" in name or "H200" in name for name in gpus)
-    return images_per_second / (len(gpus) * ceiling) if is_known and ceiling else None
+    return images_per_second / (len(gpus) * CEILING.rate(cost)) if is_known and cost else None
 
 
 def as_lines(times: list[Expected]) -> list[str]:

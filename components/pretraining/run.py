@@ -29,7 +29,7 @@ from components.objectives.contrastive import ContrastiveClassificationObjective
 from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.interface import Objective
 from components.objectives.saved import Preprocessing, save_captioner
-from components.params.expected_time import ceiling_share
+from components.params.expected_time import ceiling_share, image_cost
 from components.pretraining.results import Logits, log_profile, logits_inputs, rate, write_results
 from components.pretraining.start import digests, start_model
 from components.text.document_frequencies import read_weights
@@ -136,7 +136,8 @@ def pretrain_model(
             ),
             val_batches=lambda: val_batches,
             checkpoints=checkpoints,
-            log=run.log if crop_sizes is None else crop_sizes.logging(run.log),
+            log=run.log,
+            figures=None if crop_sizes is None else lambda iteration: {"crop_size": crop_sizes.at(iteration)},
             candidates=candidates,
             after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
             profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
@@ -145,12 +146,9 @@ def pretrain_model(
     if not processes.is_first:
         return
     candidates.publish(paths.CANDIDATES_DIR)
-    if crop_sizes is not None:
-        for row in state.history.train:
-            row["crop_size"] = crop_sizes.at(int(row["iteration"]) - 1)
-    tokenize = params.Tokenize.model_construct(vocab_size=config.vocab_size)  # or labels: fewer than words
+    cost = image_cost(backbone.name, augmentation.crop_size, objective.name, textual_head, config.vocab_size)
     gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
-    share = ceiling_share({str(i): s for i, s in enumerate((*sections, tokenize))}, rate(state), gpus)
+    share = ceiling_share(cost, rate(state), gpus)
     ran = {"precision": precision, **({} if share is None else {"ceiling_share": round(share, 3)})}
     write_results(run, state, train_dataset.selection, model, pretrain.start_from, ran)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])

@@ -79,6 +79,7 @@ def train(
     checkpoints: CheckpointFolder,
     log: Log,
     candidates: CandidateFolder | None = None,
+    figures: Callable[[int], dict[str, float]] | None = None,
     after_validation: Callable[[int], None] | None = None,
     profiled: Keep | None = None,
     processes: Processes = SINGLE_PROCESS,
@@ -107,6 +108,7 @@ def train(
         log: receives ``train/...`` and ``val/...`` figures and the iterations done by then; after
             a restart, those from before it too.
         candidates: where to keep the model after each validation; None keeps none.
+        figures: what a logged row is to tell beside the loop's own, by the last iteration in it, from 0.
         after_validation: called in the first process with the iterations done, the model in eval mode.
         profiled: called in the first process with the profile of a few iterations; None profiles none.
         processes: those that train together; only the first one writes.
@@ -162,8 +164,8 @@ def train(
                     divergence.check(checkpoints)
                     processes.share_buffers(objective)
                     val = stop.watch(val_batches())
-                    figures = validate(objective, val, device, options.precision, memory_format, processes)
-                    state.history.val.append({"iteration": state.iteration, **figures})
+                    means = validate(objective, val, device, options.precision, memory_format, processes)
+                    state.history.val.append({"iteration": state.iteration, **means})
                     if candidates is not None and processes.is_first:
                         with unchanged_random_state():
                             candidates.save(state.history)
@@ -199,6 +201,8 @@ def train(
                     )
                     row["data_wait_per_second"] = data_wait.per_second(state.seconds - seconds_logged)
                     images_logged, seconds_logged = state.num_images, state.seconds
+                    if figures is not None:
+                        row |= figures(state.iteration - 1)
                     state.history.train.append(row)
                     _log_row(log, "train", row)
                     progress.show({"loss": row["loss"], "waiting for data": row["data_wait_per_second"]})
