@@ -14,12 +14,10 @@ from components.text.tokenizer import train_tokenizer
 
 WORDS = ("red", "green", "blue", "grey", "pink", "black", "white")
 VOCAB_SIZE = 60
-
-
 ConfigMaker = Callable[..., ModelConfig]
 
 
-def _config(objective: str = "bicaptioning", vocab_size: int = VOCAB_SIZE) -> ModelConfig:
+def config(objective: str = "bicaptioning", vocab_size: int = VOCAB_SIZE) -> ModelConfig:
     return ModelConfig.model_validate(
         {
             "backbone": {"name": "resnet18", "zero_init_residual": False},
@@ -34,9 +32,9 @@ def _config(objective: str = "bicaptioning", vocab_size: int = VOCAB_SIZE) -> Mo
 
 
 @pytest.fixture(scope="session")
-def make_config() -> ConfigMaker:
+def makeconfig() -> ConfigMaker:
     """Builds the captioner's configuration; arguments change its objective and vocabulary."""
-    return _config
+    return config
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +49,11 @@ def captioner_path(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Pat
     """A file whose model says different things about different pictures."""
     path = tmp_path_factory.mktemp("captioner") / "captioner.safetensors"
     torch.manual_seed(0)
-    objective = build_objective(_config())
+    objective = build_objective(config())
     with torch.no_grad():
         for parameter in objective.get_submodule("textual").parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_captioner(path, objective, _config(), Preprocessing(64, tokenizer_path.read_bytes()))
+    save_captioner(path, objective, config(), Preprocessing(64, tokenizer_path.read_bytes()))
     return path
 
 

@@ -167,10 +167,10 @@ def benchmark_differences(result: Result, protocol: Protocol) -> list[str]:
     else:
         found = list(parameter_differences(protocol, benchmark))
     known = PROTOCOLS.get(benchmark)
-    by = [measured.get("name"), measured.get("version")]
-    if measured and known and by != [known.name, known.version]:
+    name, version = measured.get("name"), measured.get("version")
+    if measured and known and (name not in (known.name, known.otherwise) or version != known.version):
         found.append(
-            f"protocol: {by[0]}, version {by[1]}; that of today: {known.name}, version {known.version}"
+            f"protocol: {name}, version {version}; that of today: {known.name}, version {known.version}"
         )
     return [*found, *_classes(result)]
 

@@ -50,7 +50,7 @@ def main(run: StageRun, caption: params.Caption) -> None:
     )
     by_image = measured.by_image()
     record(run, captions, by_image, page, picture_of_some(store, indices, captions))
-    about = beside_figures("caption", caption, by_image, chance={})
+    about = beside_figures("caption", caption, by_image, chance={}, is_otherwise=caption.nucleus is not None)
     run.metrics({**measured.figures(), **about, "dataset": caption.dataset})
     tell(measured, data)
 

@@ -155,9 +155,9 @@ def run_recorded(
     title = f"{task.name} from {name}, {settings.engine}"
     for path in write_files(measured, test, settings, run.output_dir, title):
         run.artifact(path)
-    run.metrics(
-        {**measured.figures(), **beside_figures(task.name, settings, measured.by_image, chance=NO_CHANCE)}
-    )
+    has_pyramid = params.is_timm(metadata["architecture"])
+    about = beside_figures(task.name, settings, measured.by_image, NO_CHANCE, is_otherwise=has_pyramid)
+    run.metrics({**measured.figures(), **about})
     print(f"{title}: {measured.headline(task)}", flush=True)
 
 

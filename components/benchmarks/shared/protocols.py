@@ -14,10 +14,17 @@ from components.benchmarks.shared.per_image import PerImage
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """The protocol of a figure."""
+    """The protocol of a figure.
+
+    Attributes:
+        name: what is run by the paper's settings.
+        version: rises when figures do not compare.
+        otherwise: what is run instead where a setting or a backbone has it so; None: always the same.
+    """
 
     name: str
     version: int
+    otherwise: str | None = None
 
 
 # By the benchmark's folder; `similarity` is likelihood's of a contrastive model.
@@ -28,7 +35,11 @@ PROTOCOLS = MappingProxyType(
         "inaturalist": Protocol("whole backbone fine-tuned, centre crops", 1),
         "coco_segmentation": Protocol("Mask R-CNN with FPN, COCO AP", 1),
         "lvis_segmentation": Protocol("Mask R-CNN with FPN, LVIS v1 AP", 1),
-        "voc_detection": Protocol("Faster R-CNN C4, AP at eleven recalls of VOC2007", 1),
+        "voc_detection": Protocol(
+            "Faster R-CNN C4, AP at eleven recalls of VOC2007",
+            1,
+            "Faster R-CNN with FPN, AP at eleven recalls of VOC2007",
+        ),
         "probes": Protocol(
             "cosine votes of 20 and 200 neighbours at temperature 0.07; ridge from 1, 2, 5 and 10 shots; "
             "attentive pooling by AdamW on centre crops; 1x1 convolution by AdamW on whole images",
@@ -36,13 +47,18 @@ PROTOCOLS = MappingProxyType(
         ),
         "likelihood": Protocol("log probabilities of sentences and captions, both directions", 1),
         "similarity": Protocol("similarity of images with sentences and captions, by two towers", 1),
-        "caption": Protocol("beam search, COCO caption scores", 1),
+        "caption": Protocol("beam search, COCO caption scores", 1, "nucleus sampling, COCO caption scores"),
     }
 )
 
 
 def beside_figures(
-    benchmark: str, settings: params.Section, by_image: PerImage, chance: dict[str, float]
+    benchmark: str,
+    settings: params.Section,
+    by_image: PerImage,
+    chance: dict[str, float],
+    *,
+    is_otherwise: bool = False,
 ) -> dict[str, Any]:
     """Return what metrics.json has beside a benchmark's figures.
 
@@ -51,13 +67,14 @@ def beside_figures(
         settings: its section of params.yaml.
         by_image: what the bounds of its headline figures come from.
         chance: what guessing reaches, by figure, in the figure's unit.
+        is_otherwise: whether the protocol's ``otherwise`` was run, if it has one.
     """
     protocol = PROTOCOLS[benchmark]
     return {
         "intervals": by_image.intervals(),
         "chance": chance,
         "protocol": {
-            "name": protocol.name,
+            "name": (is_otherwise and protocol.otherwise) or protocol.name,
             "version": protocol.version,
             "settings": settings.model_dump(mode="json"),
         },

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from components import params
-from components.benchmarks.shared.protocols import PROTOCOLS
+from components.benchmarks.shared.protocols import PROTOCOLS, Protocol
 from components.core import paths
 from components.params.presets import read_preset
 from components.stages import report as stage
@@ -169,6 +169,15 @@ def test_the_settings_beside_a_figure_decide_whatever_params_say(run: StageRun) 
     (words,) = differences(make_report(run), "voc07.mAP")
     assert words.startswith("protocol: linear SVMs")
     assert f"version {version - 1}; that of today:" in words
+
+
+def test_what_is_run_otherwise_is_a_protocol_of_today(run: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_results()
+    note_protocol(PROTOCOLS["voc07"].version)
+    name = PROTOCOLS["voc07"].name
+    changed = {"voc07": Protocol("another", PROTOCOLS["voc07"].version, otherwise=name)}
+    monkeypatch.setattr("components.report.protocol.PROTOCOLS", changed)
+    assert differences(make_report(run), "voc07.mAP") == []
 
 
 def test_data_of_another_number_of_classes(run: StageRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_captioner import VOCAB_SIZE, config
 
 from components import params
 from components.benchmarks.captioning import protocol
@@ -30,21 +31,6 @@ CAPTIONS = [
     (f"a {colour} <b>circle</b> on the left — naïve", f"One {colour} thing.")
     for colour in ("red", "green", "blue", "grey", "pink", "black", "white")
 ]
-VOCAB_SIZE = 60
-
-
-def config(objective: str = "bicaptioning", vocab_size: int = VOCAB_SIZE) -> ModelConfig:
-    return ModelConfig.model_validate(
-        {
-            "backbone": {"name": "resnet18", "zero_init_residual": True},
-            "textual_head": {
-                "hidden_size": 16, "num_layers": 1, "attention_heads": 2, "feedforward_size": 32,
-                "norm": "post", "dropout": 0.1, "max_caption_length": 8,
-            },
-            "objective": {"name": objective},
-            "vocab_size": vocab_size,
-        }
-    )  # fmt: skip
 
 
 def save_model(model: ModelConfig, tokenizer: bytes | None = None) -> None:
@@ -107,7 +93,10 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
     assert "naïve" in (run.output_dir / "captions.json").read_text(encoding="utf-8")
     bounds = metrics["intervals"]["CIDEr-D"]
     assert bounds["low"] <= metrics["CIDEr-D"] <= bounds["high"]
-    assert metrics["protocol"]["version"] == 1
+    assert (metrics["protocol"]["name"], metrics["protocol"]["version"]) == (
+        "beam search, COCO caption scores",
+        1,
+    )
     assert metrics["protocol"]["settings"]["beam_size"] == 2
     by_image = PerImage.read(run.output_dir / "per_image.npz")
     assert by_image.results["CIDEr-D"].tolist() == [entry["cider"] for entry in captions]
@@ -126,11 +115,13 @@ def test_writes_captions_scores_and_page(run: StageRun) -> None:
 
 
 def test_captions_are_drawn_where_the_nucleus_says_so(run: StageRun) -> None:
-    drawn = []
+    drawn, protocols = [], []
     for nucleus in (0.9, 0.9, 1e-9):  # the last leaves the likeliest word alone: a search with one beam
         stage.main(run, SECTION.model_copy(update={"nucleus": nucleus}))
         captions = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
         drawn.append([entry["caption"] for entry in captions])
+        protocols.append(json.loads((run.output_dir / "metrics.json").read_text())["protocol"]["name"])
+    assert set(protocols) == {"nucleus sampling, COCO caption scores"}
     stage.main(run, SECTION.model_copy(update={"beam_size": 1}))
     searched = json.loads((run.output_dir / "captions.json").read_text(encoding="utf-8"))
     assert drawn[0] == drawn[1] != drawn[2] == [entry["caption"] for entry in searched]

@@ -113,11 +113,24 @@ def test_a_stage_leaves_figures_tables_and_a_picture(name: str, workspace: Path)
     assert figures["images"] == 2
     assert figures["train_loss"] > 0
     assert figures["protocol"]["settings"]["iterations"] == 1
+    assert figures["protocol"]["name"].startswith(
+        "Faster R-CNN C4, " if kinds == {"box"} else "Mask R-CNN with FPN, "
+    )
     assert PerImage.read(run.output_dir / "per_image.npz").intervals() == figures["intervals"]
     assert set(figures["intervals"]) >= {f"{kind}.AP" for kind in kinds}
     header = (run.output_dir / "ap.csv").read_text().splitlines()[0]
     assert header.split(",")[1:] == sorted(kinds)
     assert (run.output_dir / "detections.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_around_a_network_of_timm_the_protocol_names_the_pyramid(workspace: Path) -> None:
+    section = params.Baseline(seed=0, sources={"random": "random"})
+    backbone = params.Backbone(name="timm/test_convnext", zero_init_residual=True)
+    baseline.main(stage_run("baseline", "random"), section, backbone)
+    run = task_run("voc_detection")
+    detection.main(run, settings(params.VocDetection))
+    figures = json.loads((run.output_dir / "metrics.json").read_text())
+    assert figures["protocol"]["name"] == "Faster R-CNN with FPN, AP at eleven recalls of VOC2007"
 
 
 @pytest.mark.parametrize(

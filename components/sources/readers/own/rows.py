@@ -224,7 +224,7 @@ def _parsed(where: str, written: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Keep both values of a key given twice, in a list; otherwise the last would win without a word."""
+    """Keep all values of a key given twice, in a list; otherwise the last one would win unnoticed."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         found[key] = [found[key], value] if key in found else value

@@ -1,14 +1,19 @@
 """Log probabilities of given texts, against the model's own forward pass."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
+from components import params
 from components.benchmarks.probes import likelihood
 from components.benchmarks.probes.captioner import class_scores, ranks, recalls, sentences
 from components.benchmarks.probes.likelihood import Texts, caption_log_probs
 from components.models.textual_head import TransformerTextualHead
+from components.params import read_section
+from components.sources.drawn_world.captions import sentence
 
 ROWS = [[1, 7, 9, 2], [1, 5, 2], [1, 11, 12, 13, 14, 2]]
 
@@ -49,6 +54,11 @@ def test_sentences_have_the_article_and_words_of_captions() -> None:
     assert sentences("a picture of {}", ["aeroplane", "diningtable", "cat"]) == [
         "a picture of an aeroplane", "a picture of a dining table", "a picture of a cat",
     ]  # fmt: skip
+
+
+def test_the_sentences_end_as_captions_of_the_drawn_world() -> None:
+    prompt = read_section(params.Probes, Path(likelihood.__file__).parents[3] / "params.yaml").prompt
+    assert prompt[-1] == sentence("a thing")[-1] == "."
 
 
 def test_scores_of_classes_worked_out_by_hand() -> None:
