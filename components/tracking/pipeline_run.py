@@ -29,7 +29,7 @@ from components.tracking.models import logged_model
 from components.tracking.provenance import close_orphaned_runs, provenance
 from components.tracking.run import Record
 from components.tracking.run import create_run as create_run_below
-from components.tracking.store import AccessRefused, Store, open_store, run_page
+from components.tracking.store import AccessRefused, Store, open_store, page_link, run_page
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -67,12 +67,15 @@ class PipelineRecord:
     @property
     def page(self) -> str | None:
         """Address of the run's page; None without a run, or where MLflow is a file."""
-        return run_page(self._store, self.run_id) if self._store and self.run_id else None
+        return self._page()
 
     @property
     def report_page(self) -> str | None:
         """Address of the report's page in MLflow; None without a run, or where MLflow is a file."""
-        return f"{self.page}/artifacts/report/{REPORT_PAGE.name}" if self.page else None
+        return self._page(f"/artifacts/report/{REPORT_PAGE.name}")
+
+    def _page(self, tab: str = "") -> str | None:
+        return run_page(self._store, self.run_id, tab) if self._store and self.run_id else None
 
     def stage_runs(self) -> dict[str, str]:
         """Return the ids of the runs below this one, by DVC stage."""
@@ -134,7 +137,7 @@ class PipelineRecord:
             for row in table:
                 model = row["run_id"] and logged_model(self._store, str(row["run_id"]), "backbone")
                 if model:
-                    return f"#/experiments/{self._store.experiment_id}/models/{model}"
+                    return page_link(self._store.experiment_id, f"models/{model}")
         except Exception as error:
             _logger.warning("MLflow did not find the run's model (%s)", type(error).__name__)
         return None
@@ -282,7 +285,7 @@ def as_markdown(table: Sequence[Row], experiment_id: str | None = None) -> str:
     for row in table:
         run_id = row["run_id"]
         if run_id and experiment_id:
-            run_id = f"[{str(run_id)[:8]}](#/experiments/{experiment_id}/runs/{run_id})"
+            run_id = f"[{str(run_id)[:8]}]({page_link(experiment_id, f'runs/{run_id}')})"
         stage = markdown_text(row["stage"]).replace("|", r"\|")
         lines.append(f"| {stage} | {row['state']} | {row['seconds']} | {run_id or ''} |")
     return "\n".join(lines) + "\n"

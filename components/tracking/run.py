@@ -40,6 +40,7 @@ from components.tracking.store import (
     PARENT_RUN_VARIABLE,
     Store,
     open_store,
+    page_link,
     prepare_environment,
     public_uri,
     tracking_uri,
@@ -145,7 +146,7 @@ class Record:
         Both pages are MLflow's own.
         """
         if self._store:
-            page = f"#/experiments/{self._store.experiment_id}/runs/{self.run_id}/artifacts/{artifact}"
+            page = page_link(self._store.experiment_id, f"runs/{self.run_id}/artifacts/{artifact}")
             self.tag("mlflow.note.content", f"{markdown_text(outcome)}\n\n[{title}]({page}){text}")
 
     def uses(self, *datasets: UsedDataset) -> None:

@@ -39,21 +39,12 @@ _ABOUT = (  # the experiment's description
     "_gain is that over a random one. The tab Models compares backbones."
 )
 
-# How the table of runs opens: the columns by which runs are compared, as a shared view. MLflow keeps it as
-# a tag of the experiment; the share button of its page writes the same.
+# How the table of runs opens: the columns by which runs are compared, in this order (MLflow 3.15 and newer),
+# as a shared view. MLflow keeps it as a tag of the experiment; the share button of its page writes the same.
+_TRAINING = "workflowType=machine_learning"  # else a browser opens the pages for language models
 _VIEW = "virtex"
 VIEW_TAG = f"mlflow.sharedViewState.{_VIEW}"
 COLUMNS = {  # the figures are those of the report
-    "tags": ("preset",),
-    "params": (
-        "objective.name",
-        "backbone.name",
-        "textual_head.hidden_size",
-        "textual_head.num_layers",
-        "subset.image_fraction",
-        "schedule.iterations",
-        "pretrain.batch_size",
-    ),
     "metrics": (
         "voc07.mAP",
         "voc07.mAP_gain",
@@ -63,6 +54,16 @@ COLUMNS = {  # the figures are those of the report
         "caption.CIDEr-D",
         "pretrain.val_loss",
         "pretrain.images_per_second",
+    ),
+    "tags": ("preset",),
+    "params": (
+        "objective.name",
+        "backbone.name",
+        "textual_head.hidden_size",
+        "textual_head.num_layers",
+        "subset.image_fraction",
+        "schedule.iterations",
+        "pretrain.batch_size",
     ),
 }
 
@@ -106,16 +107,20 @@ def public_uri(uri: str) -> str | None:
     return uri
 
 
-def run_page(store: Store, run_id: str) -> str | None:
-    """Return the address of a run's page; None where MLflow is a file of this machine."""
+def page_link(experiment_id: str, path: str) -> str:
+    """Return the link, within MLflow, to a page of the experiment such as ``runs/ID`` or ``models/ID``."""
+    return f"#/experiments/{experiment_id}/{path}?{_TRAINING}"
+
+
+def run_page(store: Store, run_id: str, tab: str = "") -> str | None:
+    """Return the address of a run's page, ``tab`` of it; None where MLflow is a file of this machine."""
     uri = public_uri(store.uri)
-    return f"{uri.rstrip('/')}/#/experiments/{store.experiment_id}/runs/{run_id}" if uri else None
+    return f"{uri.rstrip('/')}/{page_link(store.experiment_id, f'runs/{run_id}{tab}')}" if uri else None
 
 
 def runs_page(address: str, experiment_id: str) -> str:
     """Return the page of the experiment's runs on the MLflow server at ``address``, in that view."""
-    query = f"workflowType=machine_learning&viewStateShareKey={_VIEW}"
-    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
+    return f"{address.rstrip('/')}/{page_link(experiment_id, 'runs')}&viewStateShareKey={_VIEW}"
 
 
 def open_store() -> Store:
@@ -193,8 +198,9 @@ def warm_up() -> None:
 def experiment_tags() -> dict[str, str]:
     """Return the tags that let MLflow open the pages for model training, with our columns."""
     columns = [f"{kind}.`{name}`" for kind, names in COLUMNS.items() for name in names]
-    shown = ["attributes.`Dataset`", *columns]
-    view = {"selectedColumns": shown, "orderByKey": "attributes.start_time", "orderByAsc": False}
+    shown = [*columns, "attributes.`Dataset`"]
+    order = {"orderByKey": "attributes.start_time", "orderByAsc": False}  # of the rows
+    view = {"selectedColumns": shown, "columnOrder": shown, **order}
     # not those for language-model traces
     return {
         "mlflow.experimentKind": "custom_model_development",

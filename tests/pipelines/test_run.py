@@ -12,7 +12,9 @@ from pipelines import run
 from pipelines.record import how_it_ended, page_line
 from pipelines.run import prefect_says_it_once
 
-ADDRESS = "http://host:5000/#/experiments/7/runs/abc/artifacts/report/report.html"
+ADDRESS = (
+    "http://host:5000/#/experiments/7/runs/abc/artifacts/report/report.html?workflowType=machine_learning"
+)
 
 
 @pytest.mark.parametrize(

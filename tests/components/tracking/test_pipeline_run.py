@@ -24,6 +24,7 @@ from components.tracking.run import Record, log_params
 from components.tracking.store import open_store, run_page
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+TRAINING = "?workflowType=machine_learning"
 
 
 @pytest.fixture
@@ -50,11 +51,11 @@ def test_times_of_runs_that_ended(workspace: Path) -> None:
     assert first.started <= second.started
     assert first.link is None
     store = open_store()
-    link = f"#/experiments/{store.experiment_id}/runs/{second.run_id}/artifacts/report.html"
+    link = f"#/experiments/{store.experiment_id}/runs/{second.run_id}/artifacts/report.html{TRAINING}"
     noted = store.client.get_run(second.run_id).data.tags["mlflow.note.content"]
     assert noted == f"Pretraining helped.\n\n[The report as one page]({link})"
     assert run_page(store._replace(uri="http://host:5000/"), "abc") == (
-        f"http://host:5000/#/experiments/{store.experiment_id}/runs/abc"
+        f"http://host:5000/#/experiments/{store.experiment_id}/runs/abc{TRAINING}"
     )
 
 
@@ -124,12 +125,12 @@ def test_a_description_begins_with_what_came_of_it(workspace: Path, end, errors,
     lines = store.client.get_run(run_id).data.tags["mlflow.note.content"].splitlines()
     page = f"#/experiments/{store.experiment_id}/runs/{run_id}/artifacts/"
     link = (
-        f"[Stages]({page}stages.md)"
+        f"[Stages]({page}stages.md{TRAINING})"
         if report is None
-        else f"[The report as one page]({page}report/report.html)"
+        else f"[The report as one page]({page}report/report.html{TRAINING})"
     )
     experiment = f"#/experiments/{store.experiment_id}"
-    shown = f" · [Model]({experiment}/models/{model.model_id})" if model else ""
+    shown = f" · [Model]({experiment}/models/{model.model_id}{TRAINING})" if model else ""
     assert lines[:5] == [
         first,
         "",

@@ -70,8 +70,8 @@ def test_the_table_tells_what_dvc_did(root, other, end):
     assert run.info.status == end
     table = run.data.tags["mlflow.note.content"]
     assert (
-        f"| kept | unchanged | 0.0 | [{'1' * 8}](#/experiments/{store.experiment_id}/runs/{'1' * 32}) |"
-        in table
+        f"| kept | unchanged | 0.0 | [{'1' * 8}](#/experiments/{store.experiment_id}/runs/{'1' * 32}"
+        "?workflowType=machine_learning) |" in table
     )
     assert "| back | restored | 0.0 |" in table
     assert "| new | ran | " in table
