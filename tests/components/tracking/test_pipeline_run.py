@@ -21,7 +21,7 @@ from components.tracking.pipeline_run import (
     table_row,
 )
 from components.tracking.run import Record, log_params
-from components.tracking.store import open_store, run_page
+from components.tracking.store import VIEW_TAG, open_store, run_page
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TRAINING = "?workflowType=machine_learning"
@@ -138,9 +138,11 @@ def test_a_description_begins_with_what_came_of_it(workspace: Path, end, errors,
         "",
         "| stage | state | seconds | MLflow run |",
     ]
-    assert (
-        "compares backbones" in store.client.get_experiment(store.experiment_id).tags["mlflow.note.content"]
-    )
+    tags = store.client.get_experiment(store.experiment_id).tags
+    assert "compares backbones" in tags["mlflow.note.content"]
+    view = json.loads(tags[VIEW_TAG])
+    assert view["columnOrder"][:2] == ["metrics.`voc07.mAP`", "metrics.`voc07.mAP_gain`"]
+    assert view["columnOrder"] == view["selectedColumns"]
 
 
 def test_a_parameter_has_one_form_in_the_pipelines_run_and_in_the_stages(workspace: Path) -> None:
