@@ -89,7 +89,7 @@ def environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "PATH": path}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(workspace: Path, environment: dict[str, str]) -> Iterator[Run]:
     command = [sys.executable, "-m", "pipelines.cli"]
     done = subprocess.run(

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from workspaces import REPOSITORY, Workspace
+
+from pipelines.prefect_database import ensure_database
 
 STAGE = """
 import shutil, sys, time
@@ -52,14 +56,46 @@ def _add_preset(root: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def new_workspace() -> Callable[..., AbstractContextManager[Workspace]]:
-    """A repository with the stages of this dvc.yaml, ``stage.py NAME SOURCE`` and a Prefect server."""
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new database of Prefect's, once for all processes of the tests: it is made in a hundred steps."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "prefect"
+    folder.mkdir(exist_ok=True)
+    ensure_database(folder / "prefect.db")
+    return folder / "prefect.db"
+
+
+@pytest.fixture(scope="session")
+def prefect_harness(prefect_database: Path) -> Callable[[], AbstractContextManager[str]]:
+    """Prefect's own harness on a copy of that database; gives the server's address."""
 
     @contextlib.contextmanager
-    def opened(root: Path, dvc_yaml: str) -> Iterator[Workspace]:
+    def opened() -> Iterator[str]:
         from prefect.settings import PREFECT_API_URL
-        from prefect.testing.utilities import prefect_test_harness
+        from prefect.testing import utilities
 
+        def folder() -> str:
+            made = tempfile.mkdtemp()
+            shutil.copy(prefect_database, f"{made}/prefect-test.db")
+            return made
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(utilities, "mkdtemp", folder)
+            with utilities.prefect_test_harness(server_startup_timeout=180):
+                yield str(PREFECT_API_URL.value())
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def new_workspace(prefect_harness) -> Callable[..., AbstractContextManager[Workspace]]:
+    """A repository with the stages of this dvc.yaml, ``stage.py NAME SOURCE`` and a Prefect server.
+
+    Without ``has_server`` its commands start one themselves.
+    """
+
+    @contextlib.contextmanager
+    def opened(root: Path, dvc_yaml: str, has_server: bool = True) -> Iterator[Workspace]:
         shutil.copy(REPOSITORY / "params.yaml", root)
         _add_preset(root)
         (root / "control").mkdir()
@@ -68,8 +104,8 @@ def new_workspace() -> Callable[..., AbstractContextManager[Workspace]]:
         (root / "source.txt").write_text("one")
         (root / ".dvcignore").write_text("mlartifacts\n.virtex\n")
         subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
-        with prefect_test_harness(server_startup_timeout=180):
-            workspace = Workspace(root, str(PREFECT_API_URL.value()))
+        with prefect_harness() if has_server else contextlib.nullcontext("") as address:
+            workspace = Workspace(root, address)
             workspace.dvc("init", "-q")
             yield workspace
         for process in workspace.stage_processes():

@@ -137,10 +137,7 @@ class Family(Workspace):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
+def workspace(tmp_path_factory, prefect_harness):
     root = tmp_path_factory.mktemp("family") / "repository"
     root.mkdir()
     shutil.copy(REPOSITORY / "params.yaml", root)
@@ -148,8 +145,8 @@ def workspace(tmp_path_factory):
         (root / name).write_text(text)
     (root / ".gitignore").write_text("/outputs/\n/.virtex/\n/mlflow.db*\n/mlartifacts/\n")
     (root / ".dvcignore").write_text("mlartifacts\n.virtex\n")
-    with prefect_test_harness(server_startup_timeout=180):
-        workspace = Family(root, str(PREFECT_API_URL.value()))
+    with prefect_harness() as address:
+        workspace = Family(root, address)
         workspace.git("init", "-q")
         workspace.dvc("init", "-q")
         workspace.git("add", "-A")

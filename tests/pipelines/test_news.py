@@ -35,11 +35,10 @@ class OneStage(Outcomes):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Any]:
+def server(prefect_harness: Any) -> Iterator[Any]:
     from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as client:
+    with prefect_harness(), get_client(sync_client=True) as client:
         yield client
 
 

@@ -134,13 +134,10 @@ def wait_until(is_so: Callable[[], object]) -> None:
 
 
 @pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Way]]:
+def ways(tmp_path_factory: pytest.TempPathFactory, prefect_harness: Any) -> Iterator[list[Way]]:
     """A copy of the project for each way, side by side, and one Prefect server."""
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
-
     base = tmp_path_factory.mktemp("ways")
-    with prefect_test_harness(server_startup_timeout=180):
+    with prefect_harness() as address:
         found: list[Way] = []
         for name in WAYS:
             root = base / name.replace(" ", "-")
@@ -152,7 +149,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Way]]:
             (root / "datasets" / "archives").mkdir(parents=True)
             (root / "presets" / "ways.yaml").write_text("{}")
             subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
-            workspace = Workspace(root, str(PREFECT_API_URL.value()), PYTHONPATH=str(root))
+            workspace = Workspace(root, address, PYTHONPATH=str(root))
             workspace.dvc("init", "-q")
             served = name == "virtex serve"
             found.append(ServedWay(workspace, base / "serve.log") if served else Way(name, workspace))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+dask = pytest.importorskip("dask", reason="the extra `cluster` is not installed")
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
 from components.core.errors import InputError  # noqa: E402
@@ -191,7 +192,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         yield lab
     finally:
         if lab.cluster:
-            lab.cluster.close()
+            with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):  # where the scheduler has gone
+                lab.cluster.close()
         server.shutdown()
         server.server_close()
 
@@ -256,6 +258,7 @@ def test_nobody_is_left(lab, gone, message, monkeypatch):
     lab.start("a")
     address, lab.behave = lab.address, lab.wait
     monkeypatch.setattr(runner_module, "_WORKER_SECONDS", 1.0 if gone == "a" else 60.0)
+    monkeypatch.setattr("pipelines.cluster.workers._CONNECT_SECONDS", 3)
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(lab.run)
         assert lab.where(ended) == "a"

@@ -221,10 +221,8 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory) -> Iterator[Team]:
+def team(tmp_path_factory, prefect_harness) -> Iterator[Team]:
     import boto3
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
 
     from pipelines.servers import free_port
 
@@ -262,8 +260,8 @@ def team(tmp_path_factory) -> Iterator[Team]:
             git(root, "clone", "-q", "origin", clone)
         for clone in ("a", "b"):
             team.start_worker(clone)
-        with prefect_test_harness(server_startup_timeout=180):
-            team.environment["PREFECT_API_URL"] = str(PREFECT_API_URL.value())
+        with prefect_harness() as address:
+            team.environment["PREFECT_API_URL"] = address
             wait_for(f"{team.environment['MLFLOW_TRACKING_URI']}/health", started[0])
             yield team
     finally:
