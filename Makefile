@@ -32,7 +32,7 @@ demo: setup  ## run the whole pipeline on the embedded default and print the res
 COVERAGE := --cov --cov-report=
 test: setup  ## run the unit and integration tests, print the coverage
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if hasattr(sys, "monitoring") else "ctrace")') \
-	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(COVERAGE) $(ARGS)
+	  OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(COVERAGE) $(ARGS)
 	@$(if $(COVERAGE),echo "Coverage: $$($(BIN)/coverage report --format=total) % of the lines")
 
 lint: setup  ## check style and types

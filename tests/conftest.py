@@ -31,6 +31,12 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 os.register_at_fork(after_in_child=threading._threading_atexits.clear)  # type: ignore[attr-defined]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of integration tests first: after a long one at the end, the other process waits for it."""
+    long = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.fixture(autouse=True)
 def large_files_go(request: pytest.FixtureRequest) -> Iterator[None]:
     """Remove what a test leaves in files above a megabyte: 9 GB of networks and caches in a whole run.

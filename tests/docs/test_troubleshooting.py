@@ -1,9 +1,9 @@
 """The errors of the troubleshooting page are those that the programs give today."""
 
 import ast
+import functools
 import itertools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,15 +85,18 @@ def test_code_still_has_the_words(message: str) -> None:
     assert any(words in message for words in our_words()), "no part of it is in the code any more"
 
 
-def our_words() -> Iterator[str]:
+@functools.cache
+def our_words() -> set[str]:
     """The fixed parts of all texts in the code that are long enough to tell a message by."""
+    found = set()
     for folder in ("components", "pipelines"):
         for path in REPOSITORY.glob(f"{folder}/**/*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
                     words = node.value.strip()
                     if len(words) >= SHORTEST:
-                        yield words
+                        found.add(words)
+    return found
 
 
 def test_there_is_enough_to_hold() -> None:

@@ -17,11 +17,9 @@ from pipelines.prefect_database import PrefectFailed, ensure_database
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    database = tmp_path_factory.mktemp("finished") / "prefect.db"
-    ensure_database(database)
-    return database
+@pytest.fixture
+def finished(prefect_database):
+    return prefect_database
 
 
 def execute(database, command):

@@ -25,14 +25,6 @@ stages:
     outs: [outputs/first/out.txt, outputs/first/mlflow_run.json]
 """
 
-# `virtex run` that waits less long for an answer, and for Prefect.
-IMPATIENT = """
-import sys
-from pipelines import cli, prefect_server
-prefect_server._ANSWER_SECONDS, prefect_server._PATIENCE_SECONDS = 5.0, 3.0
-sys.exit(cli.main(["run"]))
-"""
-
 
 class Gate:
     """In front of a server: lets everything through, or nothing, or answers 500, or is silent.
@@ -170,7 +162,6 @@ def test_who_has_asked_to_stop_does_not_wait(monkeypatch):
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, new_workspace):
     with new_workspace(tmp_path_factory.mktemp("workspace"), DVC_YAML) as workspace:
-        (workspace.root / "impatient.py").write_text(IMPATIENT)
         yield workspace
 
 
@@ -198,7 +189,7 @@ class TestRuns:
     @pytest.mark.parametrize("mode", ["broken", "silent"])
     def test_a_server_that_is_well_and_does_nothing(self, workspace, gate, mode):
         gate.mode, gate.only_health = mode, True
-        process = workspace.start_module("impatient", PREFECT_API_URL=gate.address)
+        process = workspace.start_impatient(PREFECT_API_URL=gate.address)
         if mode == "silent":
             assert gate.is_waited_for.wait(200)
             os.kill(process.pid, signal.SIGTERM)
@@ -211,7 +202,7 @@ class TestRuns:
         workspace.change(mode)
         (workspace.root / "control" / "sleeping").unlink(missing_ok=True)
         (workspace.root / "control" / "waits").touch()
-        process = workspace.start_module("impatient", PREFECT_API_URL=gate.address)
+        process = workspace.start_impatient(PREFECT_API_URL=gate.address)
         workspace.wait_for_sleep(process)
         gate.mode = mode
         (workspace.root / "control" / "waits").unlink()

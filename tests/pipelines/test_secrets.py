@@ -42,7 +42,7 @@ def mirror() -> str:
 
 def run(workspace, **variables):
     source = f"http://{SECRETS['user']}:{SECRETS['password']}@127.0.0.1:9/a.pth?key={SECRETS['query']}"
-    return workspace.run(
+    process = workspace.start_impatient(
         f"--set=baseline.sources={{random: random, mine: '{source}'}}",
         VIRTEX_DOWNLOAD_TOKEN=SECRETS["token"],
         PREFECT_API_AUTH_STRING=f"team:{SECRETS['Prefect']}",
@@ -51,6 +51,8 @@ def run(workspace, **variables):
         VIRTEX_WEBHOOK_URL=f"http://127.0.0.1:9/{SECRETS['webhook']}",
         **variables,
     )
+    output, _ = process.communicate(timeout=280)
+    return process.returncode, output
 
 
 def kept_files(root: Path):

@@ -9,6 +9,13 @@ from pathlib import Path
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+IMPATIENT = """
+import sys
+from pipelines import cli, notifications, prefect_server
+prefect_server._ANSWER_SECONDS, prefect_server._PATIENCE_SECONDS = 5.0, 3.0
+notifications._BACKOFF_SECONDS = 0.1
+sys.exit(cli.main(["run", *sys.argv[1:]]))
+"""
 
 
 class Workspace:
@@ -35,9 +42,16 @@ class Workspace:
         """``virtex run`` with these arguments; an empty variable is left out."""
         return self.start_module("pipelines.cli", "run", *arguments, **variables)
 
+    def start_impatient(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        """``virtex run`` that waits less long for answers, and between attempts."""
+        return self._python("-c", IMPATIENT, *arguments, **variables)
+
     def start_module(self, *words: str, **variables: str) -> subprocess.Popen[str]:
+        return self._python("-m", *words, **variables)
+
+    def _python(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, *words],
             cwd=self.root,
             env={k: v for k, v in (self.environment | variables).items() if v},
             stdout=subprocess.PIPE,
