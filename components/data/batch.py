@@ -39,13 +39,20 @@ class ImageBatch(TypedDict):
     image_id: list[str]
 
 
+class Together(list[Any]):
+    """Samples whose images lie together in one tensor already, see components.data.shared_memory."""
+
+    images: Tensor
+    piece: int
+
+
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     """Make one batch of images of equal size."""
-    return {
-        # of a worker's images, torch makes the batch in the memory that this process shares
-        "image": default_collate([sample["image"] for sample in samples]),
-        "image_id": [sample["image_id"] for sample in samples],
-    }
+    if isinstance(samples, Together):
+        images = samples.images
+    else:  # of a worker's images, torch makes the batch in the memory that this process shares
+        images = default_collate([sample["image"] for sample in samples])
+    return {"image": images, "image_id": [sample["image_id"] for sample in samples]}
 
 
 def collate_targets(samples: Sequence[TargetSample], lengths: Sequence[int] | None = None) -> Batch:

@@ -6,15 +6,18 @@ from typing import Any, TypeVar
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler, Subset
 
 from components.core.errors import InputError
 from components.data.batch import Batch, collate_targets
 from components.data.dataset import ValDataset
 from components.data.sampling import WHOLE_SHARD, Shard
+from components.data.shared_memory import Placed, Placing, Pool, is_possible
 
 # What torch says of it: a worker is killed as it writes there, or cannot make a file.
 _FULL_SHARED_MEMORY = ("Bus error", "</torch_", "shared memory")
+_AHEAD = 2  # batches that torch has a worker make ahead
+_HELD = 3  # batches in use: what the caller has, what is pinned, what accumulation gathers
 _Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")
 
@@ -50,14 +53,8 @@ def visit_loader(
         InputError: if an iteration cannot be dealt out evenly.
     """
     shard.batch_size(batch_size)
-    loader: DataLoader[Any] = _Loader(
-        dataset,
-        batch_sampler=_Visits(batch_size, range(start_iteration, num_iterations), shard),
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        **_workers(num_workers, persistent=False),
-    )
-    return iter(loader)
+    visits = _Visits(batch_size, range(start_iteration, num_iterations), shard)
+    return iter(_Loader(dataset, collate, visits, num_workers, pin_memory, persistent=False))
 
 
 def val_loader(
@@ -91,25 +88,55 @@ def in_order_loader(
     pin_memory: bool = False,
 ) -> DataLoader[_Batch]:
     """Give batches of a whole dataset in order, as often as it is iterated; the last may be smaller."""
-    return _Loader(
-        dataset,  # type: ignore[arg-type]  # typed by its samples; the loader by its batches
-        batch_size=batch_size,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        **_workers(num_workers, persistent=True),
-    )
+    in_order = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)  # type: ignore[arg-type]
+    return _Loader(dataset, collate, in_order, num_workers, pin_memory, persistent=True)
 
 
-class _Loader(DataLoader[_Batch]):
-    """A loader whose InputErrors read the same from a worker as from this process."""
+class _Loader(DataLoader[Any]):
+    """A loader whose workers use their memory again, and whose InputErrors read the same from all processes.
 
-    def __iter__(self) -> Iterator[_Batch]:  # type: ignore[override]  # torch names its own iterator class
+    It gets a generator of its own: it draws a number from it whenever it is iterated, which must not move
+    torch's global generator (dropout) of a run that was resumed.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        collate: Callable[[list[Any]], Any],
+        batches: Sampler[list[int]],
+        num_workers: int,
+        pin_memory: bool,
+        persistent: bool,
+    ) -> None:
+        options: dict[str, Any] = {}
+        if num_workers:
+            options = {"persistent_workers": persistent, "worker_init_fn": _start_worker}
+        if num_workers and is_possible():
+            pool = Pool(num_workers * _AHEAD + _HELD)
+            batches = _Requests(batches, pool)
+            dataset = Placing(dataset, collate, pool)
+            collate = dataset.collate
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            generator=torch.Generator().manual_seed(0),
+            **options,
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch names its own iterator class
         return _with_plain_errors(super().__iter__())
 
 
-def _with_plain_errors(batches: Iterator[_Batch]) -> Iterator[_Batch]:
+def _with_plain_errors(batches: Iterator[Any]) -> Iterator[Any]:
     try:
-        yield from batches
+        for batch in batches:
+            if isinstance(batch, dict) and isinstance(place := batch.get("image"), Placed):
+                batch["image"] = place.tensor()
+            yield batch
+            del batch  # so that its memory is free as soon as the caller lets go of it
     except InputError as error:
         # torch hands on a worker's error with the worker's traceback before its message
         name = f"{InputError.__module__}.{InputError.__qualname__}"
@@ -122,6 +149,20 @@ def _with_plain_errors(batches: Iterator[_Batch]) -> Iterator[_Batch]:
             "docker run --shm-size 8g, Kubernetes: an emptyDir of the medium Memory), start fewer "
             "workers with VIRTEX_NUM_WORKERS, or lower the stage's batch_size"
         ) from None
+
+
+class _Requests(Sampler[list[int]]):
+    """The batches of another sampler, with the memory for each."""
+
+    def __init__(self, batches: Sampler[list[int]], pool: Pool) -> None:
+        self.batches = batches
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]  # all of ours have a length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.pool.requests(self.batches)
 
 
 class _Visits(Sampler[list[int]]):
@@ -142,18 +183,6 @@ class _Visits(Sampler[list[int]]):
                 place = batch * self.shard.world_size + self.shard.rank
                 start = iteration * self.batch_size + place * size
                 yield list(range(start, start + size))
-
-
-def _workers(num_workers: int, persistent: bool) -> dict[str, Any]:
-    """Return the options of worker processes.
-
-    The loader gets a generator of its own: it draws a number from it whenever it is iterated, which
-    must not move torch's global generator (dropout) of a run that was resumed.
-    """
-    options: dict[str, Any] = {"num_workers": num_workers, "generator": torch.Generator().manual_seed(0)}
-    if num_workers:
-        options |= {"persistent_workers": persistent, "worker_init_fn": _start_worker}
-    return options
 
 
 def _start_worker(_worker: int) -> None:

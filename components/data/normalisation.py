@@ -4,10 +4,14 @@ Batches for training stay uint8 until they are on the device: a quarter of the b
 """
 
 import functools
+import math
+import weakref
+from collections import deque
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -17,6 +21,8 @@ _MEAN_255 = 255 * torch.tensor(IMAGENET_MEAN)
 _INVERSE_STD_255 = 1 / (255 * torch.tensor(IMAGENET_STD))
 # (256, 3): what each of the 256 values becomes in each channel, by the arithmetic that other devices do
 _TABLE = ((torch.arange(256, dtype=torch.float32).unsqueeze(1) - _MEAN_255) * _INVERSE_STD_255).numpy()
+_LARGEST_KEPT = 256 * 2**20
+_unused: deque[NDArray[np.float32]] = deque(maxlen=2)  # what its users have let go of
 _TABLES = [np.ascontiguousarray(_TABLE[:, channel]) for channel in range(3)]
 
 
@@ -42,17 +48,34 @@ def unnormalised(image: Tensor) -> Tensor:
 def _from_tables(pixels: Tensor, memory_format: torch.memory_format) -> Tensor:
     batch, height, width, _ = pixels.shape
     source = pixels.contiguous().numpy()
-    # NumPy asks for huge pages for large arrays; torch does not, and page faults cost more than the rest
     if memory_format == torch.channels_last:
-        looked_up = np.empty((batch * height, width, 3), np.float32)
-        if looked_up.size:
-            cv2.LUT(source.reshape(looked_up.shape), _TABLE.reshape(1, 256, 3), looked_up)
-        return torch.from_numpy(looked_up.reshape(source.shape)).permute(0, 3, 1, 2)
-    result = np.empty((batch, 3, height, width), np.float32)
-    for image, planes in zip(source, result, strict=True):
+        looked_up = _empty((batch * height, width, 3))
+        if looked_up.numel():
+            cv2.LUT(source.reshape(batch * height, width, 3), _TABLE.reshape(1, 256, 3), looked_up.numpy())
+        return looked_up.view(source.shape).permute(0, 3, 1, 2)
+    result = _empty((batch, 3, height, width))
+    for image, planes in zip(source, result.numpy(), strict=True):
         for plane, values, table in zip(cv2.split(image), planes, _TABLES, strict=True):
             cv2.LUT(plane, table, values)
-    return torch.from_numpy(result)
+    return result
+
+
+def _empty(shape: tuple[int, ...]) -> Tensor:
+    """Return a float32 tensor in memory that no array or tensor uses any longer, or in new memory.
+
+    For new memory the system has to find pages and fill them with zeros, which costs more than the rest.
+    """
+    size = math.prod(shape)
+    try:
+        memory = _unused.pop()
+    except IndexError:
+        memory = None
+    if memory is None or not size <= memory.size <= 2 * size:
+        memory = np.empty(size, np.float32)  # NumPy asks for huge pages; torch does not
+    array = memory[:size]
+    if memory.nbytes <= _LARGEST_KEPT:
+        weakref.finalize(array, _unused.append, memory).atexit = False
+    return torch.from_numpy(array).view(shape)  # which holds the array; a view of NumPy's would not
 
 
 @functools.cache

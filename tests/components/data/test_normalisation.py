@@ -37,3 +37,20 @@ def test_any_shape(shape: tuple[int, ...], memory_format: torch.memory_format) -
 def test_pixels_come_back() -> None:
     for pixels, image in zip(EVERY_VALUE, normalised(EVERY_VALUE), strict=True):
         np.testing.assert_array_equal(unnormalised(image), pixels)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_memory_is_used_again_but_never_while_someone_has_it(memory_format: torch.memory_format) -> None:
+    pixels = [torch.full((2, 5, 7, 3), value, dtype=torch.uint8) for value in (0, 90, 255)]
+    alone = [normalised(one, memory_format).clone() for one in pixels]
+    held = [normalised(one, memory_format) for one in pixels]
+    part = held[0][1:, :, 2]
+    place = held[0].data_ptr()
+    del held[0]
+    others = [normalised(pixels[2], memory_format) for _ in range(4)]
+    assert place not in [other.data_ptr() for other in others]  # a part of it is still in use
+    torch.testing.assert_close(part, alone[0][1:, :, 2], rtol=0, atol=0)
+    for result, expected in zip(held, alone[1:], strict=True):
+        torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    del part
+    assert normalised(pixels[1], memory_format).data_ptr() == place
