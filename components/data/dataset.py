@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from components.core.errors import InputError
 from components.data.batch import ImageSample, TargetSample
 from components.data.image import DecodeError, Pixels, decode
-from components.data.sampling import VALIDATION_STREAM, CropSizes, Visits, generator
+from components.data.sampling import VALIDATION_STREAM, CropSizes, GroupedVisits, Visits, generator
 from components.data.selection import Selection
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets
@@ -44,6 +45,26 @@ class TrainDataset(Dataset[TargetSample]):
     def grow_crops(self, pairs: Sequence[tuple[float, int]] | None, iterations: int, batch_size: int) -> None:
         """Give crops the sizes of their iterations, as `CropSizes.of`."""
         self.crop_sizes = CropSizes.of(pairs, iterations, batch_size)
+
+    def draw_by_groups(self, num_groups: int, batch_size: int, accumulate: int) -> None:
+        """Have equal parts of each round of an iteration from each group of shards, as `GroupedVisits`.
+
+        Raises:
+            InputError: the shards do not divide into so many groups, or a group has no image to be used.
+        """
+        sharded = self.store.sharded
+        if sharded is None or sharded.num_shards % num_groups:
+            raise InputError(
+                f"{self.store.path} has {self.store.num_shards or 'no'} shards, which do not divide into "
+                f"pretrain.shard_groups: {num_groups}; make a multiple of them with lmdb.shards"
+            )
+        groups = sharded.groups(num_groups)[self.selection.indices]
+        if len(found := np.unique(groups)) < num_groups:
+            raise InputError(
+                f"{self.store.path}: only {len(found)} of pretrain.shard_groups: {num_groups} groups have "
+                "images to be used; lower it, or use more images"
+            )
+        self.visits = GroupedVisits(groups, num_groups, self.visits.seed, batch_size, accumulate)
 
     def __getitem__(self, visit: int) -> TargetSample:
         index = int(self.selection.indices[self.visits.image(visit)])

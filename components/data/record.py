@@ -201,7 +201,7 @@ def pack_metadata(metadata: Metadata) -> bytes:
     return json.dumps({"format": FORMAT, "version": VERSION, **fields}).encode()
 
 
-def unpack_metadata(value: bytes) -> Metadata:
+def unpack_metadata(value: bytes | str) -> Metadata:
     """Return the metadata in ``value``.
 
     Raises:

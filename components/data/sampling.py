@@ -14,6 +14,7 @@ VISIT_STREAM = 1  # caption, crop, flip, jitter and masks of a training visit, b
 VALIDATION_STREAM = 2  # masks of a validation image, by index
 SUBSET_IMAGES_STREAM = 3  # which images a run learns from
 SUBSET_CAPTIONS_STREAM = 4  # which of its captions, by index of the image
+GROUP_ORDER_STREAM = 5  # the images of an epoch of one group, by epoch and group
 
 
 def generator(seed: int, stream: int, number: int = 0) -> np.random.Generator:
@@ -49,6 +50,43 @@ class Visits:
                 self._orders.clear()
             self._orders[epoch] = generator(self.seed, ORDER_STREAM, epoch).permutation(self.num_images)
         return self._orders[epoch]
+
+
+class GroupedVisits(Visits):
+    """Visits of which every group of images has an equal part in each round of an iteration, in order.
+
+    So a process that works on the same part of each round, as all do, sees images of the same groups ever.
+    Whether one process or many work on an iteration, it has the same images. An epoch is each group's own:
+    a group with fewer images begins its next one earlier.
+
+    Args:
+        groups: of the images, by position, integers from 0.
+        num_groups: how many there are, each with at least one image.
+        seed: of order and chance.
+        batch_size: visits of an iteration.
+        accumulate: rounds of an iteration.
+    """
+
+    def __init__(
+        self, groups: NDArray[np.integer], num_groups: int, seed: int, batch_size: int, accumulate: int
+    ) -> None:
+        super().__init__(len(groups), seed)
+        self.round_size = batch_size // accumulate
+        self.part_size = self.round_size // num_groups
+        self._members = [np.flatnonzero(groups == group) for group in range(num_groups)]
+        self._newest: dict[int, tuple[int, NDArray[np.int64]]] = {}  # by group: the epoch and its order
+
+    def image(self, visit: int) -> int:
+        """Return the index of the image that a visit sees."""
+        past, place = divmod(visit, self.round_size)
+        group, place = divmod(place, self.part_size)
+        members = self._members[group]
+        epoch, position = divmod(past * self.part_size + place, len(members))
+        if self._newest.get(group, (-1,))[0] != epoch:
+            number = epoch * len(self._members) + group
+            order = generator(self.seed, GROUP_ORDER_STREAM, number).permutation(members)
+            self._newest[group] = epoch, order
+        return int(self._newest[group][1][position])
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +134,12 @@ class Shard:
     rank: int = 0
     world_size: int = 1
     accumulate: int = 1
+
+    def groups(self, num_groups: int) -> range:
+        """Return those of ``num_groups`` equal parts of each round that this process works on."""
+        return range(
+            self.rank * num_groups // self.world_size, -(-(self.rank + 1) * num_groups // self.world_size)
+        )
 
     def batch_size(self, num_images: int) -> int:
         """Return how many images a batch has where an iteration has ``num_images``.

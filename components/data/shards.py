@@ -86,6 +86,7 @@ class ShardedStore:
         shards: number of the shard of each record.
         places: index of each record in its shard.
         kept: of the images that the head names, whether a record was made of it.
+        num_shards: how many there are.
         datasets: of all images.
         digest: of everything.
     """
@@ -94,6 +95,7 @@ class ShardedStore:
     shards: NDArray[np.uint16]
     places: NDArray[np.int64]
     kept: NDArray[np.bool_]
+    num_shards: int
     datasets: tuple[str, ...]
     digest: str
 
@@ -122,7 +124,12 @@ class ShardedStore:
         datasets = {name for shard in shards if shard.shard for name in shard.shard.datasets}
         digest = hashlib.sha256(repr((head, shards)).encode())
         digest.update(assigned.tobytes())
-        return cls(metadata, assigned[kept], places[kept], kept, tuple(sorted(datasets)), digest.hexdigest())
+        names = tuple(sorted(datasets))
+        return cls(metadata, assigned[kept], places[kept], kept, len(shards), names, digest.hexdigest())
+
+    def groups(self, num_groups: int) -> NDArray[np.uint16]:
+        """Return the group of each record, see `shards_of_groups`."""
+        return self.shards // np.uint16(self.num_shards // num_groups)
 
     def index(self, of_all: StoreIndex) -> StoreIndex:
         """Return the part of the head's index that records were made of."""
@@ -161,6 +168,6 @@ def facts_of(path: Path, head: Metadata, number: int, shard: Metadata) -> ShardF
 
 
 def shards_of_groups(groups: range, num_groups: int, num_shards: int) -> range:
-    """Return the shards of some of ``num_groups`` groups, which have equally many each."""
+    """Return the shards of some of ``num_groups`` groups, each of which has as many, side by side."""
     each = num_shards // num_groups
     return range(groups.start * each, groups.stop * each)

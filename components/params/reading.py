@@ -98,6 +98,7 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
     for check in (
         _check_caption, _check_backbones, _check_timm, _check_selection, _check_accumulation, _check_lengths,
+        _check_shards,
     ):  # fmt: skip
         check(sections, path)
     return sections
@@ -177,6 +178,16 @@ def _check_accumulation(sections: Mapping[str, Section], path: Path) -> None:
         raise InputError(
             f"{path}: `pretrain.accumulate`: {accumulate}, but objective.name {name} compares all images "
             "of an iteration with each other; expected 1"
+        )
+
+
+def _check_shards(sections: Mapping[str, Section], path: Path) -> None:
+    """Refuse groups into which the shards do not divide."""
+    groups, shards = section_of(sections, Pretrain).shard_groups, section_of(sections, Lmdb).shards
+    if groups > 1 and (not shards or len(shards) % groups):
+        raise InputError(
+            f"{path}: `pretrain.shard_groups`: {groups}, but lmdb.shards lists {len(shards) or 'none'}; "
+            f"expected 1, or a multiple of {groups} shards"
         )
 
 

@@ -101,7 +101,7 @@ class Lmdb(Section):
     def _numbers(cls, value: object) -> object:
         """Require what a matrix of dvc.yaml can go through, and no two ways to say one thing."""
         numbers = value if isinstance(value, list) else [None]
-        is_whole = all(type(number) is int for number in numbers)
+        is_whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
         if not is_whole or len(numbers) > MAX_SHARDS or numbers != list(range(len(numbers))):
             raise ValueError(
                 "dvc.yaml needs the numbers of all shards, as [0, 1, 2, 3], or [] for one file; "
@@ -278,6 +278,7 @@ class Pretrain(Section):
     freeze_backbone: NonNegative
     batch_size: Positive
     accumulate: Positive
+    shard_groups: Positive = 1
     sync_batch_norm: bool
     precision: Literal["auto", "fp32", "fp16", "bf16"]
     channels_last: bool
@@ -298,6 +299,11 @@ class Pretrain(Section):
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}"
+            )
+        if self.batch_size % (self.accumulate * self.shard_groups):
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate} times "
+                f"shard_groups {self.shard_groups}"
             )
         return self
 

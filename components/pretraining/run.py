@@ -1,5 +1,6 @@
 """Pretraining: learn a backbone and a head from captioned or labelled images (paper, section 3)."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import nn
 
 from components import params
 from components.captioning.captioner import Captioner
-from components.captioning.samples import caption_samples, picture_of_samples
+from components.captioning.samples import TRAINING_SAMPLES, caption_samples, picture_of_samples
 from components.core import machine, paths
 from components.core.errors import InputError, first_line
 from components.core.files import sha256
@@ -17,8 +18,10 @@ from components.core.memory import batch_bytes, require_memory
 from components.data.batch import collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import val_loader, visit_loader
+from components.data.record import pack_metadata, unpack_metadata
 from components.data.sampling import Shard
 from components.data.selection import num_labels, select
+from components.data.shards import shards_of_groups
 from components.data.store import CaptionStore, Identity, identify
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
@@ -76,7 +79,7 @@ def pretrain_model(
     shard = Shard(processes.rank, processes.count, pretrain.accumulate)
     part_size = shard.batch_size(pretrain.batch_size)
 
-    train_store, val_store = (CaptionStore(paths.lmdb_path(split)) for split in ("train", "val"))
+    train_store, val_store = _train_store(pretrain, shard, processes), CaptionStore(paths.lmdb_path("val"))
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
     by_labels = objective.name in LABEL_TASKS
     config = ModelConfig(
@@ -92,6 +95,10 @@ def pretrain_model(
     train_dataset, val_dataset = _datasets(
         train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
     )
+    num_pictured = TRAINING_SAMPLES
+    if pretrain.shard_groups > 1:
+        train_dataset.draw_by_groups(pretrain.shard_groups, pretrain.batch_size, pretrain.accumulate)
+        num_pictured = min(num_pictured, part_size)  # others may be on other machines
     train_dataset.grow_crops(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
     collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
     val_batches = val_loader(
@@ -115,7 +122,7 @@ def pretrain_model(
         _used(train_dataset, identities[train_store.path], "training"),
         _used(val_dataset, identities[val_store.path], "validation"),
     )
-    run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer), 0)
+    run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer, num_pictured), 0)
     precision = chosen_precision(device, pretrain.precision)
     crop_sizes = train_dataset.crop_sizes
     with compiled(model, pretrain.compile, pretrain.caption_lengths):
@@ -154,6 +161,19 @@ def pretrain_model(
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
     checkpoints.remove()
+
+
+def _train_store(pretrain: params.Pretrain, shard: Shard, processes: Processes) -> CaptionStore:
+    """Return the store; of a store in groups of shards this process needs its own ones on its disk."""
+    path = paths.lmdb_path("train")
+    store = CaptionStore(path)
+    if pretrain.shard_groups == 1 or not store.num_shards:
+        return store
+    groups = shard.groups(pretrain.shard_groups)
+    own = store.shard_metadata(shards_of_groups(groups, pretrain.shard_groups, store.num_shards))
+    told = processes.gathered_text(json.dumps({n: pack_metadata(of).decode() for n, of in own.items()}))
+    everybody = {int(n): unpack_metadata(of) for text in told for n, of in json.loads(text).items()}
+    return CaptionStore(path, everybody)
 
 
 def _build_model(

@@ -12,14 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from components.core.errors import InputError
+from components.data.batch import Batch, collate_targets
 from components.data.build import build_store
 from components.data.build_shards import build_head, build_shard
+from components.data.dataset import TrainDataset
+from components.data.loader import _Visits, visit_loader
 from components.data.record import Record
+from components.data.sampling import GroupedVisits, Shard
 from components.data.selection import select
 from components.data.shards import shard_of, shard_path
 from components.data.store import CaptionStore, identify
+from components.data.transforms import TrainTransform
 from components.params import Subset
 from components.sources.readers.types import CaptionedImage
 
@@ -77,6 +83,35 @@ def test_shards_are_one_store(tmp_path: Path, make_images, num_shards: int) -> N
         chosen, expected = (select(store, task, subset) for store in (many, one))
         assert chosen.indices.tolist() == expected.indices.tolist()
         assert chosen.num_captions == expected.num_captions
+
+
+def test_batches_of_shards_are_those_of_one_store(tmp_path: Path, make_images, augmentation, targets) -> None:
+    images = make_images(12)
+    build_store(tmp_path / "one.lmdb", images, **BUILD)
+    build(tmp_path / "many.lmdb", images, 4)
+
+    def batches(name: str, start: int, shard: Shard) -> list[Batch]:
+        store = CaptionStore(tmp_path / name)
+        chosen = select(store, "bicaptioning", Subset(image_fraction=0.8, captions_per_image=1, seed=1))
+        dataset = TrainDataset(store, chosen, TrainTransform(augmentation), targets, seed=2)
+        return list(
+            visit_loader(
+                dataset,
+                collate_targets,
+                batch_size=8,
+                start_iteration=start,
+                num_iterations=5,  # into the third epoch
+                num_workers=start,
+                shard=shard,
+            )
+        )
+
+    for start, shard in ((0, Shard()), (2, Shard(rank=1, world_size=2, accumulate=2))):
+        one, many = (batches(name, start, shard) for name in ("one.lmdb", "many.lmdb"))
+        assert len(one) == len(many) == (5 - start) * shard.accumulate
+        for batch, other in zip(one, many, strict=True):
+            assert batch.keys() == other.keys()
+            assert all(torch.equal(batch[key], other[key]) for key in batch if key != "image_id")
 
 
 def test_unreadable_images_are_missing_as_from_one_store(tmp_path: Path, make_images) -> None:
@@ -224,3 +259,49 @@ def test_a_shard_is_opened_where_a_record_of_it_is_wanted(tmp_path: Path, make_i
         else:
             with pytest.raises(InputError, match=r"elsewhere-1\.lmdb: no such store"):
                 here.get(index)
+
+
+def test_groups_of_shards_have_equal_parts_of_every_round() -> None:
+    groups = np.array([0, 1, 0, 1, 1, 1, 0, 1, 1])
+    visits = GroupedVisits(groups, 2, seed=5, batch_size=8, accumulate=2)
+    seen = [visits.image(visit) for visit in range(160)]
+    rounds = np.array(seen).reshape(-1, 4)
+    assert (groups[rounds] == [0, 0, 1, 1]).all()
+    for group, size in ((0, 3), (1, 6)):
+        own = rounds[:, 2 * group : 2 * group + 2].ravel()
+        epochs = own[: len(own) // size * size].reshape(-1, size)
+        assert (np.sort(epochs) == np.flatnonzero(groups == group)).all()
+        assert len({tuple(epoch) for epoch in epochs.tolist()}) > 1  # shuffled anew
+    again = GroupedVisits(groups, 2, seed=5, batch_size=8, accumulate=2)
+    assert [again.image(visit) for visit in (159, 3, 80)] == [seen[visit] for visit in (159, 3, 80)]
+
+
+@pytest.mark.parametrize(
+    ("world_size", "num_groups", "expected"),
+    [
+        (1, 4, [range(4)]),
+        (2, 4, [range(2), range(2, 4)]),
+        (4, 2, [range(1), range(1), range(1, 2), range(1, 2)]),
+        (2, 3, [range(2), range(1, 3)]),
+    ],
+)
+def test_a_process_works_on_its_own_groups(world_size: int, num_groups: int, expected: list[range]) -> None:
+    shards = [Shard(rank, world_size, accumulate=2) for rank in range(world_size)]
+    assert [shard.groups(num_groups) for shard in shards] == expected
+    groups = np.arange(36) % num_groups
+    visits = GroupedVisits(groups, num_groups, seed=1, batch_size=24, accumulate=2)
+    for shard in shards:
+        drawn = [visit for batch in _Visits(24, range(5), shard) for visit in batch]
+        assert {groups[visits.image(visit)] for visit in drawn} == set(shard.groups(num_groups))
+
+
+def test_shards_that_do_not_divide_into_groups_are_refused(tmp_path: Path, make_images, augmentation) -> None:
+    images = make_images(20)
+    build(tmp_path / "train.lmdb", images, 3)
+    build_store(tmp_path / "one.lmdb", images, **BUILD)
+    for name, found in (("train", "3"), ("one", "no")):
+        store = CaptionStore(tmp_path / f"{name}.lmdb")
+        transform = TrainTransform(augmentation)
+        dataset = TrainDataset(store, select(store, "bicaptioning"), transform, lambda *_: {}, seed=0)
+        with pytest.raises(InputError, match=rf"has {found} shards, which do not divide .*shard_groups: 2"):
+            dataset.draw_by_groups(2, 8, 1)

@@ -230,6 +230,18 @@ def test_an_iteration_divides_into_its_parts(params_path: Path) -> None:
         overlay(None, ["objective.name=contrastive"], params_path)
 
 
+def test_groups_divide_the_shards_and_the_iteration(params_path: Path) -> None:
+    overlay(None, ["lmdb.shards=4", "pretrain.shard_groups=2"], params_path)
+    with pytest.raises(InputError, match=r"`pretrain.shard_groups`: 2, but lmdb.shards lists 3; expected 1"):
+        overlay(None, ["lmdb.shards=3"], params_path)
+    with pytest.raises(InputError, match=r"lmdb.shards lists none"):
+        overlay(None, ["lmdb.shards=1"], params_path)
+    with pytest.raises(
+        InputError, match=r"batch_size 6 is not a multiple of accumulate 1 times shard_groups 4"
+    ):
+        overlay(None, ["pretrain.shard_groups=4", "pretrain.batch_size=6"], params_path)
+
+
 def test_the_last_of_the_caption_lengths_is_the_longest(params_path: Path) -> None:
     overlay(None, ["pretrain.caption_lengths=[12, 16, 22, 30]"], params_path)
     overlay(None, ["pretrain.compile=reduce-overhead"], params_path)
