@@ -216,8 +216,9 @@ def unpack_metadata(value: bytes | str) -> Metadata:
     missing = sorted(name for name in names if name not in fields)
     if missing or not isinstance(fields["count"], int):
         raise ValueError(f"metadata without {', '.join(missing) or 'a whole count'}")
-    plain = {name: fields[name] for name in names} | {"categories": tuple(fields["categories"])}
-    return Metadata(**plain, **{name: _facts(fields.get(name), kind) for name, kind in _FACTS.items()})
+    plain: dict[str, Any] = {name: fields[name] for name in names}
+    plain["categories"] = tuple(fields["categories"])
+    return Metadata(**plain | {name: _facts(fields.get(name), kind) for name, kind in _FACTS.items()})
 
 
 _FACTS: dict[str, type[ShardFacts | HeadFacts]] = {"shard": ShardFacts, "head": HeadFacts}
@@ -227,6 +228,7 @@ def _facts(fields: Any, kind: type[ShardFacts | HeadFacts]) -> ShardFacts | Head
     if fields is None:
         return None
     try:
-        return kind(**{key: tuple(of) if isinstance(of, list) else of for key, of in fields.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return kind(**values)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"the facts of a {kind.__name__} are damaged ({error})") from None

@@ -249,10 +249,9 @@ def _parse_override(override: str) -> dict[str, Any]:
 def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
     """Write the numbers of all shards for how many there are to be: a matrix of dvc.yaml needs a list."""
     lmdb = values.get("lmdb")
-    count = lmdb.get("shards") if isinstance(lmdb, Mapping) else None
-    if type(count) is not int or not 1 <= count <= MAX_SHARDS:
-        return values
-    return values | {"lmdb": {**lmdb, "shards": list(range(count)) if count > 1 else []}}
+    if isinstance(lmdb, Mapping) and type(count := lmdb.get("shards")) is int and 1 <= count <= MAX_SHARDS:
+        return values | {"lmdb": {**lmdb, "shards": list(range(count)) if count > 1 else []}}
+    return values
 
 
 def _as_written(value: Any) -> Any:
