@@ -114,7 +114,7 @@ def held(
 
     Args:
         meta: of the stage.
-        keep_waiting: sleeps a little after each attempt in vain; False gives up, and None is yielded.
+        keep_waiting: sleeps a little after a failed attempt; False ends the attempts, and None is yielded.
         attempt: makes an attempt, or does not because it is somebody else's turn.
 
     Raises:

@@ -2,7 +2,7 @@
 
 The decoder is then shown [MASK] alone, at every position of the longest caption, and none is hidden from
 another: all that it knows of the words comes from the image. A padding mask would tell it the caption's
-length. The other images are captioned as ever. Otherwise than in CapPa all predicted tokens weigh the same,
+length. The other images are captioned as usual. Otherwise than in CapPa all predicted tokens weigh the same,
 as in VirTex, and the output layer stays tied to the embedding.
 """
 
@@ -53,7 +53,7 @@ class ParallelCaptioningObjective(CaptioningObjective):
         return [*(reading._replace(lengths=lengths, images=others) for reading in captioned), parallel]
 
     def weights(self, counts: Sequence[int]) -> tuple[list[float], int]:
-        """Return each kind's share of the tokens, and their number; as ever without parallel ones."""
+        """Return each kind's share of the tokens, and their number; captioning's own without others."""
         num_tokens = counts[0] + counts[-1]
         shares = [count / max(num_tokens, 1) for count in (counts[0], counts[-1])]
         return [*[shares[0]] * (len(counts) - 1), shares[1]], num_tokens

@@ -1,7 +1,7 @@
 """Stage ``sources``: whether data of one's own have been touched; the first of all, and runs every time.
 
 It looks at names, sizes and times only. Where nothing was touched its output stays, and so does all else.
-What is new in DVC's cache is read, so that damaged results are made again and not taken for good.
+What is new in DVC's cache is read, so that damaged results are made again instead of used.
 """
 
 from components import params

@@ -1,7 +1,7 @@
 """Figures as MLflow takes them: flat, with names it allows, sent in batches by one background thread.
 
 MLflow's own asynchronous logging drops a batch whose retries are spent, and its sampler of system metrics
-stops for good when the server does not answer; here nothing is dropped while the process runs.
+stops permanently when the server does not answer; here nothing is dropped while the process runs.
 """
 
 from __future__ import annotations

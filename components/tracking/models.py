@@ -52,7 +52,8 @@ def log_model(
         raise ValueError(
             f"model {name!r}: the input example needs a batch of at least 2, got shapes {shapes}"
         )
-    module = copy.deepcopy(module).cpu().eval()
+    # torch.export warns of each weight that lies in channels_last
+    module = copy.deepcopy(module).cpu().eval().to(memory_format=torch.contiguous_format)
     with torch.no_grad():
         outputs = module(*inputs)
     requirements = [f"{package}=={_version(package)}" for package in ("torch", "torchvision")]

@@ -83,7 +83,7 @@ def compiled(
     _check_compiler(next(objective.parameters()).device.type)
     methods = [(objective.visual, "forward")]
     methods += objective.fixed_shape_methods() if caption_lengths else []
-    # torch counts together what it has compiled of one method, of both heads here, and then gives up
+    # torch counts together what it has compiled of one method, of both heads here, and then compiles no more
     entries = len(methods) * len(caption_lengths or [0])
     with torch._dynamo.config.patch(recompile_limit=max(8, entries)):
         for module, name in methods:

@@ -44,7 +44,7 @@ class Workers:
         """Return the workers that are there now, by address, as the scheduler describes them.
 
         Raises:
-            InputError: the scheduler is gone for good; while Dask looks for it, there are no workers.
+            InputError: the scheduler does not come back; while Dask looks for it, there are no workers.
         """
         if self.client.status in ("closing", "closed"):
             raise InputError(

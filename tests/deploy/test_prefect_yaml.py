@@ -1,6 +1,6 @@
 """prefect.yaml and the pools that it is for, against the templates of workers that Prefect's server knows.
 
-Nothing here starts a container: no Docker and no Kubernetes is at hand. The process pool is run by
+Nothing here starts a container: neither Docker nor Kubernetes is needed. The process pool is run by
 tests/pipelines/test_serving.py.
 """
 

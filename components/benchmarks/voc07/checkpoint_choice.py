@@ -119,7 +119,7 @@ def export(captioner: Path, path: Path) -> tuple[nn.Module, dict[str, str]]:
 
 
 def score(candidate: Candidate, select: params.Select) -> float:
-    """Return what ``select`` goes by: higher is better, but for a validation loss."""
+    """Return what ``select`` chooses by: higher is better, but for a validation loss."""
     if select.by == "last":
         return candidate.iteration
     if select.by == "val_loss":
@@ -136,7 +136,7 @@ def choose(candidates: Sequence[Candidate], select: params.Select) -> Candidate:
 
 
 def criterion(select: params.Select) -> str:
-    """Say what ``select`` goes by."""
+    """Say what ``select`` chooses by."""
     if select.by == "voc07":
         return "VOC07 mAP, " + ("test" if select.split == "test" else "cross-validated on trainval")
     return "validation loss" if select.by == "val_loss" else "iteration"

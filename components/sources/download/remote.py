@@ -20,7 +20,7 @@ class Remote:
         url: as asked for, before redirects (their targets may expire).
         size: bytes, or None where the server does not say.
         validator: a strong ETag or date for ``If-Range``; None where there is none or the server
-            ignores ranges, and the file must come in one go.
+            ignores ranges, and the file must come in one piece.
     """
 
     url: str

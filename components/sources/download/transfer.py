@@ -4,7 +4,7 @@ Beside the growing ``<name>.part`` lies ``<name>.part.json``: which server, whic
 (its size and strong validator) and which pieces are on disk. Pieces of another version, or of an
 unknown one, are never joined: every range is asked for with ``If-Range``, and every answer's
 ``Content-Range`` is checked. A server without ranges or without a strong validator gives the whole
-file in one go, from the start each time.
+file in one piece, from the start each time.
 """
 
 import os

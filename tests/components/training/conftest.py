@@ -109,7 +109,7 @@ def tiny_objective(seed: int = 0, is_random: bool = True) -> BicaptioningObjecti
 
 @dataclass
 class Trainer:
-    """A short run with everything at hand that a test may want to change."""
+    """A short run with everything that a test may want to change."""
 
     folder: Path
     optimizer: params.Optimizer
