@@ -42,7 +42,7 @@ lint: setup  ## check style and types
 
 docs: setup  ## build the guide into site/, strictly: a dead link is an error
 	$(BIN)/mkdocs build --quiet --strict
-	@echo "The guide: site/index.html; with search: $(BIN)/python -m http.server --directory site"
+	@echo "The guide: site/index.html"
 
 pins: setup  ## write the versions installed in .venv to constraints.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v -e '@' > constraints.txt.new
