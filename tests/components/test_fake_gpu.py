@@ -1,22 +1,16 @@
-"""Steps of training, features and decoding on a GPU that is not there: torch's fake tensors.
-
-They have shapes, dtypes and devices, and no values. Operations on tensors of two devices are refused, as on a
-GPU; so is a real tensor, which something has made on the CPU before. What waits for the GPU, since the host
-wants a value, is counted. torch's autograd engine wants a GPU's driver: in the place of a backward pass every
-weight gets a gradient of its shape.
-"""
+"""Whole steps of training, features and decoding on a GPU that is not there (tests/fake_tensors.py)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, get_args
 
+import fake_tensors
 import numpy as np
 import pytest
 import torch
+from fake_tensors import GPU, Host, Scaled, autocast, faked
 from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.overrides import TorchFunctionMode
 
 from components import params
 from components.benchmarks.classification import heads
@@ -31,65 +25,13 @@ from components.objectives.build import ModelConfig, build_objective
 from components.objectives.interface import Objective
 from components.training import loop, validation
 from components.training.loop import LoopOptions, training_step
-from components.training.optimizer import Lookahead
+from components.training.optimizer import build_optimizer
 from components.training.schedules import multiplier
 from components.training.state import TrainingState
 from components.training.validation import to_device
 
-GPU = torch.device("cuda", 0)
 OBJECTIVES = get_args(params.Objective.model_fields["name"].annotation)
 SIZE, CLASSES = 32, 7
-
-
-class Host(TorchFunctionMode):
-    """What torch does on the host, for fake tensors: values are zero, gradients appear.
-
-    Attributes:
-        reads: how often the host asked a GPU for a value.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.reads = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        if func is Tensor.backward:
-            for parameter in self.module.parameters():
-                if parameter.requires_grad:
-                    parameter.grad = torch.empty_like(parameter)
-            return None
-        if args and isinstance(args[0], FakeTensor):
-            if func in (Tensor.is_pinned, Tensor.pin_memory):
-                assert args[0].device.type == "cpu"
-                return True if func is Tensor.is_pinned else args[0]
-            if func is Tensor.numpy:
-                assert args[0].device.type == "cpu", "torch has no NumPy array of a GPU's tensor"
-                return np.zeros(args[0].shape, str(args[0].dtype).removeprefix("torch."))
-            if name in ("__bool__", "__int__", "__float__", "__index__", "item"):
-                self.reads += args[0].device == GPU
-                return {"__bool__": False, "__float__": 0.0}.get(name, 0)
-            if func is Tensor.cpu or (func is Tensor.to and str(args[1]) == "cpu"):
-                self.reads += args[0].device == GPU
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def autocast(_: torch.device, precision: str) -> Iterator[None]:
-    """As components.training.optimizer has it, which torch switches off where there is no GPU."""
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-    torch.set_autocast_enabled("cuda", precision != "fp32")
-    torch.set_autocast_dtype("cuda", dtype)
-    torch.autocast_increment_nesting()
-    try:
-        yield
-    finally:
-        if torch.autocast_decrement_nesting() == 0:
-            torch.clear_autocast_cache()
-        torch.set_autocast_enabled("cuda", before[0])
-        torch.set_autocast_dtype("cuda", before[1])
 
 
 @pytest.fixture
@@ -102,24 +44,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
         normalisation, "_statistics", lambda device: (torch.zeros(3, 1, 1, device=device),) * 2
     )
     with ExitStack() as stack:
-
-        def enter(module: nn.Module) -> Host:
-            mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=False))
-            assert isinstance(mode, FakeTensorMode)
-            moved: dict[int, Any] = {}  # tied weights stay tied
-            for part in module.modules():
-                for store in (part._parameters, part._buffers):
-                    for name, value in store.items():
-                        if value is not None and id(value) not in moved:
-                            fake = torch.empty_strided(
-                                value.shape, value.stride(), dtype=value.dtype, device=GPU
-                            )
-                            is_weight = isinstance(value, nn.Parameter)
-                            moved[id(value)] = nn.Parameter(fake, value.requires_grad) if is_weight else fake
-                        store[name] = None if value is None else moved[id(value)]
-            return stack.enter_context(Host(module))
-
-        yield enter
+        yield lambda module: stack.enter_context(fake_tensors.fake_gpu(module))
 
 
 class Words:
@@ -150,24 +75,21 @@ def host_batch(name: str) -> dict[str, Any]:
     return collate_targets([{"image": pixels, "image_id": "", "targets": each} for each in made])
 
 
-def faked(value: Any) -> Any:
-    """The same on the host, without values."""
-    if isinstance(value, Tensor):
-        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
-    if isinstance(value, dict):
-        return {name: faked(item) for name, item in value.items()}
-    return [faked(item) for item in value] if isinstance(value, list) else value
-
-
-def step(objective: Objective, batch: Any, precision: str = "bf16") -> TrainingState:
-    """One step as the loop takes it; ``batch`` is prepared, and on the host."""
-    groups = [{"params": list(objective.parameters()), "lr": 0.1, "part": "backbone", "weight_decay": 0.0}]
-    # torch has no fake form of the fused SGD that training uses
-    optimizer = Lookahead(torch.optim.SGD(groups, momentum=0.9, foreach=True), steps=1, alpha=0.5)
-    state = TrainingState(objective, optimizer, multiplier("none", 10, warmup_iterations=1), "bf16", GPU)
+def step(
+    objective: Objective, batch: Any, precision: str = "bf16", optimizer: torch.optim.Optimizer | None = None
+) -> TrainingState:
+    """One step as the loop takes it, forward and backward; ``batch`` is prepared, and on the host."""
+    optimizer = optimizer or optimizer_of(objective)
+    state = TrainingState(objective, optimizer, multiplier("none", 10, warmup_iterations=1), precision, GPU)
     options = LoopOptions(10, 10, 10, 10, "pretrain", "", precision=precision, clip_grad_norm=10.0)
     training_step(state, objective, [to_device(faked(batch), GPU, torch.channels_last)], options)
     return state
+
+
+def optimizer_of(objective: Objective, name: str = "sgd") -> torch.optim.Optimizer:
+    """As pretraining has it, with a pull of Lookahead at every step."""
+    shipped = params.read_section(params.Optimizer, Path(params.__file__).parents[2] / "params.yaml")
+    return build_optimizer(objective, shipped.model_copy(update={"name": name, "lookahead_steps": 1}))
 
 
 def outputs(module: nn.Module) -> dict[str, torch.dtype]:
@@ -191,6 +113,19 @@ def test_a_step_stays_on_the_gpu_in_its_precision_and_never_waits(name: str, fak
     assert set(dtypes.values()) == {torch.bfloat16}
     assert all(weight.dtype == torch.float32 for weight in objective.parameters())
     assert all(weight.device == GPU for weight in (*objective.parameters(), *objective.buffers()))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_both_optimizers_keep_their_state_on_the_gpu(name: str, fake_gpu) -> None:
+    objective = model("captioning")
+    batch = objective.prepared(host_batch("captioning"))
+    fake_gpu(objective)
+    optimizer = optimizer_of(objective, name)
+    state = step(objective, batch, optimizer=optimizer)
+    kept = [value for of_weight in optimizer.state.values() for value in of_weight.values()]
+    assert len(kept) == {"sgd": 1, "adamw": 3}[name] * len(optimizer.state)
+    assert {value.device for value in kept} == {GPU}
+    assert state.iteration == 1
 
 
 @pytest.mark.parametrize(("frozen", "factors"), [(False, (1.0,)), (True, (1.0, 0.1, 3.0))])
@@ -308,6 +243,53 @@ def test_waiting_for_a_value_is_found(fake_gpu) -> None:
 def test_counting_tokens_on_the_gpu_is_found(fake_gpu) -> None:
     objective = model("captioning")
     batch = host_batch("captioning")  # not prepared
+    host = fake_gpu(objective)
+    step(objective, batch)
+    assert host.reads > 0
+
+
+class Moved(Scaled):
+    """A planted mistake: its gradient is on the CPU."""
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return torch.empty(gradient.shape)
+
+
+@pytest.mark.parametrize("planted", [Scaled, Moved])
+def test_a_backward_pass_with_a_tensor_on_the_cpu_is_found(planted: Any, fake_gpu) -> None:
+    objective = model("captioning")
+    objective.visual.register_forward_hook(lambda _, __, features: planted.apply(features))
+    batch = objective.prepared(host_batch("captioning"))
     fake_gpu(objective)
-    with pytest.raises(RuntimeError, match="nonzero"):
+    with pytest.raises(RuntimeError, match="two devices, cuda:0 and cpu"):
         step(objective, batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("sgd", "momentum_buffer"), ("adamw", "exp_avg"), ("adamw", "step")]
+)
+def test_an_optimizer_with_state_on_the_cpu_is_found(name: str, key: str, fake_gpu) -> None:
+    """As one that is loaded from a checkpoint without being moved."""
+    objective = model("captioning")
+    batch = objective.prepared(host_batch("captioning"))
+    fake_gpu(objective)
+    optimizer = optimizer_of(objective, name)
+    step(objective, batch, optimizer=optimizer)
+    of_weight = next(iter(optimizer.state.values()))
+    of_weight[key] = torch.empty(of_weight[key].shape)
+    with pytest.raises(RuntimeError, match="two devices, cuda:0 and cpu"):
+        optimizer.step()
+
+
+def test_the_steps_of_the_backward_pass_are_torch_s() -> None:
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+    found = []
+    for backward in (Tensor.backward, fake_tensors.backward):
+        torch.manual_seed(0)
+        layers.zero_grad()
+        output = layers(torch.randn(2, 3, 5, 5))
+        backward((output * layers[4].bias).square().mean() + layers[4].weight.sum())
+        found.append([weight.grad.clone() for weight in layers.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
