@@ -20,7 +20,7 @@ from components.bench import decode, loop, train
 from components.bench.timing import as_json, hardware
 from components.core.errors import InputError
 from components.core.files import read_json, write_json
-from components.params.expected_time import CEILING
+from components.params.expected_time import CEILING, ImageCost
 
 LIMIT_SECONDS = 600.0
 TESTS = "pytest -m gpu"
@@ -163,7 +163,7 @@ def _cells(part: str, found: Mapping[str, Any]) -> Iterator[str]:
 def practical_ceiling(hidden_size: int) -> float:
     """Return images per second on an H200: ResNet-50, 224 px, one layer, bicaptioning."""
     head = {1024: 7.8, 2048: 25.8}[hidden_size]  # GFLOP of an image, forward and backward
-    return CEILING.rate(1.0, head)
+    return CEILING.rate(ImageCost(1.0, head))
 
 
 if __name__ == "__main__":
