@@ -12,6 +12,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -26,12 +27,15 @@ from components.core import machine
 from components.core.files import writing
 from components.core.process import keep_freed_memory
 from components.data.build import build_store
+from components.data.build_shards import build_head, build_shard
+from components.data.store import CaptionStore
 from components.params import Augmentation
 from components.sources.readers.types import CaptionedImage
 from components.text.tokenizer import train_tokenizer
 
 COLUMNS = 3
 PANEL_INCHES = (4.2, 3.0)
+SMALL = 96, 128  # pixels, height and width of photographs that many shards are made of
 TIMED_STEPS = 2  # of a training, after one that is not
 
 
@@ -103,6 +107,8 @@ class Size:
     crops: tuple[int, ...]  # pixels
     workers: tuple[int, ...]
     stored_images: tuple[int, ...]
+    shards: tuple[int, ...]  # 1 is one file without a head
+    sharded_images: int
     captions: tuple[int, ...]
     vocab_size: int
     train: train.Size
@@ -116,6 +122,8 @@ FULL = Size(
     crops=(64, 112, 160, 224, 288),
     workers=tuple(number for number in (0, 1, 2, 3, 4, 8, 16, 32) if number <= 2 * machine.num_cpus()),
     stored_images=(250, 500, 1000, 2000, 4000),
+    shards=(1, 4, 16, 64),
+    sharded_images=20_000,
     captions=(1_000, 10_000, 100_000, 1_000_000),
     vocab_size=10_000,  # section 3.1
     train=replace(train.FULL, batch=8, crop_size=112),
@@ -128,6 +136,8 @@ QUICK = Size(
     crops=(16, 32),
     workers=(0, 1),
     stored_images=(6, 12),
+    shards=(1, 2),
+    sharded_images=60,
     captions=(100, 200),
     vocab_size=200,
     train=train.QUICK,
@@ -144,6 +154,7 @@ def run(size: Size) -> Iterator[Panel]:
         images = draw_photographs(folder, size.data.images, size.data.height, size.data.width)
         yield from loading(folder, images, size)
         yield storing(folder, images, size)
+        yield from sharding(folder, size)
         yield tokenizing(folder, size)
     yield from training(size)
 
@@ -186,6 +197,50 @@ def storing(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Panel
             seconds = tuple(_once(work).cpu[0] for work in works)
             lines.append(Line(way, size.stored_images, seconds))
     return Panel("building a store", "images", "processor seconds", tuple(lines))
+
+
+def sharding(folder: Path, size: Size) -> Iterator[Panel]:
+    """Measure a store of small photographs against its shards: building, adding an image, bytes, reading.
+
+    All shards are built one after the other in this process, so that the processor seconds are those of all.
+    """
+    photographs = draw_photographs(folder, min(200, size.sharded_images), *SMALL)
+    images = [
+        replace(photographs[n % len(photographs)], image_id=f"drawn/{n}") for n in range(size.sharded_images)
+    ]
+    more = [*images, replace(photographs[0], image_id="drawn/added")]
+    tokenizer, _ = data.prepare(folder, photographs, {})
+    reading = replace(size.data, crop_size=SMALL[0])
+    built, added, stored, read = [], [], [], []
+    for shards in size.shards:
+        head = folder / f"in_{shards}.lmdb"
+        built.append(_once(partial(build_in_shards, head, images, shards)).cpu[0])
+        work = partial(data.read_ours, CaptionStore(head), tokenizer, _cropping(SMALL[0]), reading, 0)
+        read.append(1e3 * _once(work).cpu[0] / reading.batches)
+        stored.append(sum(path.stat().st_size for path in folder.glob(f"in_{shards}*.lmdb")) / 1e6)
+        added.append(_once(partial(build_in_shards, head, more, shards)).cpu[0])
+    title = f"{len(images):,} small images in shards"
+    lines = (Line("all", size.shards, tuple(built)), Line("again with one more", size.shards, tuple(added)))
+    yield Panel(f"{title}, building", "shards", "processor seconds", lines)
+    yield Panel(f"{title}, files", "shards", "MB", (Line("", size.shards, tuple(stored)),))
+    yield Panel(
+        f"{title}, reading",
+        "shards",
+        f"ms per batch of {reading.batch}",
+        (Line("", size.shards, tuple(read)),),
+    )
+
+
+def build_in_shards(head: Path, images: Sequence[CaptionedImage], shards: int) -> None:
+    """Do what the stages of all shards do; for one, what the stage of one file does."""
+    form: dict[str, Any] = {"short_side": None, "jpeg_quality": 95}
+    options = form | data.BUILD_OPTIONS
+    if shards == 1:
+        build_store(head, images, **options)
+        return
+    build_head(head, images, shards, **form)
+    for number in range(shards):
+        build_shard(head, images, number, shards, **options)
 
 
 def tokenizing(folder: Path, size: Size) -> Panel:

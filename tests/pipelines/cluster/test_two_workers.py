@@ -369,3 +369,102 @@ def test_a_stage_whose_flow_ends_is_stopped(team, number):
     team.release()
     if number == signal.SIGINT:
         assert "RUNNING" not in {run.info.status for run in team.runs()}
+
+
+SHARDS_YAML = """
+stages:
+  datasets:
+    cmd: python -m components.stages.datasets
+    deps: [source.txt]
+    params: [download, lmdb.on_unreadable, coco_segmentation.dataset]
+    outs: [data/datasets, outputs/datasets/mlflow_run.json]
+  lmdb_shard:
+    matrix: {shard: "${lmdb.shards}"}
+    cmd: python shard.py ${item.shard}
+    deps: [data/datasets/captions, data/datasets/images]
+    params: [lmdb]
+    outs:
+      - data/lmdb/train-${item.shard}.lmdb:
+          persist: true
+      - outputs/lmdb_shard/${item.shard}/mlflow_run.json
+  lmdb:
+    matrix: {split: [train]}
+    cmd: python -m components.stages.lmdb ${item.split}
+    deps: [data/datasets/captions, data/datasets/images]
+    params: [lmdb]
+    outs: ["data/lmdb/${item.split}.lmdb"]
+"""
+
+SHARD = """
+import os, runpy, sys, time
+from pathlib import Path
+from components.data import build
+
+control, shard = Path(os.environ["CONTROL"]), sys.argv[1]
+with (control / f"shard-{shard}").open("a") as log:
+    log.write(Path.cwd().name + "\\n")
+finish = build.StoreWriter.finish
+
+def held(*arguments):  # half-way: the records are there, and nothing that makes them a store
+    while shard == "1" and (control / "hold").exists():
+        (control / f"held-{os.getppid()}").touch()
+        time.sleep(0.1)
+    finish(*arguments)
+
+build.StoreWriter.finish = held
+runpy.run_module("components.stages.lmdb_shard", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_lost_worker_costs_its_shard_only(team):
+    origin = team.root / "origin"
+    (origin / "dvc.yaml").write_text(SHARDS_YAML)
+    (origin / "shard.py").write_text(SHARD)
+    (origin / ".gitignore").write_text((origin / ".gitignore").read_text() + "/data/\n/params.yaml\n")
+    git(origin, "rm", "-q", "--cached", "params.yaml")  # which the flow before has changed in its clone
+    git(origin, "add", ".")
+    git(origin, "commit", "-qm", "shards")
+    for clone in ("flow", "a", "b"):
+        git(team.root / clone, "fetch", "-q")
+        git(team.root / clone, "reset", "-q", "--hard", "origin/main")
+        shutil.copy(origin / "params.yaml", team.root / clone)
+    team.release()
+    (team.control / "hold").touch()
+    sizes = {
+        "train": 60,
+        "val": 4,
+        "voc_trainval": 60,
+        "voc_test": 24,
+        "imagenet_train": 2,
+        "imagenet_val": 1,
+    }
+    sizes |= {"inaturalist_train": 3, "inaturalist_val": 1}
+    settings = [f"download.drawn_world.{name}_images={count}" for name, count in sizes.items()]
+    changes = [word for setting in (*settings, "lmdb.shards=4") for word in ("--set", setting)]
+    flow = team.start_flow("--cluster", team.scheduler, *changes)
+    held = team.hold()
+    lost = Path(held.cwd()).name
+    for process in (team.workers[lost], *held.children(recursive=True), held):
+        process.kill()
+    team.workers[lost].wait()
+    team.release()
+    assert flow.wait(timeout=400) == 0, team.log("flow.log")
+    builders = [(team.control / f"shard-{number}").read_text().split() for number in range(4)]
+    assert [len(names) for names in builders] == [1, 2, 1, 1]
+    assert set(builders[1]) == {"a", "b"}
+    team.run_flow(cluster=False)  # brings the stores home
+    code = (
+        "from pathlib import Path; from components.data.store import CaptionStore\n"
+        "store = CaptionStore(Path('data/lmdb/train.lmdb'))\n"
+        "print(store.num_shards, len(list(store)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=team.root / "flow",
+        env=team.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["4", "60"], done.stderr
+    team.start_worker(lost)
