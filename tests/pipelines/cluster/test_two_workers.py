@@ -445,6 +445,12 @@ def test_a_lost_worker_costs_its_shard_only(team):
     flow = team.start_flow("--cluster", team.scheduler, *changes)
     held = team.hold()
     lost = Path(held.cwd()).name
+    limit = time.monotonic() + 240
+    while (
+        sum("lmdb_shard@" in line and "Completed" in line for line in team.log("flow.log").splitlines()) < 3
+    ):
+        assert time.monotonic() < limit, team.log("flow.log")
+        time.sleep(0.2)
     for process in (team.workers[lost], *held.children(recursive=True), held):
         process.kill()
     team.workers[lost].wait()
