@@ -98,12 +98,19 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, waiting for it; the lock is the system's, so a process that is gone holds nothing."""
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file; the lock is the system's, so a process that is gone holds nothing.
+
+    Raises:
+        BlockingIOError: another holds it, and ``wait`` is false.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            fcntl.flock(stream, fcntl.LOCK_UN)  # for a process that was forked meanwhile and has the file too
 
 
 def link_or_copy(source: Path | str, destination: Path | str) -> None:

@@ -65,6 +65,11 @@ def unpacked_dir() -> Path:
     return Path(os.environ.get("VIRTEX_UNPACKED_DIR") or paths.UNPACKED_DIR)
 
 
+def streamed_dir() -> Path:
+    """Return where tars from a server are kept: ``VIRTEX_STREAMED_DIR``, or our own."""
+    return Path(os.environ.get("VIRTEX_STREAMED_DIR") or paths.STREAMED_DIR)
+
+
 def max_restarts() -> int:
     """Return how often processes that train together are started again after one has crashed.
 

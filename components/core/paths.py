@@ -20,6 +20,7 @@ LMDB_DIR = Path("data/lmdb")  # {split}.lmdb, one file per split
 ARCHIVES_DIR = Path("datasets/archives")  # {dataset}/, tracked by DVC
 INCOMING_DIR = Path("datasets/incoming")  # {dataset}/, where archives arrive or are put by hand
 UNPACKED_DIR = Path("datasets/unpacked")  # {dataset}-{key of its archives}/, made again when missing
+STREAMED_DIR = Path("datasets/streamed")  # tars of servers, as many as stream.cache_gib has room for
 
 OUTPUTS_DIR = Path("outputs")
 BENCHMARKS_DIR = OUTPUTS_DIR / "benchmarks"  # {benchmark}/{backbone}/

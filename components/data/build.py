@@ -38,6 +38,7 @@ from components.data.record import (
     pack_record,
 )
 from components.data.shards import UNREAD, SourcesDigest, content_digest, ids_digest
+from components.data.tar_images import place_in_tar
 from components.sources.readers.types import CaptionedImage
 
 _INITIAL_MAP_BYTES = 16 * 2**20
@@ -109,6 +110,7 @@ class _Form:
     jpeg_quality: int
     decoded: bool = False
     hashed: bool = False  # whether the contents of the files are wanted too
+    in_tars: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ def build_store(
     decoded: bool = False,
     categories: Sequence[str] = (),
     shard: tuple[int, int] | None = None,
+    in_tars: bool = False,
     progress: bool = False,
 ) -> BuildReport:
     """Write ``images``, in order, to a new store that takes the place of ``path``.
@@ -148,6 +151,7 @@ def build_store(
         decoded: keep pixels (PPM) of every image instead of its own bytes or a JPEG.
         categories: names of the images' labels; label k is ``categories[k - 1]``.
         shard: which shard these images are, and of how many (components.data.shards); None: a whole split.
+        in_tars: keep of images in tars the place alone (components.data.tar_images).
         progress: show a bar on standard error.
 
     Raises:
@@ -156,7 +160,7 @@ def build_store(
     """
     if not images:
         raise InputError(f"{path}: no captioned images to write; check download.folders in params.yaml")
-    form = _Form(short_side, jpeg_quality, decoded, hashed=shard is not None)
+    form = _Form(short_side, jpeg_quality, decoded, hashed=shard is not None, in_tars=in_tars)
     with writing(path) as temporary, closing(StoreWriter(temporary, path)) as writer:
         with closing(_prepare_all(images, num_workers, form)) as prepared:
             outcomes = _bar(prepared, path.name, len(images), progress)
@@ -351,7 +355,8 @@ def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
         content = content and content_digest(data)
         if form.short_side is None and not form.decoded:
             verify(data)
-            return _Prepared(source, data, False, content)
+            image = place_in_tar(source) if form.in_tars and source.member else data
+            return _Prepared(source, image, False, content)
         pixels = decode(data)
     except (OSError, DecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

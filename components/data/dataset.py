@@ -13,6 +13,7 @@ from components.data.image import DecodeError, Pixels, decode
 from components.data.sampling import VALIDATION_STREAM, CropSizes, GroupedVisits, Visits, generator
 from components.data.selection import Selection
 from components.data.store import CaptionStore
+from components.data.tar_images import image_in_tar
 from components.data.targets import MakeTargets
 from components.data.transforms import EvalTransform, TrainTransform
 
@@ -149,6 +150,6 @@ def read_image(path: Path, upright: bool = True) -> Pixels:
 
 def _decode(data: bytes, name: str, upright: bool = True) -> Pixels:
     try:
-        return decode(data, upright=upright)
+        return decode(image_in_tar(data), upright=upright)
     except DecodeError as error:
         raise InputError(f"{name}: cannot be read as an image: {error}; replace it") from error

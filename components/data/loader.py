@@ -139,8 +139,9 @@ def _with_plain_errors(batches: Iterator[Any]) -> Iterator[Any]:
             del batch  # so that its memory is free as soon as the caller lets go of it
     except InputError as error:
         # torch hands on a worker's error with the worker's traceback before its message
-        name = f"{InputError.__module__}.{InputError.__qualname__}"
-        raise InputError(str(error).rpartition(f"\n{name}: ")[2].strip()) from None
+        kind = type(error)  # or one that says to try again
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        raise kind(str(error).rpartition(f"\n{name}: ")[2].strip()) from None
     except (RuntimeError, OSError) as error:
         if not any(sign in str(error) for sign in _FULL_SHARED_MEMORY):
             raise

@@ -16,7 +16,7 @@ from components.params.benchmarks import (
     Voc07,
     VocDetection,
 )
-from components.params.download import Download, DrawnWorld, Folders
+from components.params.download import Download, DrawnWorld, Folders, is_on_server
 from components.params.presets import Change, list_presets, matching_presets, overlay, read_preset
 from components.params.reading import (
     SECTIONS,
@@ -38,6 +38,7 @@ from components.params.sections import (
     Schedule,
     Section,
     Select,
+    Stream,
     Subset,
     TextualHead,
     Tokenize,
@@ -74,6 +75,7 @@ __all__ = [
     "Section",
     "Segmentation",
     "Select",
+    "Stream",
     "Subset",
     "TextualHead",
     "Tokenize",
@@ -81,6 +83,7 @@ __all__ = [
     "VocDetection",
     "check_params",
     "detects_with_backbone",
+    "is_on_server",
     "is_timm",
     "list_presets",
     "matching_presets",

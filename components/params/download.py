@@ -48,6 +48,21 @@ def _require_known(keys: Iterable[str], valid: Iterable[str]) -> None:
             raise PydanticCustomError("unknown_key", "unknown key {key}", {"key": key, "valid": valid})
 
 
+def is_on_server(place: str) -> bool:
+    """Return whether captions of one's own are in tars on a server."""
+    return place.startswith(("http://", "https://", "s3://"))
+
+
+def _without_secrets(place: str) -> str:
+    """Refuse URLs of tars that hold a password or a key, which would be stored and logged."""
+    if is_on_server(place) and any(sign in place for sign in "@?#"):
+        raise ValueError(
+            "URLs of tars hold neither user, query nor fragment: passwords and keys belong into the "
+            "environment (VIRTEX_DOWNLOAD_TOKEN, AWS_ACCESS_KEY_ID)"
+        )
+    return place
+
+
 def _known_dataset(name: str) -> str:
     """Require the name of a dataset that can be fetched."""
     if name not in DATASETS:
@@ -70,7 +85,7 @@ class Folders(Section):
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_with_benchmarks)
 
-    captions: dict[str, str]
+    captions: dict[str, Annotated[str, AfterValidator(_without_secrets)]]
     __pydantic_extra__: dict[str, str | None]
 
     @field_validator("captions")

@@ -29,7 +29,7 @@ DEFAULT = "demo"  # leads back to params.yaml as shipped
 # What presets leave alone: it changes no result but where and how fast it is made, and what a reader sees.
 UNTOUCHED = re.compile(
     r"download\.(connections|mirrors|own_data)|.*\.(keep_checkpoints|profile|decoded|shards)"
-    r"|(voc07|caption)\.batch_size|caption\.gallery_images"
+    r"|stream\.cache_gib|(voc07|caption)\.batch_size|caption\.gallery_images"
 )
 FREE_MAPPINGS = {("download", "folders", "captions"), ("baseline", "sources")}  # the user names the keys
 

@@ -35,6 +35,7 @@ from components.params.sections import (
     Schedule,
     Section,
     Select,
+    Stream,
     Subset,
     TextualHead,
     Tokenize,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, type[Section]] = {
     "download": Download,
     "tokenize": Tokenize,
     "lmdb": Lmdb,
+    "stream": Stream,
     "augmentation": Augmentation,
     "backbone": Backbone,
     "textual_head": TextualHead,
@@ -98,7 +100,7 @@ def check_tree(tree: Mapping[str, Any], path: Path) -> dict[str, Section]:
     sections = {name: check_section(section, tree[name], path) for name, section in SECTIONS.items()}
     for check in (
         _check_caption, _check_backbones, _check_timm, _check_selection, _check_accumulation, _check_lengths,
-        _check_shards,
+        _check_shards, _check_stream,
     ):  # fmt: skip
         check(sections, path)
     return sections
@@ -199,6 +201,16 @@ def _check_lengths(sections: Mapping[str, Section], path: Path) -> None:
         raise InputError(
             f"{path}: `pretrain.caption_lengths`: the last is {lengths[-1]}; expected "
             f"textual_head.max_caption_length, {longest}, or null for the key"
+        )
+
+
+def _check_stream(sections: Mapping[str, Section], path: Path) -> None:
+    """Refuse other forms of images that stay in their tars."""
+    lmdb = section_of(sections, Lmdb)
+    if section_of(sections, Stream).train and (lmdb.decoded or lmdb.short_side is not None or lmdb.shards):
+        raise InputError(
+            f"{path}: `stream.train`: true leaves training images as they are in their tars; expected "
+            "lmdb.decoded: false, lmdb.short_side: null and lmdb.shards: [], or false for the key"
         )
 
 

@@ -110,6 +110,14 @@ class Lmdb(Section):
         return value
 
 
+class Stream(Section):
+    """How WebDataset tars on a server are read."""
+
+    train: bool
+    mixed_tars: Positive | None
+    cache_gib: Annotated[float, Field(gt=0.0)]
+
+
 class Augmentation(Section):
     """Training-image transform (paper, section 3.2)."""
 

@@ -35,6 +35,7 @@ from components.objectives.saved import Preprocessing, save_captioner
 from components.params.expected_time import ceiling_share, image_cost
 from components.pretraining.results import Logits, log_profile, logits_inputs, rate, write_results
 from components.pretraining.start import digests, start_model
+from components.pretraining.streaming import tars_of
 from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun, UsedDataset
@@ -62,6 +63,7 @@ def pretrain_model(
     subset: params.Subset,
     optimizer: params.Optimizer,
     schedule: params.Schedule,
+    stream: params.Stream,
     pretrain: params.Pretrain,
     *,
     measure: Measure | None = None,
@@ -99,12 +101,14 @@ def pretrain_model(
     if pretrain.shard_groups > 1:
         train_dataset.draw_by_groups(pretrain.shard_groups, pretrain.batch_size, pretrain.accumulate)
         num_pictured = min(num_pictured, part_size)  # others may be on other machines
+    streamed = tars_of(train_dataset, stream)
     train_dataset.grow_crops(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
     collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
     val_batches = val_loader(
         val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, shard=shard
     )
-    sections = (augmentation, backbone, textual_head, objective, subset, optimizer, schedule, pretrain)
+    learning = (optimizer, schedule, stream, pretrain)
+    sections = (augmentation, backbone, textual_head, objective, subset, *learning)
     identities = {store.path: identify(store) for store in (train_store, val_store)}
     checkpoints = resume_checkpoints(sections, pretrain.keep_checkpoints, identities, measure)
 
@@ -125,6 +129,12 @@ def pretrain_model(
     run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer, num_pictured), 0)
     precision = chosen_precision(device, pretrain.precision)
     crop_sizes = train_dataset.crop_sizes
+
+    def measured(iteration: int) -> dict[str, float]:
+        """Return what a row of figures tells beside the loop's own."""
+        size: dict[str, float] = {} if crop_sizes is None else {"crop_size": crop_sizes.at(iteration)}
+        return size if streamed is None else {**size, "fetched_bytes": streamed.fetched_bytes()}
+
     with compiled(model, pretrain.compile, pretrain.caption_lengths):
         state = train(
             model,
@@ -144,7 +154,7 @@ def pretrain_model(
             val_batches=lambda: val_batches,
             checkpoints=checkpoints,
             log=run.log,
-            figures=None if crop_sizes is None else lambda iteration: {"crop_size": crop_sizes.at(iteration)},
+            figures=measured,
             candidates=candidates,
             after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
             profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
@@ -157,6 +167,7 @@ def pretrain_model(
     gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
     share = ceiling_share(cost, rate(state), gpus)
     ran = {"precision": precision, **({} if share is None else {"ceiling_share": round(share, 3)})}
+    ran |= {} if streamed is None else streamed.figures()
     write_results(run, state, train_dataset.selection, model, pretrain.start_from, ran)
     example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
     run.model("captioner", Logits(model), logits_inputs(model, example))
@@ -310,6 +321,12 @@ def resume_checkpoints(
     for section in sections:
         if isinstance(section, params.Pretrain):
             inputs |= digests(section.start_from, section.start_tokenizer)
-    values = {type(s).__name__: s.model_dump(mode="json", exclude=UNRELATED_KEYS) for s in sections}
+        if isinstance(section, params.Stream) and section.train and section.mixed_tars is not None:
+            inputs["mixed_tars"] = str(section.mixed_tars)
+    values = {
+        type(section).__name__: section.model_dump(mode="json", exclude=UNRELATED_KEYS)
+        for section in sections
+        if not isinstance(section, params.Stream)  # where images are read from changes no result
+    }
     key = configuration_key(values, inputs)
     return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)

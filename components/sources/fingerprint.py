@@ -49,12 +49,14 @@ def changed_sources(download: params.Download) -> list[str]:
 
 
 def source_paths(download: params.Download) -> dict[str, Path]:
-    """Return folders, tables and patterns of data of one's own, by key below ``download.folders``."""
+    """Return folders, tables and patterns of data on this disk, by key below ``download.folders``."""
     if download.source == "drawn_world":
         return {}
     folders = download.folders
     found = {f"captions.{name}": path for name, path in folders.captions.items()} | folders.benchmarks
-    return {key: Path(os.path.expanduser(path)) for key, path in found.items()}
+    return {
+        key: Path(os.path.expanduser(path)) for key, path in found.items() if not params.is_on_server(path)
+    }
 
 
 def write_named(download: params.Download, manifest: Manifest) -> None:

@@ -97,7 +97,10 @@ def use_folders(download: params.Download, target: Path) -> DatasetFolders:
     def stored(roots: Mapping[str, str]) -> dict[str, Path]:
         return {name: stored_path(Path(os.path.expanduser(root))) for name, root in roots.items()}
 
-    return DatasetFolders(stored(download.folders.captions), stored(download.folders.benchmarks))
+    captions = download.folders.captions
+    tars = {name: place for name, place in captions.items() if params.is_on_server(place)}
+    here = {name: place for name, place in captions.items() if name not in tars}
+    return DatasetFolders(stored(here), stored(download.folders.benchmarks), tars)
 
 
 def use_published(download: params.Download, target: Path) -> DatasetFolders:
@@ -108,7 +111,7 @@ def use_published(download: params.Download, target: Path) -> DatasetFolders:
     for name in download.published:
         root = unpack_dataset(name) / DATASETS[name].root
         (captions if DATASETS[name].captioned else benchmarks)[name] = root
-    return DatasetFolders({**captions, **others.captions}, benchmarks)
+    return DatasetFolders({**captions, **others.captions}, benchmarks, others.tars)
 
 
 # One function for each value of `download.source`: it fills `target`, or nothing, and names the roots of what
@@ -172,6 +175,10 @@ def verify_folders(
                 captions[name], figures["captions"][name] = _own(root, name, own)
             else:
                 captions[name], figures["captions"][name] = _captioned(root, name)
+    for name, urls in folders.tars.items():
+        with faults_of(name, f"captions.{name}"):
+            assert own is not None
+            captions[name], figures["captions"][name] = _own(urls, name, own)
     benchmarks: dict[str, DatasetEntry | LvisEntry] = {}
     for name, root in folders.benchmarks.items():
         with faults_of(name, name):
@@ -205,7 +212,7 @@ def _described(root: Path, verified: Verified) -> dict[str, Any]:
     }
 
 
-def _own(path: Path, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Figures]:
+def _own(path: Path | str, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Figures]:
     folder = own.folder / dataset
     found = read_own(path, dataset, own.settings, folder, own.skip_unreadable)
     print(found.summary, flush=True)
@@ -215,7 +222,7 @@ def _own(path: Path, dataset: str, own: OwnReading) -> tuple[CaptionedEntry, Fig
     }
     entry = CaptionedEntry(
         root=stored_path(found.root).as_posix(),
-        annotations={source_name(path, found.root): sha256(path) for path in found.sources},
+        annotations={source_name(source, found.root): sha256(source) for source in found.sources},
         images={split: len(images) for split, images in found.splits.items()},
         listings=_own_listings(found),
         num_captions=num_captions,

@@ -14,11 +14,11 @@ from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
 
-SECTIONS = (params.Lmdb,)
+SECTIONS = (params.Lmdb, params.Stream)
 ITEMS = ("train", "val")
 
 
-def main(run: StageRun, lmdb: params.Lmdb) -> None:
+def main(run: StageRun, lmdb: params.Lmdb, stream: params.Stream) -> None:
     """Build the store of the split ``run.item``."""
     assert run.item in ITEMS
     keep_freed_memory()
@@ -53,6 +53,7 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
             on_unreadable=lmdb.on_unreadable,
             num_workers=machine.num_cpus(),
             categories=labels.categories,
+            in_tars=stream.train and run.item == "train",
             progress=True,
         )
         remove_shards(path)

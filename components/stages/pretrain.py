@@ -20,6 +20,7 @@ SECTIONS = (
     params.Subset,
     params.Optimizer,
     params.Schedule,
+    params.Stream,
     params.Pretrain,
 )
 

@@ -19,6 +19,15 @@ class ArchiveMember:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteTar:
+    """A tar on a server as the stage ``datasets`` has read it: its URL, size in bytes and SHA-256."""
+
+    url: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class CaptionedImage:
     """An image file and what people wrote about it.
 
@@ -29,6 +38,7 @@ class CaptionedImage:
         captions: at least one, as written (not normalised).
         labels: of the objects it shows, from 1, rising; see components.sources.readers.coco.
         member: which part of ``path`` the image is; None for all of it.
+        tar: where the archive is if it is on a server, and ``path`` then its name among others there.
     """
 
     image_id: str
@@ -37,6 +47,7 @@ class CaptionedImage:
     captions: tuple[str, ...]
     labels: tuple[int, ...] = ()
     member: ArchiveMember | None = None
+    tar: RemoteTar | None = None
 
     @property
     def place(self) -> Path:
@@ -44,9 +55,19 @@ class CaptionedImage:
         return self.path if self.member is None else self.path / self.member.name
 
     def read_bytes(self) -> bytes:
-        """Return the encoded image. Raises OSError; an archive that was cut short gives fewer bytes."""
+        """Return the encoded image. Raises OSError; an archive that was cut short gives fewer bytes.
+
+        Raises:
+            InputError: its archive is on a server, and cannot be fetched.
+        """
         if self.member is None:
             return self.path.read_bytes()
+        if self.tar is not None:
+            from components.sources.download.tar_cache import (
+                machine_cache,  # which what is on this disk does not need
+            )
+
+            return machine_cache().read(self.tar, self.member.offset, self.member.size)
         with self.path.open("rb") as file:
             file.seek(self.member.offset)
             return file.read(self.member.size)
@@ -81,10 +102,12 @@ class DatasetFolders:
     Attributes:
         captions: to pretrain on, by name; other forms too, see components.sources.readers.own.dataset.
         benchmarks: by name, see ``components.sources.origins.READERS``.
+        tars: captioned datasets on servers: URLs by name.
     """
 
     captions: Mapping[str, Path]
     benchmarks: Mapping[str, Path] = field(default_factory=dict)
+    tars: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ def photographs(shared_dir: Path) -> list[tuple[Path, str]]:
 def build_lmdb(split: str) -> CaptionStore:
     run = StageRun("lmdb", split, paths.stage_dir("lmdb", split), None)
     run.output_dir.mkdir(parents=True)
-    lmdb.main(run, LMDB)
+    lmdb.main(run, LMDB, params.Stream(train=False, mixed_tars=None, cache_gib=1.0))
     return CaptionStore(paths.lmdb_path(split))
 
 

@@ -21,6 +21,7 @@ from components.stages import lmdb_shard as shard_stage
 from components.tracking.run import StageRun
 
 KEEP = params.Lmdb(short_side=None, jpeg_quality=95, decoded=False, on_unreadable="refuse")
+HERE = params.Stream(train=False, mixed_tars=None, cache_gib=1.0)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def stage_run(images: list[CaptionedImage]) -> StageRun:
 
 
 def test_the_split_and_its_figures(stage_run: StageRun) -> None:
-    stage.main(stage_run, KEEP)
+    stage.main(stage_run, KEEP, HERE)
     store = CaptionStore(paths.lmdb_path("val"))
     metrics = json.loads((stage_run.output_dir / "metrics.json").read_text(encoding="utf-8"))
     assert len(store) == metrics["images"] == 5
@@ -64,7 +65,7 @@ def test_the_split_and_its_figures(stage_run: StageRun) -> None:
 
 
 def test_resizing_is_a_parameter(stage_run: StageRun) -> None:
-    stage.main(stage_run, KEEP.model_copy(update={"short_side": 16}))
+    stage.main(stage_run, KEEP.model_copy(update={"short_side": 16}), HERE)
     assert CaptionStore(paths.lmdb_path("val")).metadata.short_side == 16
 
 
@@ -74,15 +75,15 @@ def test_skipped_images_are_listed_until_they_are_mended(
     whole = images[2].path.read_bytes()
     images[2].path.write_bytes(whole[:30])
     with pytest.raises(InputError, match=r"2\.png"):
-        stage.main(stage_run, KEEP)
+        stage.main(stage_run, KEEP, HERE)
     skip = KEEP.model_copy(update={"on_unreadable": "skip"})
-    stage.main(stage_run, skip)
+    stage.main(stage_run, skip, HERE)
     with (stage_run.output_dir / "skipped.csv").open() as table:
         rows = list(csv.DictReader(table))
     assert [(row["image_id"], row["dataset"]) for row in rows] == [("world/2", "world")]
     assert json.loads((stage_run.output_dir / "metrics.json").read_text(encoding="utf-8"))["skipped"] == 1
     images[2].path.write_bytes(whole)
-    stage.main(stage_run, skip)
+    stage.main(stage_run, skip, HERE)
     assert not (stage_run.output_dir / "skipped.csv").exists()
 
 

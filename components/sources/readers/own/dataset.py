@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.foreign_text import printable
+from components.sources.download.tar_cache import machine_cache
 from components.sources.image_files import is_image, walk
 from components.sources.layout import Tally
 from components.sources.readers.flickr8k import find_flickr8k, read_flickr8k
@@ -25,6 +26,7 @@ from components.sources.readers.own.published import (
     is_redcaps_folder,
     sbu_records,
 )
+from components.sources.readers.own.remote_shards import read_remote_shards
 from components.sources.readers.own.rows import COMPRESSED, SUFFIXES, kind_of
 from components.sources.readers.own.sample import OwnImage, OwnImages, OwnSettings, divide
 from components.sources.readers.own.shards import find_shards, read_shards
@@ -74,12 +76,12 @@ def is_own(path: Path) -> bool:
 
 
 def read_own(
-    path: Path, dataset: str, settings: OwnSettings, folder: Path, skip_unreadable: bool
+    path: Path | str, dataset: str, settings: OwnSettings, folder: Path, skip_unreadable: bool
 ) -> OwnDataset:
     """Read a dataset, fetch what are URLs, write the index of each split into ``folder``.
 
     Args:
-        path: a table, a folder or a pattern; see ``FORMS``.
+        path: a table, a folder or a pattern; see ``FORMS``; a text: tars on a server.
         dataset: its name.
         settings: columns, division, connections.
         folder: where the indices go, and the images that are fetched or lie inside tables.
@@ -89,7 +91,15 @@ def read_own(
         InputError: says which file, row and column, and what was expected there.
     """
     tally = Tally()
-    root, sources, images = _read(path, settings, folder, tally)
+    lost: list[LeftOut] = []
+    if isinstance(path, Path):
+        root, sources, images = _read(path, settings, folder, tally)
+    else:
+        root, sources, found = folder, [], OwnImages(tally)
+        lost = read_remote_shards(
+            path, folder, settings, found, tally, cache=machine_cache(), skip_unreadable=skip_unreadable
+        )
+        images = found.listed()
     captioned = [image for image in images if image.captions]
     wanted = [image for image in captioned if image.split != "test"]
     if not wanted:
@@ -109,10 +119,13 @@ def read_own(
     }
     for split, of_split in splits.items():
         write_index(folder, split, root, of_split)
-    left_out = [*faulty, *unfetched]
-    if left_out:
+    left_out = [*lost, *faulty, *unfetched]
+    if lost:
+        tally.leave_out("tars that cannot be read", f"{lost[0].where}: {lost[0].reason}", len(lost))
+    if faulty or unfetched:
+        first = [*faulty, *unfetched][0]
         tally.leave_out(
-            "images that cannot be got", f"{left_out[0].where}: {left_out[0].reason}", len(left_out)
+            "images that cannot be got", f"{first.where}: {first.reason}", len(faulty) + len(unfetched)
         )
     taken = [image for of_split in splits.values() for image in of_split]
     num_captions = sum(len(image.captions) for image in taken)
@@ -189,4 +202,5 @@ def _captioned(image: OwnImage, dataset: str) -> CaptionedImage:
         path=image.path,
         captions=tuple(image.captions),
         member=image.member,
+        tar=image.tar,
     )

@@ -4,6 +4,7 @@ Whatever form the data had, it ends here, below data/datasets and so tracked by 
 ``id``; ``path``, relative to the dataset's root; ``captions``; and for an image inside an archive
 ``member``: its name there, offset and size in bytes. ``fetched`` says that the path is relative to the
 index's own folder instead, where the images that came from URLs, or from inside tables, lie in an archive.
+``tar`` is the number of a tar on a server in ``<split>.tars.json``, a list of URL, size in bytes and SHA-256.
 """
 
 import json
@@ -11,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.core.files import parse_json, write_text
-from components.sources.readers.types import ArchiveMember, CaptionedImage
+from components.core.files import parse_json, read_json, remove, write_json, write_text
+from components.sources.readers.types import ArchiveMember, CaptionedImage, RemoteTar
 
 
 def index_path(folder: Path, split: str) -> Path:
@@ -22,11 +23,19 @@ def index_path(folder: Path, split: str) -> Path:
 
 def write_index(folder: Path, split: str, root: Path, images: Iterable[CaptionedImage]) -> None:
     """Write it, atomically; images below ``folder`` count as fetched."""
-    lines = [json.dumps(_line(folder, root, image), ensure_ascii=False) + "\n" for image in images]
+    tars: dict[RemoteTar, int] = {}
+    lines = [json.dumps(_line(folder, root, image, tars), ensure_ascii=False) + "\n" for image in images]
     write_text(index_path(folder, split), "".join(lines))
+    remove(_tars_path(folder, split))
+    if tars:
+        write_json(_tars_path(folder, split), [[tar.url, tar.size, tar.sha256] for tar in tars])
 
 
-def _line(folder: Path, root: Path, image: CaptionedImage) -> dict[str, object]:
+def _tars_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.tars.json"
+
+
+def _line(folder: Path, root: Path, image: CaptionedImage, tars: dict[RemoteTar, int]) -> dict[str, object]:
     fetched = image.path.is_relative_to(folder)
     base = folder if fetched else root
     path = image.path.relative_to(base) if image.path.is_relative_to(base) else image.path.absolute()
@@ -35,6 +44,8 @@ def _line(folder: Path, root: Path, image: CaptionedImage) -> dict[str, object]:
         line["fetched"] = True
     if image.member is not None:
         line["member"] = [image.member.name, image.member.offset, image.member.size]
+    if image.tar is not None:
+        line["tar"] = tars.setdefault(image.tar, len(tars))
     return {**line, "captions": list(image.captions)}
 
 
@@ -47,6 +58,8 @@ def read_index(folder: Path, split: str, root: Path, dataset: str) -> list[Capti
     path = index_path(folder, split)
     images = []
     try:
+        listed = _tars_path(folder, split)
+        tars = [RemoteTar(*of) for of in read_json(listed)] if listed.exists() else []
         with path.open(encoding="utf-8") as file:
             for line in file:
                 fields = parse_json(line)
@@ -59,8 +72,9 @@ def read_index(folder: Path, split: str, root: Path, dataset: str) -> list[Capti
                         path=base / fields["path"],
                         captions=tuple(fields["captions"]),
                         member=None if member is None else ArchiveMember(*member),
+                        tar=tars[fields["tar"]] if "tar" in fields else None,
                     )
                 )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{path}: missing or broken ({error}); run `dvc repro -f datasets`") from None
     return images

@@ -9,7 +9,7 @@ from components.core.errors import InputError
 from components.core.foreign_text import printable
 from components.sources.image_files import UNDECODABLE, is_utf8
 from components.sources.layout import Tally, without_halves
-from components.sources.readers.types import ArchiveMember
+from components.sources.readers.types import ArchiveMember, RemoteTar
 
 LONG_BYTES = 4192  # of a caption; SentencePiece's own limit, and more than any caption should have
 
@@ -29,6 +29,7 @@ class OwnImage:
         captions: as written, blank ones left out.
         member: the part of an archive.
         fault: why it cannot be got, if that is known already.
+        tar: where the archive is if it is on a server.
     """
 
     key: str
@@ -39,6 +40,7 @@ class OwnImage:
     captions: list[str] = field(default_factory=list)
     member: ArchiveMember | None = None
     fault: str | None = None
+    tar: RemoteTar | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import glob
 import json
 import os
 import tarfile
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -19,7 +20,7 @@ from components.sources.download.extract import Header, members_of, read_to_end
 from components.sources.image_files import UNDECODABLE, folded, has_companion, is_companion, is_image
 from components.sources.layout import Tally, shown
 from components.sources.readers.own.image_folder import Listing
-from components.sources.readers.own.image_places import Identity, identity_of
+from components.sources.readers.own.image_places import identity_of
 from components.sources.readers.own.sample import (
     BESIDE_ANOTHER,
     OwnImage,
@@ -27,7 +28,7 @@ from components.sources.readers.own.sample import (
     OwnSettings,
     split_of_shard,
 )
-from components.sources.readers.types import ArchiveMember
+from components.sources.readers.types import ArchiveMember, RemoteTar
 
 
 class _TwiceError(Exception):
@@ -35,7 +36,9 @@ class _TwiceError(Exception):
 
 
 @dataclass(slots=True)
-class _Sample:
+class Sample:
+    """The files of one key, as far as they are wanted."""
+
     image: ArchiveMember | None = None
     txt: bytes | None = None
     json: bytes | None = None
@@ -95,23 +98,30 @@ def read_shards(
         if (identity := identity_of(shard)) is None:
             raise InputError(f"{shard}: no such file; a link that leads nowhere?")
         with shard.open("rb") as file:
-            if not _looks_like_tar(file):
-                raise InputError(f"{shard}: not an uncompressed tar archive; unpack .gz and the like first")
-        try:
-            with tarfile.open(shard, "r:", tarinfo=Header) as tar:
-                samples = _read_shard(tar, shard, tally)
-                read_to_end(tar)
-        except (tarfile.TarError, EOFError) as error:
-            raise InputError(f"{shard}: damaged ({error}); is it cut short?") from None
-        _add(samples, shard, shard.relative_to(root), identity, settings, images, tally)
+            samples = read_shard(file, str(shard), tally)
+        add_shard(samples, str(shard), shard.relative_to(root), shard, identity, settings, images, tally)
 
 
-def _looks_like_tar(file: IO[bytes]) -> bool:
-    return file.read(512)[257:262] == b"ustar"
+def read_shard(file: IO[bytes], shard: str, tally: Tally) -> dict[str, Sample]:
+    """Return the samples of an opened shard by key; ``shard`` names it in messages.
+
+    Raises:
+        InputError: as `read_shards`.
+    """
+    if file.read(512)[257:262] != b"ustar":
+        raise InputError(f"{shard}: not an uncompressed tar archive; unpack .gz and the like first")
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=Header) as tar:
+            samples = _members(tar, shard, tally)
+            read_to_end(tar)
+    except (tarfile.TarError, EOFError) as error:
+        raise InputError(f"{shard}: damaged ({error}); is it cut short?") from None
+    return samples
 
 
-def _read_shard(tar: tarfile.TarFile, shard: Path, tally: Tally) -> dict[str, _Sample]:
-    samples: dict[str, _Sample] = {}
+def _members(tar: tarfile.TarFile, shard: str, tally: Tally) -> dict[str, Sample]:
+    samples: dict[str, Sample] = {}
     for member, source in members_of(tar):
         name, place = PurePosixPath(member.name), f"{shard}: {member.name}"
         if has_companion(name):
@@ -124,7 +134,7 @@ def _read_shard(tar: tarfile.TarFile, shard: Path, tally: Tally) -> dict[str, _S
             if kind not in ("image", "txt", "json"):
                 tally.leave_out("files that are neither images nor texts", place)
                 continue
-            sample = samples.setdefault(name.with_suffix("").as_posix(), _Sample())
+            sample = samples.setdefault(name.with_suffix("").as_posix(), Sample())
             try:
                 if kind != "image":
                     sample.take_text(kind, source.read())
@@ -138,7 +148,7 @@ def _read_shard(tar: tarfile.TarFile, shard: Path, tally: Tally) -> dict[str, _S
     return samples
 
 
-def _pair_loosely(samples: dict[str, _Sample]) -> None:
+def _pair_loosely(samples: dict[str, Sample]) -> None:
     """Give texts without an image to images whose names differ in case or normal form alone."""
     alone = {folded(key): key for key, sample in samples.items() if sample.image is None}
     for key, sample in samples.items():
@@ -147,10 +157,23 @@ def _pair_loosely(samples: dict[str, _Sample]) -> None:
             sample.txt, sample.json, other.txt, other.json = other.txt, other.json, None, None
 
 
-def _add(
-    samples: dict[str, _Sample], shard: Path, relative: Path, identity: Identity, settings: OwnSettings,
-    images: OwnImages, tally: Tally,
+def add_shard(
+    samples: dict[str, Sample], shard: str, relative: Path, path: Path, identity: tuple[Hashable, ...],
+    settings: OwnSettings, images: OwnImages, tally: Tally, remote: RemoteTar | None = None,
 ) -> None:  # fmt: skip
+    """Add the images of a shard.
+
+    Args:
+        samples: by key.
+        shard: its name in messages.
+        relative: its place below the folder of the shards.
+        path: what its images have as theirs.
+        identity: equal for what is the same shard.
+        settings: names the caption column of JSON files.
+        images: where they go.
+        tally: is told of what is left out.
+        remote: the shard, if it is on a server.
+    """
     split = split_of_shard(relative)
     for key, sample in samples.items():
         where = f"{shard}: {key}"
@@ -162,15 +185,16 @@ def _add(
         image = OwnImage(
             key=f"{relative.with_suffix('').as_posix()}/{key}",
             where=printable(where),
-            path=shard,
+            path=path,
             split=split,
             captions=_captions(where, sample, settings),
             member=sample.image,
+            tar=remote,
         )
         images.add(image, (*identity, sample.image.offset))
 
 
-def _captions(where: str, sample: _Sample, settings: OwnSettings) -> list[str]:
+def _captions(where: str, sample: Sample, settings: OwnSettings) -> list[str]:
     try:
         if sample.txt is not None:
             lines = sample.txt.decode("utf-8-sig").splitlines()

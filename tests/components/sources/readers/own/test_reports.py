@@ -75,7 +75,7 @@ def stored() -> list[tuple[str, ...]]:
     for split in ("train", "val"):
         run = StageRun("lmdb", split, paths.stage_dir("lmdb", split), None)
         run.output_dir.mkdir(parents=True)
-        lmdb.main(run, LMDB)
+        lmdb.main(run, LMDB, params.Stream(train=False, mixed_tars=None, cache_gib=1.0))
         found += [tuple(record.captions) for record in CaptionStore(paths.lmdb_path(split))]
     return sorted(found)
 
