@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	if [ -z "$$chosen" ]; then echo 'setup: no Python 3.11 to 3.13 among $(PYTHONS); install one or name it: make setup PYTHON=/path/to/python3.12' >&2; exit 1; fi; \
 	"$$chosen" -m venv $(VENV) || { echo "setup: this Python cannot make virtual environments; on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "setup: installing into $(VENV) with $$($(BIN)/python --version); this takes some minutes"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,docs,export,cluster]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev,docs,export,cluster,stream]'
 	@touch $@
 
 demo: setup  ## run the whole pipeline on the embedded default and print the results

@@ -13,7 +13,6 @@ from components.data.image import DecodeError, Pixels, decode
 from components.data.sampling import VALIDATION_STREAM, CropSizes, GroupedVisits, Visits, generator
 from components.data.selection import Selection
 from components.data.store import CaptionStore
-from components.data.tar_images import image_in_tar
 from components.data.targets import MakeTargets
 from components.data.transforms import EvalTransform, TrainTransform
 
@@ -41,6 +40,7 @@ class TrainDataset(Dataset[TargetSample]):
         self.transform = transform
         self.targets = targets
         self.crop_sizes: CropSizes | None = None  # of the augmentation's size
+        self.read_image: Callable[[bytes], bytes] = bytes  # of what the record has: the image itself
         self.visits = Visits(len(selection), seed)
 
     def grow_crops(self, pairs: Sequence[tuple[float, int]] | None, iterations: int, batch_size: int) -> None:
@@ -74,7 +74,9 @@ class TrainDataset(Dataset[TargetSample]):
         captions = self.selection.captions(index, record.captions)
         caption = captions[int(rng.integers(len(captions)))]
         size = None if self.crop_sizes is None else self.crop_sizes.of_visit(visit)
-        pixels, caption = self.transform(_decode(record.image, record.image_id), caption, rng, size)
+        pixels, caption = self.transform(
+            _decode(self.read_image(record.image), record.image_id), caption, rng, size
+        )
         return {
             "image": torch.from_numpy(pixels),
             "image_id": record.image_id,
@@ -150,6 +152,6 @@ def read_image(path: Path, upright: bool = True) -> Pixels:
 
 def _decode(data: bytes, name: str, upright: bool = True) -> Pixels:
     try:
-        return decode(image_in_tar(data), upright=upright)
+        return decode(data, upright=upright)
     except DecodeError as error:
         raise InputError(f"{name}: cannot be read as an image: {error}; replace it") from error

@@ -9,7 +9,7 @@ is the store's; components.data.tar_visits can have another order, one that need
 import json
 from typing import NamedTuple
 
-from components.data.any_format import DecodeError
+from components.core.errors import InputError
 from components.sources.readers.types import CaptionedImage, RemoteTar
 
 _MARK = b"virtex-tar\n"
@@ -44,8 +44,7 @@ def image_in_tar(data: bytes) -> bytes:
     """Return an encoded image, which may have to be read from a tar.
 
     Raises:
-        DecodeError: its tar on this machine cannot be read.
-        InputError: its tar cannot be fetched, or is another one by now.
+        InputError: its tar cannot be read or fetched, or is another one by now.
     """
     place = read_place(data)
     if place is None:
@@ -61,4 +60,4 @@ def image_in_tar(data: bytes) -> bytes:
             file.seek(place.offset)
             return file.read(place.size)
     except OSError as error:
-        raise DecodeError(f"{place.tar}: {error.strerror}") from None
+        raise InputError(f"{place.tar}: cannot be read ({error.strerror}); was it moved?") from None

@@ -55,6 +55,8 @@ def is_on_server(place: str) -> bool:
 
 def _without_secrets(place: str) -> str:
     """Refuse URLs of tars that hold a password or a key, which would be stored and logged."""
+    if is_on_server(place) and not all(map(is_on_server, place.split())):
+        raise ValueError("between URLs of tars stand spaces; expected each to begin with https:// or s3://")
     if is_on_server(place) and any(sign in place for sign in "@?#"):
         raise ValueError(
             "URLs of tars hold neither user, query nor fragment: passwords and keys belong into the "

@@ -5,6 +5,7 @@ from typing import Any
 
 from components import params
 from components.data.dataset import TrainDataset
+from components.data.tar_images import image_in_tar
 from components.data.tar_visits import tar_visits
 from components.sources.download.tar_cache import Fetched, TarCache, machine_cache
 from components.sources.readers.types import RemoteTar
@@ -40,13 +41,14 @@ class Streamed:
 
 
 def tars_of(dataset: TrainDataset, stream: params.Stream) -> Streamed | None:
-    """Give a dataset the order for tars of servers; return them, or None if it has no image in one.
+    """Have a dataset read images in tars; return those on servers, which have an order of their own.
 
     Raises:
         InputError: the folder for tars is too small.
     """
     if not stream.train:
         return None
+    dataset.read_image = image_in_tar
     cache = machine_cache()
     visits = tar_visits(
         dataset.store, dataset.selection.indices, stream.mixed_tars, dataset.visits.seed, cache

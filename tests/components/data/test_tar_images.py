@@ -18,6 +18,7 @@ from components.data.loader import visit_loader
 from components.data.sampling import Shard, Visits
 from components.data.selection import select
 from components.data.store import CaptionStore
+from components.data.tar_images import image_in_tar
 from components.data.tar_visits import tar_visits
 from components.data.targets import MakeTargets
 from components.data.transforms import TrainTransform
@@ -74,7 +75,11 @@ def dataset(images: list[CaptionedImage], augmentation: Augmentation, targets: M
 
 
 def plain(store: CaptionStore, augmentation: Augmentation, targets: MakeTargets) -> TrainDataset:
-    return TrainDataset(store, select(store, "bicaptioning"), TrainTransform(augmentation), targets, seed=4)
+    dataset = TrainDataset(
+        store, select(store, "bicaptioning"), TrainTransform(augmentation), targets, seed=4
+    )
+    dataset.read_image = image_in_tar
+    return dataset
 
 
 def batches(

@@ -107,7 +107,8 @@ def _build_in_shards(numbers: list[int]) -> list[bool]:
     for name, item in [("lmdb", "train"), *(("lmdb_shard", str(number)) for number in numbers)]:
         folder = paths.stage_dir(name, item)
         folder.mkdir(parents=True, exist_ok=True)
-        (stage if name == "lmdb" else shard_stage).main(StageRun(name, item, folder), lmdb)
+        run = StageRun(name, item, folder)
+        stage.main(run, lmdb, HERE) if name == "lmdb" else shard_stage.main(run, lmdb)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         written += [bool(metrics["written"])] if name == "lmdb_shard" else []
     return written

@@ -18,6 +18,14 @@ _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 
 
 def expanded(urls: str) -> list[str]:
+    """Return the URLs that a text names, with spaces between; `_expanded` says what braces mean."""
+    found = [url for pattern in urls.split() for url in _expanded(pattern)]
+    if len(found) > MOST_TARS or len({*found}) < len(found):
+        raise InputError(f"{urls}: names a tar twice, or more than {MOST_TARS:,}")
+    return found
+
+
+def _expanded(urls: str) -> list[str]:
     """Return what ``{00000..00099}`` and ``{a,b}`` stand for, in order; numbers keep their zeros.
 
     Raises:

@@ -47,7 +47,7 @@ def read(urls: str, skip: bool = False) -> OwnDataset:
 def test_names_in_braces() -> None:
     assert expanded("h/{08..10}-{a,b}.tar") == [f"h/{n}-{x}.tar" for n in ("08", "09", "10") for x in "ab"]
     assert expanded("h/{8..10}.tar") == ["h/8.tar", "h/9.tar", "h/10.tar"]
-    assert expanded("h/one.tar") == ["h/one.tar"]
+    assert expanded("h/one.tar g/{1,3}.tar") == ["h/one.tar", "g/1.tar", "g/3.tar"]
     for wrong in ("{3..1}", "{0..999999}", "{a}", "{0..1", "{000..999}{000..999}"):
         with pytest.raises(InputError, match=r"^h/\{"):
             expanded(f"h/{wrong}.tar")

@@ -1,0 +1,80 @@
+"""Pretraining on tars of a server ends with the captioner that the same images on this disk give."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import params
+from components.core import paths
+from components.data.build import build_store
+from components.data.store import CaptionStore
+from components.sources.download.tar_cache import machine_cache
+from components.sources.readers.own.dataset import read_own
+from components.sources.readers.own.sample import OwnSettings
+from components.stages import pretrain as stage
+from components.tracking.run import StageRun
+from components.training.checkpoints import CheckpointFolder
+from tests.conftest import FileServer
+
+
+def run_stage(sections: list[params.Section], **stream: Any) -> dict[str, str]:
+    """Run the stage; return the digests of what it leaves."""
+    given = [
+        section.model_copy(update=stream) if isinstance(section, params.Stream) else section
+        for section in sections
+    ]
+    paths.stage_dir("pretrain").mkdir(parents=True, exist_ok=True)
+    stage.main(StageRun("pretrain", None, paths.stage_dir("pretrain")), *given)
+    files = sorted(paths.CANDIDATES_DIR.iterdir())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.integration
+def test_the_same_captioner_from_tars_also_after_a_crash(
+    sections: list[params.Section], file_server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CaptionStore(paths.lmdb_path("train"))
+    for number in range(4):
+        with tarfile.open(file_server.folder / f"train-{number}.tar", "w") as tar:
+            for record in (store.get(2 * number), store.get(2 * number + 1)):
+                texts = {".png": record.image, ".txt": "\n".join(record.captions).encode()}
+                for suffix, content in texts.items():
+                    info = tarfile.TarInfo(Path(record.file).stem + suffix)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    (file_server.folder / "val-0.tar").write_bytes((file_server.folder / "train-0.tar").read_bytes())
+    urls = f"{file_server.url}/{{train-0,train-1,train-2,train-3,val-0}}.tar"
+    images = read_own(urls, "grey", OwnSettings(), Path("data/grey"), False).splits["train"]
+    options: dict[str, Any] = {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}
+    options["num_workers"] = 1
+    build_store(paths.lmdb_path("train"), images, **options)
+    here = run_stage(sections)
+
+    build_store(paths.lmdb_path("train"), images, in_tars=True, **options)
+    before = machine_cache().fetched()
+    assert run_stage(sections, train=True) == here
+    for path in machine_cache().folder.glob("*.tar"):
+        path.unlink()
+    mixed = run_stage(sections, train=True, mixed_tars=1)
+    assert mixed != here  # another order
+    metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
+    assert (metrics["tars"], metrics["fetched_tars"]) == (4, 4)
+    assert metrics["fetched_bytes"] == metrics["tars_bytes"]
+    assert machine_cache().fetched().tars - before.tars == 4
+
+    save = CheckpointFolder.save
+
+    def save_and_crash(*arguments: Any) -> None:
+        save(*arguments)
+        raise MemoryError("crashed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CheckpointFolder, "save", save_and_crash)
+        with pytest.raises(MemoryError, match="crashed"):
+            run_stage(sections, train=True, mixed_tars=1)
+    assert run_stage(sections, train=True, mixed_tars=1) == mixed
