@@ -34,7 +34,7 @@ def run_stage(sections: list[params.Section], **stream: Any) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_the_same_captioner_from_tars_also_after_a_crash(
     sections: list[params.Section], file_server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
