@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from components.core.errors import InputError
+from components.data.dataset import TrainDataset
 from components.data.sampling import ORDER_STREAM, Visits, generator
 from components.data.store import CaptionStore
-from components.data.tar_images import read_place
-from components.sources.download.tar_cache import GIB, TarCache
+from components.data.tar_images import image_in_tar, read_place
+from components.sources.download.tar_cache import GIB, TarCache, machine_cache
 from components.sources.readers.types import RemoteTar
 
 
@@ -55,6 +56,7 @@ class TarVisits(Visits):
         self.cache = cache
         self._tar_of = tar_of
         self._mixed = len(tars) if mixed is None else mixed
+        self._before = cache.fetched()
         self._plans: dict[int, _Plan] = {}
         self._asked: tuple[int, int] | None = None
         largest = sorted((tar.size for tar in tars), reverse=True)[: 2 * self._mixed]
@@ -73,6 +75,25 @@ class TarVisits(Visits):
                 self._asked = wanted
                 self._fetch(*wanted, worker.id / worker.num_workers)
         return super().image(visit)
+
+    def fetched_bytes(self) -> int:
+        """Return what was fetched on this machine since these visits were made, when the stage started."""
+        return self.cache.fetched().bytes - self._before.bytes
+
+    def figures(self) -> dict[str, int]:
+        """Return how many tars there are, how many were fetched since, and their bytes; say so."""
+        found = {
+            "tars": len(self.tars),
+            "tars_bytes": sum(tar.size for tar in self.tars),
+            "fetched_tars": self.cache.fetched().tars - self._before.tars,
+            "fetched_bytes": self.fetched_bytes(),
+        }
+        print(
+            f"fetched {found['fetched_tars']} tars, {found['fetched_bytes'] / 1e9:.3f} GB, since this stage "
+            f"started, of a dataset of {found['tars']} tars, {found['tars_bytes'] / 1e9:.3f} GB",
+            flush=True,
+        )
+        return found
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return self._plan(epoch).images
@@ -133,3 +154,16 @@ def tar_visits(
         if place is not None and isinstance(place.tar, RemoteTar):
             tar_of[position] = numbers.setdefault(place.tar, len(numbers))
     return TarVisits(list(numbers), tar_of, mixed, seed, cache) if numbers else None
+
+
+def stream_images(dataset: TrainDataset, mixed: int | None) -> TarVisits | None:
+    """Have a dataset read images in tars; those on servers, if there are any, in an order of their own.
+
+    Raises:
+        InputError: as `TarVisits`.
+    """
+    dataset.read_image = image_in_tar
+    seed = dataset.visits.seed
+    visits = tar_visits(dataset.store, dataset.selection.indices, mixed, seed, machine_cache())
+    dataset.visits = visits or dataset.visits
+    return visits

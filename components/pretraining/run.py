@@ -23,6 +23,7 @@ from components.data.sampling import Shard
 from components.data.selection import num_labels, select
 from components.data.shards import shards_of_groups
 from components.data.store import CaptionStore, Identity, identify
+from components.data.tar_visits import stream_images
 from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.dataset_titles import title_here
@@ -35,7 +36,6 @@ from components.objectives.saved import Preprocessing, save_captioner
 from components.params.expected_time import ceiling_share, image_cost
 from components.pretraining.results import Logits, log_profile, logits_inputs, rate, write_results
 from components.pretraining.start import digests, start_model
-from components.pretraining.streaming import tars_of
 from components.text.document_frequencies import read_weights
 from components.text.tokenizer import CaptionTokenizer
 from components.tracking import StageRun, UsedDataset
@@ -101,7 +101,7 @@ def pretrain_model(
     if pretrain.shard_groups > 1:
         train_dataset.draw_by_groups(pretrain.shard_groups, pretrain.batch_size, pretrain.accumulate)
         num_pictured = min(num_pictured, part_size)  # others may be on other machines
-    streamed = tars_of(train_dataset, stream)
+    streamed = stream_images(train_dataset, stream.mixed_tars) if stream.train else None
     train_dataset.grow_crops(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
     collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
     val_batches = val_loader(

@@ -19,7 +19,7 @@ from components.data.sampling import Shard, Visits
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.tar_images import image_in_tar
-from components.data.tar_visits import tar_visits
+from components.data.tar_visits import stream_images, tar_visits
 from components.data.targets import MakeTargets
 from components.data.transforms import TrainTransform
 from components.params import Augmentation
@@ -68,9 +68,7 @@ def build(images: list[CaptionedImage], name: str, in_tars: bool, skip: bool = F
 def dataset(images: list[CaptionedImage], augmentation: Augmentation, targets: MakeTargets) -> TrainDataset:
     """The images in their tars, two tars at a time."""
     dataset = plain(build(images, "in_tars.lmdb", True), augmentation, targets)
-    visits = tar_visits(dataset.store, dataset.selection.indices, MIXED, 4, machine_cache())
-    assert visits is not None
-    dataset.visits = visits
+    assert stream_images(dataset, MIXED) is dataset.visits
     return dataset
 
 
