@@ -25,12 +25,13 @@ def main(run: StageRun, tokenize: params.Tokenize, textual_head: params.TextualH
     written = {
         split: [text for image in manifest.captions_of(split) for text in image.captions] for split in SPLITS
     }
-    normalised = {split: list(map(normalise, captions)) for split, captions in written.items()}
-    train_tokenizer(normalised["train"], tokenize.vocab_size, paths.TOKENIZER_MODEL)
+    train_tokenizer(map(normalise, written["train"]), tokenize.vocab_size, paths.TOKENIZER_MODEL)
 
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
     max_length = textual_head.max_caption_length
-    figures = {split: caption_figures(tokenizer, normalised[split], max_length) for split in SPLITS}
+    figures = {
+        split: caption_figures(tokenizer, map(normalise, written[split]), max_length) for split in SPLITS
+    }
     write_frequencies(paths.DOCUMENT_FREQUENCIES, tokenizer, written["train"], max_length)
     lengths_path = run.output_dir / "lengths.csv"
     write_csv(lengths_path, ("tokens", "captions"), figures["train"].lengths)

@@ -6,8 +6,9 @@ And what a vocabulary makes of captions: lengths, truncation, unknown pieces, an
 import io
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from array import array
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,14 +57,14 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, model_path: Path) 
     Raises:
         InputError: no captions, or they do not allow a vocabulary of this size.
     """
-    texts = [caption.replace(_MARK, " ") for caption in captions]
+    texts = deque(caption.replace(_MARK, " ") for caption in captions)
     longest = max((len(text.encode()) for text in texts), default=0)
     # Named only where it is needed, because the model's file remembers every argument.
     limit: dict[str, Any] = {"max_sentence_length": longest} if longest > LONGEST_BYTES else {}
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=model, vocab_size=vocab_size,
+            sentence_iterator=_let_go(texts), model_writer=model, vocab_size=vocab_size,
             **TRAINER_ARGUMENTS, **limit,
         )  # fmt: skip
     except RuntimeError as error:
@@ -74,6 +75,12 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, model_path: Path) 
         temporary.write_bytes(model.getvalue())
     with writing(model_path.with_suffix(".vocab")) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
+
+
+def _let_go(texts: deque[str]) -> Iterator[str]:
+    """Yield the texts, of which SentencePiece keeps copies, and keep none of them."""
+    while texts:
+        yield texts.popleft()
 
 
 def _explained(message: str, vocab_size: int) -> Exception:
@@ -186,22 +193,26 @@ class CaptionFigures:
 
 
 def caption_figures(
-    tokenizer: CaptionTokenizer, captions: Sequence[str], max_caption_length: int
+    tokenizer: CaptionTokenizer, captions: Iterable[str], max_caption_length: int
 ) -> CaptionFigures:
-    """Measure normalised captions (at least one) under a tokenizer."""
-    encoded = [tokenizer.encode(caption) for caption in captions]
-    lengths = np.array([len(pieces) + BOUNDARY_TOKENS for pieces in encoded])
-    num_pieces = sum(map(len, encoded))
-    num_unknown = sum(pieces.count(UNK_ID) for pieces in encoded)
-    counts = Counter(lengths.tolist())
+    """Measure normalised captions (at least one) under a tokenizer; none is kept."""
+    lengths = array("l")
+    num_unknown = 0
+    for caption in captions:
+        pieces = tokenizer.encode(caption)
+        lengths.append(len(pieces) + BOUNDARY_TOKENS)
+        num_unknown += pieces.count(UNK_ID)
+    tokens = np.array(lengths)
+    counts = Counter(lengths)
+    num_pieces = sum(lengths) - BOUNDARY_TOKENS * len(lengths)
     return CaptionFigures(
         metrics={
-            "captions": len(encoded),
-            "tokens_mean": float(lengths.mean()),
-            "tokens_p50": float(np.percentile(lengths, 50)),
-            "tokens_p95": float(np.percentile(lengths, 95)),
-            "tokens_max": int(lengths.max()),
-            "truncated_share": float((lengths > max_caption_length).mean()),
+            "captions": len(lengths),
+            "tokens_mean": float(tokens.mean()),
+            "tokens_p50": float(np.percentile(tokens, 50)),
+            "tokens_p95": float(np.percentile(tokens, 95)),
+            "tokens_max": int(tokens.max()),
+            "truncated_share": float((tokens > max_caption_length).mean()),
             "unknown_rate": num_unknown / max(num_pieces, 1),
         },
         lengths=[(length, counts[length]) for length in range(min(counts), max(counts) + 1)],

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from components.text.tokenizer import CaptionTokenizer, caption_figures, readable_sample, train_tokenizer
@@ -24,6 +26,17 @@ def test_figures(letters: CaptionTokenizer) -> None:
         "truncated_share": 0.25,
         "unknown_rate": pytest.approx(1 / 15),
     }
+
+
+def test_figures_keep_no_caption(letters: CaptionTokenizer) -> None:
+    tracemalloc.start()
+    try:
+        figures = caption_figures(letters, (f"abc{'ab' * (n % 9)}" for n in range(30_000)), 30)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert figures.metrics["captions"] == 30_000
+    assert most < 30_000 * 40  # bytes; the ids of these captions alone would be 150 each
 
 
 def test_only_blank_captions_have_no_unknown_pieces(letters: CaptionTokenizer) -> None:

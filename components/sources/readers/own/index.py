@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from components.core.errors import InputError
-from components.core.files import parse_json, read_json, remove, write_json, write_text
+from components.core.files import parse_json, read_json, remove, write_json, writing
 from components.sources.readers.types import ArchiveMember, CaptionedImage, RemoteTar
 
 
@@ -24,8 +24,9 @@ def index_path(folder: Path, split: str) -> Path:
 def write_index(folder: Path, split: str, root: Path, images: Iterable[CaptionedImage]) -> None:
     """Write it, atomically; images below ``folder`` count as fetched."""
     tars: dict[RemoteTar, int] = {}
-    lines = [json.dumps(_line(folder, root, image, tars), ensure_ascii=False) + "\n" for image in images]
-    write_text(index_path(folder, split), "".join(lines))
+    with writing(index_path(folder, split)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for image in images:
+            file.write(json.dumps(_line(folder, root, image, tars), ensure_ascii=False) + "\n")
     remove(_tars_path(folder, split))
     if tars:
         write_json(_tars_path(folder, split), [[tar.url, tar.size, tar.sha256] for tar in tars])
