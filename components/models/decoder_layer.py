@@ -131,7 +131,7 @@ class DecoderLayer(nn.TransformerDecoderLayer):
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Apply ``F.linear`` to few vectors: ``(batch, beams, in)`` -> ``(batch, beams, out)``, channels first.
 
-    With the larger factor on the left a CPU's matrix product is faster (docs/performance.md).
+    With the larger factor on the left a CPU's matrix product is faster (docs/performance-reasons.md).
     """
     product = torch.addmm(bias.unsqueeze(1), weight, x.flatten(0, 1).t())  # (out, batch * beams)
     return product.t().unflatten(0, x.shape[:2])
