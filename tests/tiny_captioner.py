@@ -32,7 +32,7 @@ def config(objective: str = "bicaptioning", vocab_size: int = VOCAB_SIZE) -> Mod
 
 
 @pytest.fixture(scope="session")
-def makeconfig() -> ConfigMaker:
+def make_config() -> ConfigMaker:
     """Builds the captioner's configuration; arguments change its objective and vocabulary."""
     return config
 
