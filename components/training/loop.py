@@ -148,6 +148,37 @@ def train(
         if processes.is_first:
             checkpoints.save(state.iteration, content)
 
+    def validate_if_due(stop: StopRequest) -> None:
+        is_done = state.history.is_validated(state.iteration)
+        if val_batches is None or is_done or not is_due(options.validate_every):
+            return
+        divergence.check(checkpoints)
+        processes.share_buffers(objective)
+        val = stop.watch(val_batches())
+        means = validate(objective, val, device, options.precision, memory_format, processes)
+        state.history.val.append({"iteration": state.iteration, **means})
+        if candidates is not None and processes.is_first:
+            with unchanged_random_state():
+                candidates.save(state.history)
+        _log_row(log, "val", state.history.val[-1])
+        if after_validation is not None and processes.is_first:
+            with evaluating(objective), unchanged_random_state():
+                after_validation(state.iteration)
+
+    def log_train_row(averages: Row, rates: dict[str, float]) -> Row:
+        nonlocal images_logged, seconds_logged
+        seconds = state.seconds - seconds_logged
+        row = {"iteration": state.iteration, **averages}
+        row |= {f"{part}_lr": rate for part, rate in rates.items()}
+        row["images_per_second"] = (state.num_images - images_logged) / seconds
+        row["data_wait_per_second"] = data_wait.per_second(seconds)
+        if figures is not None:
+            row |= figures(state.iteration - 1)
+        images_logged, seconds_logged = state.num_images, state.seconds
+        state.history.train.append(row)
+        _log_row(log, "train", row)
+        return row
+
     with (
         StopRequest(processes) as stop,
         Progress(options.iterations, state.iteration, is_shown=processes.is_first) as progress,
@@ -156,23 +187,7 @@ def train(
         try:
             batches = stop.watch(in_groups(train_batches(state.iteration), options.accumulate))
             while True:
-                if (
-                    val_batches is not None
-                    and is_due(options.validate_every)
-                    and not state.history.is_validated(state.iteration)
-                ):
-                    divergence.check(checkpoints)
-                    processes.share_buffers(objective)
-                    val = stop.watch(val_batches())
-                    means = validate(objective, val, device, options.precision, memory_format, processes)
-                    state.history.val.append({"iteration": state.iteration, **means})
-                    if candidates is not None and processes.is_first:
-                        with unchanged_random_state():
-                            candidates.save(state.history)
-                    _log_row(log, "val", state.history.val[-1])
-                    if after_validation is not None and processes.is_first:
-                        with evaluating(objective), unchanged_random_state():
-                            after_validation(state.iteration)
+                validate_if_due(stop)
                 if state.iteration == options.iterations:
                     return state
 
@@ -191,24 +206,14 @@ def train(
                 progress.advance(num_images)
                 profiler_step()
 
+                averages = None
                 if is_due(options.log_every):
                     divergence.check(checkpoints)
-                    row = {"iteration": state.iteration, **state.averages.read()}
-                    state.seconds += time.perf_counter() - start
-                    row |= {f"{part}_lr": rate for part, rate in rates.items()}
-                    row["images_per_second"] = (state.num_images - images_logged) / (
-                        state.seconds - seconds_logged
-                    )
-                    row["data_wait_per_second"] = data_wait.per_second(state.seconds - seconds_logged)
-                    images_logged, seconds_logged = state.num_images, state.seconds
-                    if figures is not None:
-                        row |= figures(state.iteration - 1)
-                    state.history.train.append(row)
-                    _log_row(log, "train", row)
+                    averages = state.averages.read()  # waits for the device, which counts as training
+                state.seconds += time.perf_counter() - start
+                if averages is not None:
+                    row = log_train_row(averages, rates)
                     progress.show({"loss": row["loss"], "waiting for data": row["data_wait_per_second"]})
-                else:
-                    state.seconds += time.perf_counter() - start
-
                 if is_due(options.checkpoint_every):
                     save()
         except Stopped:
