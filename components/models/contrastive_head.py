@@ -2,14 +2,13 @@
 
 import functools
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.models.textual_head import WordAndPositionEmbedding, draw_weights
-from components.params import paper_heads
+from components.params import TextualHead
 
 FIRST_SCALE = 10.0  # of similarities (SigLIP, arXiv 2303.15343)
 
@@ -17,7 +16,7 @@ FIRST_SCALE = 10.0  # of similarities (SigLIP, arXiv 2303.15343)
 class ContrastiveHead(nn.Module):
     """Projection of the pooled feature map, a transformer encoder of captions, and a scale and a bias.
 
-    Sizes are those of a textual head. A caption's vector is taken at its last token, [EOS] unless the caption
+    A caption's vector is taken at its last token, [EOS] unless the caption
     was cut; every token sees all others. Vectors have length 1.
 
     Shape:
@@ -27,39 +26,32 @@ class ContrastiveHead(nn.Module):
         -> logits ``(images, captions)``, of the weights' dtype
     """
 
-    def __init__(
-        self,
-        feature_size: int,
-        vocab_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        num_heads: int | None = None,
-        ffn_size: int | None = None,
-        norm: Literal["post", "pre"] = "post",
-        dropout: float = 0.1,
-        max_caption_length: int = 30,
-        init_std: float = 0.02,
-        embedding_init_std: float = 0.02,
-        bias: float = -10.0,
-    ) -> None:
-        """Build the towers; arguments are those of `TransformerTextualHead`, ``bias`` is that of logits."""
+    def __init__(self, feature_size: int, vocab_size: int, sizes: TextualHead, bias: float = -10.0) -> None:
+        """Build the towers in the sizes of a textual head; ``bias`` is that of logits."""
         super().__init__()
-        self.max_caption_length = max_caption_length
+        hidden_size, is_pre_norm = sizes.hidden_size, sizes.norm == "pre"
+        self.max_caption_length = sizes.max_caption_length
         self.visual_projection = nn.Linear(feature_size, hidden_size)
-        self.embedding = WordAndPositionEmbedding(vocab_size, hidden_size, max_caption_length, dropout)
+        self.embedding = WordAndPositionEmbedding(
+            vocab_size, hidden_size, sizes.max_caption_length, sizes.dropout
+        )
         layer = nn.TransformerEncoderLayer(
             hidden_size,
-            num_heads or paper_heads(hidden_size),
-            dim_feedforward=ffn_size or 4 * hidden_size,
-            dropout=dropout,
+            sizes.num_heads,
+            dim_feedforward=sizes.ffn_size,
+            dropout=sizes.dropout,
             activation="gelu",
             batch_first=True,
-            norm_first=norm == "pre",
+            norm_first=is_pre_norm,
         )
-        last_norm = nn.LayerNorm(hidden_size) if norm == "pre" else None
-        self.transformer = nn.TransformerEncoder(layer, num_layers, last_norm, enable_nested_tensor=False)
+        last_norm = nn.LayerNorm(hidden_size) if is_pre_norm else None
+        self.transformer = nn.TransformerEncoder(
+            layer, sizes.num_layers, last_norm, enable_nested_tensor=False
+        )
         self.text_projection = nn.Linear(hidden_size, hidden_size)
-        self.apply(functools.partial(draw_weights, std=init_std, embedding_std=embedding_init_std))
+        self.apply(
+            functools.partial(draw_weights, std=sizes.init_std, embedding_std=sizes.embedding_init_std)
+        )
         self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
         self.bias = nn.Parameter(torch.tensor(bias))
 

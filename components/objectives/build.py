@@ -1,6 +1,6 @@
 """From a configuration to a model with its loss."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,26 +73,27 @@ def build_objective(config: ModelConfig) -> Objective:
         linear = LinearTextualHead(visual.feature_size, config.vocab_size)
         return LINEAR_OBJECTIVES[name](visual, linear, smoothing)
     head = config.textual_head
-    sizes: dict[str, Any] = {
-        "feature_size": visual.feature_size,
-        "vocab_size": config.vocab_size,
-        "hidden_size": head.hidden_size,
-        "num_layers": head.num_layers,
-        "num_heads": head.num_heads,
-        "ffn_size": head.ffn_size,
-        "norm": head.norm,
-        "dropout": head.dropout,
-        "max_caption_length": head.max_caption_length,
-        "init_std": head.init_std,
-        "embedding_init_std": head.embedding_init_std,
-    }
     if name.startswith("contrastive"):
-        towers = ContrastiveHead(**sizes, bias=config.objective.contrastive_bias)
+        bias = config.objective.contrastive_bias
+        towers = ContrastiveHead(visual.feature_size, config.vocab_size, head, bias)
         if name == "contrastive":
             return ContrastiveObjective(visual, towers)
         linear = LinearTextualHead(visual.feature_size, config.vocab_size)
         return ContrastiveClassificationObjective(visual, towers, linear, smoothing)
-    textual = TransformerTextualHead(**sizes, causal=name != "masked_lm")
+    textual = TransformerTextualHead(
+        visual.feature_size,
+        config.vocab_size,
+        head.hidden_size,
+        num_layers=head.num_layers,
+        num_heads=head.num_heads,
+        ffn_size=head.ffn_size,
+        norm=head.norm,
+        dropout=head.dropout,
+        max_caption_length=head.max_caption_length,
+        causal=name != "masked_lm",
+        init_std=head.init_std,
+        embedding_init_std=head.embedding_init_std,
+    )
     return TRANSFORMER_OBJECTIVES[name](visual, textual, smoothing)
 
 

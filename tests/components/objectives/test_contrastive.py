@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,15 +21,24 @@ from components.objectives.contrastive import (
     ContrastiveObjective,
     pairs_loss,
 )
+from components.params import TextualHead
 from components.training.distributed import Processes
 from components.training.metrics import TokenMean
 
 Pairs = dict[str, torch.Tensor]
+SIZES = {
+    "hidden_size": 16, "num_layers": 1, "attention_heads": None, "feedforward_size": None, "norm": "post",
+    "dropout": 0.1, "max_caption_length": 30,
+}  # fmt: skip
+
+
+def sizes(**changes: Any) -> TextualHead:
+    return TextualHead.model_validate(SIZES | changes)
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(16, 10.00073), (256, 10.01162), (512, 10.02324)])
 def test_orthogonal_vectors_at_the_start(batch: int, expected: float) -> None:
-    head = ContrastiveHead(4, 20, 16)
+    head = ContrastiveHead(4, 20, sizes())
     unrelated = head.logits(torch.eye(2 * batch)[:batch], torch.eye(2 * batch)[batch:])
     assert pairs_loss(unrelated).item() == pytest.approx(expected, abs=1e-5)
     assert expected == pytest.approx(
@@ -37,14 +47,14 @@ def test_orthogonal_vectors_at_the_start(batch: int, expected: float) -> None:
 
 
 def test_a_perfect_pair_costs_ln_2_at_the_start() -> None:
-    head = ContrastiveHead(4, 20, 16)
+    head = ContrastiveHead(4, 20, sizes())
     vector = torch.nn.functional.normalize(torch.randn(1, 16), dim=1)
     assert pairs_loss(head.logits(vector, vector)).item() == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_vectors_have_length_1_and_padding_and_other_rows_do_not_matter() -> None:
     torch.manual_seed(0)
-    head = ContrastiveHead(4, 20, 16, num_layers=2).eval()
+    head = ContrastiveHead(4, 20, sizes(num_layers=2)).eval()
     tokens, lengths = torch.tensor([[1, 9, 8, 2], [1, 9, 2, 0]]), torch.tensor([4, 3])
     found = head.captions(tokens, lengths)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
@@ -88,7 +98,7 @@ class Pixels(nn.Module):
 
 def small() -> ContrastiveObjective:
     torch.manual_seed(0)
-    head = ContrastiveHead(4, 20, 16, dropout=0.0, init_std=0.3, bias=-2.0)
+    head = ContrastiveHead(4, 20, sizes(dropout=0.0, init_std=0.3), bias=-2.0)
     objective = ContrastiveClassificationObjective(Pixels(), head, LinearTextualHead(4, 20))
     objective.token_weights.uniform_(0.1, 2.0)
     return objective.double()
