@@ -31,6 +31,7 @@ from components.data.loader import visit_loader
 from components.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from components.data.selection import select
 from components.data.store import CaptionStore
+from components.data.tar_visits import stream_images
 from components.data.targets import make_targets
 from components.data.transforms import TrainTransform
 from components.params import Augmentation
@@ -136,10 +137,13 @@ def read_ours(
     augmentation: Augmentation,
     size: Size,
     num_workers: int | None = None,
+    in_tars: bool = False,
 ) -> None:
     """Load what a round loads; ``num_workers`` None is one per core."""
     num_workers = machine.num_cpus() if num_workers is None else num_workers
-    for batch in our_batches(store, tokenizer, augmentation, size.batch, size.batches, num_workers):
+    for batch in our_batches(
+        store, tokenizer, augmentation, size.batch, size.batches, num_workers, in_tars=in_tars
+    ):
         to_device(batch, torch.device("cpu"), torch.contiguous_format)  # normalised here, as in training
 
 
@@ -152,6 +156,7 @@ def our_batches(
     num_workers: int,
     pin_memory: bool = False,
     lengths: list[int] | None = None,
+    in_tars: bool = False,
 ) -> Iterator[Batch]:
     """Return the batches for bicaptioning as the pretrain stage loads them; ``lengths`` as it pads them."""
     dataset = TrainDataset(
@@ -161,6 +166,8 @@ def our_batches(
         make_targets("bicaptioning", tokenizer, MAX_LENGTH),
         seed=0,
     )
+    if in_tars:
+        stream_images(dataset, None)
     return visit_loader(
         dataset,
         partial(collate_targets, lengths=lengths),

@@ -12,6 +12,7 @@ from components.core.files import write_json
 
 BENCHES = {
     "data": "store to normalised batch",
+    "stream": "batches from tars, on this disk and on a server, beside a store",
     "train": "training steps",
     "loop": "training from a store, end to end",
     "decode": "beam search",

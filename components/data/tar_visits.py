@@ -125,7 +125,7 @@ class TarVisits(Visits):
         """Begin to fetch a group, from a share of it on, so that workers begin with different tars."""
         numbers = np.flatnonzero(self._plan(epoch).group_of_tar == group)
         numbers = np.roll(numbers, -round(start * len(numbers)))
-        tars = [self.tars[number] for number in numbers]
+        tars = [self.tars[int(number)] for number in numbers]
         threading.Thread(target=_fetch, args=(self.cache, tars), name="tars-ahead", daemon=True).start()
 
 
