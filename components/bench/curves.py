@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from components.data.build import build_store
 from components.data.build_shards import build_head, build_shard
 from components.data.store import CaptionStore
 from components.params import Augmentation
+from components.sources.readers.own.index import read_index, write_index
 from components.sources.readers.types import CaptionedImage
 from components.text.tokenizer import train_tokenizer
 
@@ -156,6 +158,7 @@ def run(size: Size) -> Iterator[Panel]:
         yield storing(folder, images, size)
         yield from sharding(folder, size)
         yield tokenizing(folder, size)
+        yield remembering(folder, size)
     yield from training(size)
 
 
@@ -252,6 +255,43 @@ def tokenizing(folder: Path, size: Size) -> Panel:
         seconds.append(_once(partial(train_tokenizer, captions, pieces, folder / "grown.model")).cpu[0])
     line = Line("", size.captions, tuple(seconds))
     return Panel("training a tokenizer", "captions", "processor seconds", (line,), logarithmic=True)
+
+
+def remembering(folder: Path, size: Size) -> Panel:
+    """Measure memory against the number of captions, in processes whose peak nothing else has raised."""
+    lines = []
+    for name, work in (("index written", _index), ("index read", _read), ("tokenizer trained", _tokenize)):
+        peaks = []
+        for count in size.captions:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                peaks.append(pool.submit(_growth, work, folder, count, size.vocab_size).result() / 2**20)
+        lines.append(Line(name, size.captions, tuple(peaks)))
+    return Panel("captions, memory at the peak", "captions", "MiB", tuple(lines))
+
+
+def _growth(work: Callable[[Path, int, int], object], folder: Path, count: int, vocab_size: int) -> int:
+    before = psutil.Process().memory_info().rss
+    kept = work(folder, count, vocab_size)
+    grown = max(0, _peak_memory() - before)
+    del kept
+    return grown
+
+
+def _index(folder: Path, count: int, _vocab_size: int) -> None:
+    captions = draw_captions(count)
+    fives = iter(lambda: tuple(islice(captions, 5)), ())
+    images = (
+        CaptionedImage(f"drawn/{n}", "drawn", folder / f"{n}.jpg", five) for n, five in enumerate(fives)
+    )
+    write_index(folder / str(count), "train", folder, images)
+
+
+def _read(folder: Path, count: int, _vocab_size: int) -> object:
+    return read_index(folder / str(count), "train", folder, "drawn")
+
+
+def _tokenize(folder: Path, count: int, vocab_size: int) -> None:
+    train_tokenizer(draw_captions(count), min(vocab_size, 2 * count), folder / "grown.model")
 
 
 def training(size: Size) -> Iterator[Panel]:

@@ -8,9 +8,18 @@ def test_quick_run_measures_every_place(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(curves, "PRECISIONS", ("fp32",))
     monkeypatch.setattr(curves, "step_cost", lambda size, precision: StepCost(1.0, size.batch))
     panels = list(curves.run(curves.QUICK))
-    places = ["crop, pixels", "worker processes", "images", "shards", "shards", "shards", "captions"]
-    assert [panel.along for panel in panels][:7] == places
-    assert len(panels) == 13
+    places = [
+        "crop, pixels",
+        "worker processes",
+        "images",
+        "shards",
+        "shards",
+        "shards",
+        "captions",
+        "captions",
+    ]
+    assert [panel.along for panel in panels][:8] == places
+    assert len(panels) == 14
     for panel in panels:
         for line in panel.lines:
             assert len(line.at) == len(line.values) >= 1
