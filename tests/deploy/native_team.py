@@ -164,7 +164,7 @@ class NativeTeam:
         command = [self.moved(word, "store") for word in service["command"]]
         data = self.root / "objects"
         data.mkdir()
-        if weed := shutil.which("weed"):
+        if weed := shutil.which("weed") or shutil.which("weed", path=Path(sys.executable).parent):
             command = [word.replace("/data", str(data)) for word in command]
             ports = [f"-{part}.port={free_port(start)}" for part, start in BESIDE_S3.items()]
             self._run("store", [weed, "-logtostderr=true", *command, *ports], service["environment"])
