@@ -56,7 +56,7 @@ def picture_of_samples(
 
 @dataclass(frozen=True, slots=True)
 class CaptionedSamples:
-    """Validation images ``(height, width, 3)`` uint8, what a model writes of each, what a person wrote."""
+    """Captioned images ``(height, width, 3)`` uint8, what a model writes of each, what a person wrote."""
 
     images: list[Pixels]
     written: list[str]
@@ -67,13 +67,15 @@ class CaptionedSamples:
         texts = [f"{ours}\n({theirs})" for ours, theirs in zip(self.written, self.references, strict=True)]
         return draw_texts(self.images, texts)
 
-    def tell(self, iteration: int, path: Path) -> None:
-        """Write the picture and print where it is and what it shows first."""
+    def tell(self, iteration: int, path: Path) -> Pixels:
+        """Write the picture, print where it is and what it shows first, and return it."""
+        picture = self.picture()
         with writing(path) as temporary:
-            Image.fromarray(self.picture()).save(temporary, format="png")
+            Image.fromarray(picture).save(temporary, format="png")
         print(f"iteration {iteration}: captions of {len(self.images)} validation images: {path}", flush=True)
         for ours, theirs in list(zip(self.written, self.references, strict=True))[:TOLD_CAPTIONS]:
             print(f"iteration {iteration} writes: {said(ours)} (a person: {said(theirs)})", flush=True)
+        return picture
 
 
 def caption_samples(

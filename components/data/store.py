@@ -99,7 +99,7 @@ class CaptionStore:
 
     @property
     def index(self) -> StoreIndex:
-        """Return how many captions and which labels each record has; read anew each time, no images."""
+        """Return how many captions and which labels each record has; read again each time, no images."""
         sharded = self.sharded
         try:
             index = unpack_index(self._value(INDEX_KEY))

@@ -297,12 +297,11 @@ def _caption_logger(
 
     def show(iteration: int) -> None:
         try:
-            samples = caption_samples(captioner, dataset)
-            samples.tell(iteration, paths.CAPTIONS_NOW)
+            picture = caption_samples(captioner, dataset).tell(iteration, paths.CAPTIONS_NOW)
         except (InputError, OSError) as error:  # a beam wider than the vocabulary: training goes on
             print(f"iteration {iteration}: no captions to look at: {first_line(error)}", flush=True)
             return
-        run.image("validation captions", samples.picture, iteration)
+        run.image("validation captions", lambda: picture, iteration)
 
     return show
 

@@ -9,7 +9,7 @@ from PIL import Image
 from components.benchmarks.captioning.protocol import Measured, ScoredCaption
 from components.benchmarks.shared.files import Run
 from components.benchmarks.shared.per_image import FILE, PerImage
-from components.captioning.samples import CAPTIONED_IMAGES
+from components.captioning.samples import CAPTIONED_IMAGES, CaptionedSamples
 from components.core.files import write_json, write_text, writing
 from components.core.pictures import draw_texts, spread
 from components.data.image import Pixels, decode
@@ -21,8 +21,11 @@ PAGE = "index.html"
 def picture_of_some(store: CaptionStore, indices: Sequence[int], captions: Sequence[ScoredCaption]) -> Pixels:
     """Draw the same images in each run, whatever their scores, so that DVC's plots compare two runs."""
     chosen = spread(len(captions), CAPTIONED_IMAGES)
-    texts = [f"{captions[index].caption}\n({captions[index].references[0]})" for index in chosen]
-    return draw_texts([decode(store.get(indices[index]).image) for index in chosen], texts)
+    return CaptionedSamples(
+        [decode(store.get(indices[index]).image) for index in chosen],
+        [captions[index].caption for index in chosen],
+        [captions[index].references[0] for index in chosen],
+    ).picture()
 
 
 def record(
