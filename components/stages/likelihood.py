@@ -5,6 +5,7 @@ A contrastive model is asked how alike it finds texts and images.
 
 from components import params
 from components.benchmarks.captioning.protocol import build_model, images_of_dataset
+from components.benchmarks.probes import examples
 from components.benchmarks.probes.captioner import FIGURES, retrieval, zero_shot
 from components.benchmarks.probes.result import Probed, record
 from components.captioning.captioner import Model
@@ -26,7 +27,7 @@ def main(run: StageRun, probes: params.Probes, caption: params.Caption) -> None:
     """Measure those probes of ``probes.which`` that need a model of captions; none if it is not one."""
     objective, config = load_captioner(paths.CAPTIONER, machine.device_name())
     which = [name for name in ("zero_shot", "retrieval") if name in probes.which]
-    probed: list[Probed] = []
+    measured: list[tuple[Probed, examples.Examples]] = []
     contrasts = isinstance(objective, ContrastiveObjective)
     reason = "`probes.which` names none that need a captioner"
     if which and not isinstance(objective, CaptioningObjective | ContrastiveObjective):
@@ -38,25 +39,31 @@ def main(run: StageRun, probes: params.Probes, caption: params.Caption) -> None:
         model = build_model(
             Model, paths.CAPTIONER, objective, caption, paths.TOKENIZER_MODEL, machine.device_name()
         )
-        probed = _measure(run, model, probes, caption)
+        measured = _measure(run, model, probes, caption)
         reason = "this run has no `voc2007` data"
     protocol = "similarity" if contrasts else "likelihood"
     expected = [figure for figure in FIGURES if not (contrasts and figure == "zero_shot.mAP_mean")]
+    picture = run.output_dir / examples.FILE
+    examples.draw(picture, [some for _, some in measured], reason)
+    run.artifact(picture)
+    probed = [found for found, _ in measured]
     record(run, "probes of the captioner", probed, protocol, probes, expected, reason)
 
 
-def _measure(run: StageRun, model: Model, probes: params.Probes, caption: params.Caption) -> list[Probed]:
-    probed = []
+def _measure(
+    run: StageRun, model: Model, probes: params.Probes, caption: params.Caption
+) -> list[tuple[Probed, examples.Examples]]:
+    measured = []
     manifest = read_manifest(paths.dataset_part("voc07"))
     if "zero_shot" in probes.which and "voc2007" in manifest.benchmarks:
         run.uses(*used_splits(title_here("voc2007"), manifest.benchmarks["voc2007"], {"test": "test"}))
         test = read_voc07(manifest.root_of("voc2007"), "test")
-        probed.append(zero_shot(model, test, probes.prompt, caption.batch_size))
+        measured.append(zero_shot(model, test, probes.prompt, caption.batch_size))
     if "retrieval" in probes.which:
         store = CaptionStore(paths.lmdb_path("val"))
         indices = images_of_dataset(store, caption.dataset, probes.retrieval_images)
-        probed.append(retrieval(model, store, indices, caption.batch_size))
-    return probed
+        measured.append(retrieval(model, store, indices, caption.batch_size))
+    return measured
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from scipy.special import log_softmax, logsumexp
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from components.benchmarks.probes import examples
+from components.benchmarks.probes.examples import Examples
 from components.benchmarks.probes.likelihood import SIMILARITY, Texts, log_probabilities, texts_by_direction
 from components.benchmarks.probes.result import Probed, means, ranked_classes
 from components.captioning.captioner import Model
@@ -41,8 +43,8 @@ NAMES = {  # of VOC2007's classes, where captions have two words, or another one
 HEADLINE = "mAP"  # of the sum in both directions
 
 
-def zero_shot(model: Model, test: VocSplit, prompt: str, batch_size: int) -> Probed:
-    """Rank the test images of each class by how likely its sentence is.
+def zero_shot(model: Model, test: VocSplit, prompt: str, batch_size: int) -> tuple[Probed, Examples]:
+    """Rank the test images of each class by how likely its sentence is; return figures and some images.
 
     Raises:
         InputError: if a sentence is longer than the model's captions.
@@ -52,18 +54,24 @@ def zero_shot(model: Model, test: VocSplit, prompt: str, batch_size: int) -> Pro
     found = _likelihoods(model, images, len(test.image_paths), texts, batch_size, "zero-shot")
     lengths = next(iter(texts.values())).lengths.cpu().numpy() - 1
     scores = {f"zero_shot.{name}": own for name, own in class_scores(found, lengths).items()}
-    return ranked_classes([f"voc2007/{path.stem}" for path in test.image_paths], test.labels, scores)
+    probed = ranked_classes([f"voc2007/{path.stem}" for path in test.image_paths], test.labels, scores)
+    return probed, examples.of_classes(test, scores[f"zero_shot.{HEADLINE}"])
 
 
-def retrieval(model: Model, store: CaptionStore, indices: Sequence[int], batch_size: int) -> Probed:
+def retrieval(
+    model: Model, store: CaptionStore, indices: Sequence[int], batch_size: int
+) -> tuple[Probed, Examples]:
     """Find the image of a caption and the caption of an image among the records ``indices``."""
     records = [store.get(index) for index in indices]
     texts = texts_by_direction(model, [record.captions[0] for record in records], whole=False)
     images = Subset(ImageDataset(store, model.transform), indices)
     found = _likelihoods(model, images, len(indices), texts, batch_size, "retrieval")
-    hits = {f"retrieval.{name}": values for name, values in recalls(ranks(found)).items()}
+    of_images, of_texts = pair_scores(found)
+    found_ranks = {"to_image": ranks(of_images.T), "to_text": ranks(of_texts)}
+    hits = {f"retrieval.{name}": values for name, values in recalls(found_ranks).items()}
     chance = {name: min(100.0, 100.0 * int(name.rpartition("R")[2]) / len(records)) for name in hits}
-    return means([record.image_id for record in records], hits, chance)
+    probed = means([record.image_id for record in records], hits, chance)
+    return probed, examples.of_captions(store, indices, of_texts, found_ranks["to_text"])
 
 
 def _likelihoods(
@@ -91,23 +99,22 @@ def _likelihoods(
     return {direction: np.concatenate(found) for direction, found in parts.items()}
 
 
-def ranks(sums: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.int64]]:
-    """Return how many candidates stand before the right one, of equals half, ``(num_images,)``.
+def pair_scores(
+    sums: Mapping[str, NDArray[np.float32]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return scores ``(num_images, num_captions)`` by which images are ranked, and by which captions are.
 
     Images are ranked by the log probability that the captioner gives the caption on them. Captions are ranked
     by how much more probable the image makes them than all images do on average, since a short and common
     sentence is probable everywhere. Similarities are ranked as they are.
 
     Args:
-        sums: log probabilities, or similarities, ``(num_images, num_captions)`` by direction, captions in the
-            images' order.
-
-    Returns:
-        ``to_image``, for each caption, and ``to_text``, for each image.
+        sums: log probabilities, or similarities, ``(num_images, num_captions)`` by direction.
     """
     scores = np.sum([values.astype(np.float64) for values in sums.values()], axis=0)
-    raised = scores if SIMILARITY in sums else scores - (logsumexp(scores, axis=0) - np.log(len(scores)))
-    return {"to_image": _ranks(scores.T), "to_text": _ranks(raised)}
+    if SIMILARITY in sums:
+        return scores, scores
+    return scores, scores - (logsumexp(scores, axis=0) - np.log(len(scores)))
 
 
 def recalls(found: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.floating]]:
@@ -115,8 +122,8 @@ def recalls(found: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.floa
     return {f"{name}_R{depth}": 100.0 * (own < depth) for name, own in found.items() for depth in DEPTHS}
 
 
-def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rank the diagonal of ``(num_queries, num_candidates)`` within its row, from 0."""
+def ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rank the diagonal of ``(num_queries, num_candidates)`` within its row, from 0, of equals half."""
     right = np.diagonal(scores)[:, None]
     return (scores > right).sum(axis=1) + ((scores == right).sum(axis=1) - 1) // 2
 

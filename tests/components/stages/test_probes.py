@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 from components import params
+from components.benchmarks.probes import examples
 from components.benchmarks.shared.per_image import PerImage
 from components.core import paths
 from components.core.errors import InputError
+from components.core.pictures import COLUMNS, PANEL_INCHES
 from components.data.build import build_store
 from components.data.dataset import ImageDataset
 from components.data.store import CaptionStore
@@ -211,6 +213,13 @@ def test_a_captioner_ranks_classes_and_captions(voc: Path, folder: Path) -> None
     assert figures["retrieval"]["to_text_R10"] == 100  # of six
     assert figures["chance"]["retrieval.to_image_R1"] == pytest.approx(100 / 6)
     assert figures["intervals"]["zero_shot.mAP"]["low"] < figures["zero_shot"]["mAP"]
+    store = CaptionStore(paths.lmdb_path("val"))
+    some = examples.of_captions(store, range(6), np.eye(6)[[1, 0, 2, 3, 4, 5]], np.array([1, 1, 0, 0, 0, 0]))
+    assert some.texts[0] == f"retrieved: {SENTENCES[1]}\n(its own is number 2 of 6)"
+    assert some.pictures[0].shape == (36, 50, 3)
+    height = 2 * 1.35 * PANEL_INCHES * 100  # 6 images and at most 8
+    with Image.open(paths.stage_dir("likelihood") / examples.FILE) as picture:
+        assert picture.size == (COLUMNS * PANEL_INCHES * 100, 2 * height)
     with pytest.raises(InputError, match="more than the 40 tokens of this model's captions"):
         ask(stage_run("likelihood", None), prompt="a picture " * 30 + "of {}")
 

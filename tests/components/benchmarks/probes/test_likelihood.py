@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from components import params
 from components.benchmarks.probes import likelihood
-from components.benchmarks.probes.captioner import class_scores, ranks, recalls, sentences
+from components.benchmarks.probes.captioner import class_scores, pair_scores, ranks, recalls, sentences
 from components.benchmarks.probes.likelihood import Texts, caption_log_probs
 from components.models.textual_head import TransformerTextualHead
 from components.params import read_section
@@ -72,20 +72,21 @@ def test_scores_of_classes_worked_out_by_hand() -> None:
     assert list(class_scores({"forward": sums["forward"]}, np.array([2, 1]))) == ["mAP", "mAP_mean"]
 
 
+def by_way(scores: np.ndarray) -> dict[str, list[int]]:
+    of_images, of_texts = pair_scores({"forward": scores.astype(np.float32)})
+    return {"to_image": ranks(of_images.T).tolist(), "to_text": ranks(of_texts).tolist()}
+
+
 def test_ranks_worked_out_by_hand() -> None:
     """Images by captions; the second caption is the likelier on every image."""
     scores = np.log(np.array([[0.2, 0.5], [0.1, 0.6]]))
-    found = ranks({"forward": scores.astype(np.float32)})
-    assert found["to_image"].tolist() == [0, 0]
-    assert found["to_text"].tolist() == [0, 0]  # 0.2 / 0.15 against 0.5 / 0.55; 0.6 / 0.55 against 0.1 / 0.15
-    turned = ranks({"forward": scores[:, ::-1].astype(np.float32)})
-    assert turned["to_image"].tolist() == [1, 1]
-    assert turned["to_text"].tolist() == [1, 1]
+    # To text: 0.2 / 0.15 against 0.5 / 0.55; 0.6 / 0.55 against 0.1 / 0.15.
+    assert by_way(scores) == {"to_image": [0, 0], "to_text": [0, 0]}
+    assert by_way(scores[:, ::-1]) == {"to_image": [1, 1], "to_text": [1, 1]}
 
 
 def test_a_model_that_tells_nothing_apart_is_in_the_middle() -> None:
-    found = ranks({"forward": np.zeros((100, 100), np.float32)})
-    assert found["to_text"].tolist() == [49] * 100
+    assert by_way(np.zeros((100, 100)))["to_text"] == [49] * 100
     hits = recalls({"to_text": np.array([0, 1, 4, 5, 10])})
     assert {name: values.mean() for name, values in hits.items()} == {
         "to_text_R1": 20, "to_text_R5": 60, "to_text_R10": 80,
