@@ -19,6 +19,7 @@ WINDOW_SECONDS = 60.0
 TOKEN_VARIABLE = "VIRTEX_DOWNLOAD_TOKEN"
 _CHUNK_BYTES = 256 * 2**10
 _BUSY = (429, 500, 502, 503, 504)
+_PASSING = (408, 425, *_BUSY)  # of these statuses another try may do better
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -59,6 +60,14 @@ class Patience:
 
 class MirrorError(Exception):
     """A mirror cannot be used; says why, for a person."""
+
+
+class RefusedError(MirrorError):
+    """A mirror answers, and will not give the file however often it is asked; ``status`` is its answer's."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class _TokenAuth(requests.auth.AuthBase):
@@ -151,17 +160,17 @@ def require_file(response: requests.Response) -> None:
     """Check that the answer is the bytes of a file: status 200 or 206, no page, no compression.
 
     Raises:
-        MirrorError: says what it is instead.
+        MirrorError: says what it is instead; RefusedError where another try would say the same.
     """
-    if response.status_code not in (200, 206):
+    status = response.status_code
+    if status not in (200, 206):
         hint = {401: "; does it want a token?", 403: "; is a token missing or refused?"}
-        raise MirrorError(
-            f"HTTP {response.status_code} {response.reason}{hint.get(response.status_code, '')}"
-        )
+        said = f"HTTP {status} {response.reason}{hint.get(status, '')}"
+        raise MirrorError(said) if status in _PASSING or status >= 500 else RefusedError(said, status)
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise MirrorError(f"sends the file compressed ({response.headers['Content-Encoding']})")
+        raise RefusedError(f"sends the file compressed ({response.headers['Content-Encoding']})", status)
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise MirrorError("answers with a web page, not with the file")
+        raise RefusedError("answers with a web page, not with the file", status)
 
 
 class PaceError(OSError):

@@ -6,6 +6,7 @@ without anything left running after an interruption.
 """
 
 import errno
+import hashlib
 import os
 import shutil
 import sys
@@ -37,7 +38,7 @@ from components.data.record import (
     pack_metadata,
     pack_record,
 )
-from components.data.shards import UNREAD, SourcesDigest, content_digest, ids_digest
+from components.data.shards import UNREAD, SourcesDigest, content_digest, known_digest
 from components.data.tar_images import place_in_tar
 from components.sources.readers.types import CaptionedImage
 
@@ -161,7 +162,7 @@ def build_store(
     if not images:
         raise InputError(f"{path}: no captioned images to write; check download.folders in params.yaml")
     form = _Form(short_side, jpeg_quality, decoded, hashed=shard is not None, in_tars=in_tars)
-    with writing(path) as temporary, closing(StoreWriter(temporary, path)) as writer:
+    with writing(path) as temporary, closing(StoreWriter(temporary, path, shard is not None)) as writer:
         with closing(_prepare_all(images, num_workers, form)) as prepared:
             outcomes = _bar(prepared, path.name, len(images), progress)
             sources = SourcesDigest(short_side, jpeg_quality, decoded, categories)
@@ -176,8 +177,9 @@ def build_store(
             datasets = tuple(sorted({image.dataset for image in images}))
             facts = ShardFacts(
                 *shard,
-                ids_digest(image.image_id for image in images),
+                known_digest(map(known_of, images)),
                 sources.hexdigest(),
+                writer.records.hexdigest(),
                 datasets,
                 tuple(left_out),
             )
@@ -221,12 +223,17 @@ def known_of(image: CaptionedImage) -> tuple[object, ...]:
 
 
 class StoreWriter:
-    """Appends records to a new LMDB file at ``path``, to become ``target``, growing its map as needed."""
+    """Appends records to a new LMDB file at ``path``, to become ``target``, growing its map as needed.
 
-    def __init__(self, path: Path, target: Path) -> None:
+    With ``hashed`` it keeps the digest of the records, ``records``.
+    """
+
+    def __init__(self, path: Path, target: Path, hashed: bool = False) -> None:
         self.count = self.num_resized = self.image_bytes = 0
         self.captions: list[int] = []  # how many, by record
         self.labels: list[tuple[int, ...]] = []  # by record
+        self.records = hashlib.sha256()
+        self._hashed = hashed
         self._path = path
         self._target = target
         self._pending: list[tuple[bytes, bytes]] = []
@@ -248,7 +255,10 @@ class StoreWriter:
             source.captions,
             source.labels,
         )
-        self.put(key_of(self.count), pack_record(record))
+        packed = pack_record(record)
+        if self._hashed:
+            self.records.update(packed)
+        self.put(key_of(self.count), packed)
         self.index(source)
         self.num_resized += prepared.resized
         self.image_bytes += len(prepared.image)
@@ -355,7 +365,7 @@ def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
         content = content and content_digest(data)
         if form.short_side is None and not form.decoded:
             verify(data)
-            image = place_in_tar(source) if form.in_tars and source.member else data
+            image = place_in_tar(source, data) if form.in_tars and source.member else data
             return _Prepared(source, image, False, content)
         pixels = decode(data)
     except (OSError, DecodeError) as error:

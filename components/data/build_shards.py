@@ -18,7 +18,7 @@ from components.data.shards import (
     SourcesDigest,
     assign,
     content_digest,
-    ids_digest,
+    known_digest,
     shard_path,
 )
 from components.data.store import CaptionStore
@@ -49,12 +49,12 @@ def build_head(
             "lower lmdb.shards"
         )
     members = [np.flatnonzero(assigned == number).tolist() for number in range(num_shards)]
-    ids = tuple(ids_digest(images[place].image_id for place in places) for places in members)
+    known = tuple(known_digest(known_of(images[place]) for place in places) for places in members)
     with writing(path) as temporary, closing(StoreWriter(temporary, path)) as writer:
         writer.put(ASSIGNED_KEY, assigned.astype("<u2").tobytes())
         for image in images:
             writer.index(image)
-        writer.finish(0, short_side, jpeg_quality, categories, HeadFacts(ids))
+        writer.finish(0, short_side, jpeg_quality, categories, HeadFacts(known))
     remove_shards(path, num_shards)
 
 
@@ -120,7 +120,7 @@ def _is_current(
     if (
         facts is None
         or (facts.number, facts.of) != place
-        or facts.ids != ids_digest(image.image_id for image in images)
+        or facts.known != known_digest(map(known_of, images))
     ):
         return False
     if facts.left_out and on_unreadable == "refuse":

@@ -81,25 +81,28 @@ class ShardFacts:
     Attributes:
         number: of the shard, from 0.
         of: how many shards the split has.
-        ids: digest of the ids of the images that fall into it, in order, those left out included.
-        sources: digest of all that its bytes are made from.
+        known: digest of what is known of the images that fall into it but for their pixels, in order,
+            those left out included.
+        sources: digest of all that its bytes are made from, code included.
+        records: digest of its records.
         datasets: of its images.
         left_out: positions, among the images that fall into it, of those that could not be read.
     """
 
     number: int
     of: int
-    ids: str
+    known: str
     sources: str
+    records: str
     datasets: tuple[str, ...]
     left_out: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class HeadFacts:
-    """What the head of a split in shards says besides: the digest of the ids of each shard."""
+    """What the head of a split in shards says besides: the digest of what is known of each shard's images."""
 
-    ids: tuple[str, ...]
+    known: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ is called ``train.lmdb`` is then the head, which holds no image but says how the
 
 - the index (components.data.record) of all images, in the order that one store would have,
 - under the key ``__assigned__`` the shard of each, unsigned 16-bit little-endian integers,
-- metadata with ``head: {ids}``, a digest for each shard of the ids that fall into it.
+- metadata with ``head: {known}``, a digest for each shard of what is known of the images that fall into it.
 
 A shard is a store with the records that fall into it, in the same order, and metadata with ``shard:
-{number, of, ids, sources, datasets, left_out}``. It needs no other shard to be built, nor does the head:
-which images turned out to be unreadable only their shard knows.
+{number, of, known, sources, records, datasets, left_out}``. It needs no other shard to be built, nor does
+the head: which images turned out to be unreadable only their shard knows.
 """
 
 import hashlib
@@ -45,11 +45,11 @@ def shard_path(head: Path, number: int) -> Path:
     return head.with_name(f"{head.stem}-{number}{head.suffix}")
 
 
-def ids_digest(ids: Iterable[str]) -> str:
-    """Return the digest of images' ids, in order."""
+def known_digest(known: Iterable[object]) -> str:
+    """Return the digest of what is known of images (`build.known_of`), in order."""
     digest = hashlib.sha256()
-    for image_id in ids:
-        digest.update(repr(image_id).encode())
+    for of_image in known:
+        digest.update(repr(of_image).encode())
     return digest.hexdigest()
 
 
@@ -122,7 +122,9 @@ class ShardedStore:
             head=None,
         )
         datasets = {name for shard in shards if shard.shard for name in shard.shard.datasets}
-        digest = hashlib.sha256(repr((head, shards)).encode())
+        # But for the sources: the same records made by other code are the same data.
+        contents = [replace(of, shard=of.shard and replace(of.shard, sources="")) for of in shards]
+        digest = hashlib.sha256(repr((head, contents)).encode())
         digest.update(assigned.tobytes())
         names = tuple(sorted(datasets))
         return cls(metadata, assigned[kept], places[kept], kept, len(shards), names, digest.hexdigest())
@@ -146,15 +148,15 @@ def facts_of(path: Path, head: Metadata, number: int, shard: Metadata) -> ShardF
     """Return what a shard says about itself, once it is sure to be one of the head at ``path``.
 
     Raises:
-        InputError: it is of other images, of another number of shards, or kept in another form.
+        InputError: it is of other images or captions, of another number of shards, or kept in another form.
     """
     assert head.head is not None
-    facts, of = shard.shard, len(head.head.ids)
+    facts, of = shard.shard, len(head.head.known)
     if facts is None or (facts.number, facts.of) != (number, of):
         found = "a whole split" if facts is None else f"shard {facts.number} of {facts.of}"
         reason = f"{found}, where {path} expects shard {number} of {of}"
-    elif facts.ids != head.head.ids[number]:
-        reason = f"holds other images than {path} expects"
+    elif facts.known != head.head.known[number]:
+        reason = f"holds other images, captions or labels than {path} expects"
     elif (shard.short_side, shard.jpeg_quality, shard.categories) != (
         head.short_side, head.jpeg_quality, head.categories,
     ):  # fmt: skip

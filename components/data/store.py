@@ -73,7 +73,7 @@ class CaptionStore:
     def num_shards(self) -> int:
         """How many shards the store has, 0 for one file."""
         head = self._own_metadata().head
-        return 0 if head is None else len(head.ids)
+        return 0 if head is None else len(head.known)
 
     @property
     def sharded(self) -> ShardedStore | None:

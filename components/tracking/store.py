@@ -224,5 +224,6 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     if found.tags.get(VIEW_TAG) != tags[VIEW_TAG]:
-        client.set_experiment_tag(found.experiment_id, VIEW_TAG, tags[VIEW_TAG])
+        with suppress(MlflowException):  # of runs nothing is lost where we may not, or another does just now
+            client.set_experiment_tag(found.experiment_id, VIEW_TAG, tags[VIEW_TAG])
     return found.experiment_id

@@ -154,3 +154,12 @@ def test_an_added_image_changes_and_uploads_one_shard_only(workspace: Workspace)
     returncode, output = workspace.run("--targets", *stores)
     assert returncode == 0, output
     assert "Nothing to do" in output
+
+
+@pytest.mark.slow
+def test_shards_go_where_dvc_has_seen_the_number_before(workspace: Workspace) -> None:
+    for count, shards in ((1, 0), (2, 2), (1, 0)):
+        overlay(None, [f"lmdb.shards={count}"])
+        done = workspace.dvc("repro", "lmdb@train", "lmdb_shard")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(list((workspace.root / "data/lmdb").glob("train-*.lmdb"))) == shards

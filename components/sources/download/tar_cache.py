@@ -10,6 +10,7 @@ No library does this; docs/streaming.md says what was tried.
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256 as hash_of
@@ -21,9 +22,9 @@ import requests
 
 from components import params
 from components.core import machine
-from components.core.errors import InputError, TemporaryError
+from components.core.errors import InputError, TemporaryError, machine_message
 from components.core.files import locked, read_json_object, remove, sha256, write_json
-from components.core.http import MirrorError, Patience, open_session
+from components.core.http import MirrorError, Patience, RefusedError, open_session
 from components.sources.download.remote import look_at
 from components.sources.download.transfer import Transfer, state_path
 from components.sources.readers.types import RemoteTar
@@ -32,6 +33,11 @@ GIB = 2**30
 _CONNECTIONS = 4  # to fetch one tar over
 _TRIES = 2  # of a tar that came and is not what it was
 _S3 = "s3://"
+_ABSENT = (404, 410)
+
+
+class AbsentError(InputError):
+    """The server has no such tar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +67,11 @@ class TarCache:
         """Return a tar whose contents nobody knows yet, opened to be read.
 
         Raises:
-            InputError: the server refuses it, or it is larger than the folder may be.
+            InputError: the server refuses it (AbsentError: has none), it is larger than the folder may be, or
+                the folder cannot be used.
             TemporaryError: it could not be fetched.
         """
-        with locked(self._lock(url)):
+        with self._naming_folder(), locked(self._lock(url)):
             return self._fetch(url, None)
 
     def open(self, tar: RemoteTar) -> IO[bytes]:
@@ -74,21 +81,22 @@ class TarCache:
             InputError: as `new`; or it is another one by now.
             TemporaryError: it could not be fetched.
         """
-        try:
-            return self._opened(tar)
-        except FileNotFoundError:
-            pass
-        with locked(self._lock(tar.url)):
-            try:
-                return self._opened(tar)  # somebody has fetched it meanwhile
-            except FileNotFoundError:
-                return self._fetch(tar.url, tar)[1]
+        with self._naming_folder():
+            if (file := self._opened(tar)) is not None:
+                return file
+            with locked(self._lock(tar.url)):
+                # or somebody has fetched it meanwhile
+                return self._opened(tar) or self._fetch(tar.url, tar)[1]
 
     def read(self, tar: RemoteTar, offset: int, size: int) -> bytes:
         """Return ``size`` bytes of a tar from ``offset`` on; raises as `open`."""
         with self.open(tar) as file:
             file.seek(offset)
             return file.read(size)
+
+    def forget(self, tar: RemoteTar) -> None:
+        """Have a tar whose file is damaged fetched again where it is wanted next."""
+        self._path(tar).unlink(missing_ok=True)
 
     def fetched(self) -> Fetched:
         """Return what was fetched so far, by whatever process."""
@@ -97,9 +105,28 @@ class TarCache:
         except TypeError:
             return Fetched()
 
-    def _opened(self, tar: RemoteTar) -> IO[bytes]:
-        os.utime(self._path(tar))  # by which the least recently used are known
-        return self._path(tar).open("rb")
+    def _opened(self, tar: RemoteTar) -> IO[bytes] | None:
+        """Return a tar that is in the folder; None if it is not, or not whole."""
+        try:
+            file = self._path(tar).open("rb")
+        except FileNotFoundError:
+            return None
+        if os.fstat(file.fileno()).st_size != tar.size:
+            file.close()
+            return None
+        os.utime(file.fileno())  # by which the least recently used are known
+        return file
+
+    @contextmanager
+    def _naming_folder(self) -> Iterator[None]:
+        """Say in which folder the system would not write: a worker's error has no more than its message."""
+        try:
+            yield
+        except OSError as error:
+            said = machine_message(error) or str(error)
+            raise InputError(
+                f"{self.folder}: cannot keep tars: {said}; VIRTEX_STREAMED_DIR may name another folder"
+            ) from error
 
     def _path(self, tar: RemoteTar) -> Path:
         return self.folder / f"{tar.sha256}.tar"
@@ -115,15 +142,17 @@ class TarCache:
                 session, address = open_server(url, self._patience)
                 remote = look_at(session, address, self._patience)
                 if remote.size is None:
-                    raise MirrorError("the server does not say how large it is")
+                    raise RefusedError("the server does not say how large it is", 200)
                 if known is not None and remote.size != known.size:
                     break
                 part = self._reserved(url, remote.size)
                 Transfer(session, remote, part, _CONNECTIONS, self._patience).run(lambda _: None)
             except MirrorError as error:
-                kind = InputError if str(error).startswith("HTTP 4") else TemporaryError
+                kind: type[InputError] = TemporaryError
+                if isinstance(error, RefusedError):
+                    kind = AbsentError if error.status in _ABSENT else InputError
                 raise kind(
-                    f"{url}: {error}. Nothing that was fetched is lost: start again to go on"
+                    f"{url}: {error} (nothing that was fetched is lost: start again to go on)"
                 ) from None
             tar = RemoteTar(url, remote.size, sha256(part))
             if known in (None, tar):
@@ -154,7 +183,11 @@ class TarCache:
     def _make_room(self, part: Path, size: int) -> bool:
         with locked(self.folder / "room.lock"):
             coming = {path: int(path.name.split(".")[1]) for path in self.folder.glob("*.part")}
-            coming.pop(part, None)
+            for path in [path for path in coming if path.name.startswith(f"{part.name.split('.')[0]}.")]:
+                del coming[path]
+                if path != part:  # a former version, on whose way nobody is: this one's lock is held
+                    remove(path)
+                    remove(state_path(path))
             tars = sorted((status.st_mtime_ns, status.st_size, path) for path, status in self._tars())
             used = sum(coming.values()) + sum(tar_size for _, tar_size, _ in tars)
             for _, tar_size, path in tars:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from components.core.errors import InputError
+from components.data import shards
 from components.data.batch import Batch, collate_targets
 from components.data.build import build_store
 from components.data.build_shards import build_head, build_shard
@@ -180,13 +181,35 @@ def test_another_form_makes_every_shard_again(tmp_path: Path, make_images, chang
             len(CaptionStore(tmp_path / "train.lmdb"))
 
 
+def test_other_code_that_makes_the_same_records_leaves_the_data_what_they_are(
+    tmp_path: Path, make_images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, head = make_images(12), tmp_path / "train.lmdb"
+    build(head, images, 2)
+    identity = identify(CaptionStore(head)).digest
+    monkeypatch.setattr(shards, "_CODE", ())
+    assert build(head, images, 2) == [True] * 2
+    assert identify(CaptionStore(head)).digest == identity  # so a run goes on from its checkpoint
+    build(head, images, 2, short_side=24)
+    build_head(head, images, 2, **FORM | {"short_side": 24})
+    assert identify(CaptionStore(head)).digest != identity
+
+
 def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path, make_images) -> None:
     images = make_images(20)
     head = tmp_path / "train.lmdb"
     build(head, images, 3)
     build_shard(head, images[:-1], shard_of("world/19", 3), 3, **BUILD)
-    with pytest.raises(InputError, match=r"train-\d\.lmdb: holds other images than .*train\.lmdb expects"):
+    with pytest.raises(
+        InputError, match=r"train-\d\.lmdb: holds other images, captions or labels than .*train\.lmdb expects"
+    ):
         len(CaptionStore(head))
+    for change in CHANGES:
+        build(head, images, 3)
+        build_head(head, CHANGES[change](images), 3, **FORM)
+        with pytest.raises(InputError, match=r"train-\d\.lmdb: holds other images, captions or labels than"):
+            len(CaptionStore(head))
+    images = make_images(20)
     build(head, images, 3)
     build_shard(head, images, 0, 2, **BUILD)
     with pytest.raises(InputError, match=r"train-0\.lmdb: shard 0 of 2, where .* expects shard 0 of 3"):

@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from components.data.loader import visit_loader
 from components.data.sampling import Shard, Visits
 from components.data.selection import select
 from components.data.store import CaptionStore
-from components.data.tar_images import image_in_tar
+from components.data.tar_images import image_in_tar, place_in_tar
 from components.data.tar_visits import stream_images, tar_visits
 from components.data.targets import MakeTargets
 from components.data.transforms import TrainTransform
@@ -169,19 +170,35 @@ def test_the_folder_never_holds_more_than_it_may_and_a_worker_fetches_ahead(
         tar_visits(dataset.store, dataset.selection.indices, 3, 4, room)
 
 
+def test_other_bytes_in_an_image_s_place_are_never_taken_for_it(
+    dataset: TrainDataset, images: list[CaptionedImage], file_server: FileServer
+) -> None:
+    whole = [dataset[visit] for visit in range(NUM_IMAGES)]
+    for path in machine_cache().folder.glob("*.tar"):  # a disk that fails, or somebody wrote there
+        path.write_bytes(path.read_bytes().replace(b"JFIF", b"JFIE"))
+    for visit, sample in enumerate(whole):
+        assert np.array_equal(dataset[visit]["image"], sample["image"])
+    here = file_server.folder / "0.tar"
+    place = place_in_tar(replace(images[0], path=here, tar=None), images[0].read_bytes())
+    assert image_in_tar(place) == images[0].read_bytes()
+    here.write_bytes(here.read_bytes().replace(b"JFIF", b"JFIE"))
+    with pytest.raises(InputError, match=r"0\.tar: not the [\d,]+ bytes from [\d,]+ on that the lmdb stage"):
+        image_in_tar(place)
+
+
 def test_a_server_that_is_gone_is_named(
     dataset: TrainDataset, file_server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in (*file_server.folder.iterdir(), *machine_cache().folder.glob("*.tar")):
         path.unlink()
-    with pytest.raises(InputError, match=rf"^{file_server.url}/\d\.tar: HTTP 404[^\n]*\. Nothing that was"):
+    with pytest.raises(InputError, match=rf"^{file_server.url}/\d\.tar: HTTP 404[^\n]* \(nothing that was"):
         dataset[0]
 
     def gone(*_: object) -> None:
         raise tar_cache.MirrorError("the server is gone")
 
     monkeypatch.setattr(tar_cache, "open_server", gone)
-    with pytest.raises(TemporaryError, match=r"\d\.tar: the server is gone\. Nothing that was"):
+    with pytest.raises(TemporaryError, match=r"\d\.tar: the server is gone \(nothing that was"):
         dataset[0]
 
 

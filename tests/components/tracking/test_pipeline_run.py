@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hostile_texts import MARKDOWN, MARKUP
 from markdown_it import MarkdownIt
-from mlflow import create_external_model
+from mlflow import MlflowClient, create_external_model
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
 
 from components.params import check_params
 from components.tracking import stage_run
@@ -21,7 +23,7 @@ from components.tracking.pipeline_run import (
     table_row,
 )
 from components.tracking.run import Record, log_params
-from components.tracking.store import VIEW_TAG, open_store, run_page
+from components.tracking.store import VIEW_TAG, _experiment, open_store, run_page
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TRAINING = "?workflowType=machine_learning"
@@ -143,6 +145,17 @@ def test_a_description_begins_with_what_came_of_it(workspace: Path, end, errors,
     view = json.loads(tags[VIEW_TAG])
     assert view["columnOrder"][:2] == ["metrics.`voc07.mAP`", "metrics.`voc07.mAP_gain`"]
     assert view["columnOrder"] == view["selectedColumns"]
+
+
+def test_an_experiment_whose_view_we_may_not_write_still_takes_runs() -> None:
+    class Client(MlflowClient):
+        def get_experiment_by_name(self, name: str) -> Experiment:
+            return Experiment("7", name, "there", "active", tags=[])
+
+        def set_experiment_tag(self, *_: object) -> None:
+            raise MlflowException("PERMISSION_DENIED")
+
+    assert _experiment(Client("http://127.0.0.1:9"), "virtex", None) == "7"
 
 
 def test_a_parameter_has_one_form_in_the_pipelines_run_and_in_the_stages(workspace: Path) -> None:

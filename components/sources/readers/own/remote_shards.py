@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from components.core.errors import InputError, TemporaryError, first_line
-from components.sources.download.tar_cache import TarCache
+from components.core.errors import InputError, first_line
+from components.sources.download.tar_cache import AbsentError, TarCache
 from components.sources.layout import Tally
 from components.sources.readers.own.image_places import LeftOut
 from components.sources.readers.own.sample import OwnImages, OwnSettings
@@ -76,25 +76,31 @@ def read_remote_shards(
         skip_unreadable: leave out a tar that is absent or damaged, rather than to refuse.
 
     Raises:
-        InputError: such a tar is refused, or not one could be read.
+        InputError: such a tar is refused, the server or this machine refuses one that is there, or not one
+            could be read.
     """
     names = sorted(expanded(urls))
     folder = os.path.commonpath([PurePosixPath(name).parent for name in names])
     left_out = []
     for url in names:
         relative = Path(os.path.relpath(PurePosixPath(url), folder))
+        fault: InputError
         try:
             tar, file = cache.new(url)
-            with file:
-                samples = read_shard(file, url, tally)
-        except TemporaryError:
-            raise
-        except InputError as error:
-            if not skip_unreadable:
-                raise
-            left_out.append(LeftOut(url, relative.name, first_line(str(error).removeprefix(f"{url}: "))))
-            continue
-        add_shard(samples, url, relative, root / relative, (url,), settings, images, tally, tar)
+        except AbsentError as error:
+            fault = error
+        else:
+            try:
+                with file:
+                    samples = read_shard(file, url, tally)
+            except InputError as error:
+                fault = error
+            else:
+                add_shard(samples, url, relative, root / relative, (url,), settings, images, tally, tar)
+                continue
+        if not skip_unreadable:
+            raise fault
+        left_out.append(LeftOut(url, relative.name, first_line(str(fault).removeprefix(f"{url}: "))))
     if len(left_out) == len(names):
         raise InputError(f"{urls}: not one of {len(names)} tars could be read: {left_out[0].reason}")
     return left_out

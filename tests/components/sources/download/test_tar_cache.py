@@ -9,7 +9,7 @@ import pytest
 
 from components.core.errors import InputError, TemporaryError
 from components.core.files import locked
-from components.sources.download.tar_cache import TarCache
+from components.sources.download.tar_cache import AbsentError, TarCache
 from components.sources.readers.types import RemoteTar
 
 from .conftest import HURRIED, Handler, Served, Server, times
@@ -95,6 +95,47 @@ def test_a_tar_that_changed_or_comes_damaged_is_refused(tmp_path: Path, server: 
         cache(tmp_path).open(wanted)
     assert len(server.ranges_asked()) == 2
     assert not [path for path in cache(tmp_path).folder.iterdir() if path.suffix in (".tar", ".part")]
+
+
+def test_the_rest_of_a_former_version_makes_room(tmp_path: Path, server: Server) -> None:
+    cached, one = cache(tmp_path, 1500), tar(server, "one.tar")
+    cached.open(one).close()
+    cached.forget(one)
+    [lock] = [path for path in cached.folder.glob("*.lock") if path.stem != "room"]
+    former = lock.with_name(f"{lock.stem}.900.part")
+    former.touch()
+    fetching = threading.Thread(target=lambda: cached.open(one).close(), daemon=True)
+    fetching.start()
+    fetching.join(20)
+    assert not fetching.is_alive()
+    assert kept(cached) == {one.sha256}
+    assert not former.exists()
+
+
+def test_a_file_that_was_cut_is_fetched_again(tmp_path: Path, server: Server) -> None:
+    cached, one = cache(tmp_path), tar(server, "one.tar")
+    cached.open(one).close()
+    os.truncate(cached.folder / f"{one.sha256}.tar", 500)
+    assert cached.read(one, 0, 1000) == server.files["/one.tar"].data
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "streamed").touch()
+    for ask in (cache(tmp_path).open, lambda one: cache(tmp_path).new(one.url)):
+        with pytest.raises(InputError, match=r"streamed: cannot keep tars: .*; VIRTEX_STREAMED_DIR may name"):
+            ask(tar(server, "one.tar"))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, InputError), (404, AbsentError), (410, AbsentError), (429, TemporaryError)]
+)
+def test_a_refusal_is_told_from_absence_and_from_what_passes(
+    tmp_path: Path, server: Server, status: int, kind: type[InputError]
+) -> None:
+    one = tar(server, "one.tar", faults=[lambda handler: handler.answer(status, b"", None) or True])
+    with pytest.raises(InputError, match=f"HTTP {status}") as refused:
+        cache(tmp_path).new(one.url)
+    assert type(refused.value) is kind
 
 
 def test_what_is_larger_than_the_folder_may_be_is_refused_before_it_comes(

@@ -93,3 +93,9 @@ def test_a_tar_that_is_absent_or_cut_is_refused_or_left_out_and_counted(
     assert [one.image for one in read(wanted, skip=True).left_out] == ["train-1.tar"]
     with pytest.raises(InputError, match=r"not one of 1 tars could be read: HTTP 404"):
         read(f"{file_server.url}/a/train-1.tar", skip=True)
+
+
+def test_a_tar_that_is_there_and_does_not_come_is_never_left_out(wanted: str) -> None:
+    Path("params.yaml").write_text("stream: {train: true, mixed_tars: null, cache_gib: 0.000001}\n")
+    with pytest.raises(InputError, match=r"train-0\.tar: .* stream\.cache_gib allows for all tars"):
+        read(wanted, skip=True)
