@@ -34,7 +34,7 @@ def build_head(
     jpeg_quality: int,
     categories: Sequence[str] = (),
 ) -> None:
-    """Write the head of ``images`` in ``num_shards`` shards to ``path``; remove the shards beyond those.
+    """Write the head of ``images`` in ``num_shards`` shards to ``path``.
 
     Arguments are as of `build_store`, whose shards may exist or not.
 
@@ -55,15 +55,6 @@ def build_head(
         for image in images:
             writer.index(image)
         writer.finish(0, short_side, jpeg_quality, categories, HeadFacts(known))
-    remove_shards(path, num_shards)
-
-
-def remove_shards(head: Path, first: int = 0) -> None:
-    """Remove the shards beside ``head`` from number ``first`` on."""
-    for path in head.parent.glob(f"{head.stem}-*{head.suffix}"):
-        number = path.stem.removeprefix(f"{head.stem}-")
-        if number.isdecimal() and int(number) >= first:
-            path.unlink()
 
 
 def build_shard(

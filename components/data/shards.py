@@ -45,6 +45,14 @@ def shard_path(head: Path, number: int) -> Path:
     return head.with_name(f"{head.stem}-{number}{head.suffix}")
 
 
+def remove_shards(head: Path, first: int) -> None:
+    """Remove the shards beside ``head`` from number ``first`` on."""
+    for path in head.parent.glob(f"{head.stem}-*{head.suffix}"):
+        number = path.stem.removeprefix(f"{head.stem}-")
+        if number.isdecimal() and int(number) >= first:
+            path.unlink()
+
+
 def known_digest(known: Iterable[object]) -> str:
     """Return the digest of what is known of images (`build.known_of`), in order."""
     digest = hashlib.sha256()

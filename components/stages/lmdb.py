@@ -9,7 +9,7 @@ from components import params
 from components.core import machine, paths
 from components.core.process import keep_freed_memory
 from components.data.build import build_store
-from components.data.build_shards import build_head, remove_shards
+from components.data.build_shards import build_head
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
@@ -56,7 +56,6 @@ def main(run: StageRun, lmdb: params.Lmdb, stream: params.Stream) -> None:
             in_tars=stream.train and run.item == "train",
             progress=True,
         )
-        remove_shards(path)
         figures = report.figures(time.perf_counter() - start)
         skipped_path = run.output_dir / "skipped.csv"
         if report.write_skipped(skipped_path):

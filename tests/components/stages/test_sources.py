@@ -46,6 +46,18 @@ def test_nothing_is_written_while_nothing_is_touched() -> None:
     assert paths.DATA_SOURCES.stat().st_mtime_ns > before.st_mtime_ns
 
 
+def test_shards_of_another_number_go() -> None:
+    paths.LMDB_DIR.mkdir(parents=True)
+    for name in ("train", "train-0", "train-1", "train-2", "val"):
+        (paths.LMDB_DIR / f"{name}.lmdb").touch()
+    set_to("lmdb.shards=2")
+    assert run()[0] == 0
+    assert sorted(path.stem for path in paths.LMDB_DIR.iterdir()) == ["train", "train-0", "train-1", "val"]
+    set_to("lmdb.shards=1")
+    assert run()[0] == 0
+    assert sorted(path.stem for path in paths.LMDB_DIR.iterdir()) == ["train", "val"]
+
+
 def test_choosing_by_voc07_without_it_is_refused_before_any_work() -> None:
     text = paths.PARAMS.read_text(encoding="utf-8").replace("by: val_loss", "by: voc07")
     paths.PARAMS.write_text(text, encoding="utf-8")
