@@ -22,7 +22,7 @@ import requests
 
 from components import params
 from components.core import machine
-from components.core.errors import InputError, TemporaryError, machine_message
+from components.core.errors import InputError, TemporaryError, first_line, machine_message
 from components.core.files import locked, read_json_object, remove, sha256, write_json
 from components.core.http import MirrorError, Patience, RefusedError, open_session
 from components.sources.download.remote import look_at
@@ -246,21 +246,31 @@ def _key(url: str) -> str:
 
 
 def open_server(url: str, patience: Patience) -> tuple[requests.Session, str]:
-    """Return a session that may ask for it, and where it lies for HTTP."""
+    """Return a session that may ask for it, and where it lies for HTTP.
+
+    Raises:
+        InputError: what the environment says of S3 cannot be used.
+    """
     session = open_session(patience, [url])
     if not url.startswith(_S3):
         return session, url
     try:
-        from botocore import auth, awsrequest  # not for everyone
+        from botocore import auth, awsrequest, exceptions  # not for everyone
         from botocore import session as s3
     except ImportError:
         raise InputError(
             f"{url}: needs botocore; install the extra: pip install -c constraints.txt -e '.[stream]'"
         ) from None
-    found = s3.get_session()
-    region = found.get_config_variable("region") or "us-east-1"
-    endpoint = found.create_client("s3", region_name=region).meta.endpoint_url
-    credentials = found.get_credentials()
+    try:
+        found = s3.get_session()
+        region = found.get_config_variable("region") or "us-east-1"
+        endpoint = found.create_client("s3", region_name=region).meta.endpoint_url
+        credentials = found.get_credentials()
+    except (exceptions.BotoCoreError, ValueError) as error:
+        raise InputError(
+            f"{url}: {first_line(error)}; correct the variables AWS_... of the environment, or the files "
+            "they name"
+        ) from None
 
     class Signature(requests.auth.AuthBase):
         def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:

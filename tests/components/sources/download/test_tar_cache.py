@@ -187,3 +187,28 @@ def test_s3_requests_are_signed_with_keys_from_the_environment(
     assert all(one and one.startswith("AWS4-HMAC-SHA256 Credential=someone/") for one in signatures)
     held = io.BytesIO(b"".join(path.read_bytes() for path in cache(tmp_path).folder.iterdir()))
     assert b"hidden-words" not in held.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"AWS_PROFILE": "nobody"}, "nobody"),
+        ({"AWS_ENDPOINT_URL": "no address"}, "Invalid endpoint: no address"),
+        ({"AWS_ACCESS_KEY_ID": "someone"}, "missing: AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_an_environment_that_s3_cannot_use_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: str
+) -> None:
+    pytest.importorskip("botocore", reason="the extra `stream` is not installed")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    nothing = str(tmp_path / "none")
+    for name, value in {
+        "AWS_CONFIG_FILE": nothing,
+        "AWS_SHARED_CREDENTIALS_FILE": nothing,
+        **environment,
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=rf"^s3://photos/one\.tar: .*{said}.*; correct the variables AWS_"):
+        cache(tmp_path).new("s3://photos/one.tar")
