@@ -11,6 +11,7 @@ from PIL import Image
 from components.core import paths
 from components.core.files import write_csv
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.sources.readers.types import CaptionedImage
 
 NASTY = "</text><script>alert('&')</script>"
@@ -88,11 +89,4 @@ def write_captions(texts: Sequence[str]) -> None:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(path)
         images.append(CaptionedImage(entry["image_id"], "coco", path, ("one",)))
-    build_store(
-        paths.lmdb_path("val"),
-        images,
-        num_workers=1,
-        short_side=None,
-        jpeg_quality=95,
-        on_unreadable="refuse",
-    )
+    build_store(paths.lmdb_path("val"), images, StoreForm(), num_workers=1)

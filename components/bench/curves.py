@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -29,6 +28,7 @@ from components.core.files import writing
 from components.core.process import keep_freed_memory
 from components.data.build import build_store
 from components.data.build_shards import build_head, build_shard
+from components.data.record import StoreForm
 from components.data.store import CaptionStore
 from components.params import Augmentation
 from components.sources.readers.own.index import read_index, write_index
@@ -189,7 +189,7 @@ def storing(folder: Path, images: Sequence[CaptionedImage], size: Size) -> Panel
 
     def build(count: int, way: str) -> Callable[[], object]:
         many = [replace(images[n % len(images)], image_id=f"drawn/{n}") for n in range(count)]
-        return partial(build_store, path, many, **data.BUILD_OPTIONS, **ways[way])
+        return partial(build_store, path, many, ways[way], num_workers=machine.num_cpus())
 
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), keep_freed_memory) as pool:
         for way in ways:  # so that the process has imported what they need
@@ -236,14 +236,13 @@ def sharding(folder: Path, size: Size) -> Iterator[Panel]:
 
 def build_in_shards(head: Path, images: Sequence[CaptionedImage], shards: int) -> None:
     """Do what the stages of all shards do; for one, what the stage of one file does."""
-    form: dict[str, Any] = {"short_side": None, "jpeg_quality": 95}
-    options = form | data.BUILD_OPTIONS
+    form, workers = StoreForm(), machine.num_cpus()
     if shards == 1:
-        build_store(head, images, **options)
+        build_store(head, images, form, num_workers=workers)
         return
-    build_head(head, images, shards, **form)
+    build_head(head, images, shards, form)
     for number in range(shards):
-        build_shard(head, images, number, shards, **options)
+        build_shard(head, images, number, shards, form, num_workers=workers)
 
 
 def tokenizing(folder: Path, size: Size) -> Panel:

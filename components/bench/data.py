@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +28,7 @@ from components.data.build import build_store
 from components.data.dataset import TrainDataset
 from components.data.loader import visit_loader
 from components.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from components.data.record import StoreForm
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.tar_visits import stream_images
@@ -42,11 +42,6 @@ from components.training.validation import to_device
 TARGET = 3.0
 MAX_LENGTH = 30  # caption tokens
 AS_FILES = "the files' bytes"
-BUILD_OPTIONS: dict[str, Any] = {
-    "jpeg_quality": 95,
-    "on_unreadable": "refuse",
-    "num_workers": machine.num_cpus(),
-}
 AUGMENTATION = Augmentation(  # section 3.2
     crop_size=224,
     crop_scale=(0.2, 1.0),
@@ -107,27 +102,27 @@ def run(size: Size, rounds: int) -> list[Comparison]:
 
 
 def prepare(
-    folder: Path, images: Sequence[CaptionedImage], ways: Mapping[str, Mapping[str, Any]]
+    folder: Path, images: Sequence[CaptionedImage], ways: Mapping[str, StoreForm]
 ) -> tuple[CaptionTokenizer, dict[str, CaptionStore]]:
     """Return a tokenizer of the captions, and a store in ``folder`` for each of ``ways``, see `kept_as`."""
     model = folder / "tokenizer.model"
     train_tokenizer([normalise(text) for image in images for text in image.captions], 60, model)
     stores = {}
-    for number, (name, options) in enumerate(ways.items()):
+    for number, (name, form) in enumerate(ways.items()):
         path = folder / f"{number}.lmdb"
-        build_store(path, images, **BUILD_OPTIONS, **options)
+        build_store(path, images, form, num_workers=machine.num_cpus())
         stores[name] = CaptionStore(path)
     return CaptionTokenizer(model), stores
 
 
-def kept_as(size: Size) -> dict[str, dict[str, Any]]:
-    """Return ways to keep images, by what params.yaml calls them: options of `build_store`."""
+def kept_as(size: Size) -> dict[str, StoreForm]:
+    """Return ways to keep images, by what params.yaml calls them."""
     side = size.short_side
     return {
-        AS_FILES: {"short_side": None},
-        "lmdb.decoded": {"short_side": None, "decoded": True},
-        f"lmdb.short_side {side}": {"short_side": side},
-        f"lmdb.short_side {side}, decoded": {"short_side": side, "decoded": True},
+        AS_FILES: StoreForm(),
+        "lmdb.decoded": StoreForm(decoded=True),
+        f"lmdb.short_side {side}": StoreForm(side),
+        f"lmdb.short_side {side}, decoded": StoreForm(side, decoded=True),
     }
 
 

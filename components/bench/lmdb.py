@@ -12,11 +12,12 @@ import cv2
 import lmdb
 import msgpack
 
-from components.bench.data import BUILD_OPTIONS
 from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, in_turn
+from components.core import machine
 from components.core.process import keep_freed_memory
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.sources.readers.types import CaptionedImage
 
 TARGET = 2.0
@@ -67,7 +68,8 @@ def _compare(
 ) -> Comparison:
     folder = images[0].place.parent
     plain, store = folder / "plain.lmdb", folder / "store.lmdb"
-    build = partial(build_store, store, images, short_side=short_side, decoded=decoded, **BUILD_OPTIONS)
+    form = StoreForm(short_side, decoded=decoded)
+    build = partial(build_store, store, images, form, num_workers=machine.num_cpus())
     baseline_times, our_times = in_turn(
         (
             lambda: plainly.submit(build_plainly, plain, images, short_side).result(),

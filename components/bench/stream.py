@@ -16,6 +16,7 @@ from components.bench.data import AUGMENTATION, QUICK, Size, prepare, read_ours
 from components.bench.drawn import draw_photographs
 from components.bench.timing import Comparison, Work, in_turn
 from components.core.files import remove
+from components.data.record import StoreForm
 from components.data.store import CaptionStore
 from components.sources.download.tar_cache import machine_cache
 from components.sources.readers.own.dataset import read_own
@@ -51,8 +52,8 @@ def run(size: Size, rounds: int) -> list[Comparison]:
             settings = OwnSettings(val_fraction=1 / size.images)
             here = read_own(tars, "here", settings, folder / "here", False).splits["train"]
             there = read_own(f"{url}/{{0..{TARS - 1}}}.tar", "there", settings, folder / "there", False)
-            places = {"short_side": None, "in_tars": True}
-            tokenizer, stores = prepare(folder, here, {BASELINE: {"short_side": None}, HERE: places})
+            places = StoreForm(in_tars=True)
+            tokenizer, stores = prepare(folder, here, {BASELINE: StoreForm(), HERE: places})
             (folder / "server").mkdir()
             _, served = prepare(folder / "server", there.splits["train"], {WARM: places})
 

@@ -16,7 +16,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import lmdb
@@ -33,6 +32,7 @@ from components.data.record import (
     Metadata,
     Record,
     ShardFacts,
+    StoreForm,
     key_of,
     pack_index,
     pack_metadata,
@@ -104,17 +104,6 @@ class BuildReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """How images are kept, see ``build_store``."""
-
-    short_side: int | None
-    jpeg_quality: int
-    decoded: bool = False
-    hashed: bool = False  # whether the contents of the files are wanted too
-    in_tars: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class _Prepared:
     source: CaptionedImage
     image: bytes
@@ -125,15 +114,10 @@ class _Prepared:
 def build_store(
     path: Path,
     images: Sequence[CaptionedImage],
+    form: StoreForm,
     *,
-    short_side: int | None,
-    jpeg_quality: int,
-    on_unreadable: Literal["refuse", "skip"],
     num_workers: int,
-    decoded: bool = False,
-    categories: Sequence[str] = (),
     shard: tuple[int, int] | None = None,
-    in_tars: bool = False,
     progress: bool = False,
 ) -> BuildReport:
     """Write ``images``, in order, to a new store that takes the place of ``path``.
@@ -144,15 +128,9 @@ def build_store(
     Args:
         path: the store, a single file.
         images: with distinct ``image_id``.
-        short_side: images with a larger shorter side are resized to it (never enlarged); None keeps
-            every file's own bytes.
-        jpeg_quality: of the resized images, 1 to 100.
-        on_unreadable: ``refuse`` raises at the first unreadable image, ``skip`` leaves it out.
+        form: how they are kept.
         num_workers: threads that read and decode.
-        decoded: keep pixels (PPM) of every image instead of its own bytes or a JPEG.
-        categories: names of the images' labels; label k is ``categories[k - 1]``.
         shard: which shard these images are, and of how many (components.data.shards); None: a whole split.
-        in_tars: keep of images in tars the place alone (components.data.tar_images).
         progress: show a bar on standard error.
 
     Raises:
@@ -161,12 +139,11 @@ def build_store(
     """
     if not images:
         raise InputError(f"{path}: no captioned images to write; check download.folders in params.yaml")
-    form = _Form(short_side, jpeg_quality, decoded, hashed=shard is not None, in_tars=in_tars)
     with writing(path) as temporary, closing(StoreWriter(temporary, path, shard is not None)) as writer:
-        with closing(_prepare_all(images, num_workers, form)) as prepared:
+        with closing(_prepare_all(images, num_workers, form, hashed=shard is not None)) as prepared:
             outcomes = _bar(prepared, path.name, len(images), progress)
-            sources = SourcesDigest(short_side, jpeg_quality, decoded, categories)
-            skipped, left_out = _write_all(writer, images, outcomes, on_unreadable, sources)
+            sources = SourcesDigest(form)
+            skipped, left_out = _write_all(writer, images, outcomes, form.on_unreadable == "skip", sources)
         if not writer.count:
             raise InputError(
                 f"{path}: none of the {len(images)} images could be read; "
@@ -183,7 +160,7 @@ def build_store(
                 datasets,
                 tuple(left_out),
             )
-        writer.finish(len(skipped), short_side, jpeg_quality, categories, facts)
+        writer.finish(form, len(skipped), facts)
     return BuildReport(
         count=writer.count,
         num_captions=sum(writer.captions),
@@ -199,7 +176,7 @@ def _write_all(
     writer: "StoreWriter",
     images: Sequence[CaptionedImage],
     outcomes: Iterable[_Prepared | SkippedImage],
-    on_unreadable: Literal["refuse", "skip"],
+    may_skip: bool,
     sources: SourcesDigest,
 ) -> tuple[list[SkippedImage], list[int]]:
     """Return the images left out and their positions."""
@@ -207,7 +184,7 @@ def _write_all(
     for position, (image, outcome) in enumerate(zip(images, outcomes, strict=True)):
         if isinstance(outcome, _Prepared):
             writer.add(outcome)
-        elif on_unreadable == "skip":
+        elif may_skip:
             skipped.append(outcome)
             left_out.append(position)
         else:
@@ -270,12 +247,7 @@ class StoreWriter:
         self.labels.append(source.labels)
 
     def finish(
-        self,
-        num_skipped: int,
-        short_side: int | None,
-        jpeg_quality: int,
-        categories: Sequence[str],
-        facts: ShardFacts | HeadFacts | None = None,
+        self, form: StoreForm, num_skipped: int = 0, facts: ShardFacts | HeadFacts | None = None
     ) -> None:
         """Write the index and the metadata."""
         self.put(INDEX_KEY, pack_index(self.captions, self.labels))
@@ -284,9 +256,9 @@ class StoreWriter:
             captions=sum(self.captions),
             image_bytes=self.image_bytes,
             skipped=num_skipped,
-            short_side=short_side,
-            jpeg_quality=jpeg_quality,
-            categories=tuple(categories),
+            short_side=form.short_side,
+            jpeg_quality=form.jpeg_quality,
+            categories=form.categories,
             shard=facts if isinstance(facts, ShardFacts) else None,
             head=facts if isinstance(facts, HeadFacts) else None,
         )
@@ -342,14 +314,17 @@ class StoreWriter:
 
 
 def _prepare_all(
-    images: Sequence[CaptionedImage], num_workers: int, form: _Form
+    images: Sequence[CaptionedImage], num_workers: int, form: StoreForm, hashed: bool
 ) -> Generator[_Prepared | SkippedImage, None, None]:
-    """Yield results in the order of ``images``; never more than a few per worker are held in memory."""
+    """Yield results in the order of ``images``; never more than a few per worker are held in memory.
+
+    With ``hashed`` they say the digests of the files' contents too.
+    """
     pool = ThreadPoolExecutor(num_workers, "image-reader", initializer=cv2.setNumThreads, initargs=(0,))
     waiting: deque[Future[_Prepared | SkippedImage]] = deque()
     try:
         for image in images:
-            waiting.append(pool.submit(_prepare, image, form))
+            waiting.append(pool.submit(_prepare, image, form, hashed))
             if len(waiting) >= num_workers * _PENDING_PER_WORKER:
                 yield waiting.popleft().result()
         while waiting:
@@ -358,8 +333,8 @@ def _prepare_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepare(source: CaptionedImage, form: _Form) -> _Prepared | SkippedImage:
-    content = UNREAD if form.hashed else b""
+def _prepare(source: CaptionedImage, form: StoreForm, hashed: bool) -> _Prepared | SkippedImage:
+    content = UNREAD if hashed else b""
     try:
         data = source.read_bytes()
         content = content and content_digest(data)

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from components.core.errors import InputError
 from components.core.files import writing
 from components.data.build import BuildReport, StoreWriter, build_store, known_of
-from components.data.record import HeadFacts
+from components.data.record import HeadFacts, StoreForm
 from components.data.shards import (
     ASSIGNED_KEY,
     UNREAD,
@@ -25,18 +24,10 @@ from components.data.store import CaptionStore
 from components.sources.readers.types import CaptionedImage
 
 
-def build_head(
-    path: Path,
-    images: Sequence[CaptionedImage],
-    num_shards: int,
-    *,
-    short_side: int | None,
-    jpeg_quality: int,
-    categories: Sequence[str] = (),
-) -> None:
+def build_head(path: Path, images: Sequence[CaptionedImage], num_shards: int, form: StoreForm) -> None:
     """Write the head of ``images`` in ``num_shards`` shards to ``path``.
 
-    Arguments are as of `build_store`, whose shards may exist or not.
+    The shards may exist or not.
 
     Raises:
         InputError: a shard would have no image, or the disk is full.
@@ -54,7 +45,7 @@ def build_head(
         writer.put(ASSIGNED_KEY, assigned.astype("<u2").tobytes())
         for image in images:
             writer.index(image)
-        writer.finish(0, short_side, jpeg_quality, categories, HeadFacts(known))
+        writer.finish(form, facts=HeadFacts(known))
 
 
 def build_shard(
@@ -62,13 +53,9 @@ def build_shard(
     images: Sequence[CaptionedImage],
     number: int,
     num_shards: int,
+    form: StoreForm,
     *,
-    short_side: int | None,
-    jpeg_quality: int,
-    on_unreadable: Literal["refuse", "skip"],
     num_workers: int,
-    decoded: bool = False,
-    categories: Sequence[str] = (),
     progress: bool = False,
 ) -> BuildReport | None:
     """Write one shard of ``images`` beside ``head``; leave it alone if it holds just that, and return None.
@@ -78,29 +65,17 @@ def build_shard(
     assigned = assign((image.image_id for image in images), num_shards)
     own = [images[place] for place in np.flatnonzero(assigned == number).tolist()]
     path = shard_path(head, number)
-    sources = SourcesDigest(short_side, jpeg_quality, decoded, categories)
-    if _is_current(path, own, (number, num_shards), sources, on_unreadable, num_workers):
+    shard = (number, num_shards)
+    if _is_current(path, own, shard, form, num_workers):
         return None
-    return build_store(
-        path,
-        own,
-        short_side=short_side,
-        jpeg_quality=jpeg_quality,
-        on_unreadable=on_unreadable,
-        num_workers=num_workers,
-        decoded=decoded,
-        categories=categories,
-        shard=(number, num_shards),
-        progress=progress,
-    )
+    return build_store(path, own, form, num_workers=num_workers, shard=shard, progress=progress)
 
 
 def _is_current(
     path: Path,
     images: Sequence[CaptionedImage],
     place: tuple[int, int],
-    sources: SourcesDigest,
-    on_unreadable: Literal["refuse", "skip"],
+    form: StoreForm,
     num_workers: int,
 ) -> bool:
     """Return whether the shard at ``path`` is whole and made of these images; reads them if need be."""
@@ -114,8 +89,9 @@ def _is_current(
         or facts.known != known_digest(map(known_of, images))
     ):
         return False
-    if facts.left_out and on_unreadable == "refuse":
+    if facts.left_out and form.on_unreadable == "refuse":
         return False
+    sources = SourcesDigest(form)
     with ThreadPoolExecutor(num_workers, "image-reader") as pool:
         for image, content in zip(images, pool.map(_content, images), strict=True):
             sources.add(known_of(image), content)

@@ -42,16 +42,44 @@ version; any other change raises it.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 import msgpack
 
 from components.core.files import parse_json
+from components.params import Lmdb
 
 FORMAT = "virtex-lmdb"
 VERSION = 2  # 1 had no labels, categories and index
 INDEX_KEY = b"__index__"
 META_KEY = b"__meta__"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreForm:
+    """How images are kept, and how their labels are called.
+
+    Attributes:
+        short_side: images with a larger shorter side are resized to it (never enlarged); None keeps
+            every file's own bytes.
+        jpeg_quality: of the resized images, 1 to 100.
+        decoded: keep pixels (PPM) of every image instead of its own bytes or a JPEG.
+        categories: names of the images' labels; label k is ``categories[k - 1]``.
+        on_unreadable: ``refuse`` raises at the first unreadable image, ``skip`` leaves it out.
+        in_tars: keep of images in tars the place alone (components.data.tar_images).
+    """
+
+    short_side: int | None = None
+    jpeg_quality: int = 95
+    decoded: bool = False
+    categories: tuple[str, ...] = ()
+    on_unreadable: Literal["refuse", "skip"] = "refuse"
+    in_tars: bool = False
+
+    @classmethod
+    def of(cls, lmdb: Lmdb, categories: tuple[str, ...], in_tars: bool = False) -> Self:
+        """Return what params.yaml asks for."""
+        return cls(lmdb.short_side, lmdb.jpeg_quality, lmdb.decoded, categories, lmdb.on_unreadable, in_tars)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.core.errors import InputError
-from components.data.record import Metadata, ShardFacts, StoreIndex
+from components.data.record import Metadata, ShardFacts, StoreForm, StoreIndex
 
 UNREAD = b"unread"  # in the place of the digest of a file that cannot be read
 ASSIGNED_KEY = b"__assigned__"
@@ -69,10 +69,9 @@ def content_digest(data: bytes) -> bytes:
 class SourcesDigest:
     """Of all that a shard's bytes are made from: the form, the code, and what is known of each image."""
 
-    def __init__(
-        self, short_side: int | None, jpeg_quality: int, decoded: bool, categories: Sequence[str]
-    ) -> None:
-        self._digest = hashlib.sha256(repr((short_side, jpeg_quality, decoded, tuple(categories))).encode())
+    def __init__(self, form: StoreForm) -> None:
+        kept = (form.short_side, form.jpeg_quality, form.decoded, form.categories)
+        self._digest = hashlib.sha256(repr(kept).encode())
         for name in _CODE:
             self._digest.update(Path(__file__).with_name(name).read_bytes())
 

@@ -10,6 +10,7 @@ from components.core import machine, paths
 from components.core.process import keep_freed_memory
 from components.data.build import build_store
 from components.data.build_shards import build_head
+from components.data.record import StoreForm
 from components.entry import run_stage
 from components.sources.manifest import read_manifest
 from components.tracking import StageRun
@@ -26,16 +27,11 @@ def main(run: StageRun, lmdb: params.Lmdb, stream: params.Stream) -> None:
     labels = read_manifest(paths.dataset_part("images")).object_labels_of(run.item)
     images = labels.added_to(manifest.captions_of(run.item))
     path = paths.lmdb_path(run.item)
+    is_train = run.item == "train"
+    form = StoreForm.of(lmdb, labels.categories, in_tars=stream.train and is_train)
     start = time.perf_counter()
-    if run.item == "train" and lmdb.shards:
-        build_head(
-            path,
-            images,
-            len(lmdb.shards),
-            short_side=lmdb.short_side,
-            jpeg_quality=lmdb.jpeg_quality,
-            categories=labels.categories,
-        )
+    if is_train and lmdb.shards:
+        build_head(path, images, len(lmdb.shards), form)
         figures: dict[str, float] = {
             "images": len(images),  # those that turn out to be unreadable included
             "captions": sum(len(image.captions) for image in images),
@@ -44,18 +40,7 @@ def main(run: StageRun, lmdb: params.Lmdb, stream: params.Stream) -> None:
             "file_bytes": path.stat().st_size,
         }
     else:
-        report = build_store(
-            path,
-            images,
-            short_side=lmdb.short_side,
-            jpeg_quality=lmdb.jpeg_quality,
-            decoded=lmdb.decoded,
-            on_unreadable=lmdb.on_unreadable,
-            num_workers=machine.num_cpus(),
-            categories=labels.categories,
-            in_tars=stream.train and run.item == "train",
-            progress=True,
-        )
+        report = build_store(path, images, form, num_workers=machine.num_cpus(), progress=True)
         figures = report.figures(time.perf_counter() - start)
         skipped_path = run.output_dir / "skipped.csv"
         if report.write_skipped(skipped_path):

@@ -6,6 +6,7 @@ from components import params
 from components.core import machine, paths
 from components.core.process import keep_freed_memory
 from components.data.build_shards import build_shard
+from components.data.record import StoreForm
 from components.data.shards import shard_path
 from components.data.store import CaptionStore
 from components.entry import run_stage
@@ -29,12 +30,8 @@ def main(run: StageRun, lmdb: params.Lmdb) -> None:
         labels.added_to(manifest.captions_of("train")),
         number,
         len(lmdb.shards),
-        short_side=lmdb.short_side,
-        jpeg_quality=lmdb.jpeg_quality,
-        decoded=lmdb.decoded,
-        on_unreadable=lmdb.on_unreadable,
+        StoreForm.of(lmdb, labels.categories),
         num_workers=machine.num_cpus(),
-        categories=labels.categories,
         progress=True,
     )
     seconds = time.perf_counter() - start

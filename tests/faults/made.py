@@ -15,6 +15,7 @@ from components import entry, params
 from components.benchmarks.shared.features import cached_features
 from components.core import dvc_cache, files, tensor_files
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
 from components.models.backbones import export_backbone, load_backbone
@@ -55,8 +56,7 @@ def pictures(count: int = 6) -> list[CaptionedImage]:
 
 
 def build_small_store() -> None:
-    options: Any = {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": 1}
-    build_store(Path("train.lmdb"), pictures(), categories=("odd",), **options)
+    build_store(Path("train.lmdb"), pictures(), StoreForm(categories=("odd",)), num_workers=1)
 
 
 def read_store() -> Any:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets, make_targets
 from components.params import Augmentation
@@ -46,15 +47,7 @@ def make_images(tmp_path: Path) -> MakeImages:
 def store(tmp_path: Path, make_images: MakeImages) -> CaptionStore:
     """A store of ten pictures."""
     path = tmp_path / "ten.lmdb"
-    build_store(
-        path,
-        make_images(10),
-        short_side=None,
-        jpeg_quality=95,
-        on_unreadable="refuse",
-        num_workers=2,
-        categories=("even", "triple"),
-    )
+    build_store(path, make_images(10), StoreForm(categories=("even", "triple")), num_workers=2)
     return CaptionStore(path)
 
 

@@ -16,15 +16,16 @@ from components.core.errors import InputError
 from components.data import build
 from components.data.build import BuildReport, build_store
 from components.data.image import decode
+from components.data.record import StoreForm
 from components.data.store import CaptionStore
 from components.sources.readers.types import CaptionedImage
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def run(path: Path, images, **changes) -> BuildReport:
-    options = {"short_side": None, "jpeg_quality": 90, "on_unreadable": "refuse", "num_workers": 2}
-    return build_store(path, images, **(options | changes))
+def run(path: Path, images, num_workers: int = 2, progress: bool = False, **form) -> BuildReport:
+    form = StoreForm(**{"jpeg_quality": 90, **form})
+    return build_store(path, images, form, num_workers=num_workers, progress=progress)
 
 
 @pytest.mark.parametrize("short_side", [None, 24])
@@ -205,10 +206,10 @@ INTERRUPTIBLE = """
 import sys
 from pathlib import Path
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.sources.readers.types import CaptionedImage
 image = CaptionedImage("world/1", "world", Path(sys.argv[1]), ("one",))
-build_store(Path(sys.argv[2]), [image] * 5_000_000, short_side=None, jpeg_quality=90, on_unreadable="refuse",
-            num_workers=2, progress=True)
+build_store(Path(sys.argv[2]), [image] * 5_000_000, StoreForm(), num_workers=2, progress=True)
 """
 
 
@@ -242,7 +243,7 @@ class Counted(list[CaptionedImage]):
 
 def test_few_images_are_held_at_once(make_images) -> None:
     images = Counted(make_images(60))
-    outcomes = build._prepare_all(images, 2, build._Form(None, 90))
+    outcomes = build._prepare_all(images, 2, StoreForm(), hashed=False)
     next(outcomes)
     assert images.taken == 2 * build._PENDING_PER_WORKER
     outcomes.close()

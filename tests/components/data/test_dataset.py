@@ -11,6 +11,7 @@ from components.core.errors import InputError
 from components.data.batch import TargetSample
 from components.data.build import build_store
 from components.data.dataset import ImageDataset, TrainDataset, ValDataset
+from components.data.record import StoreForm
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
@@ -142,14 +143,7 @@ def test_a_png_in_a_store(tmp_path: Path, make_images) -> None:
     png = tmp_path / "one.png"
     with Image.open(image.path) as picture:
         picture.save(png)
-    build_store(
-        tmp_path / "png.lmdb",
-        [replace(image, path=png)],
-        short_side=None,
-        jpeg_quality=95,
-        on_unreadable="refuse",
-        num_workers=1,
-    )
+    build_store(tmp_path / "png.lmdb", [replace(image, path=png)], StoreForm(), num_workers=1)
     dataset = ImageDataset(CaptionStore(tmp_path / "png.lmdb"), EvalTransform(24, 24))
     assert dataset[0]["image"].std() > 0.1
 
@@ -158,8 +152,7 @@ def test_a_png_in_a_store(tmp_path: Path, make_images) -> None:
 def test_decoded_stores_show_the_same_values(
     tmp_path: Path, store: CaptionStore, make_images, augmentation, letters
 ) -> None:
-    options: dict[str, Any] = {"jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": 2}
-    build_store(tmp_path / "decoded.lmdb", make_images(10), short_side=None, decoded=True, **options)
+    build_store(tmp_path / "decoded.lmdb", make_images(10), StoreForm(decoded=True), num_workers=2)
     decoded = CaptionStore(tmp_path / "decoded.lmdb")
     assert all(record.image.startswith(b"P6") for record in decoded)
     targets = make_targets("captioning", letters, 64)

@@ -13,6 +13,7 @@ from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import decode
 from components.data.loader import visit_loader
 from components.data.normalisation import normalised
+from components.data.record import StoreForm
 from components.data.selection import select
 from components.data.store import CaptionStore
 from components.data.targets import make_targets
@@ -59,9 +60,7 @@ def test_photographs_through_the_store(
     tmp_path: Path, photographs: list[CaptionedImage], augmentation
 ) -> None:
     path = tmp_path / "photographs.lmdb"
-    report = build_store(
-        path, photographs, short_side=96, jpeg_quality=95, on_unreadable="refuse", num_workers=2
-    )
+    report = build_store(path, photographs, StoreForm(96), num_workers=2)
     assert report.count == len(photographs)
     assert report.num_resized == len(photographs)
     store = CaptionStore(path)
@@ -83,9 +82,7 @@ def test_resizing_before_the_store_changes_little(tmp_path: Path, photographs: l
     stores = []
     for short_side in (None, 160):
         path = tmp_path / f"{short_side}.lmdb"
-        build_store(
-            path, photographs, short_side=short_side, jpeg_quality=95, on_unreadable="refuse", num_workers=2
-        )
+        build_store(path, photographs, StoreForm(short_side), num_workers=2)
         store, targets = CaptionStore(path), make_targets("bicaptioning", Words(), 30)
         stores.append(ValDataset(store, select(store, "bicaptioning"), EvalTransform(80, 72), targets))
     full, small = stores

@@ -7,6 +7,7 @@ import pytest
 
 from components.core.errors import InputError
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.data.selection import num_labels, select
 from components.data.store import CaptionStore
 from components.params import Subset
@@ -19,8 +20,7 @@ def subset(fraction: float = 1.0, captions: int | None = None, seed: int = 0) ->
 
 
 def build(path: Path, images, categories=()) -> CaptionStore:
-    options = {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse", "num_workers": 1}
-    build_store(path, images, categories=categories, **options)
+    build_store(path, images, StoreForm(categories=categories), num_workers=1)
     return CaptionStore(path)
 
 

@@ -21,7 +21,7 @@ from components.data.build import build_store
 from components.data.build_shards import build_head, build_shard
 from components.data.dataset import TrainDataset
 from components.data.loader import _Visits, visit_loader
-from components.data.record import Record
+from components.data.record import Record, StoreForm
 from components.data.sampling import GroupedVisits, Shard
 from components.data.selection import select
 from components.data.shards import shard_of, shard_path
@@ -31,15 +31,15 @@ from components.params import Subset
 from components.sources.readers.types import CaptionedImage
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-FORM = {"short_side": None, "jpeg_quality": 95, "categories": ("even", "triple")}
-BUILD = {**FORM, "on_unreadable": "refuse", "num_workers": 2}
+FORM = StoreForm(categories=("even", "triple"))
 
 
 def build(head: Path, images: Sequence[CaptionedImage], num_shards: int, **changes) -> list[bool]:
     """Build head and shards; returns which shards were written."""
-    build_head(head, images, num_shards, **FORM)
-    options = BUILD | changes
-    return [build_shard(head, images, n, num_shards, **options) is not None for n in range(num_shards)]
+    build_head(head, images, num_shards, FORM)
+    form = replace(FORM, **changes)
+    written = (build_shard(head, images, n, num_shards, form, num_workers=2) for n in range(num_shards))
+    return [report is not None for report in written]
 
 
 def contents(head: Path, num_shards: int) -> list[bytes]:
@@ -52,7 +52,7 @@ def test_one_file_has_the_bytes_that_it_always_had(tmp_path: Path) -> None:
         path = tmp_path / f"{index}.ppm"
         path.write_bytes(b"P6 %d 2 255\n" % (3 + index) + bytes(range(6 * (3 + index))))
         images.append(CaptionedImage(f"w/{index}", "w", path, (f"caption {index}",), (1,) * (index % 2)))
-    build_store(tmp_path / "s.lmdb", images, **BUILD | {"num_workers": 1, "categories": ("odd",)})
+    build_store(tmp_path / "s.lmdb", images, StoreForm(categories=("odd",)), num_workers=1)
     digest = hashlib.sha256((tmp_path / "s.lmdb").read_bytes()).hexdigest()
     assert digest == "12cb1a7f164dbe817edb4c53b208222fef8f58ccacdd5e4bd565807f7980f1df"
 
@@ -69,7 +69,7 @@ def test_an_image_has_its_shard_for_good() -> None:
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_shards_are_one_store(tmp_path: Path, make_images, num_shards: int) -> None:
     images = make_images(20)
-    build_store(tmp_path / "one.lmdb", images, **BUILD)
+    build_store(tmp_path / "one.lmdb", images, FORM, num_workers=2)
     assert all(build(tmp_path / "many.lmdb", images, num_shards))
     one, many = CaptionStore(tmp_path / "one.lmdb"), CaptionStore(tmp_path / "many.lmdb")
     assert list(many) == list(one)
@@ -88,7 +88,7 @@ def test_shards_are_one_store(tmp_path: Path, make_images, num_shards: int) -> N
 
 def test_batches_of_shards_are_those_of_one_store(tmp_path: Path, make_images, augmentation, targets) -> None:
     images = make_images(12)
-    build_store(tmp_path / "one.lmdb", images, **BUILD)
+    build_store(tmp_path / "one.lmdb", images, FORM, num_workers=2)
     build(tmp_path / "many.lmdb", images, 4)
 
     def batches(name: str, start: int, shard: Shard) -> list[Batch]:
@@ -121,7 +121,7 @@ def test_unreadable_images_are_missing_as_from_one_store(tmp_path: Path, make_im
         images[index].path.write_bytes(b"no image")
     images[8].path.unlink()
     skip = {"on_unreadable": "skip"}
-    build_store(tmp_path / "one.lmdb", images, **BUILD | skip)
+    build_store(tmp_path / "one.lmdb", images, replace(FORM, **skip), num_workers=2)
     assert build(tmp_path / "many.lmdb", images, 3, **skip) == [True] * 3
     one, many = CaptionStore(tmp_path / "one.lmdb"), CaptionStore(tmp_path / "many.lmdb")
     assert many.metadata == one.metadata
@@ -164,7 +164,7 @@ def test_a_change_of_one_image_changes_one_shard(tmp_path: Path, make_images, ch
     for number in {0, 1, 2, 3} - set(changed):
         assert shard_path(head, number).stat() == status[number]  # not even touched
     assert identify(CaptionStore(head)).digest != identity.digest
-    build_store(tmp_path / "one.lmdb", after, **BUILD)
+    build_store(tmp_path / "one.lmdb", after, FORM, num_workers=2)
     assert list(CaptionStore(head)) == list(CaptionStore(tmp_path / "one.lmdb"))
 
 
@@ -191,7 +191,7 @@ def test_other_code_that_makes_the_same_records_leaves_the_data_what_they_are(
     assert build(head, images, 2) == [True] * 2
     assert identify(CaptionStore(head)).digest == identity  # so a run goes on from its checkpoint
     build(head, images, 2, short_side=24)
-    build_head(head, images, 2, **FORM | {"short_side": 24})
+    build_head(head, images, 2, replace(FORM, short_side=24))
     assert identify(CaptionStore(head)).digest != identity
 
 
@@ -199,22 +199,22 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path, make_ima
     images = make_images(20)
     head = tmp_path / "train.lmdb"
     build(head, images, 3)
-    build_shard(head, images[:-1], shard_of("world/19", 3), 3, **BUILD)
+    build_shard(head, images[:-1], shard_of("world/19", 3), 3, FORM, num_workers=2)
     with pytest.raises(
         InputError, match=r"train-\d\.lmdb: holds other images, captions or labels than .*train\.lmdb expects"
     ):
         len(CaptionStore(head))
     for change in CHANGES:
         build(head, images, 3)
-        build_head(head, CHANGES[change](images), 3, **FORM)
+        build_head(head, CHANGES[change](images), 3, FORM)
         with pytest.raises(InputError, match=r"train-\d\.lmdb: holds other images, captions or labels than"):
             len(CaptionStore(head))
     images = make_images(20)
     build(head, images, 3)
-    build_shard(head, images, 0, 2, **BUILD)
+    build_shard(head, images, 0, 2, FORM, num_workers=2)
     with pytest.raises(InputError, match=r"train-0\.lmdb: shard 0 of 2, where .* expects shard 0 of 3"):
         len(CaptionStore(head))
-    build_store(shard_path(head, 0), images, **BUILD)
+    build_store(shard_path(head, 0), images, FORM, num_workers=2)
     with pytest.raises(InputError, match=r"train-0\.lmdb: a whole split, where"):
         len(CaptionStore(head))
     shard_path(head, 0).unlink()
@@ -233,24 +233,25 @@ def test_shards_of_a_larger_number_go(tmp_path: Path) -> None:
 
 def test_more_shards_than_images_are_refused(tmp_path: Path, make_images) -> None:
     with pytest.raises(InputError, match=r"none of the 3 images falls into shard .*lower lmdb\.shards"):
-        build_head(tmp_path / "train.lmdb", make_images(3), 9, **FORM)
+        build_head(tmp_path / "train.lmdb", make_images(3), 9, FORM)
     assert not list(tmp_path.glob("*.lmdb"))
 
 
 def test_a_shard_killed_half_way_is_built_again(tmp_path: Path, make_images) -> None:
     images = make_images(20)
     head = tmp_path / "train.lmdb"
-    build_head(head, images, 2, **FORM)
+    build_head(head, images, 2, FORM)
     (tmp_path / "images.pickle").write_bytes(pickle.dumps(images))
     program = f"""
 import os, pickle, signal
 from pathlib import Path
 from components.data import build_shards
 from components.data.build import StoreWriter
+from components.data.record import StoreForm
 folder = Path({str(tmp_path)!r})
 StoreWriter.finish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 images = pickle.loads((folder / "images.pickle").read_bytes())
-build_shards.build_shard(folder / "train.lmdb", images, 1, 2, **{BUILD!r})
+build_shards.build_shard(folder / "train.lmdb", images, 1, 2, {FORM!r}, num_workers=2)
 """
     killed = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": str(REPOSITORY)})
     assert killed.returncode == -signal.SIGKILL
@@ -319,7 +320,7 @@ def test_a_process_works_on_its_own_groups(world_size: int, num_groups: int, exp
 def test_shards_that_do_not_divide_into_groups_are_refused(tmp_path: Path, make_images, augmentation) -> None:
     images = make_images(20)
     build(tmp_path / "train.lmdb", images, 3)
-    build_store(tmp_path / "one.lmdb", images, **BUILD)
+    build_store(tmp_path / "one.lmdb", images, FORM, num_workers=2)
     for name, found in (("train", "3"), ("one", "no")):
         store = CaptionStore(tmp_path / f"{name}.lmdb")
         transform = TrainTransform(augmentation)

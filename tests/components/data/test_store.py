@@ -10,7 +10,7 @@ import pytest
 from components.core.errors import InputError
 from components.data import record
 from components.data.build import build_store
-from components.data.record import Metadata
+from components.data.record import Metadata, StoreForm
 from components.data.store import CaptionStore
 
 METADATA = Metadata(count=1, captions=1, image_bytes=1, skipped=0, short_side=None, jpeg_quality=95)
@@ -77,8 +77,7 @@ def test_threads_share_a_store(store: CaptionStore) -> None:
 
 def test_a_new_file_of_the_same_name_is_seen(store: CaptionStore, make_images) -> None:
     assert len(store) == 10
-    options = {"short_side": None, "jpeg_quality": 95, "num_workers": 1}
-    build_store(store.path, make_images(2), on_unreadable="refuse", **options)
+    build_store(store.path, make_images(2), StoreForm(), num_workers=1)
     assert len(CaptionStore(store.path)) == 2
     assert len(store) == 10
 

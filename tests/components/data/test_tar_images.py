@@ -16,6 +16,7 @@ from components.data.batch import Batch, collate_targets
 from components.data.build import build_store
 from components.data.dataset import TrainDataset
 from components.data.loader import visit_loader
+from components.data.record import StoreForm
 from components.data.sampling import Shard, Visits
 from components.data.selection import select
 from components.data.store import CaptionStore
@@ -58,10 +59,8 @@ def images(file_server: FileServer, make_images, monkeypatch: pytest.MonkeyPatch
 
 
 def build(images: list[CaptionedImage], name: str, in_tars: bool, skip: bool = False) -> CaptionStore:
-    build_store(
-        Path(name), images, short_side=None, jpeg_quality=95, on_unreadable="skip" if skip else "refuse",
-        num_workers=2, in_tars=in_tars,
-    )  # fmt: skip
+    form = StoreForm(on_unreadable="skip" if skip else "refuse", in_tars=in_tars)
+    build_store(Path(name), images, form, num_workers=2)
     return CaptionStore(Path(name))
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from tiny_captioner import captioner, captioner_path, make_config, tokenizer_path  # noqa: F401
 
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.models.backbones import TorchvisionBackbone, export_backbone
 from components.playground.models import Known, Player, open_players
 from components.sources.readers.types import CaptionedImage
@@ -35,9 +36,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
         images.append(
             CaptionedImage(f"world/{number}", "world", path, (f"{'light' if low > 99 else 'dark'} {number}",))
         )
-    build_store(
-        folder / "val.lmdb", images, short_side=None, jpeg_quality=95, on_unreadable="refuse", num_workers=1
-    )
+    build_store(folder / "val.lmdb", images, StoreForm(), num_workers=1)
     return Known.of(folder / "val.lmdb", 500)
 
 

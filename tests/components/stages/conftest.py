@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from components import params
 from components.core import paths
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.sources.manifest import DatasetEntry, Manifest, write_parts
 from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain
@@ -94,11 +95,7 @@ def sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[params.Sec
         texts = (captions[index % 4], "a square")
         pictures.append(CaptionedImage(f"grey/{index}", "grey", path, texts, labels))
     for split, kept in (("train", pictures), ("val", pictures[:3])):
-        build_store(paths.lmdb_path(split), kept, num_workers=1, categories=CATEGORIES, **_lmdb_options())
+        build_store(paths.lmdb_path(split), kept, StoreForm(categories=CATEGORIES), num_workers=1)
     train_tokenizer(captions, 30, paths.TOKENIZER_MODEL)
     write_frequencies(paths.DOCUMENT_FREQUENCIES, CaptionTokenizer(paths.TOKENIZER_MODEL), captions, 12)
     return [params.read_section(section) for section in pretrain.SECTIONS]
-
-
-def _lmdb_options() -> dict[str, Any]:
-    return {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}

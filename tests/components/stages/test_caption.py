@@ -18,6 +18,7 @@ from components.captioning.captioner import Captioner
 from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.data.store import CaptionStore, identify
 from components.objectives.build import ModelConfig, build_objective
 from components.objectives.saved import Preprocessing, save_captioner
@@ -57,14 +58,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageRun:
         Image.fromarray(np.random.default_rng(index).integers(0, 255, (36, 50, 3), np.uint8)).save(path)
         dataset = "world" if index < len(CAPTIONS) else "other"
         images.append(CaptionedImage(f"{dataset}/{index}", dataset, path, captions))
-    build_store(
-        paths.lmdb_path("val"),
-        images,
-        short_side=None,
-        jpeg_quality=90,
-        on_unreadable="refuse",
-        num_workers=1,
-    )
+    build_store(paths.lmdb_path("val"), images, StoreForm(), num_workers=1)
     train_tokenizer([text for captions in CAPTIONS for text in captions], VOCAB_SIZE, paths.TOKENIZER_MODEL)
     save_model(config())
     output_dir = paths.stage_dir("caption")

@@ -22,6 +22,7 @@ from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
 from components.data.build_shards import build_head, build_shard
+from components.data.record import StoreForm
 from components.data.store import CaptionStore, identify
 from components.objectives.saved import (
     Preprocessing,
@@ -256,8 +257,7 @@ def test_every_task_learns_and_its_model_comes_back(
 def test_object_labels_must_be_there_before_training(sections: list[params.Section]) -> None:
     _set(sections, params.Objective, name="multilabel_classification")
     pictures = [CaptionedImage("grey/0", "grey", Path("0.png"), ("a square",))]
-    options = {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}
-    build_store(paths.lmdb_path("val"), pictures, num_workers=1, **options)
+    build_store(paths.lmdb_path("val"), pictures, StoreForm(), num_workers=1)
     with pytest.raises(InputError, match=r"val\.lmdb has no object labels.*instances_val2017\.json"):
         stage.main(_run(), *sections)
     assert not paths.SCRATCH_DIR.exists()
@@ -369,11 +369,10 @@ def _deal_out(folder: Path, num_shards: int, here: Sequence[int]) -> None:
         CaptionedImage(record.image_id, record.dataset, Path(record.file), record.captions, record.labels)
         for record in store
     ]
-    head, form = folder / paths.lmdb_path("train"), {"short_side": None, "jpeg_quality": 95}
-    form |= {"categories": store.metadata.categories}
-    build_head(head, images, num_shards, **form)
+    head, form = folder / paths.lmdb_path("train"), StoreForm(categories=store.metadata.categories)
+    build_head(head, images, num_shards, form)
     for number in here:
-        build_shard(head, images, number, num_shards, on_unreadable="refuse", num_workers=1, **form)
+        build_shard(head, images, number, num_shards, form, num_workers=1)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 from components import params
 from components.core import paths
 from components.data.build import build_store
+from components.data.record import StoreForm
 from components.data.store import CaptionStore
 from components.sources.download.tar_cache import machine_cache
 from components.sources.readers.own.dataset import read_own
@@ -50,12 +51,10 @@ def test_the_same_captioner_from_tars_also_after_a_crash(
     (file_server.folder / "val-0.tar").write_bytes((file_server.folder / "train-0.tar").read_bytes())
     urls = f"{file_server.url}/{{train-0,train-1,train-2,train-3,val-0}}.tar"
     images = read_own(urls, "grey", OwnSettings(), Path("data/grey"), False).splits["train"]
-    options: dict[str, Any] = {"short_side": None, "jpeg_quality": 95, "on_unreadable": "refuse"}
-    options["num_workers"] = 1
-    build_store(paths.lmdb_path("train"), images, **options)
+    build_store(paths.lmdb_path("train"), images, StoreForm(), num_workers=1)
     here = run_stage(sections)
 
-    build_store(paths.lmdb_path("train"), images, in_tars=True, **options)
+    build_store(paths.lmdb_path("train"), images, StoreForm(in_tars=True), num_workers=1)
     before = machine_cache().fetched()
     assert run_stage(sections, train=True) == here
     for path in machine_cache().folder.glob("*.tar"):

@@ -17,6 +17,7 @@ from components.core.errors import InputError
 from components.core.pictures import COLUMNS, PANEL_INCHES
 from components.data.build import build_store
 from components.data.dataset import ImageDataset
+from components.data.record import StoreForm
 from components.data.store import CaptionStore
 from components.data.transforms import EvalTransform
 from components.objectives.build import ModelConfig, build_objective
@@ -171,14 +172,7 @@ def write_captioner(folder: Path, objective: str = "bicaptioning") -> StageRun:
         path = folder / f"{index}.png"
         Image.fromarray(np.random.default_rng(index).integers(0, 255, (36, 50, 3), np.uint8)).save(path)
         images.append(CaptionedImage(f"coco/{index}", "coco", path, (SENTENCES[index % 3],)))
-    build_store(
-        paths.lmdb_path("val"),
-        images,
-        short_side=None,
-        jpeg_quality=90,
-        on_unreadable="refuse",
-        num_workers=1,
-    )
+    build_store(paths.lmdb_path("val"), images, StoreForm(), num_workers=1)
     train_tokenizer([text.lower() for text in SENTENCES], 50, paths.TOKENIZER_MODEL)
     config = ModelConfig.model_validate(
         {
