@@ -1,9 +1,10 @@
 """Pretraining: learn a backbone and a head from captioned or labelled images (paper, section 3)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from components.core import machine, paths
 from components.core.errors import InputError, first_line
 from components.core.files import sha256
 from components.core.memory import batch_bytes, require_memory
-from components.data.batch import collate_targets
+from components.data.batch import Batch, collate_targets
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.loader import val_loader, visit_loader
 from components.data.record import pack_metadata, unpack_metadata
@@ -24,7 +25,7 @@ from components.data.selection import num_labels, select
 from components.data.shards import shards_of_groups
 from components.data.store import CaptionStore, Identity, identify
 from components.data.tar_visits import stream_images
-from components.data.targets import LABEL_TASKS, MakeTargets, make_targets
+from components.data.targets import LABEL_TASKS, make_targets
 from components.data.transforms import EvalTransform, TrainTransform
 from components.dataset_titles import title_here
 from components.objectives.build import ModelConfig, build_objective, model_bytes
@@ -50,128 +51,144 @@ from components.training.loop import LoopOptions, train
 from components.training.optimizer import build_optimizer, chosen_precision
 from components.training.profiling import compiled
 from components.training.schedules import multiplier
+from components.training.state import TrainingState
 
 UNRELATED_KEYS = {"profile"}  # a checkpoint made with another value is good
 
 
-def pretrain_model(
-    run: StageRun,
-    augmentation: params.Augmentation,
-    backbone: params.Backbone,
-    textual_head: params.TextualHead,
-    objective: params.Objective,
-    subset: params.Subset,
-    optimizer: params.Optimizer,
-    schedule: params.Schedule,
-    stream: params.Stream,
-    pretrain: params.Pretrain,
-    *,
-    measure: Measure | None = None,
-) -> None:
+class Sections(NamedTuple):
+    """What pretraining reads of params.yaml."""
+
+    augmentation: params.Augmentation
+    backbone: params.Backbone
+    textual_head: params.TextualHead
+    objective: params.Objective
+    subset: params.Subset
+    optimizer: params.Optimizer
+    schedule: params.Schedule
+    stream: params.Stream
+    pretrain: params.Pretrain
+
+
+def pretrain_model(run: StageRun, sections: Sections, measure: Measure | None = None) -> None:
     """Train, from the newest checkpoint of this very configuration if there is one; write the candidates.
 
     Several processes may do so together (components.training.distributed); the first one writes, and
     measures candidates.
     """
+    pretrain = sections.pretrain
     device = torch.device(machine.device_name())
-    on_gpu = device.type == "cuda"
-    torch.backends.cudnn.benchmark = on_gpu
-    num_workers = machine.loading_workers(device.type)
+    torch.backends.cudnn.benchmark = device.type == "cuda"
     processes = current()
     shard = Shard(processes.rank, processes.count, pretrain.accumulate)
     part_size = shard.batch_size(pretrain.batch_size)
 
-    train_store, val_store = _train_store(pretrain, shard, processes), CaptionStore(paths.lmdb_path("val"))
+    stores = _train_store(pretrain, shard, processes), CaptionStore(paths.lmdb_path("val"))
     tokenizer = CaptionTokenizer(paths.TOKENIZER_MODEL)
-    by_labels = objective.name in LABEL_TASKS
-    config = ModelConfig(
-        backbone=backbone,
-        textual_head=textual_head,
-        objective=objective,
-        vocab_size=num_labels(train_store, val_store) if by_labels else tokenizer.vocab_size,
-    )
-    _require_memory(device, config, optimizer, pretrain, augmentation.crop_size, part_size)
-    targets = make_targets(
-        objective.name, tokenizer, textual_head.max_caption_length, objective.parallel_share
-    )
-    train_dataset, val_dataset = _datasets(
-        train_store, val_store, augmentation, subset, targets, objective.name, pretrain.seed
-    )
-    num_pictured = TRAINING_SAMPLES
-    if pretrain.shard_groups > 1:
-        train_dataset.draw_by_groups(pretrain.shard_groups, pretrain.batch_size, pretrain.accumulate)
-        num_pictured = min(num_pictured, part_size)  # others may be on other machines
-    streamed = stream_images(train_dataset, stream.mixed_tars) if stream.train else None
-    train_dataset.grow_crops(augmentation.crop_sizes, schedule.iterations, pretrain.batch_size)
-    collate = partial(collate_targets, lengths=None if by_labels else pretrain.caption_lengths)
-    val_batches = val_loader(
-        val_dataset, batch_size=part_size, num_workers=num_workers, pin_memory=on_gpu, shard=shard
-    )
-    learning = (optimizer, schedule, stream, pretrain)
-    sections = (augmentation, backbone, textual_head, objective, subset, *learning)
-    identities = {store.path: identify(store) for store in (train_store, val_store)}
-    checkpoints = resume_checkpoints(sections, pretrain.keep_checkpoints, identities, measure)
-
+    config = _model_config(sections, stores, tokenizer)
+    _require_memory(device, config, sections, part_size)
+    data = _Data(sections, stores, tokenizer, shard, device)
+    identities = {store.path: identify(store) for store in stores}
+    checkpoints = resume_checkpoints(sections, identities, measure)
     model = _build_model(config, tokenizer, pretrain, device, processes)
-    preprocessing = Preprocessing(
-        augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes(), antialias=augmentation.antialias
-    )
-    candidates = CandidateFolder(
-        checkpoints.folder / "candidates",
-        pretrain.keep_candidates,
-        lambda path: save_captioner(path, model, config, preprocessing),
-        measure,
-    )
+    candidates = _candidate_folder(checkpoints, model, config, sections, measure)
     run.uses(
-        _used(train_dataset, identities[train_store.path], "training"),
-        _used(val_dataset, identities[val_store.path], "validation"),
+        _used(data.train, identities[stores[0].path], "training"),
+        _used(data.val, identities[stores[1].path], "validation"),
     )
-    run.image("training samples", lambda: picture_of_samples(train_dataset, tokenizer, num_pictured), 0)
+    # Images of other groups may be on other machines.
+    pictured = TRAINING_SAMPLES if pretrain.shard_groups == 1 else min(TRAINING_SAMPLES, part_size)
+    run.image("training samples", lambda: picture_of_samples(data.train, tokenizer, pictured), 0)
+
     precision = chosen_precision(device, pretrain.precision)
-    crop_sizes = train_dataset.crop_sizes
-
-    def measured(iteration: int) -> dict[str, float]:
-        """Return what a row of figures tells beside the loop's own."""
-        size: dict[str, float] = {} if crop_sizes is None else {"crop_size": crop_sizes.at(iteration)}
-        return size if streamed is None else {**size, "fetched_bytes": streamed.fetched_bytes()}
-
     with compiled(model, pretrain.compile, pretrain.caption_lengths):
         state = train(
             model,
-            build_optimizer(model, optimizer),
-            multiplier(**schedule.model_dump()),
-            _options(optimizer, schedule, pretrain, precision),
-            train_batches=lambda done: visit_loader(
-                train_dataset,
-                collate,
-                batch_size=pretrain.batch_size,
-                start_iteration=done,
-                num_iterations=schedule.iterations,
-                num_workers=num_workers,
-                pin_memory=on_gpu,
-                shard=shard,
-            ),
-            val_batches=lambda: val_batches,
+            build_optimizer(model, sections.optimizer),
+            multiplier(**sections.schedule.model_dump()),
+            _options(sections, precision),
+            train_batches=data.train_batches,
+            val_batches=lambda: data.val_batches,
             checkpoints=checkpoints,
             log=run.log,
-            figures=measured,
+            figures=data.figures,
             candidates=candidates,
-            after_validation=_caption_logger(run, model, val_dataset, tokenizer, device),
+            after_validation=_caption_logger(run, model, data.val, tokenizer, device),
             profiled=(lambda profiled: log_profile(run, profiled)) if pretrain.profile else None,
             processes=processes,
         )
-    if not processes.is_first:
-        return
-    candidates.publish(paths.CANDIDATES_DIR)
-    cost = image_cost(backbone.name, augmentation.crop_size, objective.name, textual_head, config.vocab_size)
-    gpus = [torch.cuda.get_device_name(device)] * processes.count if on_gpu else []
-    share = ceiling_share(cost, rate(state), gpus)
-    ran = {"precision": precision, **({} if share is None else {"ceiling_share": round(share, 3)})}
-    ran |= {} if streamed is None else streamed.figures()
-    write_results(run, state, train_dataset.selection, model, pretrain.start_from, ran)
-    example = collate_targets([val_dataset[0], val_dataset[len(val_dataset) - 1]])
-    run.model("captioner", Logits(model), logits_inputs(model, example))
-    checkpoints.remove()
+    if processes.is_first:
+        candidates.publish(paths.CANDIDATES_DIR)
+        ran = {"precision": precision} | _ceiling_share(config, sections, state, device, processes)
+        ran |= {} if data.streamed is None else data.streamed.figures()
+        write_results(run, state, data.train.selection, model, pretrain.start_from, ran)
+        example = collate_targets([data.val[0], data.val[len(data.val) - 1]])
+        run.model("captioner", Logits(model), logits_inputs(model, example))
+        checkpoints.remove()
+
+
+class _Data:
+    """The images that a run learns from and is validated on, and this process's batches of them."""
+
+    def __init__(
+        self,
+        sections: Sections,
+        stores: tuple[CaptionStore, CaptionStore],
+        tokenizer: CaptionTokenizer,
+        shard: Shard,
+        device: torch.device,
+    ) -> None:
+        train_store, val_store = stores
+        augmentation, pretrain, objective = sections.augmentation, sections.pretrain, sections.objective
+        self.shard = shard
+        self.batch_size, self.iterations = pretrain.batch_size, sections.schedule.iterations
+        self.num_workers, self.pin_memory = machine.loading_workers(device.type), device.type == "cuda"
+        targets = make_targets(
+            objective.name, tokenizer, sections.textual_head.max_caption_length, objective.parallel_share
+        )
+        chosen = select(train_store, objective.name, sections.subset)
+        transform = EvalTransform(augmentation.crop_size, augmentation.crop_size, augmentation.antialias)
+        self.train = TrainDataset(
+            train_store, chosen, TrainTransform(augmentation), targets, seed=pretrain.seed
+        )
+        self.val = ValDataset(val_store, select(val_store, objective.name), transform, targets)
+        if pretrain.shard_groups > 1:
+            self.train.draw_by_groups(pretrain.shard_groups, pretrain.batch_size, pretrain.accumulate)
+        self.streamed = (
+            stream_images(self.train, sections.stream.mixed_tars) if sections.stream.train else None
+        )
+        self.train.grow_crops(augmentation.crop_sizes, self.iterations, self.batch_size)
+        has_captions = objective.name not in LABEL_TASKS
+        self.collate = partial(collate_targets, lengths=pretrain.caption_lengths if has_captions else None)
+        self.val_batches = val_loader(
+            self.val,
+            batch_size=shard.batch_size(self.batch_size),
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            shard=shard,
+        )
+
+    def train_batches(self, done: int) -> Iterator[Batch]:
+        """Give the batches that follow ``done`` iterations."""
+        return visit_loader(
+            self.train,
+            self.collate,
+            batch_size=self.batch_size,
+            start_iteration=done,
+            num_iterations=self.iterations,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            shard=self.shard,
+        )
+
+    def figures(self, iteration: int) -> dict[str, float]:
+        """Return what a logged row tells beside the loop's own."""
+        figures: dict[str, float] = {}
+        if self.train.crop_sizes is not None:
+            figures["crop_size"] = self.train.crop_sizes.at(iteration)
+        if self.streamed is not None:
+            figures["fetched_bytes"] = self.streamed.fetched_bytes()
+        return figures
 
 
 def _train_store(pretrain: params.Pretrain, shard: Shard, processes: Processes) -> CaptionStore:
@@ -185,6 +202,18 @@ def _train_store(pretrain: params.Pretrain, shard: Shard, processes: Processes) 
     told = processes.gathered_text(json.dumps({n: pack_metadata(of).decode() for n, of in own.items()}))
     everybody = {int(n): unpack_metadata(of) for text in told for n, of in json.loads(text).items()}
     return CaptionStore(path, everybody)
+
+
+def _model_config(
+    sections: Sections, stores: tuple[CaptionStore, CaptionStore], tokenizer: CaptionTokenizer
+) -> ModelConfig:
+    by_labels = sections.objective.name in LABEL_TASKS
+    return ModelConfig(
+        backbone=sections.backbone,
+        textual_head=sections.textual_head,
+        objective=sections.objective,
+        vocab_size=num_labels(*stores) if by_labels else tokenizer.vocab_size,
+    )
 
 
 def _build_model(
@@ -213,16 +242,10 @@ def _build_model(
     return model
 
 
-def _require_memory(
-    device: torch.device,
-    config: ModelConfig,
-    optimizer: params.Optimizer,
-    pretrain: params.Pretrain,
-    crop_size: int,
-    part_size: int,
-) -> None:
+def _require_memory(device: torch.device, config: ModelConfig, sections: Sections, part_size: int) -> None:
     """Refuse a model or a batch that cannot fit, before either is made."""
-    copies = 2 + optimizer.num_states  # weights, gradients, and those
+    pretrain, crop_size = sections.pretrain, sections.augmentation.crop_size
+    copies = 2 + sections.optimizer.num_states  # weights, gradients, and those
     parts = " / pretrain.accumulate" if pretrain.accumulate > 1 else ""
     head, batch = config.textual_head, f"pretrain.batch_size {pretrain.batch_size}{parts}"
     model = f"textual_head.hidden_size {head.hidden_size}, textual_head.num_layers {head.num_layers}"
@@ -235,11 +258,29 @@ def _require_memory(
     )
 
 
-def _options(
-    optimizer: params.Optimizer, schedule: params.Schedule, pretrain: params.Pretrain, precision: str
-) -> LoopOptions:
+def _candidate_folder(
+    checkpoints: CheckpointFolder,
+    model: Objective,
+    config: ModelConfig,
+    sections: Sections,
+    measure: Measure | None,
+) -> CandidateFolder:
+    augmentation = sections.augmentation
+    preprocessing = Preprocessing(
+        augmentation.crop_size, paths.TOKENIZER_MODEL.read_bytes(), antialias=augmentation.antialias
+    )
+    return CandidateFolder(
+        checkpoints.folder / "candidates",
+        sections.pretrain.keep_candidates,
+        lambda path: save_captioner(path, model, config, preprocessing),
+        measure,
+    )
+
+
+def _options(sections: Sections, precision: str) -> LoopOptions:
+    pretrain = sections.pretrain
     return LoopOptions(
-        iterations=schedule.iterations,
+        iterations=sections.schedule.iterations,
         validate_every=pretrain.validate_every,
         checkpoint_every=pretrain.checkpoint_every,
         log_every=pretrain.log_every,
@@ -250,27 +291,21 @@ def _options(
         accumulate=pretrain.accumulate,
         precision=precision,
         channels_last=pretrain.channels_last,
-        clip_grad_norm=optimizer.clip_grad_norm,
+        clip_grad_norm=sections.optimizer.clip_grad_norm,
         freeze_backbone=pretrain.freeze_backbone,
         seed=pretrain.seed,
     )
 
 
-def _datasets(
-    train_store: CaptionStore,
-    val_store: CaptionStore,
-    augmentation: params.Augmentation,
-    subset: params.Subset,
-    targets: MakeTargets,
-    task: str,
-    seed: int,
-) -> tuple[TrainDataset, ValDataset]:
-    chosen = select(train_store, task, subset)
-    transform = EvalTransform(augmentation.crop_size, augmentation.crop_size, augmentation.antialias)
-    return (
-        TrainDataset(train_store, chosen, TrainTransform(augmentation), targets, seed=seed),
-        ValDataset(val_store, select(val_store, task), transform, targets),
-    )
+def _ceiling_share(
+    config: ModelConfig, sections: Sections, state: TrainingState, device: torch.device, processes: Processes
+) -> dict[str, float]:
+    """Return the share of the GPUs' arithmetic that the run used, if they are known ones."""
+    crop_size, name = sections.augmentation.crop_size, config.objective.name
+    cost = image_cost(config.backbone.name, crop_size, name, config.textual_head, config.vocab_size)
+    gpus = [torch.cuda.get_device_name(device)] * processes.count if device.type == "cuda" else []
+    share = ceiling_share(cost, rate(state), gpus)
+    return {} if share is None else {"ceiling_share": round(share, 3)}
 
 
 def _used(dataset: TrainDataset | ValDataset, identity: Identity, context: str) -> UsedDataset:
@@ -307,25 +342,22 @@ def _caption_logger(
 
 
 def resume_checkpoints(
-    sections: tuple[params.Section, ...],
-    keep: int,
-    identities: dict[Path, Identity],
-    measure: Measure | None = None,
+    sections: Sections, identities: Mapping[Path, Identity], measure: Measure | None = None
 ) -> CheckpointFolder:
+    """Return the folder of the checkpoints that go on with just this configuration and these inputs."""
+    pretrain, stream = sections.pretrain, sections.stream
     inputs = {str(path): identity.digest for path, identity in identities.items()}
     if measure:
         inputs["measure"] = measure.key
     for path in (paths.TOKENIZER_MODEL, paths.DOCUMENT_FREQUENCIES):
         inputs[path.stem] = sha256(path) if path.is_file() else ""
-    for section in sections:
-        if isinstance(section, params.Pretrain):
-            inputs |= digests(section.start_from, section.start_tokenizer)
-        if isinstance(section, params.Stream) and section.train and section.mixed_tars is not None:
-            inputs["mixed_tars"] = str(section.mixed_tars)
+    inputs |= digests(pretrain.start_from, pretrain.start_tokenizer)
+    if stream.train and stream.mixed_tars is not None:
+        inputs["mixed_tars"] = str(stream.mixed_tars)
     values = {
         type(section).__name__: section.model_dump(mode="json", exclude=UNRELATED_KEYS)
         for section in sections
-        if not isinstance(section, params.Stream)  # where images are read from changes no result
+        if section is not stream  # where images are read from changes no result
     }
     key = configuration_key(values, inputs)
-    return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, keep)
+    return CheckpointFolder(paths.SCRATCH_DIR / "pretrain" / key, key, pretrain.keep_checkpoints)

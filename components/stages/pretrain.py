@@ -8,30 +8,20 @@ from components import params
 from components.core import machine, paths
 from components.entry import run_stage
 from components.models.backbones import require_detectable
-from components.pretraining.run import pretrain_model
+from components.pretraining.run import Sections, pretrain_model
 from components.tracking import StageRun
 from components.training.checkpoints import Measure
 
-SECTIONS = (
-    params.Augmentation,
-    params.Backbone,
-    params.TextualHead,
-    params.Objective,
-    params.Subset,
-    params.Optimizer,
-    params.Schedule,
-    params.Stream,
-    params.Pretrain,
-)
+SECTIONS = tuple(Sections.__annotations__.values())
 
 
-def main(run: StageRun, *sections: Any) -> None:
+def main(run: StageRun, *values: Any) -> None:
     """Train from the newest checkpoint of this configuration, if there is one; write the candidates."""
     # What a later stage would refuse after the whole training; changes no output.
     if params.detects_with_backbone(given := params.check_params()):
         require_detectable(params.section_of(given, params.Backbone).name)
-    pretrain = next(section for section in sections if isinstance(section, params.Pretrain))
-    pretrain_model(run, *sections, measure=_measure() if pretrain.measure_candidates else None)
+    sections = Sections(*values)
+    pretrain_model(run, sections, _measure() if sections.pretrain.measure_candidates else None)
 
 
 def _measure() -> Measure | None:

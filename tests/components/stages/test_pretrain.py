@@ -1,13 +1,9 @@
-import csv
 import gzip
-import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,6 @@ from components.benchmarks.voc07.protocol import Voc07Benchmark
 from components.core import paths
 from components.core.errors import InputError
 from components.data.build import build_store
-from components.data.build_shards import build_head, build_shard
 from components.data.record import StoreForm
 from components.data.store import CaptionStore, identify
 from components.objectives.saved import (
@@ -29,48 +24,21 @@ from components.objectives.saved import (
     load_captioner,
     load_preprocessing,
 )
-from components.params import overlay
-from components.pretraining.run import resume_checkpoints
+from components.pretraining.run import Sections, resume_checkpoints
 from components.sources.readers.types import CaptionedImage
 from components.stages import pretrain as stage
 from components.text.tokenizer import train_tokenizer
 from components.tracking.run import StageRun
 from components.training.checkpoints import CheckpointFolder, Measure
+from tests.components.stages.pretraining import (
+    PROGRAM,
+    digests,
+    logged_rows,
+    pretrain_run,
+    program_environment,
+)
 
 REPOSITORY = Path(stage.__file__).parents[2]
-PROGRAM = """
-import os, signal, sys, torch
-from pathlib import Path
-from components.params import read_section
-from components.stages import pretrain
-from components.tracking.run import StageRun
-from components.training.checkpoints import CheckpointFolder
-torch.set_num_threads(1)
-save = CheckpointFolder.save
-def save_and_die(*arguments):
-    save(*arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-if sys.argv[1:] == ["die"]:
-    CheckpointFolder.save = save_and_die
-run = StageRun("pretrain", None, Path("outputs/pretrain"))
-pretrain.main(run, *(read_section(section) for section in pretrain.SECTIONS))
-"""
-
-
-def _run() -> StageRun:
-    output_dir = paths.stage_dir("pretrain")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    return StageRun("pretrain", None, output_dir)
-
-
-def _digests() -> dict[str, str]:
-    files = sorted(paths.CANDIDATES_DIR.iterdir())
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def _rows(name: str) -> list[dict[str, str]]:
-    with open(paths.stage_dir("pretrain") / name, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.integration
@@ -78,10 +46,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[pa
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        stage.main(_run(), *sections)
+        stage.main(pretrain_run(), *sections)
     finally:
         torch.set_num_threads(threads)
-    whole = _digests()
+    whole = digests()
     assert list(whole) == ["iteration_000000004.safetensors", "iteration_000000008.safetensors"]
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
     assert metrics["iterations"] == 8
@@ -89,27 +57,27 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_captioner(sections: list[pa
     assert (metrics["images"], metrics["captions"]) == (8, 16)
     assert metrics["val_loss"] == pytest.approx(sum(metrics["val"].values()))
     assert set(metrics["val"]) == {"captioning_forward", "captioning_backward"}
-    assert [row["iteration"] for row in _rows("train.csv")] == ["2", "4", "6", "8"]
-    assert [row["iteration"] for row in _rows("val.csv")] == ["4", "8"]
+    assert [row["iteration"] for row in logged_rows("train.csv")] == ["2", "4", "6", "8"]
+    assert [row["iteration"] for row in logged_rows("val.csv")] == ["4", "8"]
     last = paths.CANDIDATES_DIR / list(whole)[-1]
     captioner, config = load_captioner(last)
     assert config.vocab_size == 30
     assert captioner.visual is not None
     assert load_preprocessing(last) == Preprocessing(32, paths.TOKENIZER_MODEL.read_bytes())
     assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
-    val_rows = _rows("val.csv")
+    val_rows = logged_rows("val.csv")
 
     shutil.rmtree(paths.CANDIDATES_DIR)
-    killed = subprocess.run([sys.executable, "-c", PROGRAM, "die"], env=_environment())
+    killed = subprocess.run([sys.executable, "-c", PROGRAM, "die"], env=program_environment())
     assert killed.returncode == -signal.SIGKILL
     assert not paths.CANDIDATES_DIR.exists()
     resumed = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=_environment(), check=True, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM], env=program_environment(), check=True, capture_output=True, text=True
     )
     assert "continuing after iteration 2," in resumed.stdout
     assert "iteration 8/8 (100%)" in resumed.stderr
-    assert _digests() == whole
-    assert _rows("val.csv") == val_rows
+    assert digests() == whole
+    assert logged_rows("val.csv") == val_rows
     assert list(paths.SCRATCH_DIR.glob("pretrain/*")) == []
 
 
@@ -123,8 +91,8 @@ def test_crops_grow_and_a_crash_before_or_after_a_step_changes_nothing(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        stage.main(_run(), *sections)
-        whole, train_rows, val_rows = _digests(), _rows("train.csv"), _rows("val.csv")
+        stage.main(pretrain_run(), *sections)
+        whole, train_rows, val_rows = digests(), logged_rows("train.csv"), logged_rows("val.csv")
         assert [row["crop_size"] for row in train_rows] == [
             "32",
             "32",
@@ -142,14 +110,14 @@ def test_crops_grow_and_a_crash_before_or_after_a_step_changes_nothing(
             patched.setattr(CheckpointFolder, "save", save_and_crash)
             for _ in range(2):  # after iterations 2 and 4
                 with pytest.raises(MemoryError, match="crashed"):
-                    stage.main(_run(), *sections)
-        stage.main(_run(), *sections)
+                    stage.main(pretrain_run(), *sections)
+        stage.main(pretrain_run(), *sections)
     finally:
         torch.set_num_threads(threads)
-    assert _digests() == whole
-    assert _rows("val.csv") == val_rows
+    assert digests() == whole
+    assert logged_rows("val.csv") == val_rows
     kept = ("iteration", "loss", "grad_norm", "crop_size")
-    assert [[row[name] for name in kept] for row in _rows("train.csv")] == [
+    assert [[row[name] for name in kept] for row in logged_rows("train.csv")] == [
         [row[name] for name in kept] for row in train_rows
     ]
 
@@ -163,7 +131,7 @@ def test_a_network_of_timm_is_pretrained_and_comes_back(
     _set(sections, params.Augmentation, jitter_probability=0.0)
     _set(sections, params.Schedule, iterations=24)
     _set(sections, params.Pretrain, batch_size=8, validate_every=24, checkpoint_every=100)
-    stage.main(_run(), *sections)
+    stage.main(pretrain_run(), *sections)
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
     assert metrics["val_loss"] < 6.0  # it starts at about ln 30 a direction
     captioner, config = load_captioner(paths.CANDIDATES_DIR / "iteration_000000024.safetensors")
@@ -178,11 +146,7 @@ def test_a_network_without_a_pyramid_is_refused_before_training(sections: list[p
         tree[name]["freeze_at"] = 0
     YAML().dump(tree, paths.PARAMS)
     with pytest.raises(InputError, match=r"no feature maps.* set benchmarks\.detection_backbones to \[\]"):
-        stage.main(_run(), *sections)
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+        stage.main(pretrain_run(), *sections)
 
 
 # Loss parts, images used, captions used, and what 24 iterations must bring the loss below. It starts at about
@@ -243,7 +207,7 @@ def test_every_task_learns_and_its_model_comes_back(
     assert (told > 0) == paths.CAPTIONS_NOW.is_file() == ("captioning" in name)
     assert all(pixels.std() > 0 and pixels.shape[-1] == 3 for pixels in run.images.values())
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
-    losses = [float(row["loss"]) for row in _rows("train.csv")]
+    losses = [float(row["loss"]) for row in logged_rows("train.csv")]
     assert sum(losses[-3:]) / 3 < below < losses[0]
     assert set(metrics["val"]) == parts
     assert (metrics["images"], metrics["captions"]) == (images, captions)
@@ -259,7 +223,7 @@ def test_object_labels_must_be_there_before_training(sections: list[params.Secti
     pictures = [CaptionedImage("grey/0", "grey", Path("0.png"), ("a square",))]
     build_store(paths.lmdb_path("val"), pictures, StoreForm(), num_workers=1)
     with pytest.raises(InputError, match=r"val\.lmdb has no object labels.*instances_val2017\.json"):
-        stage.main(_run(), *sections)
+        stage.main(pretrain_run(), *sections)
     assert not paths.SCRATCH_DIR.exists()
 
 
@@ -267,14 +231,16 @@ def test_a_second_run_starts_from_the_first(
     sections: list[params.Section], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a learning rate of next to nothing it ends where the first one ended."""
-    stage.main(_run(), *sections)
+    stage.main(pretrain_run(), *sections)
     first = paths.SCRATCH_DIR / "first.safetensors"
     shutil.copy(max(paths.CANDIDATES_DIR.iterdir()), first)
     changes: dict[type[params.Section], dict[str, object]] = {
         params.Pretrain: {"start_from": str(first), "freeze_backbone": 100},
         params.Optimizer: {"head_lr": 1e-12, "weight_decay": 0.0, "name": "adamw"},
     }
-    stage.main(_run(), *(section.model_copy(update=changes.get(type(section))) for section in sections))
+    stage.main(
+        pretrain_run(), *(section.model_copy(update=changes.get(type(section))) for section in sections)
+    )
     assert f"starting from {first}: its backbone; its head, all words known" in capsys.readouterr().out
     before, after = (load_captioner(path)[0] for path in (first, max(paths.CANDIDATES_DIR.iterdir())))
     for (name, value), other in zip(before.named_parameters(), after.parameters(), strict=True):
@@ -284,7 +250,7 @@ def test_a_second_run_starts_from_the_first(
 def test_a_subset_is_recorded(sections: list[params.Section]) -> None:
     _set(sections, params.Subset, image_fraction=0.5, captions_per_image=1)
     _set(sections, params.Schedule, iterations=1, warmup_iterations=0)
-    stage.main(_run(), *sections)
+    stage.main(pretrain_run(), *sections)
     metrics = json.loads((paths.stage_dir("pretrain") / "metrics.json").read_text())
     assert (metrics["images"], metrics["captions"], metrics["images_seen"]) == (4, 4, 4)
 
@@ -309,12 +275,12 @@ def test_the_best_of_all_by_voc07_is_kept_as_select_measures_it(
     sections: list[params.Section], voc: Path
 ) -> None:
     _set(sections, params.Pretrain, keep_candidates=1, validate_every=2)
-    stage.main(_run(), *sections)
-    unmeasured = _digests()
+    stage.main(pretrain_run(), *sections)
+    unmeasured = digests()
     _set(sections, params.Pretrain, measure_candidates=True)
-    stage.main(_run(), *sections)
-    assert _digests().items() >= unmeasured.items()  # measuring changes nothing in training
-    rows = {int(row["iteration"]): row for row in _rows("val.csv")}
+    stage.main(pretrain_run(), *sections)
+    assert digests().items() >= unmeasured.items()  # measuring changes nothing in training
+    rows = {int(row["iteration"]): row for row in logged_rows("val.csv")}
     assert list(rows) == [2, 4, 6, 8]
     best = {
         max(rows, key=lambda iteration: (float(rows[iteration][name]), iteration))
@@ -336,7 +302,7 @@ def test_the_checkpoint_folder_follows_configuration_and_data(sections: list[par
     def key(measure: str = "") -> str:
         stores = {path: identify(CaptionStore(path)) for path in map(paths.lmdb_path, ("train", "val"))}
         measured = Measure(measure, lambda _: {}) if measure else None
-        return resume_checkpoints(tuple(sections), 2, stores, measured).folder.name
+        return resume_checkpoints(Sections(*sections), stores, measured).folder.name
 
     before = key()
     assert key() == before
@@ -355,95 +321,4 @@ def test_missing_inputs_are_named(sections: list[params.Section], lost: str) -> 
     path = {"tokenizer": paths.TOKENIZER_MODEL, "lmdb": paths.lmdb_path("train")}[lost]
     path.unlink()
     with pytest.raises(InputError, match=path.name):
-        stage.main(_run(), *sections)
-
-
-def _deal_out(folder: Path, num_shards: int, here: Sequence[int]) -> None:
-    """Put the training images of this folder in shards into ``folder``, some of them; and all else."""
-    for path in (*paths.TOKENIZER_MODEL.parent.iterdir(), paths.lmdb_path("val"), Path("params.yaml")):
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
-    store = CaptionStore(paths.lmdb_path("train"))
-    images = [
-        CaptionedImage(record.image_id, record.dataset, Path(record.file), record.captions, record.labels)
-        for record in store
-    ]
-    head, form = folder / paths.lmdb_path("train"), StoreForm(categories=store.metadata.categories)
-    build_head(head, images, num_shards, form)
-    for number in here:
-        build_shard(head, images, number, num_shards, form, num_workers=1)
-
-
-@pytest.mark.slow
-def test_shards_train_as_one_file_also_when_killed(sections: list[params.Section], tmp_path: Path) -> None:
-    environment = _environment()
-    subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=True)
-    whole, rows = _digests(), [_rows(name) for name in ("train.csv", "val.csv")]
-    folder = tmp_path / "sharded"
-    _deal_out(folder, 2, range(2))
-    os.chdir(folder)  # which the fixture leaves
-    assert subprocess.run([sys.executable, "-c", PROGRAM, "die"], env=environment).returncode < 0
-    resumed = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, check=True, capture_output=True, text=True
-    )
-    assert "continuing after iteration 2," in resumed.stdout
-    assert _digests() == whole
-    assert [[_without_times(row) for row in _rows(name)] for name in ("train.csv", "val.csv")] == [
-        [_without_times(row) for row in table] for table in rows
-    ]
-
-
-def _without_times(row: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in row.items() if "loss" in name or name == "iteration"}
-
-
-IN_FOLDERS = """
-import os, sys
-from pathlib import Path
-os.chdir(sys.argv[1 + int(os.environ["RANK"]) % (len(sys.argv) - 1)])
-import torch
-from components.params import read_section
-from components.stages import pretrain
-from components.tracking.run import StageRun
-from components.training.distributed import joined
-torch.set_num_threads(1)
-with joined():
-    pretrain.main(
-        StageRun("pretrain", None, Path("outputs/pretrain")), *map(read_section, pretrain.SECTIONS)
-    )
-"""
-
-
-@pytest.mark.slow
-def test_machines_with_their_own_shards_learn_what_one_with_all_learns(
-    sections: list[params.Section], tmp_path: Path
-) -> None:
-    overlay(
-        None, ["lmdb.shards=2", "pretrain.shard_groups=2", "pretrain.accumulate=2", "pretrain.batch_size=8"]
-    )
-    for name, here in (("all", (0, 1)), ("first", (0,)), ("second", (1,))):
-        _deal_out(tmp_path / name, 2, here)
-    (tmp_path / "program.py").write_text(IN_FOLDERS)
-    environment = _environment() | {"PYTHONPATH": str(REPOSITORY)}
-
-    def train(*folders: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        places = [str(tmp_path / folder) for folder in folders]
-        done = subprocess.run(
-            [*command, str(tmp_path / "program.py"), *places], env=environment, capture_output=True, text=True
-        )
-        return done.returncode, done.stderr
-
-    def learnt(folder: str) -> tuple[dict[str, str], list[dict[str, str]]]:
-        os.chdir(tmp_path / folder)
-        return _digests(), [_without_times(row) for name in ("train.csv", "val.csv") for row in _rows(name)]
-
-    for folders in (("all",), ("first", "second")):
-        returncode, errors = train(*folders)
-        assert returncode == 0, errors
-    assert learnt("first") == learnt("all")
-    assert not (tmp_path / "second" / "outputs" / "pretrain" / "checkpoints").exists()
-    returncode, errors = train("second", "first")
-    assert returncode != 0
-    assert "train-0.lmdb: no such store" in errors
+        stage.main(pretrain_run(), *sections)

@@ -1,6 +1,5 @@
 """The pretrain stage in two processes: started by itself or by torchrun, killed, stopped, continued."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ from components import params
 from components.core import paths
 from components.stages import pretrain
 from components.tracking.run import StageRun
+from tests.components.stages.pretraining import digests
 
 pytestmark = pytest.mark.integration
 
@@ -50,11 +50,6 @@ def start(command: list[str], **variables: str) -> subprocess.CompletedProcess[s
         **variables,
     }
     return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
-def digests() -> dict[str, str]:
-    files = sorted(paths.CANDIDATES_DIR.iterdir())
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_a_killed_process_is_started_again_and_ends_with_the_same_model(

@@ -1,6 +1,5 @@
 """Pretraining on tars of a server ends with the captioner that the same images on this disk give."""
 
-import hashlib
 import io
 import json
 import tarfile
@@ -18,8 +17,8 @@ from components.sources.download.tar_cache import machine_cache
 from components.sources.readers.own.dataset import read_own
 from components.sources.readers.own.sample import OwnSettings
 from components.stages import pretrain as stage
-from components.tracking.run import StageRun
 from components.training.checkpoints import CheckpointFolder
+from tests.components.stages.pretraining import digests, pretrain_run
 from tests.conftest import FileServer
 
 
@@ -29,10 +28,8 @@ def run_stage(sections: list[params.Section], **stream: Any) -> dict[str, str]:
         section.model_copy(update=stream) if isinstance(section, params.Stream) else section
         for section in sections
     ]
-    paths.stage_dir("pretrain").mkdir(parents=True, exist_ok=True)
-    stage.main(StageRun("pretrain", None, paths.stage_dir("pretrain")), *given)
-    files = sorted(paths.CANDIDATES_DIR.iterdir())
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    stage.main(pretrain_run(), *given)
+    return digests()
 
 
 @pytest.mark.slow
