@@ -12,20 +12,18 @@ from components.objectives.captioning import (
     BicaptioningObjective,
     CaptioningObjective,
     MaskedLMObjective,
+    ParallelBicaptioningObjective,
+    ParallelCaptioningObjective,
     TransformerObjective,
 )
 from components.objectives.classification import (
     ClassificationObjective,
+    IdfTokenClassificationObjective,
     MultilabelClassificationObjective,
     TokenClassificationObjective,
 )
 from components.objectives.contrastive import ContrastiveClassificationObjective, ContrastiveObjective
-from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.interface import Objective
-from components.objectives.parallel_captioning import (
-    ParallelBicaptioningObjective,
-    ParallelCaptioningObjective,
-)
 from components.params import Backbone, TextualHead
 from components.params import Objective as ObjectiveSection
 

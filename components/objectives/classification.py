@@ -1,6 +1,10 @@
-"""Objectives of the linear head, ablations of the paper: which tokens, or object categories, an image has."""
+"""Objectives of the linear head: which tokens, or object categories, an image has.
+
+Ablations of the paper, and one of SuperClass.
+"""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,3 +97,28 @@ def label_cross_entropy(
         row_losses = (1 - label_smoothing) * row_losses - label_smoothing * log_probs.mean(dim=1) * has_label
     num_rows = has_label.sum()
     return row_losses.sum() / num_rows.clamp(min=1), num_rows
+
+
+class IdfTokenClassificationObjective(TokenClassificationObjective):
+    """Token classification weighted by inverse document frequency (SuperClass, arXiv 2411.03313).
+
+    A token has the share of the target that its weight has of the caption's. Otherwise than there the head is
+    token classification's one linear layer, without a LayerNorm before it, so that the two objectives differ
+    in the weights alone.
+
+    The weights belong to the captions of a run, whose frequencies are counted with its tokenizer
+    (components.text.document_frequencies); they are saved with the model.
+
+    Attributes:
+        token_weights: ``(vocab_size,)`` float32, 1 each until they are filled in.
+    """
+
+    token_weights: Tensor
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.register_buffer("token_weights", torch.ones(self.textual.output.out_features))
+
+    def weights(self) -> Tensor:
+        """Return the weight of each token."""
+        return self.token_weights

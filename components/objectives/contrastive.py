@@ -61,7 +61,7 @@ class ContrastiveClassificationObjective(ContrastiveObjective):
     Batch keys: those of contrastive learning. Parts: ``contrastive`` and ``classification``.
 
     Attributes:
-        token_weights: as in `components.objectives.idf_classification`.
+        token_weights: as in `components.objectives.classification`.
     """
 
     token_weights: Tensor

@@ -30,8 +30,8 @@ from components.data.transforms import EvalTransform, TrainTransform
 from components.dataset_titles import title_here
 from components.objectives.build import ModelConfig, build_objective, model_bytes
 from components.objectives.captioning import CaptioningObjective
+from components.objectives.classification import IdfTokenClassificationObjective
 from components.objectives.contrastive import ContrastiveClassificationObjective
-from components.objectives.idf_classification import IdfTokenClassificationObjective
 from components.objectives.interface import Objective
 from components.objectives.saved import Preprocessing, save_captioner
 from components.params.expected_time import ceiling_share, image_cost
@@ -48,9 +48,8 @@ from components.training.checkpoints import (
 )
 from components.training.distributed import Processes, current, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
-from components.training.optimizer import build_optimizer, chosen_precision
+from components.training.optimizer import build_optimizer, chosen_precision, multiplier
 from components.training.profiling import compiled
-from components.training.schedules import multiplier
 from components.training.state import TrainingState
 
 UNRELATED_KEYS = {"profile"}  # a checkpoint made with another value is good

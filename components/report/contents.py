@@ -3,13 +3,17 @@
 No form shows a number that is not in here. What is missing is said, not fatal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from components.core import paths
+from components.core.files import read_json
 from components.core.published import GROUPS, SOURCE, published_model
 from components.dataset_titles import layout_note, read_titles
+from components.params import PRETRAINED
+from components.params.families import SEEDS, digest_without_seeds
+from components.params.yaml_files import load_yaml
 from components.report.details import Details, gather_details, read_classes
 from components.report.files import read_metrics
 from components.report.protocol import (
@@ -20,8 +24,7 @@ from components.report.protocol import (
     result_differences,
     warnings,
 )
-from components.report.results import Result, read_results
-from components.report.seeds import read_seeds
+from components.report.results import OTHER_PROTOCOL_MARK, Result, read_results
 from components.report.words import (
     captions_line,
     captions_warning,
@@ -35,6 +38,9 @@ from components.report.words import (
     protocol_line,
     taught_by,
 )
+
+SEEDS_COMPARISON = paths.OUTPUTS_DIR / "ablations" / SEEDS / "comparison.json"
+NO_DIFFERENCE = "no difference"
 
 
 def read_report(
@@ -110,3 +116,43 @@ def read_report(
         "missing": missing,
     }
     return report, results, details
+
+
+def read_seeds(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return what `virtex ablate seeds` has shown of the run with these parameters, seeds aside.
+
+    A row per result of which several seeds are known; none if those are of other parameters. The stage
+    `report` does not depend on them, for they may be absent; the family renews the report when it ends.
+    Each has ``title``, ``number`` of seeds, ``mean`` and ``standard_error`` in percent; where there is a
+    random backbone, ``gain`` with ``low`` and ``high``, the 95 % interval of its mean; ``mark`` of another
+    protocol than this run's; ``remark``.
+    """
+    try:
+        (row,) = read_json(SEEDS_COMPARISON)["rows"]
+        if row["digest"] != digest_without_seeds(load_yaml(paths.PARAMS)):
+            return []
+        return list(_means_over_seeds(row, results))
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _means_over_seeds(row: Mapping[str, Any], results: Sequence[Result]) -> Iterator[dict[str, Any]]:
+    for result in results:
+        key = result.benchmark.key
+        values = row["seeds"].get(key, {})
+        if len(values) < 2:
+            continue
+        interval = row["gain_intervals"].get(key)
+        low, high = interval or (None, None)
+        same = {result.protocols.get(PRETRAINED, "")} >= {*row["protocols"][key]}
+        yield {
+            "title": result.benchmark.row_title,
+            "number": len(values),
+            "mean": row["figures"][key],
+            "standard_error": row["standard_errors"][key],
+            "gain": row["gains"].get(key),
+            "low": low,
+            "high": high,
+            "mark": "" if same else OTHER_PROTOCOL_MARK,
+            "remark": NO_DIFFERENCE if interval and interval[0] <= 0 <= interval[1] else "",
+        }

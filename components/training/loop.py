@@ -15,9 +15,8 @@ from components.objectives.interface import Objective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder
 from components.training.distributed import SINGLE_PROCESS, Processes
 from components.training.metrics import DataWait, DivergenceCheck, Progress, TokenMean
-from components.training.optimizer import autocast, check_precision, learning_rates
+from components.training.optimizer import Multiplier, autocast, check_precision, learning_rates
 from components.training.profiling import Keep, profiling
-from components.training.schedules import Multiplier
 from components.training.state import Row, TrainingState, seed_process, unchanged_random_state
 from components.training.stopping import Stopped, StopRequest
 from components.training.validation import (

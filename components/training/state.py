@@ -15,8 +15,7 @@ from torch import Tensor
 from components.core.files import write_text
 from components.objectives.interface import Objective
 from components.training.distributed import SINGLE_PROCESS, Processes
-from components.training.optimizer import grad_scaler
-from components.training.schedules import LearningRateSchedule, Multiplier
+from components.training.optimizer import LearningRateSchedule, Multiplier, grad_scaler
 
 PARTS = (
     "iteration",

@@ -25,8 +25,7 @@ from components.objectives.build import ModelConfig, build_objective
 from components.objectives.interface import Objective
 from components.training import loop, validation
 from components.training.loop import LoopOptions, training_step
-from components.training.optimizer import build_optimizer
-from components.training.schedules import multiplier
+from components.training.optimizer import build_optimizer, multiplier
 from components.training.state import TrainingState
 from components.training.validation import to_device
 

@@ -40,7 +40,7 @@ from components.data.sampling import WHOLE_SHARD, Shard
 from components.data.transforms import EvalTransform
 from components.sources.readers.types import ClassifiedImages
 from components.training.loop import Log
-from components.training.schedules import Multiplier, multiplier
+from components.training.optimizer import Multiplier, multiplier
 
 PAPER = Paper("ImageNet", 1_000, {**PAPERS_IMAGES, "learning_rate": 0.3})
 FEATURE_BATCH = 4096  # ready features of images in a batch

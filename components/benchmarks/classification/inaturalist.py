@@ -32,7 +32,7 @@ from components.benchmarks.classification.training import (
 )
 from components.sources.readers.types import ClassifiedImages
 from components.training.loop import Log
-from components.training.schedules import Multiplier, multiplier
+from components.training.optimizer import Multiplier, multiplier
 
 PAPER = Paper("iNaturalist 2018", 8_142, {**PAPERS_IMAGES, "learning_rate": 0.025, "weight_decay": 1e-4})
 GROUPS = ("many", "medium", "few")

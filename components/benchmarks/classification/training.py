@@ -28,8 +28,7 @@ from components.sources.readers.types import ClassifiedImages
 from components.training.checkpoints import CheckpointFolder, configuration_key
 from components.training.distributed import SINGLE_PROCESS, Processes, current
 from components.training.loop import Log, LoopOptions, train
-from components.training.optimizer import autocast, parameter_groups, sgd
-from components.training.schedules import Multiplier
+from components.training.optimizer import Multiplier, autocast, parameter_groups, sgd
 from components.training.state import TrainingState
 from components.training.validation import Batch, TrainBatches, ValBatches, evaluating, to_device
 

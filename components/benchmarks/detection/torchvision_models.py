@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torchvision
+from timm.layers import freeze_batch_norm_2d  # type: ignore[attr-defined]  # documented, not in its __all__
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -21,10 +22,12 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, roi_align
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
 from components import params
-from components.benchmarks.detection.timm_pyramid import TimmFpn
+from components.models.backbones import build_backbone
+from components.models.timm_backbones import pyramid_levels, require_pyramid
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d}
 CANONICAL_SIZE, CANONICAL_STRIDE = 224, 16  # a region of this size is cut from the level of that stride
@@ -252,3 +255,59 @@ def out_channels(stage: nn.Module) -> int:
     """Return the channels that a ResNet stage puts out."""
     convolutions = [module for module in stage.modules() if isinstance(module, nn.Conv2d)]
     return convolutions[-1].out_channels
+
+
+class TimmFpn(nn.Module):
+    """The last feature map of each stride from 4 to 32 through a feature pyramid, as of a ResNet.
+
+    Shape:
+        images ``(batch, 3, height, width)``, both multiples of 32 -> five maps ``(batch, channels, ...)`` of
+        the strides 4 to 64
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        weights: Mapping[str, Tensor],
+        channels: int,
+        settings: params.Detection,
+    ) -> None:
+        """Build the network and its pyramid.
+
+        Args:
+            architecture: name of the network, ``timm/...``.
+            weights: by timm's names.
+            channels: of the pyramid.
+            settings: of which ``norm`` is that of the pyramid, and ``frozen`` keeps the statistics of the
+                network's own batch normalisation; ``freeze_at`` is 0, or 5 to train nothing of the network.
+
+        Raises:
+            InputError: if the network lacks one of these maps.
+        """
+        super().__init__()
+        require_pyramid(architecture)
+        with torch.random.fork_rng(devices=[]):
+            self.body = build_backbone(architecture).cnn
+        self.body.load_state_dict(dict(weights))
+        levels = pyramid_levels(self.body)
+        assert levels is not None
+        self.indices = [index for index, _ in levels]
+        if settings.freeze_at:
+            self.body.requires_grad_(False)
+        if settings.freeze_at or settings.norm == "frozen":
+            freeze_batch_norm_2d(self.body)
+        norm = nn.BatchNorm2d if settings.norm == "batch" else None
+        self.fpn = FeaturePyramidNetwork(
+            [size for _, size in levels], channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm
+        )
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """Return the maps by name, ``0`` to ``3`` and ``pool``, the finest first."""
+        maps = self.body.forward_intermediates(
+            images, indices=self.indices, intermediates_only=True, output_fmt="NCHW"
+        )
+        pyramid: OrderedDict[str, Tensor] = self.fpn(
+            OrderedDict((str(level), features) for level, features in enumerate(maps))
+        )
+        return pyramid

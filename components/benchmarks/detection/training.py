@@ -13,7 +13,7 @@ from components.objectives.interface import Objective, ObjectiveOutput
 from components.training.checkpoints import CheckpointFolder
 from components.training.distributed import Processes
 from components.training.loop import Log, LoopOptions, train
-from components.training.schedules import Multiplier
+from components.training.optimizer import Multiplier
 from components.training.validation import TrainBatches
 
 MOMENTUM = 0.9

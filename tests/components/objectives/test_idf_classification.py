@@ -6,8 +6,7 @@ import torch
 
 from components.core.caption_tokens import SPECIAL_IDS
 from components.objectives.build import ModelConfig, build_objective
-from components.objectives.classification import label_cross_entropy
-from components.objectives.idf_classification import IdfTokenClassificationObjective
+from components.objectives.classification import IdfTokenClassificationObjective, label_cross_entropy
 
 BATCH = {
     "image": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)),

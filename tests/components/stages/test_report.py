@@ -14,7 +14,7 @@ from components.core.published import MODELS
 from components.params import overlay
 from components.params.families import digest_without_seeds
 from components.params.yaml_files import load_yaml
-from components.report.seeds import COMPARISON
+from components.report.contents import SEEDS_COMPARISON
 from components.stages import report as stage
 from components.tracking import StageRun
 
@@ -130,7 +130,7 @@ def test_what_seeds_have_shown_stands_in_both_forms_while_the_parameters_are_the
         "gain_intervals": {"voc07.mAP": [2.8, 28.2], "imagenet_linear.top1": [-12.2, 13.2]},
         "protocols": {"voc07.mAP": ["", ""], "imagenet_linear.top1": [""], "caption.CIDEr-D": ["older"]},
     }  # fmt: skip
-    write_json(COMPARISON, {"rows": [row]})
+    write_json(SEEDS_COMPARISON, {"rows": [row]})
     text, report, _ = make_report(run)
     assert ["VOC07 mAP", "2", "62.0 ± 1.0", "+15.5", "+2.8, +28.2"] in rows_of(text)
     assert ["ImageNet top-1", "2", "10.0 ± 1.0", "+0.5≈", "-12.2, +13.2"] in rows_of(text)

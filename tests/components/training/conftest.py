@@ -16,9 +16,8 @@ from components.objectives.captioning import BicaptioningObjective
 from components.training.checkpoints import CandidateFolder, CheckpointFolder, Measure
 from components.training.distributed import SINGLE_PROCESS, Processes, with_sync_batch_norm
 from components.training.loop import LoopOptions, train
-from components.training.optimizer import build_optimizer
+from components.training.optimizer import build_optimizer, multiplier
 from components.training.profiling import compiled
-from components.training.schedules import multiplier
 from components.training.state import TrainingState
 
 VOCAB_SIZE = 40

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.training.optimizer import Lookahead
-from components.training.schedules import LearningRateSchedule, multiplier
+from components.training.optimizer import LearningRateSchedule, Lookahead, multiplier
 
 
 class Quadratic(nn.Module):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from components import params
-from components.training.schedules import LearningRateSchedule, multiplier
+from components.training.optimizer import LearningRateSchedule, multiplier
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, m
 from components.benchmarks.detection.training import DetectorObjective, _decayed_and_not
 from components.training.distributed import SINGLE_PROCESS
 from components.training.loop import LoopOptions, training_step
-from components.training.schedules import multiplier
+from components.training.optimizer import multiplier
 from components.training.state import TrainingState
 from components.training.validation import to_device
 

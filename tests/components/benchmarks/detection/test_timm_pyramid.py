@@ -14,8 +14,8 @@ from components.benchmarks.detection.data import (
     DetectionSplit,
     DetectionTask,
 )
-from components.benchmarks.detection.timm_pyramid import TimmFpn
 from components.benchmarks.detection.torchvision_engine import fit_and_detect
+from components.benchmarks.detection.torchvision_models import TimmFpn
 from components.core.errors import InputError
 from components.models.backbones import build_backbone
 from components.training.distributed import SINGLE_PROCESS

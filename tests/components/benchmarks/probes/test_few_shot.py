@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from components.benchmarks.probes import few_shot
-from components.benchmarks.probes.few_shot import FewShots, few_shots, rank_in_class, ridge
+from components.benchmarks.probes import backbone
+from components.benchmarks.probes.backbone import PENALTY, FewShots, few_shots, rank_in_class, ridge
 
 
 def test_two_examples_worked_out_by_hand() -> None:
@@ -22,7 +22,7 @@ def test_both_closed_forms_are_ridge_regression(num_examples: int) -> None:
     labels = np.arange(num_examples) % 3
     outputs = ridge(torch.from_numpy(examples), torch.from_numpy(labels), 3, torch.from_numpy(asked))
     scale = np.sqrt(np.square(examples - examples.mean(axis=0)).sum(axis=1).mean())
-    expected = Ridge(alpha=few_shot.PENALTY).fit(examples / scale, 2 * np.eye(3)[labels] - 1)
+    expected = Ridge(alpha=PENALTY).fit(examples / scale, 2 * np.eye(3)[labels] - 1)
     assert outputs.numpy() == pytest.approx(expected.predict(asked / scale))
 
 
@@ -48,7 +48,7 @@ def test_draws_take_as_many_images_of_each_class_the_smaller_numbers_within_the_
         taken.append(set(examples[:, 0].tolist()))
         return torch.zeros(len(asked), count)
 
-    monkeypatch.setattr(few_shot, "ridge", recorded)
+    monkeypatch.setattr(backbone, "ridge", recorded)
     angles = np.linspace(0.1, 1.0, 20)
     train = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     few_shots(train, np.arange(20) % 2, train, np.arange(20) % 2, "cpu", shots=(1, 5))
