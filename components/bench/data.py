@@ -149,7 +149,6 @@ def our_batches(
     batch_size: int,
     num_batches: int,
     num_workers: int,
-    pin_memory: bool = False,
     lengths: list[int] | None = None,
     in_tars: bool = False,
 ) -> Iterator[Batch]:
@@ -170,7 +169,6 @@ def our_batches(
         start_iteration=0,
         num_iterations=num_batches,
         num_workers=num_workers,
-        pin_memory=pin_memory,
     )
 
 
@@ -254,11 +252,11 @@ def _plain_jitter(image: MatLike, augmentation: Augmentation, rng: np.random.Gen
 
 
 def plain_loader(
-    dataset: PlainDataset, batch_size: int, num_workers: int, pin_memory: bool = False
+    dataset: PlainDataset, batch_size: int, num_workers: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Return batches of images ``(batch, 3, side, side)`` float32 and of padded captions."""
     return DataLoader(
-        dataset, batch_size, num_workers=num_workers, pin_memory=pin_memory, collate_fn=_collate
+        dataset, batch_size, num_workers=num_workers, pin_memory=machine.uses_gpu(), collate_fn=_collate
     )
 
 

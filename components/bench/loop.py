@@ -109,14 +109,14 @@ def _sides(size: Size, device: torch.device, folder: Path, stack: ExitStack) -> 
     images = draw_photographs(folder, size.data.images, size.data.height, size.data.width)
     tokenizer, stores = data.prepare(folder, images, {"": data.kept_as(size.data)[data.AS_FILES]})
     augmentation = data.AUGMENTATION.model_copy(update={"crop_size": size.step.crop_size})
-    batch, num_workers, pin = size.step.batch, machine.loading_workers(device.type), device.type == "cuda"
+    batch, num_workers = size.step.batch, machine.loading_workers(device.type)
 
     def plain_batches(count: int) -> Iterator[Any]:
         dataset = data.PlainDataset(stores[""], tokenizer, augmentation, batch * count)
-        return iter(data.plain_loader(dataset, batch, num_workers, pin))
+        return iter(data.plain_loader(dataset, batch, num_workers))
 
     def our_batches(lengths: list[int] | None, count: int) -> Iterator[Any]:
-        return data.our_batches(stores[""], tokenizer, augmentation, batch, count, num_workers, pin, lengths)
+        return data.our_batches(stores[""], tokenizer, augmentation, batch, count, num_workers, lengths)
 
     def plainly(step: Step, batch: Any) -> object:
         images, tokens = batch

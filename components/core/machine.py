@@ -84,6 +84,11 @@ def max_restarts() -> int:
     return int(value)
 
 
+def uses_gpu() -> bool:
+    """Return whether this process computes on a GPU, see `device_name`."""
+    return device_name().startswith("cuda")
+
+
 def device_name() -> str:
     """Return ``VIRTEX_DEVICE`` (such as ``cuda:1``), else ``cuda:0`` when torch sees a GPU, else ``cpu``.
 

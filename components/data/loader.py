@@ -8,6 +8,7 @@ import cv2
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler, Subset
 
+from components.core import machine
 from components.core.errors import InputError
 from components.data.batch import Batch, collate_targets
 from components.data.dataset import ValDataset
@@ -30,7 +31,6 @@ def visit_loader(
     start_iteration: int,
     num_iterations: int,
     num_workers: int,
-    pin_memory: bool = False,
     shard: Shard = WHOLE_SHARD,
 ) -> Iterator[_Batch]:
     """Give the batches of iterations ``start_iteration`` to ``num_iterations - 1`` of a run, once.
@@ -46,7 +46,6 @@ def visit_loader(
         start_iteration: iterations already done, so the first one to come.
         num_iterations: iterations of the whole run, those already done included.
         num_workers: processes; 0 works in this one.
-        pin_memory: copy batches into page-locked memory, for a GPU.
         shard: whose batches to give.
 
     Raises:
@@ -54,7 +53,7 @@ def visit_loader(
     """
     shard.batch_size(batch_size)
     visits = _Visits(batch_size, range(start_iteration, num_iterations), shard)
-    return iter(_Loader(dataset, collate, visits, num_workers, pin_memory, persistent=False))
+    return iter(_Loader(dataset, collate, visits, num_workers, persistent=False))
 
 
 def val_loader(
@@ -62,7 +61,6 @@ def val_loader(
     *,
     batch_size: int,
     num_workers: int,
-    pin_memory: bool = False,
     shard: Shard = WHOLE_SHARD,
 ) -> DataLoader[Batch]:
     """Give batches of a validation set in order, as often as it is iterated; the last may be smaller.
@@ -75,7 +73,6 @@ def val_loader(
         collate_targets,
         batch_size=batch_size,
         num_workers=num_workers,
-        pin_memory=pin_memory,
     )
 
 
@@ -85,11 +82,10 @@ def in_order_loader(
     *,
     batch_size: int,
     num_workers: int,
-    pin_memory: bool = False,
 ) -> DataLoader[_Batch]:
     """Give batches of a whole dataset in order, as often as it is iterated; the last may be smaller."""
     in_order = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)  # type: ignore[arg-type]
-    return _Loader(dataset, collate, in_order, num_workers, pin_memory, persistent=True)
+    return _Loader(dataset, collate, in_order, num_workers, persistent=True)
 
 
 class _Loader(DataLoader[Any]):
@@ -105,7 +101,6 @@ class _Loader(DataLoader[Any]):
         collate: Callable[[list[Any]], Any],
         batches: Sampler[list[int]],
         num_workers: int,
-        pin_memory: bool,
         persistent: bool,
     ) -> None:
         options: dict[str, Any] = {}
@@ -121,7 +116,7 @@ class _Loader(DataLoader[Any]):
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=num_workers,
-            pin_memory=pin_memory,
+            pin_memory=machine.uses_gpu(),  # page-locked memory, which a GPU copies from at once
             generator=torch.Generator().manual_seed(0),
             **options,
         )

@@ -141,7 +141,7 @@ class _Data:
         augmentation, pretrain, objective = sections.augmentation, sections.pretrain, sections.objective
         self.shard = shard
         self.batch_size, self.iterations = pretrain.batch_size, sections.schedule.iterations
-        self.num_workers, self.pin_memory = machine.loading_workers(device.type), device.type == "cuda"
+        self.num_workers = machine.loading_workers(device.type)
         targets = make_targets(
             objective.name, tokenizer, sections.textual_head.max_caption_length, objective.parallel_share
         )
@@ -163,7 +163,6 @@ class _Data:
             self.val,
             batch_size=shard.batch_size(self.batch_size),
             num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
             shard=shard,
         )
 
@@ -176,7 +175,6 @@ class _Data:
             start_iteration=done,
             num_iterations=self.iterations,
             num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
             shard=self.shard,
         )
 

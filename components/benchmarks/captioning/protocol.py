@@ -259,15 +259,8 @@ def caption_images(
     Raises:
         InputError: if an image cannot be decoded or the beam is too wide for the vocabulary.
     """
-    on_gpu = torch.device(captioner.device).type == "cuda"
     dataset = Subset(ImageDataset(store, captioner.transform), indices)
-    loader = in_order_loader(
-        dataset,
-        collate_images,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        pin_memory=on_gpu,
-    )
+    loader = in_order_loader(dataset, collate_images, batch_size=batch_size, num_workers=num_workers)
     captions: list[WrittenCaption] = []
     with tqdm(total=len(indices), desc="captions", unit="image") as bar:
         for batch in loader:

@@ -78,11 +78,6 @@ class Machine:
     num_workers: int
     processes: Processes = SINGLE_PROCESS
 
-    @property
-    def on_gpu(self) -> bool:
-        """Return whether batches go through page-locked memory."""
-        return self.device.type == "cuda"
-
     @classmethod
     def here(cls) -> "Machine":
         """Return this one."""
@@ -111,7 +106,6 @@ def train_batches(
         start_iteration=done,
         num_iterations=num_iterations,
         num_workers=host.num_workers,
-        pin_memory=host.on_gpu,
         shard=host.shard,
     )
 
@@ -127,7 +121,6 @@ def labelled_batches(
         collate_labelled,
         batch_size=shard.batch_size(settings.batch_size),
         num_workers=host.num_workers,
-        pin_memory=host.on_gpu,
     )
     return lambda: loader
 
@@ -176,7 +169,7 @@ def fit(
         KeyboardInterrupt: after SIGINT or SIGTERM, with a checkpoint written.
         InputError: if the loss is not finite, an image cannot be read, or the device lacks the precision.
     """
-    torch.backends.cudnn.benchmark = host.on_gpu
+    torch.backends.cudnn.benchmark = host.device.type == "cuda"
     key = configuration_key({stage: settings.model_dump(mode="json")}, inputs)
     checkpoints = CheckpointFolder(paths.SCRATCH_DIR / stage / key, key, KEEP_CHECKPOINTS)
     epoch = iterations_per_epoch(len(images.image_paths), settings.batch_size)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 from torch.utils.data import Dataset, Subset
@@ -83,13 +82,7 @@ def _likelihoods(
     description: str,
 ) -> dict[str, NDArray[np.float32]]:
     """Return log probabilities, or similarities, ``(num_images, num_texts)`` by direction."""
-    loader = in_order_loader(
-        images,
-        collate_images,
-        batch_size=batch_size,
-        num_workers=machine.num_cpus(),
-        pin_memory=torch.device(model.device).type == "cuda",
-    )
+    loader = in_order_loader(images, collate_images, batch_size=batch_size, num_workers=machine.num_cpus())
     parts: dict[str, list[NDArray[np.float32]]] = {direction: [] for direction in texts}
     with tqdm(total=num_images, desc=description, unit="image", mininterval=1.0) as bar:
         for batch in loader:

@@ -66,10 +66,7 @@ def extract_features(
         InputError: if an image cannot be read.
     """
     backbone = backbone.to(device).eval()
-    on_gpu = torch.device(device).type == "cuda"
-    loader = in_order_loader(
-        dataset, collate_images, batch_size=batch_size, num_workers=num_workers, pin_memory=on_gpu
-    )
+    loader = in_order_loader(dataset, collate_images, batch_size=batch_size, num_workers=num_workers)
     found: Features = np.empty(0, np.float32)
     done = 0
     with (
