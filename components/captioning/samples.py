@@ -78,11 +78,9 @@ class CaptionedSamples:
         return picture
 
 
-def caption_samples(
-    captioner: Captioner, dataset: ValDataset, num_images: int = CAPTIONED_IMAGES
-) -> CaptionedSamples:
+def caption_samples(captioner: Captioner, dataset: ValDataset) -> CaptionedSamples:
     """Caption images spread over a validation set. The model must be in eval mode."""
-    positions = spread(len(dataset), num_images)
+    positions = spread(len(dataset), CAPTIONED_IMAGES)
     samples = [dataset[position] for position in positions]
     references = [
         dataset.store.get(int(dataset.selection.indices[position])).captions[0] for position in positions

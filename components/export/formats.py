@@ -139,8 +139,8 @@ def export_onnx(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None
 
     Weights and metadata are in the graph. onnx checks it, and onnxruntime runs it at two sizes.
     """
-    onnx, runtime = (_library(name, "the onnx format") for name in ("onnx", "onnxruntime"))
-    _library("onnxscript", "the onnx format")
+    onnx, runtime = (_library(name) for name in ("onnx", "onnxruntime"))
+    _library("onnxscript")
     module = FeaturesAndMap(cnn).eval()
     with writing(path) as temporary:
         try:
@@ -203,17 +203,18 @@ def _hold_onnx(path: Path, module: nn.Module, found: list[np.ndarray], images: T
             raise RuntimeError(f"{path}: onnxruntime differs from torch by {difference:.3g}")
 
 
-def _library(name: str, use: str) -> Any:
+def _library(name: str) -> Any:
     """Import a library of the extra ``export``.
 
     Raises:
-        InputError: if it is not installed; ``use`` says what for.
+        InputError: if it is not installed.
     """
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(
-            f"{use} needs {name} ({error}); install it with: pip install -c constraints.txt -e '.[export]'"
+            f"the onnx format needs {name} ({error}); install it with: "
+            "pip install -c constraints.txt -e '.[export]'"
         ) from error
 
 

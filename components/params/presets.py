@@ -39,9 +39,9 @@ def list_presets(folder: Path = PRESETS_DIR) -> list[str]:
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
 
 
-def preset_summary(name: str, folder: Path = PRESETS_DIR) -> str:
+def preset_summary(name: str) -> str:
     """Return the first sentence of the comment at the top of a preset's file; empty if there is none."""
-    lines = (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = (PRESETS_DIR / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     comment = itertools.takewhile(lambda line: line.startswith("#") and line.strip("# "), lines)
     text = " ".join(line.strip("# ") for line in comment)
     return re.split(r"(?<=[.;]) ", text, maxsplit=1)[0].rstrip(".;")

@@ -196,9 +196,9 @@ def _train_store(pretrain: params.Pretrain, shard: Shard, processes: Processes) 
         return store
     groups = shard.groups(pretrain.shard_groups)
     own = store.shard_metadata(shards_of_groups(groups, pretrain.shard_groups, store.num_shards))
-    told = processes.gathered_text(json.dumps({n: pack_metadata(of).decode() for n, of in own.items()}))
-    everybody = {int(n): unpack_metadata(of) for text in told for n, of in json.loads(text).items()}
-    return CaptionStore(path, everybody)
+    gathered = processes.gathered_text(json.dumps({n: pack_metadata(of).decode() for n, of in own.items()}))
+    all_shards = {int(n): unpack_metadata(of) for text in gathered for n, of in json.loads(text).items()}
+    return CaptionStore(path, all_shards)
 
 
 def _model_config(

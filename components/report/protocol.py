@@ -58,15 +58,15 @@ class Protocol:
         return [difference for difference in self.differences if difference.section == section]
 
 
-def read_protocol(published: PublishedModel, path: Path = PARAMS, folder: Path = PRESETS_DIR) -> Protocol:
-    """Hold the parameters in ``path`` against the preset of the published model.
+def read_protocol(published: PublishedModel, folder: Path = PRESETS_DIR) -> Protocol:
+    """Hold the parameters of the working directory against the preset of the published model.
 
     A key that the preset does not name is taken to be as in the paper.
     """
     name = _preset_of(published, folder)
     if name is None:
         return Protocol(None)
-    tree, paper = load_yaml(path), params.read_preset(name, folder)
+    tree, paper = load_yaml(PARAMS), params.read_preset(name, folder)
     return Protocol(name, list(_differences(tree, paper)), paper)
 
 

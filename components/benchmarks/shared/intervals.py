@@ -56,9 +56,7 @@ def resamples_of(num_images: int, resamples: int = RESAMPLES) -> Iterator[Counts
         yield counts.astype(np.float32)
 
 
-def interval(
-    figure: float, draws: Array, level: float = LEVEL, within: tuple[float, float] = (-np.inf, np.inf)
-) -> Interval | None:
+def interval(figure: float, draws: Array, within: tuple[float, float] = (-np.inf, np.inf)) -> Interval | None:
     """Return the bounds of ``figure`` from its resampled values, inside its range; None without any."""
     known = draws[~np.isnan(draws)]
     if not known.size:
@@ -66,7 +64,7 @@ def interval(
     shift = figure - known.mean()
     if abs(shift) <= 3 * known.std() / np.sqrt(known.size):  # no more than chance of the resampling: a mean
         shift = 0.0
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) + shift
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + shift
     low, high = np.clip([low, high], *within)  # the shift may leave the range
     return Interval(float(low), float(high))
 

@@ -16,9 +16,10 @@ from components.sources.layout import require_images
 from components.sources.readers.types import DatasetFolders, Verified
 from components.sources.readers.voc import read_image_ids, verify_voc2012
 
+FOLDER = "VOC2012"
 MANIFEST_SPLITS = {"train": "segmentation_train", "val": "segmentation_val"}  # beside detection's trainval
 BORDER = 255
-INDEXED = ("P", "L")  # Pillow's modes of one number a pixel, with a palette or without
+INDEXED = ("P", "L")  # Pillow's modes of one number per pixel, with a palette or without
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +37,37 @@ def verify_boxes_and_masks(root: Path, folders: DatasetFolders) -> Verified:
         InputError: as :func:`verify_voc2012`, :func:`read_masked_images` and :func:`require_fitting_masks`.
     """
     verified = verify_voc2012(root, folders)
-    if not has_masks(root, 2012):
+    if not has_masks(root):
         return verified
     annotations, files, figures = [*verified.annotations], {**verified.files}, {**verified.figures}
     for split, name in MANIFEST_SPLITS.items():
         found = read_masked_images(root, split)
         require_fitting_masks(found)
-        annotations.append(list_path(root, split, 2012))
+        annotations.append(_list_path(root, split))
         files[name] = [*found.image_paths, *found.mask_paths]
         figures[name] = {"images": len(found.image_paths)}
     return Verified(annotations, files, figures)
 
 
-def has_masks(root: Path, year: int) -> bool:
-    """Return whether a VOC year comes with masks of classes; archives of boxes alone have none."""
-    folder = root / f"VOC{year}"
+def has_masks(root: Path) -> bool:
+    """Return whether VOC2012 comes with masks of classes; archives of boxes alone have none."""
+    folder = root / FOLDER
     return (folder / "SegmentationClass").is_dir() and (folder / "ImageSets" / "Segmentation").is_dir()
 
 
-def list_path(root: Path, split: str, year: int) -> Path:
-    """Return the list of a split's images, below the folder that contains ``VOC<year>/``."""
-    return root / f"VOC{year}" / "ImageSets" / "Segmentation" / f"{split}.txt"
+def _list_path(root: Path, split: str) -> Path:
+    return root / FOLDER / "ImageSets" / "Segmentation" / f"{split}.txt"
 
 
-def read_masked_images(root: Path, split: str, year: int = 2012) -> MaskedImages:
+def read_masked_images(root: Path, split: str) -> MaskedImages:
     """Return a split of the images with masks; ask `has_masks` first.
 
     Raises:
         InputError: the list is missing or empty, or listed images or masks are absent.
     """
-    path = list_path(root, split, year)
+    path = _list_path(root, split)
     ids = read_image_ids(path)
-    images, masks = (root / f"VOC{year}" / name for name in ("JPEGImages", "SegmentationClass"))
+    images, masks = (root / FOLDER / name for name in ("JPEGImages", "SegmentationClass"))
     require_images(images, (f"{image_id}.jpg" for image_id in ids), path)
     require_images(masks, (f"{image_id}.png" for image_id in ids), path, "masks")
     return MaskedImages(

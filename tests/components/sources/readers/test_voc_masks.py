@@ -52,7 +52,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_indices_of_the_palette_are_classes(root: Path) -> None:
-    assert has_masks(root, 2012)
+    assert has_masks(root)
     train = read_masked_images(root, "train")
     assert [path.name for path in train.image_paths] == ["2007_000032.jpg", "2007_000039.jpg"]
     assert np.array_equal(read_mask(train.mask_paths[1]), MASK)
@@ -73,7 +73,7 @@ def test_verified_beside_the_boxes(root: Path) -> None:
 
 def test_boxes_alone_are_as_before(root: Path) -> None:
     (root / "VOC2012/SegmentationClass").rename(root / "VOC2012/elsewhere")
-    assert not has_masks(root, 2012)
+    assert not has_masks(root)
     verified = verify_boxes_and_masks(root, DatasetFolders({}, {"voc2012": root}))
     assert verified.figures == {"trainval": {"images": 3}}
 
