@@ -41,7 +41,7 @@ QUICK = Size(images=6, height=48, width=64, short_side=32)
 def run(size: Size, rounds: int) -> list[Comparison]:
     """Measure images per second per core of each way to keep them, beside pixels of the same size.
 
-    Each side has a process of its own, as ours tells its C library to keep freed memory.
+    Each side has a process of its own, as ours has its C library keep freed memory.
     """
     spawn = multiprocessing.get_context("spawn")
     with (

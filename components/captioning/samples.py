@@ -22,7 +22,7 @@ from components.text.tokenizer import CaptionTokenizer
 BEAM_SIZE = 5  # as the paper decodes
 TRAINING_SAMPLES = 12
 CAPTIONED_IMAGES = 8
-TOLD_CAPTIONS = 3
+PRINTED_CAPTIONS = 3
 
 
 def taught(sample: TargetSample, tokenizer: CaptionTokenizer, categories: Sequence[str] = ()) -> str:
@@ -67,13 +67,13 @@ class CaptionedSamples:
         texts = [f"{ours}\n({theirs})" for ours, theirs in zip(self.written, self.references, strict=True)]
         return draw_texts(self.images, texts)
 
-    def tell(self, iteration: int, path: Path) -> Pixels:
+    def show(self, iteration: int, path: Path) -> Pixels:
         """Write the picture, print where it is and what it shows first, and return it."""
         picture = self.picture()
         with writing(path) as temporary:
             Image.fromarray(picture).save(temporary, format="png")
         print(f"iteration {iteration}: captions of {len(self.images)} validation images: {path}", flush=True)
-        for ours, theirs in list(zip(self.written, self.references, strict=True))[:TOLD_CAPTIONS]:
+        for ours, theirs in list(zip(self.written, self.references, strict=True))[:PRINTED_CAPTIONS]:
             print(f"iteration {iteration} writes: {said(ours)} (a person: {said(theirs)})", flush=True)
         return picture
 

@@ -1,6 +1,6 @@
 """What this machine offers: decided here, never in params.yaml, so that it changes no result's name.
 
-``torchrun`` tells each process that it starts its place in ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and
+``torchrun`` gives each process that it starts its place in ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK`` and
 ``LOCAL_WORLD_SIZE``; without them a process is alone.
 """
 
@@ -73,7 +73,7 @@ def streamed_dir() -> Path:
 def max_restarts() -> int:
     """Return how often processes that train together are started again after one has crashed.
 
-    ``VIRTEX_MAX_RESTARTS``, else never: whoever starts the stage again goes on from its last checkpoint.
+    ``VIRTEX_MAX_RESTARTS``, else never: a stage that is started again continues from its last checkpoint.
 
     Raises:
         InputError: if the variable is not a whole number.

@@ -1,6 +1,6 @@
 """Building a captioned-image store (format: components.data.record) from image files.
 
-Threads read, decode and resize: simplejpeg, OpenCV and Pillow let go of the interpreter's lock, so
+Threads read, decode and resize: simplejpeg, OpenCV and Pillow release the interpreter's lock, so
 threads use the cores as well as processes would, without sending every image through a pipe and
 without anything left running after an interruption.
 """

@@ -13,7 +13,7 @@ Records
     ``image_id``  string        ``<dataset>/<the dataset's own id>``, unique in the file
     ``dataset``   string        name of the dataset in params.yaml
     ``file``      string        name of the image file it was read from, without folders
-    ``image``     binary        the encoded image; its first bytes tell JPEG from PNG and so on
+    ``image``     binary        the encoded image; its first bytes say which format
     ``captions``  array of str  at least one caption as written, UTF-8, not normalised
     ``labels``  array of int    object categories the image shows, from 1, rising; may be empty
     ==========  ==============  ================================================================
@@ -21,7 +21,7 @@ Records
     The image is the file's own bytes, or, when it was larger than the store's ``short_side``, a
     JPEG of the resized pixels, or the pixels themselves as a binary PPM (``P6``), where
     ``lmdb.decoded`` asked for them. ``file`` keeps the old name and extension. A file's own bytes are
-    turned by whoever decodes them, as their EXIF orientation says; resized and decoded pixels are upright.
+    turned by the reader, as their EXIF orientation says; resized and decoded pixels are upright.
 
 Index
     Key: the 9 bytes ``__index__``, which sort behind every index of a record that can occur. Value: a

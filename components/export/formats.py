@@ -78,7 +78,7 @@ def export_timm(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None
 def export_huggingface(cnn: nn.Module, metadata: Mapping[str, str], path: Path) -> None:
     """Write a folder for ``timm.create_model("local-dir:PATH", pretrained=True)``, or the hub itself.
 
-    It has config.json, model.safetensors, and README.md: the model card, which tells what the metadata and
+    It has config.json, model.safetensors, and README.md: the model card, with what the metadata and
     the run's own files in outputs/ say about this backbone.
     """
     architecture = metadata["architecture"]

@@ -207,7 +207,7 @@ class ParallelCaptioningObjective(CaptioningObjective):
 
     In parallel captioning all tokens of a caption are predicted at once: the decoder is shown [MASK] alone,
     at every position of the longest caption, and none is hidden from another, so that all it knows of the
-    words comes from the image. A padding mask would tell it the caption's length. Otherwise than in CapPa all
+    words comes from the image. A padding mask would reveal the caption's length. Otherwise than in CapPa all
     predicted tokens weigh the same, as in VirTex, and the output layer stays tied to the embedding.
 
     The loss is the mean over the tokens of all; its parts are what each kind of image adds to it.

@@ -179,7 +179,7 @@ class _Data:
         )
 
     def figures(self, iteration: int) -> dict[str, float]:
-        """Return what a logged row tells beside the loop's own."""
+        """Return what a logged row shows beside the loop's own."""
         figures: dict[str, float] = {}
         if self.train.crop_sizes is not None:
             figures["crop_size"] = self.train.crop_sizes.at(iteration)
@@ -329,7 +329,7 @@ def _caption_logger(
 
     def show(iteration: int) -> None:
         try:
-            picture = caption_samples(captioner, dataset).tell(iteration, paths.CAPTIONS_NOW)
+            picture = caption_samples(captioner, dataset).show(iteration, paths.CAPTIONS_NOW)
         except (InputError, OSError) as error:  # a beam wider than the vocabulary: training goes on
             print(f"iteration {iteration}: no captions to look at: {first_line(error)}", flush=True)
             return

@@ -107,7 +107,7 @@ def train(
         log: receives ``train/...`` and ``val/...`` figures and the iterations done by then; after
             a restart, those from before it too.
         candidates: where to keep the model after each validation; None keeps none.
-        figures: what a logged row is to tell beside the loop's own, by the last iteration in it, from 0.
+        figures: what a logged row is to show beside the loop's own, by the last iteration in it, from 0.
         after_validation: called in the first process with the iterations done, the model in eval mode.
         profiled: called in the first process with the profile of a few iterations; None profiles none.
         processes: those that train together; only the first one writes.

@@ -263,7 +263,7 @@ class LearningRateSchedule:
     """Sets ``lr`` of every parameter group to its base value times the multiplier.
 
     The base values are those the groups have when the schedule is made. Unlike torch's LambdaLR it
-    does not mind an iteration whose optimizer step the gradient scaler skipped, and it refuses a
+    allows an iteration whose optimizer step the gradient scaler skipped, and it refuses a
     state that was made with other base values.
     """
 

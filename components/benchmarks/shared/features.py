@@ -1,4 +1,4 @@
-"""Features of frozen backbones for whole datasets of images, kept for whoever next wants the same ones.
+"""Features of frozen backbones for whole datasets of images, kept for the next stage that needs them.
 
 A file is named by a digest of all that its features depend on: the weights and structure of the
 backbone, the bytes of every image in their order, the transform with its code and libraries, and what
