@@ -43,8 +43,8 @@ examples:
   virtex run --preset mini --set pretrain.seed=1    a preset, and a value on top of it
   virtex run --set 'benchmarks.backbones=[virtex]'  a list, quoted for the shell
 """
-# Measured on two quiet cores of an AMD EPYC that multiplies bf16: seconds that `make demo` takes after its set-up,
-# and that one product of matrices takes.
+# Measured on two quiet cores of an AMD EPYC that multiplies bf16: seconds that `make demo` takes after its
+# set-up, and that one product of matrices takes.
 DEMO_SECONDS = 490.0
 PRODUCT_SECONDS = 0.0375
 SIDE, REPEATS = 1536, 5  # of the matrices; the quickest repeat counts
