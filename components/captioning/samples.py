@@ -6,13 +6,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from components.captioning.captioner import Captioner
 from components.core.caption_tokens import MASK_ID
-from components.core.files import writing
 from components.core.foreign_text import said
-from components.core.pictures import draw_texts, spread
+from components.core.pictures import draw_texts, spread, write_picture
 from components.data.batch import TargetSample
 from components.data.dataset import TrainDataset, ValDataset
 from components.data.image import Pixels
@@ -70,8 +68,7 @@ class CaptionedSamples:
     def show(self, iteration: int, path: Path) -> Pixels:
         """Write the picture, print where it is and what it shows first, and return it."""
         picture = self.picture()
-        with writing(path) as temporary:
-            Image.fromarray(picture).save(temporary, format="png")
+        write_picture(path, picture)
         print(f"iteration {iteration}: captions of {len(self.images)} validation images: {path}", flush=True)
         for ours, theirs in list(zip(self.written, self.references, strict=True))[:PRINTED_CAPTIONS]:
             print(f"iteration {iteration} writes: {said(ours)} (a person: {said(theirs)})", flush=True)

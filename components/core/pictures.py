@@ -2,11 +2,15 @@
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
+
+from components.core.files import writing
 
 Pixels = NDArray[np.uint8]
 COLUMNS = 4
@@ -35,6 +39,12 @@ def draw_texts(pictures: Sequence[Pixels], texts: Sequence[str]) -> Pixels:
     canvas.draw()
     pixels: Pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     return pixels
+
+
+def write_picture(path: Path, pixels: Pixels) -> None:
+    """Write ``pixels`` as a PNG."""
+    with writing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, format="png")
 
 
 def _wrapped(text: str) -> str:

@@ -57,7 +57,7 @@ META_KEY = b"__meta__"
 
 @dataclass(frozen=True, slots=True)
 class StoreForm:
-    """How images are kept, and how their labels are called.
+    """Form of the images of a store, and names of their labels.
 
     Attributes:
         short_side: images with a larger shorter side are resized to it (never enlarged); None keeps
@@ -128,7 +128,7 @@ class ShardFacts:
 
 @dataclass(frozen=True, slots=True)
 class HeadFacts:
-    """What the head of a split in shards says besides: the digest of what is known of each shard's images."""
+    """Metadata of a head alone: for each shard, the digest of all that is known of its images."""
 
     known: tuple[str, ...]
 

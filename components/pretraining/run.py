@@ -56,7 +56,7 @@ UNRELATED_KEYS = {"profile"}  # a checkpoint made with another value is good
 
 
 class Sections(NamedTuple):
-    """What pretraining reads of params.yaml."""
+    """Sections of params.yaml that pretraining reads."""
 
     augmentation: params.Augmentation
     backbone: params.Backbone

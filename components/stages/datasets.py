@@ -6,7 +6,7 @@ from PIL import Image
 from components import params
 from components.core import paths
 from components.core.files import write_csv, writing
-from components.core.pictures import draw_texts, spread
+from components.core.pictures import draw_texts, spread, write_picture
 from components.entry import run_stage
 from components.sources.fingerprint import write_named
 from components.sources.manifest import read_manifest
@@ -44,9 +44,7 @@ def _show_scenes(run: StageRun) -> None:
     captioned = read_manifest(paths.dataset_part("captions")).captions_of("val")
     chosen = [captioned[index] for index in spread(len(captioned), SHOWN_SCENES)]
     pixels = [np.asarray(Image.open(one.path).convert("RGB")) for one in chosen]
-    picture = draw_texts(pixels, [one.captions[0] for one in chosen])
-    with writing(run.output_dir / SCENES) as temporary:
-        Image.fromarray(picture).save(temporary, format="png")
+    write_picture(run.output_dir / SCENES, draw_texts(pixels, [one.captions[0] for one in chosen]))
     run.artifact(run.output_dir / SCENES)
     print(f"some scenes with captions: {run.output_dir / SCENES}", flush=True)
 

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
-from PIL import Image
 
 from components.benchmarks.captioning.protocol import Measured, ScoredCaption
 from components.benchmarks.shared.files import Run
 from components.benchmarks.shared.per_image import FILE, PerImage
 from components.captioning.samples import CAPTIONED_IMAGES, CaptionedSamples
-from components.core.files import write_json, write_text, writing
-from components.core.pictures import draw_texts, spread
+from components.core.files import write_json, write_text
+from components.core.pictures import draw_texts, spread, write_picture
 from components.data.image import Pixels, decode
 from components.data.store import CaptionStore
 
@@ -34,8 +33,7 @@ def record(
     """Write all files of the benchmark but its metrics.json."""
     write_json(run.output_dir / "captions.json", [asdict(entry) for entry in captions])
     write_text(run.output_dir / PAGE, page)
-    with writing(run.output_dir / "captions.png") as temporary:
-        Image.fromarray(picture).save(temporary, format="png")
+    write_picture(run.output_dir / "captions.png", picture)
     by_image.write(run.output_dir / FILE)
     for name in ("captions.json", PAGE, "captions.png", FILE):
         run.artifact(run.output_dir / name)

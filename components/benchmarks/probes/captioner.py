@@ -70,7 +70,7 @@ def retrieval(
     hits = {f"retrieval.{name}": values for name, values in recalls(found_ranks).items()}
     chance = {name: min(100.0, 100.0 * int(name.rpartition("R")[2]) / len(records)) for name in hits}
     probed = means([record.image_id for record in records], hits, chance)
-    return probed, examples.of_captions(store, indices, of_texts, found_ranks["to_text"])
+    return probed, examples.of_captions(records, of_texts, found_ranks["to_text"])
 
 
 def _likelihoods(

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from components.core.files import writing
-from components.core.pictures import draw_texts, spread
+from components.core.pictures import draw_texts, spread, write_picture
 from components.data.image import Pixels, decode
-from components.data.store import CaptionStore
+from components.data.record import Record
 from components.sources.readers.voc import VocSplit
 
 FILE = "examples.png"
@@ -49,23 +47,20 @@ def of_classes(test: VocSplit, scores: Scores) -> Examples:
     return Examples(pictures, texts)
 
 
-def of_captions(
-    store: CaptionStore, indices: Sequence[int], scores: Scores, ranks: NDArray[np.int64]
-) -> Examples:
+def of_captions(records: Sequence[Record], scores: Scores, ranks: NDArray[np.int64]) -> Examples:
     """Quote the likeliest caption of some images, and where their own stands.
 
     Args:
-        store: which has them.
-        indices: the records, whose first captions are the candidates.
+        records: the images, whose first captions are the candidates.
         scores: ``(num_images, num_captions)`` in their order, higher is likelier.
         ranks: ``(num_images,)``, how many captions stand before an image's own.
     """
-    chosen = spread(len(indices), IMAGES)
-    pictures = [decode(store.get(indices[row]).image) for row in chosen]
+    chosen = spread(len(records), IMAGES)
+    pictures = [decode(records[row].image) for row in chosen]
     texts = []
     for row in chosen:
-        first = store.get(indices[int(np.argmax(scores[row]))]).captions[0]
-        texts.append(f"retrieved: {first}\n(its own is number {ranks[row] + 1} of {len(indices)})")
+        first = records[int(np.argmax(scores[row]))].captions[0]
+        texts.append(f"retrieved: {first}\n(its own is number {ranks[row] + 1} of {len(records)})")
     return Examples(pictures, texts)
 
 
@@ -75,5 +70,4 @@ def draw(path: Path, examples: Sequence[Examples], reason: str) -> None:
     texts = [text for part in examples for text in part.texts]
     if not pictures:
         pictures, texts = [np.full((1, 1, 3), 255, np.uint8)], [reason]
-    with writing(path) as temporary:
-        Image.fromarray(draw_texts(pictures, texts)).save(temporary, format="png")
+    write_picture(path, draw_texts(pictures, texts))

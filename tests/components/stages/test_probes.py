@@ -208,7 +208,8 @@ def test_a_captioner_ranks_classes_and_captions(voc: Path, folder: Path) -> None
     assert figures["chance"]["retrieval.to_image_R1"] == pytest.approx(100 / 6)
     assert figures["intervals"]["zero_shot.mAP"]["low"] < figures["zero_shot"]["mAP"]
     store = CaptionStore(paths.lmdb_path("val"))
-    some = examples.of_captions(store, range(6), np.eye(6)[[1, 0, 2, 3, 4, 5]], np.array([1, 1, 0, 0, 0, 0]))
+    records = [store.get(index) for index in range(6)]
+    some = examples.of_captions(records, np.eye(6)[[1, 0, 2, 3, 4, 5]], np.array([1, 1, 0, 0, 0, 0]))
     assert some.texts[0] == f"retrieved: {SENTENCES[1]}\n(its own is number 2 of 6)"
     assert some.pictures[0].shape == (36, 50, 3)
     height = 2 * 1.35 * PANEL_INCHES * 100  # 6 images and at most 8

@@ -127,7 +127,7 @@ class Team:
         return self.log("flow.log")
 
     def change(self, text: str) -> None:
-        """What only the last stage depends on."""
+        """Change what only the last stage depends on."""
         (self.root / "origin" / "tail.txt").write_text(text)
         git(self.root / "origin", "commit", "-qam", text)
         for clone in ("flow", "a", "b"):

@@ -1,4 +1,4 @@
-"""What stands below the example images of zero-shot classification."""
+"""Texts below the example images of zero-shot classification."""
 
 from pathlib import Path
 
