@@ -52,13 +52,13 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines over the same thing; ``logarithmic`` where it grows tenfold from point to point."""
+    """Lines over the same thing; ``logarithmic`` names the axes, ``x`` or ``xy``, that grow by a factor."""
 
     title: str
     along: str
     unit: str
     lines: tuple[Line, ...]
-    logarithmic: bool = False
+    logarithmic: str = ""
 
 
 def as_table(panels: Sequence[Panel]) -> str:
@@ -82,12 +82,18 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         axes = figure.add_subplot(rows, COLUMNS, number)
         for line in panel.lines:
             axes.plot(line.at, line.values, marker="o", markersize=4, label=line.name)
-        if panel.logarithmic:
-            axes.set(xscale="log", yscale="log")
+        if "x" in panel.logarithmic:
+            places = panel.lines[0].at
+            axes.set_xscale("log")
+            axes.set_xticks(places, [f"{place:,g}" for place in places])
+            axes.minorticks_off()
+        else:
+            axes.set_xlim(0, None)
+        if "y" in panel.logarithmic:
+            axes.set_yscale("log")
         else:
             legend_room = 1.5 if len(panel.lines) > 2 else 1.1
-            most = max(value for line in panel.lines for value in line.values)
-            axes.set(xlim=(0, None), ylim=(0, legend_room * most))
+            axes.set_ylim(0, legend_room * max(value for line in panel.lines for value in line.values))
         axes.set_title(panel.title, fontsize=10)
         axes.set(xlabel=panel.along, ylabel=panel.unit)
         axes.spines[["top", "right"]].set_visible(False)
@@ -224,13 +230,14 @@ def sharding(folder: Path, size: Size) -> Iterator[Panel]:
         added.append(_once(partial(build_in_shards, head, more, shards)).cpu[0])
     title = f"{len(images):,} small images in shards"
     lines = (Line("all", size.shards, tuple(built)), Line("again with one more", size.shards, tuple(added)))
-    yield Panel(f"{title}, building", "shards", "processor seconds", lines)
-    yield Panel(f"{title}, files", "shards", "MB", (Line("", size.shards, tuple(stored)),))
+    yield Panel(f"{title}, building", "shards", "processor seconds", lines, "x")
+    yield Panel(f"{title}, files", "shards", "MB", (Line("", size.shards, tuple(stored)),), "x")
     yield Panel(
         f"{title}, reading",
         "shards",
         f"ms per batch of {reading.batch}",
         (Line("", size.shards, tuple(read)),),
+        "x",
     )
 
 
@@ -253,7 +260,7 @@ def tokenizing(folder: Path, size: Size) -> Panel:
         pieces = min(size.vocab_size, 2 * count)  # few captions do not allow more
         seconds.append(_once(partial(train_tokenizer, captions, pieces, folder / "grown.model")).cpu[0])
     line = Line("", size.captions, tuple(seconds))
-    return Panel("training a tokenizer", "captions", "processor seconds", (line,), logarithmic=True)
+    return Panel("training a tokenizer", "captions", "processor seconds", (line,), logarithmic="xy")
 
 
 def remembering(folder: Path, size: Size) -> Panel:
@@ -265,7 +272,7 @@ def remembering(folder: Path, size: Size) -> Panel:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 peaks.append(pool.submit(_growth, work, folder, count, size.vocab_size).result() / 2**20)
         lines.append(Line(name, size.captions, tuple(peaks)))
-    return Panel("captions, memory at the peak", "captions", "MiB", tuple(lines))
+    return Panel("captions, memory at the peak", "captions", "MiB", tuple(lines), logarithmic="xy")
 
 
 def _growth(work: Callable[[Path, int, int], object], folder: Path, count: int, vocab_size: int) -> int:
