@@ -1,4 +1,9 @@
-"""Building a store: ours beside a plain builder that keeps decoded pixels, one image after the other."""
+"""Building a store: ours beside a plain builder, one image after the other with OpenCV.
+
+The plain builder keeps JPEGs where ours writes JPEGs, and decoded pixels where ours keeps pixels or the
+files' bytes. It shrinks by area averaging, the one of OpenCV's ways that antialiases, as ours does; Pillow,
+the other plain way, takes longer (docs/performance.md).
+"""
 
 import multiprocessing
 import tempfile
@@ -39,7 +44,7 @@ QUICK = Size(images=6, height=48, width=64, short_side=32)
 
 
 def run(size: Size, rounds: int) -> list[Comparison]:
-    """Measure images per second per core of each way to keep them, beside pixels of the same size.
+    """Measure images per second per core of each way to keep them, beside the plain builder's.
 
     Each side has a process of its own, as ours has its C library keep freed memory.
     """
@@ -69,10 +74,11 @@ def _compare(
     folder = images[0].place.parent
     plain, store = folder / "plain.lmdb", folder / "store.lmdb"
     form = StoreForm(short_side, decoded=decoded)
+    quality = None if decoded or short_side is None else form.jpeg_quality
     build = partial(build_store, store, images, form, num_workers=machine.num_cpus())
     baseline_times, our_times = in_turn(
         (
-            lambda: plainly.submit(build_plainly, plain, images, short_side).result(),
+            lambda: plainly.submit(build_plainly, plain, images, short_side, quality).result(),
             lambda: ours.submit(build).result(),
         ),
         rounds,
@@ -87,19 +93,31 @@ def _compare(
     return Comparison(name, size.images, "images", "cpu", baseline_times, our_times, TARGET, figures)
 
 
-def build_plainly(path: Path, images: Sequence[CaptionedImage], short_side: int | None) -> None:
-    """Read, decode, resize and put, one image at a time; a store that is there is replaced."""
+def build_plainly(
+    path: Path, images: Sequence[CaptionedImage], short_side: int | None, quality: int | None
+) -> None:
+    """Read, decode, resize and put, one image at a time; a store that is there is replaced.
+
+    Args:
+        path: the store.
+        images: to read.
+        short_side: of what is kept; None keeps the size.
+        quality: of JPEGs; None keeps pixels, RGB.
+    """
     path.unlink(missing_ok=True)
     with (
         lmdb.open(str(path), subdir=False, lock=False, map_size=_MAP_BYTES) as environment,
         environment.begin(write=True) as transaction,
     ):
         for index, image in enumerate(images):
-            decoded = cv2.imread(str(image.path))
-            assert decoded is not None
-            pixels = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+            pixels = cv2.imread(str(image.path))
+            assert pixels is not None
             if short_side is not None:
                 scale = short_side / min(pixels.shape[:2])
                 pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            value = (image.image_id, pixels.shape, pixels.tobytes(), image.captions)
+            if quality is None:
+                kept = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            else:
+                kept = cv2.imencode(".jpg", pixels, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+            value = (image.image_id, pixels.shape, kept.tobytes(), image.captions)
             transaction.put(str(index).encode(), msgpack.packb(value))

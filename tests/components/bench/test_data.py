@@ -24,6 +24,7 @@ def test_quick_run_has_a_row_for_each_store() -> None:
     rows = run(QUICK, rounds=1)
     assert [row.units for row in rows] == [QUICK.batch * QUICK.batches] * 4
     assert all(row.baseline == rows[0].baseline for row in rows)
+    assert [row.target for row in rows] == [2.0, 4.0, 2.0, 4.0]
     as_files, decoded, small, small_decoded = (row.figures["kB per image"] for row in rows)
     assert decoded > as_files > small
     assert decoded > small_decoded > small
