@@ -14,6 +14,7 @@ the head: which images turned out to be unreadable only their shard knows.
 """
 
 import hashlib
+import importlib.metadata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,10 @@ from components.data.record import Metadata, ShardFacts, StoreForm, StoreIndex
 
 UNREAD = b"unread"  # in the place of the digest of a file that cannot be read
 ASSIGNED_KEY = b"__assigned__"
-_CODE = ("build.py", "image.py", "record.py", "shards.py")  # what makes a shard's bytes, beside this file
+_CODE = ("any_format.py", "build.py", "image.py", "record.py", "shards.py")  # what makes a shard's bytes
+# Whose versions decide the bytes of images that are resized or kept as pixels. A file's own bytes they only
+# verify, so that an upgrade of theirs must not have such shards built, and sent, again.
+_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg", "torch")
 
 
 def shard_of(image_id: str, num_shards: int) -> int:
@@ -67,20 +71,22 @@ def content_digest(data: bytes) -> bytes:
 
 
 class SourcesDigest:
-    """Of all that a shard's bytes are made from: the form, the code, and what is known of each image."""
+    """Of all that a shard's bytes are made from: form, code, libraries, and what is known of each image."""
 
     def __init__(self, form: StoreForm) -> None:
         kept = (form.short_side, form.jpeg_quality, form.decoded, form.categories)
         self._digest = hashlib.sha256(repr(kept).encode())
         for name in _CODE:
             self._digest.update(Path(__file__).with_name(name).read_bytes())
+        if form.short_side is not None or form.decoded:
+            self._digest.update(repr(list(map(importlib.metadata.version, _LIBRARIES))).encode())
 
     def add(self, known: object, content: bytes) -> None:
         """Add what is known of an image, and the `content_digest` of its file, or `UNREAD`."""
         self._digest.update(repr((known, content)).encode())
 
     def hexdigest(self) -> str:
-        """Return what was added so far, and the form."""
+        """Return the digest of all that was added so far."""
         return self._digest.hexdigest()
 
 

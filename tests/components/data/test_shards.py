@@ -1,6 +1,7 @@
 """A split in shards: one store to whoever reads it, and an added image concerns one of them."""
 
 import hashlib
+import importlib.metadata
 import os
 import pickle
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -195,6 +197,24 @@ def test_other_code_that_makes_the_same_records_leaves_the_data_what_they_are(
     assert identify(CaptionStore(head)).digest != identity
 
 
+@pytest.mark.parametrize("library", ["simplejpeg", "opencv-python-headless"])
+@pytest.mark.parametrize(
+    ("changes", "anew"), [({}, False), ({"short_side": 24}, True), ({"decoded": True}, True)]
+)
+def test_another_version_of_a_library_makes_again_what_it_encodes(
+    tmp_path: Path, make_images, monkeypatch: pytest.MonkeyPatch, library: str, changes: dict, anew: bool
+) -> None:
+    images, head, version = make_images(12), tmp_path / "train.lmdb", importlib.metadata.version
+    build(head, images, 2, **changes)
+
+    def newer(name: str) -> str:
+        return "99.0" if name == library else version(name)
+
+    monkeypatch.setattr(shards, "importlib", SimpleNamespace(metadata=SimpleNamespace(version=newer)))
+    assert build(head, images, 2, **changes) == [anew] * 2
+    assert build(head, images, 2, **changes) == [False] * 2
+
+
 def test_shards_that_do_not_belong_together_are_refused(tmp_path: Path, make_images) -> None:
     images = make_images(20)
     head = tmp_path / "train.lmdb"
@@ -245,6 +265,7 @@ def test_a_shard_killed_half_way_is_built_again(tmp_path: Path, make_images) -> 
     program = f"""
 import os, pickle, signal
 from pathlib import Path
+from types import SimpleNamespace
 from components.data import build_shards
 from components.data.build import StoreWriter
 from components.data.record import StoreForm

@@ -92,7 +92,8 @@ def read_shards(
         tally: is told of what is left out.
 
     Raises:
-        InputError: compressed, damaged or cut short, a key twice in a shard, or a caption is not a text.
+        InputError: compressed, without members, damaged or cut short, a key twice in a shard, or a caption
+            is not a text.
     """
     for shard in shards:
         if (identity := identity_of(shard)) is None:
@@ -108,7 +109,12 @@ def read_shard(file: IO[bytes], shard: str, tally: Tally) -> dict[str, Sample]:
     Raises:
         InputError: as `read_shards`.
     """
-    if file.read(512)[257:262] != b"ustar":
+    start = file.read(512)
+    if not start.strip(b"\0"):
+        raise InputError(
+            f"{shard}: empty, or nothing but zeros: an archive without members; make it again or take it away"
+        )
+    if start[257:262] != b"ustar":
         raise InputError(f"{shard}: not an uncompressed tar archive; unpack .gz and the like first")
     file.seek(0)
     try:

@@ -131,6 +131,7 @@ def test_webdataset_shards(tmp_path: Path) -> None:
     ("files", "mode", "fault"),
     [
         ({"0.jpg": b"0", "0.txt": b"x"}, "w:gz", "not an uncompressed tar archive"),
+        ({}, "w", "a.tar: empty, or nothing but zeros: an archive without members; make it again"),
         ({"0.jpg": b"0", "0.png": b"1", "0.txt": b"x"}, "w", r"0\.png: the key '0' has a second image"),
         ({"0.jpg": b"0", "0.json": b"{"}, "w", "a.tar: 0: broken text"),
         ({"0.jpg": b"0", "0.json": b'{"caption": 3}'}, "w", r"0\.json, `caption`: expected a text or a list"),
