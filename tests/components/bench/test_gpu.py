@@ -50,6 +50,17 @@ def test_what_is_cut_short_goes_on_where_it_was(tmp_path, capsys) -> None:
     assert "going on" in capsys.readouterr().out
 
 
+def test_a_part_that_needs_more_than_all_the_time_does_not_stop_the_others(tmp_path) -> None:
+    def measure(part: str, quick: bool, seconds: float) -> dict:
+        if part == PARTS[0]:
+            raise subprocess.TimeoutExpired(part, seconds)
+        return rows(1.0)
+
+    content = run(tmp_path / "gpu.json", quick=True, measure=measure)
+    assert content["parts"][PARTS[0]] == {"error": "not done in 600 s"}
+    assert list(content["parts"]) == list(PARTS)
+
+
 @pytest.mark.parametrize("other", [{"quick": False}, {"machine": {}}])
 def test_figures_of_elsewhere_do_not_count(other: dict, tmp_path) -> None:
     path = tmp_path / "gpu.json"

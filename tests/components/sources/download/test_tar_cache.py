@@ -74,6 +74,14 @@ def test_a_cut_answer_is_asked_for_again(tmp_path: Path, server: Server) -> None
     assert cache(tmp_path).read(wanted, 990, 10) == server.files["/one.tar"].data[990:]
 
 
+def test_a_server_that_answers_the_first_byte_with_more_is_used(tmp_path: Path, server: Server) -> None:
+    whole = times(
+        1, lambda h: h.answer(206, bytes(1000), Served(b"", '"one.tar"'), "bytes 0-999/1000"), False
+    )
+    wanted = tar(server, "one.tar", faults=[whole])
+    assert cache(tmp_path).read(wanted, 990, 10) == server.files["/one.tar"].data[990:]
+
+
 def test_a_server_that_is_gone_and_a_tar_that_is_absent_are_named(tmp_path: Path, server: Server) -> None:
     absent, gone = f"{server.url}/absent.tar", tar(server, "one.tar")
     with pytest.raises(InputError, match=r"/absent\.tar: HTTP 404") as refused:
