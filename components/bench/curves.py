@@ -85,7 +85,7 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
         if "x" in panel.logarithmic:
             places = panel.lines[0].at
             axes.set_xscale("log")
-            axes.set_xticks(places, [f"{place:,g}" for place in places])
+            axes.set_xticks(places, [f"{place:,.0f}" for place in places])
             axes.minorticks_off()
         else:
             axes.set_xlim(0, None)
