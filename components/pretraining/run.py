@@ -284,7 +284,12 @@ def _options(sections: Sections, precision: str) -> LoopOptions:
         section="pretrain",
         advice="Lower optimizer.backbone_lr or optimizer.head_lr, lengthen schedule.warmup_iterations, or "
         "choose pretrain.precision: fp32 or bf16.",
-        data_advice="Give the stage more processor cores, or keep pixels in the stores (lmdb.decoded: true).",
+        data_advice="Give the stage more processor cores, or "
+        + (
+            "room for all tars (stream.cache_gib), or keep images in the store (stream.train: false)."
+            if sections.stream.train
+            else "keep pixels in the stores (lmdb.decoded: true)."
+        ),
         accumulate=pretrain.accumulate,
         precision=precision,
         channels_last=pretrain.channels_last,

@@ -13,6 +13,7 @@ from components.core import paths
 from components.data.build import build_store
 from components.data.record import StoreForm
 from components.data.store import CaptionStore
+from components.pretraining.run import Sections, _options
 from components.sources.download.tar_cache import machine_cache
 from components.sources.readers.own.dataset import read_own
 from components.sources.readers.own.sample import OwnSettings
@@ -30,6 +31,14 @@ def run_stage(sections: list[params.Section], **stream: Any) -> dict[str, str]:
     ]
     stage.main(pretrain_run(), *given)
     return digests()
+
+
+def test_who_waits_for_tars_is_told_what_tars_allow(sections: list[params.Section]) -> None:
+    here = Sections(*sections)  # type: ignore[arg-type]
+    there = here._replace(stream=here.stream.model_copy(update={"train": True}))
+    assert "lmdb.decoded" in _options(here, "fp32").data_advice
+    assert "stream.cache_gib" in _options(there, "fp32").data_advice
+    assert "lmdb.decoded" not in _options(there, "fp32").data_advice  # which stream.train refuses
 
 
 @pytest.mark.slow
