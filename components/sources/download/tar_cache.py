@@ -34,6 +34,8 @@ _CONNECTIONS = 4  # to fetch one tar over
 _TRIES = 2  # of a tar that came and is not what it was
 _S3 = "s3://"
 _ABSENT = (404, 410)
+_DENIED = (401, 403)
+_S3_ADVICE = "do AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong to this store, and may they read this?"
 
 
 class AbsentError(InputError):
@@ -149,10 +151,13 @@ class TarCache:
                 Transfer(session, remote, part, _CONNECTIONS, self._patience).run(lambda _: None)
             except MirrorError as error:
                 kind: type[InputError] = TemporaryError
+                said = str(error)
                 if isinstance(error, RefusedError):
                     kind = AbsentError if error.status in _ABSENT else InputError
+                    if url.startswith(_S3) and error.status in _DENIED:
+                        said = f"HTTP {error.status}; {_S3_ADVICE}"
                 raise kind(
-                    f"{url}: {error} (nothing that was fetched is lost: start again to go on)"
+                    f"{url}: {said} (nothing that was fetched is lost: start again to go on)"
                 ) from None
             tar = RemoteTar(url, remote.size, sha256(part))
             if known in (None, tar):

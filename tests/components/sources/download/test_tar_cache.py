@@ -195,6 +195,13 @@ def test_s3_requests_are_signed_with_keys_from_the_environment(
     assert all(one and one.startswith("AWS4-HMAC-SHA256 Credential=someone/") for one in signatures)
     held = io.BytesIO(b"".join(path.read_bytes() for path in cache(tmp_path).folder.iterdir()))
     assert b"hidden-words" not in held.getvalue()
+    denied = times(1, lambda handler: handler.answer(403, b"<Code>SignatureDoesNotMatch</Code>"), False)
+    tar(server, "bucket/two.tar", faults=[denied])
+    with pytest.raises(
+        InputError, match=r"^s3://bucket/two\.tar: HTTP 403; do AWS_ACCESS_KEY_ID and"
+    ) as refused:
+        cache(tmp_path).new("s3://bucket/two.tar")
+    assert not isinstance(refused.value, TemporaryError)
 
 
 @pytest.mark.parametrize(
