@@ -40,7 +40,7 @@ class ImageBatch(TypedDict):
 
 
 class Together(list[Any]):
-    """Samples whose images lie together in one tensor already, see components.data.shared_memory."""
+    """Samples whose images lie together in one tensor already, see components.data.loader."""
 
     images: Tensor
     piece: int

@@ -1,24 +1,41 @@
-"""Batches from datasets, made by worker processes."""
+"""Batches from datasets, made by worker processes in memory that they and the loader share.
 
+torch makes new shared memory for every batch: the system has to find pages, fill them with zeros, map them
+in two processes and take them back, which costs more than the images' way through them. Here as many pieces
+as a loader has batches on their way are made before its workers are forked. A batch is asked for with the
+number of a free piece, and a piece is free again when the last tensor that lies in it is gone. Whoever keeps
+more batches than there are pieces gets the rest as torch makes them.
+"""
+
+import itertools
+import math
+import mmap
+import multiprocessing
+import os
 import signal
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import cv2
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler, Subset
 
 from components.core import machine
 from components.core.errors import InputError
-from components.data.batch import Batch, collate_targets
+from components.data.batch import Batch, Together, collate_targets
 from components.data.dataset import ValDataset
 from components.data.sampling import WHOLE_SHARD, Shard
-from components.data.shared_memory import Placed, Placing, Pool, is_possible
 
 # What torch says of it: a worker is killed as it writes there, or cannot make a file.
 _FULL_SHARED_MEMORY = ("Bus error", "</torch_", "shared memory")
 _AHEAD = 2  # batches that torch has a worker make ahead
 _HELD = 3  # batches in use: what the caller has, what is pinned, what accumulation gathers
+_numbers = itertools.count()
+_pools: "weakref.WeakValueDictionary[int, Pool]" = weakref.WeakValueDictionary()
 _Sample = TypeVar("_Sample")
 _Batch = TypeVar("_Batch")
 
@@ -106,9 +123,9 @@ class _Loader(DataLoader[Any]):
         options: dict[str, Any] = {}
         if num_workers:
             options = {"persistent_workers": persistent, "worker_init_fn": _start_worker}
-        if num_workers and is_possible():
+        if num_workers and memory_is_shared():
             pool = Pool(num_workers * _AHEAD + _HELD)
-            batches = _Requests(batches, pool)
+            batches = Requests(batches, pool)
             dataset = Placing(dataset, collate, pool)
             collate = dataset.collate
         super().__init__(
@@ -147,20 +164,6 @@ def _with_plain_errors(batches: Iterator[Any]) -> Iterator[Any]:
         ) from None
 
 
-class _Requests(Sampler[list[int]]):
-    """The batches of another sampler, with the memory for each."""
-
-    def __init__(self, batches: Sampler[list[int]], pool: Pool) -> None:
-        self.batches = batches
-        self.pool = pool
-
-    def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]  # all of ours have a length
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return self.pool.requests(self.batches)
-
-
 class _Visits(Sampler[list[int]]):
     """The visits of each of some iterations, those of one shard, a list per batch."""
 
@@ -185,3 +188,128 @@ def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process is interrupted too and ends its workers
+
+
+def memory_is_shared() -> bool:
+    """Return whether worker processes inherit files without a name: on Linux, if they are forked."""
+    return hasattr(os, "memfd_create") and multiprocessing.get_start_method() == "fork"
+
+
+class Request(list[int]):
+    """Numbers of a batch's samples, and the piece of memory for its images; None if there is none."""
+
+    piece: int | None = None
+
+
+class Requests(Sampler[list[int]]):
+    """The batches of another sampler, each with a piece that is free when it is asked for."""
+
+    def __init__(self, batches: Sampler[list[int]], pool: "Pool") -> None:
+        self.batches = batches
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]  # all of ours have a length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.batches:
+            request = Request(batch)
+            request.piece = self.pool.take()
+            yield request
+
+
+class Pool:
+    """Pieces of shared memory. Each grows to what is put into it; what was never used takes no room."""
+
+    def __init__(self, count: int) -> None:
+        self.number = next(_numbers)
+        self._files = [os.memfd_create("virtex-batch") for _ in range(count)]
+        self._maps: dict[int, mmap.mmap] = {}
+        self._free = list(range(count))  # the last one let go of is the next one used: few are ever filled
+        _pools[self.number] = self
+        weakref.finalize(self, _close, self._files)
+
+    def take(self) -> int | None:
+        """Return a piece that was free until now; None if there is none."""
+        return self._free.pop() if self._free else None
+
+    def tensor(self, piece: int, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Return the tensor that lies in a piece, in whichever process; its values are what was put there."""
+        return _as_tensor(self._bytes(piece, math.prod(shape) * dtype.itemsize), shape, dtype)
+
+    def lent(self, placed: "Placed") -> Tensor:
+        """Return the images of a batch; the piece is free again when no tensor is left that shares them."""
+        array = self._bytes(placed.piece, math.prod(placed.shape) * placed.dtype.itemsize)
+        weakref.finalize(array, self._free.append, placed.piece).atexit = False
+        return _as_tensor(array, placed.shape, placed.dtype)
+
+    def _bytes(self, piece: int, size: int) -> np.ndarray:
+        mapped = self._maps.get(piece)
+        if mapped is None or len(mapped) < size:
+            file = self._files[piece]
+            if os.fstat(file).st_size < size:
+                os.ftruncate(file, size)
+            mapped = self._maps[piece] = mmap.mmap(file, size)
+        return np.frombuffer(mapped, np.uint8, size)
+
+
+def _as_tensor(array: np.ndarray, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.from_numpy(array).view(dtype).view(*shape)
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Says in which piece of which pool the images of a batch lie; goes from a worker to the loader."""
+
+    pool: int
+    piece: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def tensor(self) -> Tensor:
+        """Return the images, in the loader's process."""
+        return _pools[self.pool].lent(self)
+
+    def pin_memory(self, *_device: object) -> Tensor:
+        """Return the images in page-locked memory, as the loader's thread for that asks of batches."""
+        return self.tensor().pin_memory()
+
+
+class Placing(Dataset[Any]):
+    """A dataset whose samples' images are put beside each other where the request says."""
+
+    def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any], pool: Pool) -> None:
+        self._dataset = dataset
+        self._collate = collate
+        self._pool = pool
+
+    def __getitems__(self, request: Request) -> list[Any]:
+        """Return the samples; each image is copied at once, while it is in the processor's cache."""
+        if request.piece is None:
+            return [self._dataset[index] for index in request]
+        samples = Together()
+        for place, index in enumerate(request):
+            sample = self._dataset[index]
+            image = sample["image"]
+            if not place:
+                shape = (len(request), *image.shape)
+                samples.images = self._pool.tensor(request.piece, shape, image.dtype)
+                samples.piece = request.piece
+            if image.shape != samples.images.shape[1:]:
+                raise ValueError(f"images of {tuple(image.shape)} and {shape[1:]} in one batch")
+            samples.images[place].copy_(image)
+            samples.append({**sample, "image": samples.images[place]})
+        return samples
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Make a batch that names the place of its images."""
+        batch = self._collate(samples)
+        if isinstance(samples, Together):
+            shape, dtype = tuple(samples.images.shape), samples.images.dtype
+            batch["image"] = Placed(self._pool.number, samples.piece, shape, dtype)
+        return batch
