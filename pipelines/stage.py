@@ -25,8 +25,7 @@ from pipelines.dvc_internals import check_out
 from pipelines.graph import Stage
 from pipelines.output import StageOutput
 from pipelines.process import ChildEnd, Stop, run_child
-from pipelines.resources import Held
-from pipelines.turns import Turns
+from pipelines.resources import Held, Turns
 from pipelines.workspace import STAGE_VARIABLE, noted_group
 
 Log = Callable[[str], None]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from distributed import Security, Worker, WorkerPlugin
+from distributed import Security, Worker, WorkerPlugin, get_worker
 
 from components.core.errors import InputError
 from components.core.files import write_text
@@ -172,6 +172,31 @@ class Clone(WorkerPlugin):
             if chosen(job):
                 stop.requests = requests
                 stop.set()
+
+
+async def clone_fault(commit: str, tracking_uri: str | None, dask_worker: Worker) -> str | None:
+    """Return, at a worker, why it cannot work for a flow."""
+    clone = dask_worker.plugins.get(Clone.name)
+    if not isinstance(clone, Clone):
+        return "is a Dask worker, but not one that `virtex worker` has started"
+    fault = await asyncio.to_thread(clone.fault, commit, tracking_uri)
+    return f"{dask_worker.name}: {fault}" if fault else None
+
+
+def stop_run(run: str, requests: int, dask_worker: Worker) -> None:
+    """Stop, at a worker, the jobs of a flow's run."""
+    clone = dask_worker.plugins.get(Clone.name)
+    if isinstance(clone, Clone):
+        clone.stop_run(run, requests)
+
+
+def run_job(job: Job) -> JobEnd:
+    """Run a job at a worker, as a Dask task."""
+    from distributed.worker import thread_state  # type: ignore[attr-defined]  # a name of its own
+
+    clone = get_worker().plugins[Clone.name]
+    assert isinstance(clone, Clone)
+    return clone.run(job, thread_state.key)
 
 
 def serve(root: Path, scheduler: str, name: str) -> bool:

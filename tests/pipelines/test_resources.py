@@ -10,8 +10,8 @@ import pytest
 
 from components.core.errors import InputError
 from pipelines import resources
-from pipelines.graph import NO_META, StageMeta
-from pipelines.resources import held, visible_gpus
+from pipelines.graph import NO_META, Stage, StageMeta
+from pipelines.resources import Turns, visible_gpus
 
 ONE, ALL, HEAVY = StageMeta(gpus=1), StageMeta(gpus="all"), StageMeta(memory_heavy=True)
 
@@ -23,6 +23,11 @@ def two_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, 5,-1,7")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
+
+
+def held(meta, keep_waiting):
+    """What a stage gets that is alone in its run."""
+    return Turns([], 1).turn(Stage("stage", (), (), meta=meta), keep_waiting)
 
 
 def visible(got):

@@ -12,7 +12,7 @@ from components import params
 from components.benchmarks.captioning import protocol
 from components.benchmarks.captioning.java_metrics import Metric, NotRun, Result
 from components.benchmarks.captioning.metrics import METRICS
-from components.benchmarks.captioning.protocol import WrittenCaption
+from components.benchmarks.captioning.results import WrittenCaption
 from components.benchmarks.shared.per_image import PerImage
 from components.captioning.captioner import Captioner
 from components.core import paths

@@ -258,7 +258,7 @@ def test_nobody_is_left(lab, gone, message, monkeypatch):
     lab.start("a")
     address, lab.behave = lab.address, lab.wait
     monkeypatch.setattr(runner_module, "_WORKER_SECONDS", 1.0 if gone == "a" else 60.0)
-    monkeypatch.setattr("pipelines.cluster.workers._CONNECT_SECONDS", 3)
+    monkeypatch.setattr("pipelines.cluster.runner._CONNECT_SECONDS", 3)
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(lab.run)
         assert lab.where(ended) == "a"
@@ -308,7 +308,7 @@ def test_nobody_is_there(lab, monkeypatch):
     lab.start()
     with pytest.raises(InputError, match=r"no workers at tcp://.*: start `virtex worker tcp://"):
         check_cluster(lab.address, lab.flow)
-    monkeypatch.setattr("pipelines.cluster.workers._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("pipelines.cluster.runner._CONNECT_SECONDS", 1)
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127"):
         check_cluster("tcp://127.0.0.1:9", lab.flow)
     monkeypatch.setattr(worker_module, "_SCHEDULER_SECONDS", 1.0)
@@ -324,7 +324,7 @@ def test_a_cluster_with_certificates_takes_those_who_have_them_and_nobody_else(l
     assert lab.address.startswith("tls://127.0.0.1:")
     assert lab.run()["second"] == ("ran", "")
 
-    monkeypatch.setattr("pipelines.cluster.workers._CONNECT_SECONDS", 2)
+    monkeypatch.setattr("pipelines.cluster.runner._CONNECT_SECONDS", 2)
     monkeypatch.setattr(worker_module, "_SCHEDULER_SECONDS", 2.0)
     plain = lab.address.replace("tls://", "tcp://")
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127"):

@@ -9,11 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import turns as module
+from pipelines import resources as module
 from pipelines.dvc_internals import planned_stages
 from pipelines.graph import Stage, StageMeta
-from pipelines.resources import held
-from pipelines.turns import Turns, in_order
+from pipelines.resources import Turns, in_order
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WHOLE, HEAVY = StageMeta(cpus="all"), StageMeta(memory_heavy=True)
@@ -130,7 +129,7 @@ def test_a_stage_that_many_wait_for_has_every_core(started: Started) -> None:
 
 
 def test_who_lacks_memory_lets_others_pass_but_not_those_who_want_it_too(started: Started) -> None:
-    with held(HEAVY, lambda: False):  # another run's
+    with Turns([], 1).turn(BY_NAME["heavy"], lambda: False):  # another run's
         started.wants("heavy", "heavier", "quick")
         assert started.order == ["quick"]
         assert started.turns.lacks_resources(BY_NAME["heavy"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.benchmarks.captioning.metrics import CaptionScores
-from components.benchmarks.captioning.protocol import Measured, ScoredCaption
+from components.benchmarks.captioning.results import Measured, ScoredCaption
 
 
 def measured(*captions: str) -> Measured:
