@@ -21,8 +21,6 @@ import torch
 
 from components import params
 from components.benchmarks.detection import detectron2_engine, torchvision_engine
-from components.benchmarks.detection.coco_scores import RECALLS as COCO_RECALLS
-from components.benchmarks.detection.coco_scores import coco_scores, frequency_groups, lvis_scores
 from components.benchmarks.detection.data import (
     COCO_SEGMENTATION,
     LVIS_SEGMENTATION,
@@ -35,8 +33,14 @@ from components.benchmarks.detection.data import (
 )
 from components.benchmarks.detection.detections import Detections, draw_detections, from_json, to_json
 from components.benchmarks.detection.matches import by_image
-from components.benchmarks.detection.voc_scores import RECALLS as VOC_RECALLS
-from components.benchmarks.detection.voc_scores import voc_scores
+from components.benchmarks.detection.scores import (
+    COCO_RECALLS,
+    VOC_RECALLS,
+    coco_scores,
+    frequency_groups,
+    lvis_scores,
+    voc_scores,
+)
 from components.benchmarks.shared.files import Run, record_nothing
 from components.benchmarks.shared.per_image import FILE, PerImage
 from components.benchmarks.shared.protocols import beside_figures

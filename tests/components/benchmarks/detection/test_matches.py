@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.benchmarks.detection import coco_scores, voc_scores
+from components.benchmarks.detection import scores as rules
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detections import Detections
 from components.benchmarks.detection.matches import FALSE, IGNORED, TRUE, Matches, by_image
@@ -16,8 +16,8 @@ from components.sources.readers.objects import encode_mask
 
 Score = Callable[[DetectionSplit, list[Detections]], dict[str, Any]]
 RULES: list[tuple[Score, Any]] = [
-    (coco_scores.coco_scores, coco_scores.RECALLS),
-    (voc_scores.voc_scores, voc_scores.RECALLS),
+    (rules.coco_scores, rules.COCO_RECALLS),
+    (rules.voc_scores, rules.VOC_RECALLS),
 ]
 
 
@@ -89,12 +89,12 @@ def test_precision_worked_out_by_hand() -> None:
 
 def test_classes_without_objects_are_left_out_and_unknown_figures_absent(squares: DetectionSplit) -> None:
     found = blurred(squares, np.random.default_rng(0))
-    scores = coco_scores.coco_scores(squares, found[:1])  # of class red alone
-    results = by_image(scores, [0], coco_scores.RECALLS, groups={})
+    scores = rules.coco_scores(squares, found[:1])  # of class red alone
+    results = by_image(scores, [0], rules.COCO_RECALLS, groups={})
     assert results.draws["box.AP"] == pytest.approx(np.full(1000, scores["box"]["AP"]))
     nothing = Matches.none(10)
     none = {"box": {"AP": None, "AP50": None, "AP75": None, "classes": {"red": None}, "matches": nothing}}
-    empty = by_image(none, [0], coco_scores.RECALLS, groups={})
+    empty = by_image(none, [0], rules.COCO_RECALLS, groups={})
     assert empty.intervals() == {}
     assert set(empty.results) == {
         f"box/{name}" for name in ("images", "labels", "scores", "outcomes", "object_images", "object_labels")
@@ -111,10 +111,10 @@ def test_lvis_categories_have_figures_by_frequency(squares: DetectionSplit) -> N
     images = [{**image, **extra} for image in squares.annotations["images"]]
     parsed = {**squares.annotations, "categories": categories, "images": images}
     split = replace(squares, annotations=parsed)
-    groups = coco_scores.frequency_groups(split)
+    groups = rules.frequency_groups(split)
     assert groups == {"APr": [0], "APc": [], "APf": [1]}
-    scores = coco_scores.lvis_scores(split, blurred(squares, np.random.default_rng(0)))
-    results = by_image(scores, range(8), coco_scores.RECALLS, groups)
+    scores = rules.lvis_scores(split, blurred(squares, np.random.default_rng(0)))
+    results = by_image(scores, range(8), rules.COCO_RECALLS, groups)
     assert "mask.APc" not in results.figures
     assert results.figures["mask.APr"] == scores["mask"]["classes"]["red"]
     assert np.nanstd(results.draws["mask.APf"]) > 0

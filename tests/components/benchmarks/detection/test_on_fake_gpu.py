@@ -11,9 +11,9 @@ from fake_tensors import GPU, Scaled, fake_gpu, faked
 from torch import Tensor
 
 from components import params
-from components.benchmarks.detection.sampling import Draws, draw_by_image
+from components.benchmarks.detection.samples import Draws, draw_by_image
+from components.benchmarks.detection.torchvision_engine import DetectorObjective, _decayed_and_not
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
-from components.benchmarks.detection.training import DetectorObjective, _decayed_and_not
 from components.training.distributed import SINGLE_PROCESS
 from components.training.loop import LoopOptions, training_step
 from components.training.optimizer import multiplier

@@ -11,10 +11,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from components.benchmarks.detection.coco_scores import FIGURES, coco_scores, lvis_scores
 from components.benchmarks.detection.data import DetectionSplit, read_lvis
 from components.benchmarks.detection.detections import Detections, as_coco_results
-from components.benchmarks.detection.voc_scores import voc_scores
+from components.benchmarks.detection.scores import FIGURES, coco_scores, lvis_scores, voc_scores
 from components.sources.readers.objects import encode_mask
 
 SIDE = 64  # pixels

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from components import params
 from components.benchmarks.detection.benchmark import chosen_images, run_benchmark, write_files
@@ -21,7 +22,7 @@ from components.benchmarks.detection.data import (
     DetectionTask,
 )
 from components.benchmarks.detection.samples import TrainSamples
-from components.benchmarks.detection.torchvision_engine import fit_and_detect
+from components.benchmarks.detection.torchvision_engine import _decayed_and_not, fit_and_detect
 from components.benchmarks.detection.torchvision_models import faster_rcnn_c4, mask_rcnn_fpn
 from components.core.errors import InputError
 from components.training.distributed import SINGLE_PROCESS
@@ -174,3 +175,11 @@ def test_sets_of_different_classes_are_refused(
 def test_images_are_chosen_evenly(squares: DetectionSplit) -> None:
     assert [image.image_id for image in chosen_images(squares, 4)] == [0, 2, 4, 6]
     assert len(chosen_images(squares, None)) == 8
+
+
+def test_normalisation_does_not_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    decayed, kept = _decayed_and_not(model, 0.1)
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.1, 0.0)
+    assert [len(group["params"]) for group in (decayed, kept)] == [2, 2]
+    assert kept["params"][0] is model[1].weight
