@@ -1,21 +1,25 @@
 """The report, gathered from the stages' own files: report.json, of which all other forms are made.
 
-No form shows a number that is not in here. What is missing is said, not fatal.
+No form shows a number that is not in here. What is missing is said, not fatal. Beside it stand what the run
+cost, and the model that it registers.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from components.core import paths
-from components.core.files import read_json
+from components import params
+from components.core import machine, paths
 from components.core.published import GROUPS, SOURCE, published_model
-from components.dataset_titles import layout_note, read_titles
+from components.dataset_titles import layout_note, read_titles, title_here
+from components.export.model_card import registry_card
 from components.params import PRETRAINED
 from components.params.families import SEEDS, digest_without_seeds
 from components.params.yaml_files import load_yaml
 from components.report.details import Details, gather_details, read_classes
-from components.report.files import read_metrics
+from components.report.files import read_json, read_metrics
 from components.report.protocol import (
     compared,
     pretraining_differences,
@@ -38,7 +42,11 @@ from components.report.words import (
     protocol_line,
     taught_by,
 )
+from components.tracking import ModelCandidate
+from components.tracking.pipeline_run import preset_in_force, stage_times
+from components.tracking.provenance import provenance
 
+VOC2007_IMAGES = {"trainval": 5011, "test": 4952}
 SEEDS_COMPARISON = paths.OUTPUTS_DIR / "ablations" / SEEDS / "comparison.json"
 NO_DIFFERENCE = "no difference"
 
@@ -51,9 +59,7 @@ def read_report(
     Args:
         given: sections of params.yaml by name.
         not_run: why benchmarks are not run, by name; ``virtex run`` starts no process for them.
-        around: when and where the run was, and what it cost: ``environment`` of this process by title;
-            ``stages``, each its last real run as ``stage``, ``started``, ``seconds``, ``run_id``,
-            ``link``; ``preset`` in force, or None.
+        around: as `run_context` returns it.
     """
     asked, missing = given["benchmarks"], list[str]()
     backbones = tuple(dict.fromkeys((*asked.backbones, *asked.detection_backbones)))
@@ -128,7 +134,7 @@ def read_seeds(results: Sequence[Result]) -> list[dict[str, Any]]:
     protocol than this run's; ``remark``.
     """
     try:
-        (row,) = read_json(SEEDS_COMPARISON)["rows"]
+        (row,) = read_json(SEEDS_COMPARISON, [])["rows"]
         if row["digest"] != digest_without_seeds(load_yaml(paths.PARAMS)):
             return []
         return list(_means_over_seeds(row, results))
@@ -156,3 +162,72 @@ def _means_over_seeds(row: Mapping[str, Any], results: Sequence[Result]) -> Iter
             "mark": "" if same else OTHER_PROTOCOL_MARK,
             "remark": NO_DIFFERENCE if interval and interval[0] <= 0 <= interval[1] else "",
         }
+
+
+def run_context(has_record: bool) -> dict[str, Any]:
+    """Return when and where the run was, and what it cost.
+
+    ``environment`` of this process by title; ``stages``, each its last real run as ``stage``, ``started``,
+    ``seconds``, ``run_id``, ``link``, empty without MLflow; ``preset`` in force, or None.
+
+    Args:
+        has_record: whether there is MLflow.
+    """
+    tags = provenance("report", "components.stages.report")
+    names = {
+        "mlflow.source.git.commit": "Commit",
+        "virtex.host": "Host",
+        "version.python": "Python",
+        **{f"version.{package}": package for package in ("torch", "torchvision", "dvc", "mlflow", "prefect")},
+    }
+    environment = {title: tags[key] for key, title in names.items() if key in tags}
+    environment["Device"] = machine.device_name()
+    stages = [
+        asdict(time)
+        for time in (stage_times(paths.OUTPUTS_DIR) if has_record else ())
+        if time.stage != "report"
+    ]
+    presets = params.matching_presets() if paths.PARAMS.is_file() else []
+    return {"environment": environment, "stages": stages, "preset": presets[0] if presets else None}
+
+
+def backbone_candidate(score: float | None, given: Mapping[str, Any]) -> ModelCandidate | None:
+    """Return the pretrained backbone with its card, for the registry of those measured on this VOC2007.
+
+    None where there is no such score, or no record of it.
+
+    Args:
+        score: its VOC07 mAP in percent.
+        given: sections of params.yaml by name.
+    """
+    selected = (read_json(paths.stage_dir("select") / paths.MLFLOW_RUN_FILE, []) or {}).get("run_id")
+    voc = (read_json(paths.DATASETS_MANIFEST, []) or {}).get("voc2007")
+    if score is None or not selected or not voc:
+        return None
+    sizes, listings = voc["images"], json.dumps(voc["listings"], sort_keys=True)
+    digest = hashlib.sha256(listings.encode()).hexdigest()
+    data = "voc2007" if sizes == VOC2007_IMAGES else f"{given['download'].source}-{digest[:8]}"
+    name = f"virtex-backbone-{data}"
+    config = {"textual_head": given["textual_head"].model_dump()}
+    metadata = {
+        "architecture": given["backbone"].name,
+        "objective": given["objective"].name,
+        "pretraining_config": json.dumps(config),
+        "resolution": str(given["augmentation"].crop_size),
+    }
+    card = registry_card(metadata, name)
+    images = f"{sizes['test']} test images of {title_here('voc2007')}"
+    return ModelCandidate(
+        name=name,
+        about=f"Backbones pretrained on captions, compared by VOC07 mAP on {images}.",
+        run_id=selected,
+        logged_as="backbone",
+        score=score,
+        score_title="VOC07 mAP",
+        card=card,
+        tags={
+            "preset": preset_in_force(),
+            "backbone": metadata["architecture"],
+            "objective": metadata["objective"],
+        },
+    )

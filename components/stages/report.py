@@ -7,9 +7,8 @@ from components.core.files import write_json, write_text
 from components.entry import run_stage
 from components.params.reading import reasons_not_run, section_name
 from components.report.charts import draw_report
-from components.report.contents import read_report
+from components.report.contents import backbone_candidate, read_report, run_context
 from components.report.protocol import warn
-from components.report.recorded import backbone_candidate, run_context
 from components.report.render import markdown, page
 from components.report.words import headline_figures, result_of
 from components.tracking import StageRun
