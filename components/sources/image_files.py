@@ -3,12 +3,13 @@
 import os
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from components.core.errors import InputError
 from components.core.foreign_text import printable
 
+Listing = Sequence[tuple[Path, list[str]]]  # folders and the names of their files, as `walk` yields them
 DECODABLE = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".bmp", ".dib", ".gif",
     ".tif", ".tiff", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm",

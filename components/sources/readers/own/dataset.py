@@ -10,7 +10,6 @@ from components.core.foreign_text import printable
 from components.sources.download.tar_cache import machine_cache
 from components.sources.image_files import is_image, walk
 from components.sources.layout import Tally
-from components.sources.readers.flickr8k import find_flickr8k, read_flickr8k
 from components.sources.readers.own.image_folder import (
     count_others,
     find_metadata,
@@ -21,9 +20,11 @@ from components.sources.readers.own.image_folder import (
 from components.sources.readers.own.image_places import LeftOut, PackedImages, fetch_urls
 from components.sources.readers.own.index import write_index
 from components.sources.readers.own.published import (
+    find_flickr8k,
     find_redcaps,
     find_sbu,
     is_redcaps_folder,
+    read_flickr8k,
     sbu_records,
 )
 from components.sources.readers.own.remote_shards import read_remote_shards

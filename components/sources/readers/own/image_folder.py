@@ -10,12 +10,12 @@ lies in or the word its name begins with, as a shard's.
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 from components.core.errors import InputError
 from components.core.foreign_text import printable
-from components.sources.image_files import UNDECODABLE, folded, is_image, is_utf8
+from components.sources.image_files import UNDECODABLE, Listing, folded, is_image, is_utf8
 from components.sources.layout import Tally, read_text
 from components.sources.readers.own import rows
 from components.sources.readers.own.image_places import identity_of
@@ -27,8 +27,6 @@ from components.sources.readers.own.sample import (
     split_of_shard,
 )
 from components.sources.readers.own.table import FILE_NAME, TableReader
-
-Listing = Sequence[tuple[Path, list[str]]]  # folders and the names of their files
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 _HEAD_BYTES = 2**16

@@ -17,9 +17,8 @@ from typing import IO, Any
 from components.core.errors import InputError
 from components.core.foreign_text import printable
 from components.sources.download.extract import Header, members_of, read_to_end
-from components.sources.image_files import UNDECODABLE, folded, has_companion, is_companion, is_image
+from components.sources.image_files import UNDECODABLE, Listing, folded, has_companion, is_companion, is_image
 from components.sources.layout import Tally, shown
-from components.sources.readers.own.image_folder import Listing
 from components.sources.readers.own.image_places import identity_of
 from components.sources.readers.own.sample import (
     BESIDE_ANOTHER,

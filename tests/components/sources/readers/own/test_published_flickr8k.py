@@ -23,7 +23,7 @@ from components.sources.readers.own.sample import OwnSettings
 from components.stages import datasets, download
 from components.tracking import StageRun
 
-REPOSITORY = Path(__file__).resolve().parents[4]
+REPOSITORY = Path(__file__).resolve().parents[5]
 PARAMS = REPOSITORY / "params.yaml"
 LISTED = {"train": ("a", "b"), "dev": ("c",), "test": ("d",)}
 
