@@ -20,10 +20,11 @@ from components.tracking.store import PARENT_RUN_VARIABLE, tracking_uri
 from pipelines.comparison import comparison_figures, comparison_text, write_comparison
 from pipelines.experiments import FamilyRun, ReadyRow, shared_stages
 from pipelines.notifications import message, notify
+from pipelines.prefect_runs import cancelled_in_prefect
 from pipelines.process import Stop, stop_on_signals, stop_when
 from pipelines.record import how_it_ended
 from pipelines.row import RowRunner
-from pipelines.run import cancelled_in_prefect, final_state, wait_for_all
+from pipelines.run import final_state, wait_for_all
 
 _RUNNER: Any = ThreadPoolTaskRunner()  # rows are processes; RowRunner holds the number at a time
 

@@ -1,12 +1,8 @@
 """What precedes every run: a crashed run cleared up, parameters laid over and checked, the graph planned."""
 
-import contextlib
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 from components.core.dvc_cache import CHECKED, cache_folder, largest_checked, repair
 from components.core.errors import InputError
@@ -19,13 +15,10 @@ from components.tracking.store import open_store
 from pipelines.dvc_files import RWLOCK, is_rwlock_damaged
 from pipelines.dvc_internals import check_out, read_plan
 from pipelines.graph import Plan
-from pipelines.notifications import message, notify
-from pipelines.workspace import STATE_DIR, crashed_before, noted_stages, run_lock, stop_orphans
+from pipelines.workspace import STATE_DIR, crashed_before, noted_stages, stop_orphans
 
 _logger = own_logger(__name__)
-_FLOW_RUN = STATE_DIR / "crashed_flow_run"  # its id, until a server can be told
-_CRASHED = "its process crashed"
-_TELLING_SECONDS = 15.0
+CRASHED_FLOW_RUN = STATE_DIR / "crashed_flow_run"  # its id, until a server can be told
 _MOMENT_SECONDS = 0.2
 
 
@@ -111,7 +104,7 @@ def clear_up(root: Path) -> list[str]:
             notices.insert(0, f"The run before this one ({who}) crashed.")
             notices += _close_mlflow_runs()
             if holder.get("flow_run"):
-                (root / _FLOW_RUN).write_text(str(holder["flow_run"]), encoding="utf-8")
+                (root / CRASHED_FLOW_RUN).write_text(str(holder["flow_run"]), encoding="utf-8")
     return notices
 
 
@@ -143,57 +136,3 @@ def _close_mlflow_runs() -> list[str]:
         _logger.warning("MLflow runs of a crashed run stay open (%s)", type(error).__name__)
         return []
     return [f"Closed {len(closed)} MLflow runs of it."] if closed else []
-
-
-def mark_crashed(root: Path) -> None:
-    """Tell Prefect that the flow run of a crashed run is over, unless it knows; a silent server is left."""
-    if (root / _FLOW_RUN).is_file():
-        thread = threading.Thread(target=_mark_crashed, args=(root / _FLOW_RUN,), daemon=True)
-        thread.start()
-        thread.join(_TELLING_SECONDS)
-
-
-def _mark_crashed(path: Path) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.states import Crashed
-
-    with contextlib.suppress(Exception), get_client(sync_client=True) as client:  # another server, perhaps
-        flow_run = client.read_flow_run(UUID(path.read_text(encoding="utf-8")))
-        if flow_run.state is None or not flow_run.state.is_final():
-            client.set_flow_run_state(flow_run.id, Crashed(message=_CRASHED), force=True)
-        _end_task_runs(client, flow_run.id)
-    path.unlink(missing_ok=True)
-
-
-def clear_up_after(flow: Any, flow_run: Any, state: Any) -> None:
-    """Clear up as Prefect's hook, in the process that serves the flow, once the flow's own process is gone.
-
-    Prefect kills a flow 30 seconds after its cancellation, while stages may need longer to end.
-    """
-    from prefect.client.orchestration import get_client
-
-    root = Path.cwd()
-    if not (root / STATE_DIR).is_dir():
-        return
-    with contextlib.suppress(InputError), run_lock(root):  # another run has begun, and cleared up itself
-        notices = clear_up(root)
-        if not notices:
-            return
-        for notice in notices:
-            _logger.info(notice)
-        name = flow_run.name
-        with contextlib.suppress(Exception), get_client(sync_client=True) as client:
-            name = client.read_flow_run(flow_run.id).name  # as the flow has renamed it
-            _end_task_runs(client, flow_run.id)
-        end = "cancelled" if state.is_cancelling() else "failed"
-        notify(message(name, end, errors={"run": f"{_CRASHED}; {state.message}"}))
-
-
-def _end_task_runs(client: Any, flow_run_id: UUID) -> None:
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-    from prefect.states import Crashed
-
-    only_these = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
-    for task_run in client.read_task_runs(flow_run_filter=only_these):
-        if task_run.state is None or not task_run.state.is_final():
-            client.set_task_run_state(task_run.id, Crashed(message=_CRASHED), force=True)

@@ -3,21 +3,16 @@
 Start it with ``virtex run``; without ``PREFECT_API_URL`` that uses a temporary server.
 """
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import allow_failure, flow, get_run_logger, runtime, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.urls import url_for
 from pydantic import Field, WithJsonSchema
 
 from components.core.errors import InputError, first_line, machine_message
@@ -28,8 +23,6 @@ from components.tracking.pipeline_run import (
     OWN_PARAMETERS,
     REPORT,
     PipelineRecord,
-    Row,
-    as_markdown,
     in_words,
     parameters_in_words,
     preset_in_force,
@@ -37,13 +30,20 @@ from components.tracking.pipeline_run import (
 )
 from components.tracking.store import PARENT_RUN_VARIABLE
 from pipelines.graph import Plan, Stage
-from pipelines.news import StageNews
 from pipelines.notifications import errors_announced, message, notify, results
-from pipelines.preparation import clear_up_after, mark_crashed, prepare, stages_at_a_time
+from pipelines.prefect_runs import (
+    StageNews,
+    cancelled_in_prefect,
+    clear_up_after,
+    flow_run_page,
+    mark_crashed,
+    prefect_says_it_once,
+    publish,
+)
+from pipelines.preparation import prepare, stages_at_a_time
 from pipelines.process import Stop, stop_on_signals, stop_when
-from pipelines.record import has_report, how_it_ended, open_record, page_line, rows, write_states
+from pipelines.record import has_report, how_it_ended, open_record, rows, write_states
 from pipelines.runners import Place, Runner, cluster_address, stage_runner
-from pipelines.servers import has_lasting_server
 from pipelines.stage import Outcome
 from pipelines.status.text import Progress
 from pipelines.workspace import run_lock
@@ -51,7 +51,6 @@ from pipelines.workspace import run_lock
 _STATE_NAMES = {NOT_RUN: "NotRun", "unchanged": "Cached", "restored": "Restored", "ran": "Completed"}
 # Threads, since stages are processes; the runner holds the number of stages at a time.
 _RUNNER: Any = ThreadPoolTaskRunner()
-_SAID_ALREADY = ("Task run failed with state:", "Finished in state Failed(", "Finished in state NotReady(")
 
 
 def _preset_schema() -> dict[str, object]:
@@ -280,51 +279,3 @@ def wait_for_all(futures: Iterable[PrefectFuture[Any]]) -> None:
     unfinished = set(futures)
     while unfinished:
         unfinished = wait(list(unfinished), timeout=0.5).not_done
-
-
-def cancelled_in_prefect() -> Any:
-    """Return a question for ``stop_when``: has somebody cancelled this flow run in the UI or by the API?"""
-    flow_run_id = runtime.flow_run.id
-
-    def asked() -> bool:
-        with get_client(sync_client=True) as client:
-            state = client.read_flow_run(flow_run_id).state
-        return state is not None and (state.is_cancelling() or state.is_cancelled())
-
-    return asked
-
-
-@contextlib.contextmanager
-def prefect_says_it_once() -> Iterator[None]:
-    """Let task runs log nothing within it of a failure that the flow logs, and nothing of those below it.
-
-    Prefect logs a failure twice more, once with the traceback of no exception ("NoneType: None"), and each
-    task below it as an error of its own.
-    """
-    logger = logging.getLogger("prefect.task_runs")
-    logger.addFilter(_is_new)
-    try:
-        yield
-    finally:
-        logger.removeFilter(_is_new)
-
-
-def _is_new(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_SAID_ALREADY)
-
-
-def publish(root: Path, table: list[Row], report_page: str | None, is_reported: bool) -> None:
-    """Show the table of the stages in Prefect and, if it is one of this run, the report."""
-    create_table_artifact(table=[dict(row) for row in table], key="stages", description=as_markdown(table))
-    if is_reported:
-        line, text = page_line(root, report_page), redacted((root / REPORT).read_text(encoding="utf-8"))
-        create_markdown_artifact(f"{line}\n\n{text}", key="report", description=f"Results. {line}")
-        if report_page:
-            create_link_artifact(report_page, "The report as one page", key="report-page")
-
-
-def flow_run_page() -> str | None:
-    """Return the address of this flow run's page; None with a temporary server, whose page ends with it."""
-    if not has_lasting_server():
-        return None
-    return url_for("flow-run", obj_id=str(runtime.flow_run.id))

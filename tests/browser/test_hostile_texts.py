@@ -109,8 +109,9 @@ from components.tracking import stage_run
 from components.tracking.datasets import UsedDataset
 from components.tracking.pipeline_run import table_row
 from hostile_texts import TEXTS
+from pipelines.prefect_runs import publish
 from pipelines.record import open_record
-from pipelines.run import final_state, publish
+from pipelines.run import final_state
 
 root = Path.cwd()
 record = open_record(root, TEXTS[6], {"preset": TEXTS[1], "set": list(TEXTS)})

@@ -161,7 +161,7 @@ def test_a_cancellation_in_prefect_is_noticed(workspace):
     from prefect.runtime import flow_run
     from prefect.states import Cancelling
 
-    from pipelines.run import cancelled_in_prefect
+    from pipelines.prefect_runs import cancelled_in_prefect
 
     answers = []
 

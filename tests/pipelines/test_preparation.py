@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import preparation
-from pipelines.preparation import clear_up, clear_up_after, prepare
+from pipelines import prefect_runs, preparation
+from pipelines.prefect_runs import clear_up_after
+from pipelines.preparation import clear_up, prepare
 from pipelines.workspace import STATE_DIR, note_group, run_lock
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -157,8 +158,8 @@ def test_outputs_that_cannot_be_put_back(workspace, monkeypatch):
 @pytest.mark.parametrize("is_cancelling", [True, False])
 def test_the_webhook_hears_of_a_dead_flow(workspace, monkeypatch, is_cancelling):
     told = []
-    monkeypatch.setattr(preparation, "notify", told.append)
-    monkeypatch.setattr("prefect.client.orchestration.get_client", None)  # and the server is away
+    monkeypatch.setattr(prefect_runs, "notify", told.append)
+    monkeypatch.setattr(prefect_runs, "get_client", None)  # and the server is away
     flow_run = SimpleNamespace(id=None, name="demo")
     state = SimpleNamespace(is_cancelling=lambda: is_cancelling, message="out of memory")
     clear_up_after(None, flow_run, state)
@@ -169,6 +170,6 @@ def test_the_webhook_hears_of_a_dead_flow(workspace, monkeypatch, is_cancelling)
 
 
 def test_the_hook_leaves_a_run_at_work_alone(workspace, monkeypatch):
-    monkeypatch.setattr(preparation, "clear_up", None)
+    monkeypatch.setattr(prefect_runs, "clear_up", None)
     with run_lock(workspace.root):
         clear_up_after(None, SimpleNamespace(id=None, name="demo"), None)

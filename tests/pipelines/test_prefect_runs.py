@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,11 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import news
+from components.tracking.pipeline_run import REPORT, REPORT_PAGE
+from pipelines import prefect_runs as module
 from pipelines.graph import Stage
-from pipelines.news import BEST, FAILED, StageNews
+from pipelines.prefect_runs import BEST, FAILED, StageNews, prefect_says_it_once
+from pipelines.record import page_line
 from pipelines.stage import Log, Outcome, Outcomes
 
+ADDRESS = (
+    "http://host:5000/#/experiments/7/runs/abc/artifacts/report/report.html?workflowType=machine_learning"
+)
 AUTOMATIONS = Path(__file__).resolve().parents[2] / "deploy" / "automations.yaml"
 LINES = (
     "hello",
@@ -101,8 +107,8 @@ def test_lines_of_pretraining_are_understood(monkeypatch: pytest.MonkeyPatch) ->
     from components.training.metrics import Progress
 
     sent: list[float] = []
-    monkeypatch.setattr(news, "create_progress_artifact", lambda share, **options: sent.append(share))
-    monkeypatch.setattr(news, "update_progress_artifact", lambda _, share, **options: sent.append(share))
+    monkeypatch.setattr(module, "create_progress_artifact", lambda share, **options: sent.append(share))
+    monkeypatch.setattr(module, "update_progress_artifact", lambda _, share, **options: sent.append(share))
     stream = io.StringIO()
     with Progress(40, 0, stream) as progress:
         progress.show({"loss": 4.25})
@@ -117,10 +123,51 @@ def test_a_silent_server_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError("away")
 
-    monkeypatch.setattr(news, "create_progress_artifact", refuse)
-    monkeypatch.setattr(news, "emit_event", lambda *arguments, **options: None)
+    monkeypatch.setattr(module, "create_progress_artifact", refuse)
+    monkeypatch.setattr(module, "emit_event", lambda *arguments, **options: None)
     shown: list[str] = []
     with StageNews(Stage("pretrain", (), ()), shown.append) as told:
         for line in LINES:
             told.line(line)
     assert shown == list(LINES)
+
+
+def test_a_failure_and_what_is_below_it_are_said_once(caplog):
+    logger = logging.getLogger("prefect.task_runs")
+    with caplog.at_level(logging.INFO), prefect_says_it_once():
+        logger.error("Task run failed with state: Failed(message='x')", exc_info=True)
+        logger.error("""Finished in state NotReady("Upstream task run 'a'")""")
+        logger.error("Finished in state Failed('x')")
+        logger.error("last failed:\nx")
+        logger.info("Finished in state Completed()")
+    logger.error("Finished in state Failed('y')")
+    said = ["last failed:\nx", "Finished in state Completed()", "Finished in state Failed('y')"]
+    assert [r.message for r in caplog.records] == said
+
+
+@pytest.mark.parametrize("address", [ADDRESS, None])
+def test_prefect_links_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None) -> None:
+    made: dict[str, str] = {}
+    for kind in ("markdown", "table", "link"):
+        monkeypatch.setattr(
+            module,
+            f"create_{kind}_artifact",
+            lambda *args, key, **more: made.update({key: str(args[0] if args else more)}),
+        )
+    (tmp_path / REPORT).parent.mkdir(parents=True)
+    (tmp_path / REPORT).write_text("# What")
+    module.publish(tmp_path, [], address, is_reported=True)
+    line = page_line(tmp_path, address)
+    assert made["report"] == f"{line}\n\n# What"
+    assert (address or str(tmp_path / REPORT_PAGE)) in line
+    assert made.get("report-page") == address
+
+
+def test_a_report_of_an_earlier_run_is_not_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for kind in ("markdown", "table", "link"):
+        monkeypatch.setattr(module, f"create_{kind}_artifact", lambda *args, key, **more: made.append(key))
+    (tmp_path / REPORT).parent.mkdir(parents=True)
+    (tmp_path / REPORT).write_text("# What")
+    module.publish(tmp_path, [], ADDRESS, is_reported=False)
+    assert made == ["stages"]
