@@ -212,7 +212,7 @@ class Record:
     def register(self, candidate: ModelCandidate) -> None:
         """Register a logged model, if it beats the best one; tell what was done, also by a tag.
 
-        `pipelines.news` reads the line.
+        `pipelines.prefect_runs` reads the line.
         """
 
         def send(store: Store, run_id: str) -> None:

@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from components.benchmarks.detection.data import DetectionSplit
 from components.benchmarks.detection.detections import Detections, as_coco_results
 from components.benchmarks.detection.matches import FALSE, IGNORED, TRUE, Matches
+from components.benchmarks.shared.intervals import Array
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")  # the first six of COCOeval's statistics
 LVIS_DETECTIONS = 300  # per image, over all categories (arXiv 1908.03195)
@@ -25,8 +26,6 @@ KINDS = {"box": "bbox", "mask": "segm"}
 COCO_RECALLS = np.linspace(0.0, 1.0, 101)  # COCOeval's
 VOC_RECALLS = np.linspace(0.0, 1.0, 11)  # VOC2007's eleven points
 VOC_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-
-Array = NDArray[np.float64]
 
 
 def coco_scores(split: DetectionSplit, found: Sequence[Detections]) -> dict[str, Any]:
