@@ -1,24 +1,22 @@
-"""Samples by number: training visits, validation images, images alone or with a class each."""
+"""Samples by number: training visits, validation images, images alone."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from components.core.errors import InputError
-from components.data.batch import ImageBatch, ImageSample, TargetSample, collate_images
+from components.data.batch import ImageSample, TargetSample
 from components.data.image import DecodeError, Pixels, decode
 from components.data.sampling import VALIDATION_STREAM, CropSizes, GroupedVisits, Visits, generator
 from components.data.selection import Selection
 from components.data.store import CaptionStore
 from components.data.targets import MakeTargets
 from components.data.transforms import EvalTransform, TrainTransform
-from components.sources.readers.types import ClassifiedImages
 
-Transform = Callable[[Pixels], Tensor]
+Transform = Callable[[Pixels], torch.Tensor]
 
 
 class TrainDataset(Dataset[TargetSample]):
@@ -137,56 +135,6 @@ class ImageDataset(Dataset[ImageSample]):
             }
         path = self.images[index]
         return {"image": self.transform(read_image(path, self.upright)), "image_id": path.stem}
-
-
-class LabelledSample(ImageSample):
-    """An image with the index of its class."""
-
-    label: int
-
-
-class LabelledBatch(ImageBatch):
-    """Images with their labels ``(batch,)`` int64."""
-
-    label: Tensor
-
-
-class ClassifiedTrainDataset(Dataset[LabelledSample]):
-    """Training samples by visit, as `TrainDataset`, of images with one class each."""
-
-    def __init__(self, images: ClassifiedImages, transform: TrainTransform, seed: int) -> None:
-        self.images = images
-        self.transform = transform
-        self.visits = Visits(len(images.image_paths), seed)
-
-    def __getitem__(self, visit: int) -> LabelledSample:
-        index = self.visits.image(visit)
-        path = self.images.image_paths[index]
-        pixels, _ = self.transform(read_image(path, self.images.upright), "", self.visits.generator(visit))
-        return {
-            "image": torch.from_numpy(pixels),
-            "image_id": path.stem,
-            "label": int(self.images.labels[index]),
-        }
-
-
-class ClassifiedDataset(Dataset[LabelledSample]):
-    """Images with one class each, in order, with their labels."""
-
-    def __init__(self, images: ClassifiedImages, transform: EvalTransform) -> None:
-        self.images = ImageDataset(images.image_paths, transform, images.upright)
-        self.labels = images.labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> LabelledSample:
-        return {**self.images[index], "label": int(self.labels[index])}
-
-
-def collate_labelled(samples: Sequence[LabelledSample]) -> LabelledBatch:
-    """Make one batch of images of equal size."""
-    return {**collate_images(samples), "label": torch.tensor([sample["label"] for sample in samples])}
 
 
 def read_image(path: Path, upright: bool = True) -> Pixels:

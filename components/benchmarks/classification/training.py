@@ -14,7 +14,7 @@ from components.benchmarks.classification.heads import ClassificationObjective, 
 from components.core import machine, paths
 from components.core.logs import own_logger
 from components.core.memory import batch_bytes, require_memory
-from components.data.dataset import (
+from components.data.classified import (
     ClassifiedDataset,
     ClassifiedTrainDataset,
     LabelledBatch,
