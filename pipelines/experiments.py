@@ -13,15 +13,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from components.core.errors import InputError
 from components.core.files import read_json, write_json, write_text
-from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR
+from components.core.paths import BACKBONES_DIR, PARAMS, UNPACKED_DIR, stage_dir
 from components.core.redaction import redacted
 from components.params import CHECKSUM_MARK, PRETRAINED, Baseline, Download, overlay, read_section
-from components.params.families import PRESETS, Family, FamilyRow, seed_overrides
+from components.params.families import FAMILIES, PRESETS, Family, FamilyRow, seed_overrides
 from components.params.yaml_files import load_yaml
 from components.tracking.metrics import flatten
 from pipelines.dvc_files import LOCK_FILE
@@ -83,6 +84,44 @@ class ReadyRow:
 def workspace_dir(family: str, row: str | None = None) -> Path:
     """Return the folder of a family's workspaces, or of one row's, relative to the repository root."""
     return WORKSPACES_DIR / family / row if row else WORKSPACES_DIR / family
+
+
+def at_equal_time(root: Path, family: Family) -> Family:
+    """Return the family with as many iterations per row as take the training time of its first row.
+
+    What an iteration takes is read from the rows that were run with equal iterations, the first seed of each:
+    processor time on CPUs, which other work does not lengthen, else time on the clock.
+
+    Raises:
+        InputError: for a row that was not run so.
+    """
+    iterations, first = _iteration_time(root, family.name, FAMILIES[family.name].rows[0].name)
+
+    def lengthened(row: FamilyRow) -> FamilyRow:
+        _, own = _iteration_time(root, family.name, row.group)
+        number = max(1, round(iterations * first / own))
+        return replace(row, overrides=(*row.overrides, f"schedule.iterations={number}"))
+
+    return replace(
+        family,
+        name=f"{family.name}-equal-time",
+        title=f"{family.title}, at equal training time",
+        rows=tuple(map(lengthened, family.rows)),
+    )
+
+
+def _iteration_time(root: Path, family: str, row: str) -> tuple[int, float]:
+    """Return a row's iterations, and the seconds of one, from its pretraining's figures."""
+    path = root / workspace_dir(family, row) / stage_dir("pretrain") / "metrics.json"
+    try:
+        figures = read_json(path)
+        iterations = figures["iterations"]
+        return iterations, figures["seconds"] * figures.get("busy_cores", 1.0) / iterations
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}: no figures of a finished pretraining, which say what an iteration takes; first run "
+            f"`virtex ablate {family}` with the same --preset, --set and --rows, without --equal-time"
+        ) from error
 
 
 def bring_up_to_date(root: Path, workspace: Path) -> None:

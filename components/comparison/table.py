@@ -26,6 +26,7 @@ PRETRAINING = (  # key of metrics.json, title, form
     ("train_loss", "Train loss", "{:.3f}"),
     ("val_loss", "Val loss", "{:.3f}"),
     ("num_parameters", "Parameters", "{:,.0f}"),
+    ("images_seen", "Images seen", "{:,.0f}"),
     ("images_per_second", "Images/s", "{:,.1f}"),
 )
 

@@ -132,9 +132,9 @@ class DecoderLayer(nn.TransformerDecoderLayer):
 
 
 def _attention_kernel(device: torch.device) -> AbstractContextManager[None]:
-    """Have attention in bf16 on a CPU computed step by step, in a third of the time that one kernel takes for it.
+    """Have attention in bf16 on a CPU computed in steps, as it is with dropout anyway.
 
-    For captions, that is (docs/performance-reasons.md); with dropout torch does so anyway.
+    The one kernel for it takes two to four times as long for captions (docs/performance-reasons.md).
     """
     slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
     return sdpa_kernel(SDPBackend.MATH) if slow else nullcontext()

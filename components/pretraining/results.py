@@ -73,7 +73,11 @@ def summary(state: TrainingState) -> dict[str, Any]:
         "images_seen": state.num_images,
         "seconds": round(state.seconds, 3),
         "images_per_second": round(rate(state), 2),
-        "data_wait_per_second": round(state.history.data_wait, 4),
+        **{
+            name: round(mean, 4)
+            for name in ("data_wait_per_second", "busy_cores")
+            if (mean := state.history.per_second(name)) is not None
+        },
     }
 
 

@@ -136,7 +136,7 @@ def train(
     model = wrapped()
     divergence = DivergenceCheck(device, options.advice, gradients_too=options.precision != "fp16")
     data_wait = DataWait(device, options.data_advice, is_shown=processes.is_first)
-    images_logged, seconds_logged = state.num_images, state.seconds
+    images_logged, seconds_logged, processor_seconds = state.num_images, state.seconds, 0.0
 
     def is_due(every: int) -> bool:
         return state.iteration > 0 and (state.iteration % every == 0 or state.iteration == options.iterations)
@@ -165,15 +165,17 @@ def train(
                 after_validation(state.iteration)
 
     def log_train_row(averages: Row, rates: dict[str, float]) -> Row:
-        nonlocal images_logged, seconds_logged
+        nonlocal images_logged, seconds_logged, processor_seconds
         seconds = state.seconds - seconds_logged
         row = {"iteration": state.iteration, **averages}
         row |= {f"{part}_lr": rate for part, rate in rates.items()}
         row["images_per_second"] = (state.num_images - images_logged) / seconds
         row["data_wait_per_second"] = data_wait.per_second(seconds)
+        if device.type == "cpu":
+            row["busy_cores"] = processor_seconds / seconds
         if figures is not None:
             row |= figures(state.iteration - 1)
-        images_logged, seconds_logged = state.num_images, state.seconds
+        images_logged, seconds_logged, processor_seconds = state.num_images, state.seconds, 0.0
         state.history.train.append(row)
         _log_row(log, "train", row)
         return row
@@ -192,7 +194,7 @@ def train(
 
                 if state.iteration == options.freeze_backbone > 0:
                     model = wrapped()
-                start = time.perf_counter()
+                start, processor_start = time.perf_counter(), time.process_time()
                 with unchanged_random_state():
                     group = data_wait.next(batches)
                     parts = [to_device(objective.prepared(part), device, memory_format) for part in group]
@@ -210,6 +212,7 @@ def train(
                     divergence.check(checkpoints)
                     averages = state.averages.read()  # waits for the device, which counts as training
                 state.seconds += time.perf_counter() - start
+                processor_seconds += time.process_time() - processor_start
                 if averages is not None:
                     row = log_train_row(averages, rates)
                     progress.show({"loss": row["loss"], "waiting for data": row["data_wait_per_second"]})

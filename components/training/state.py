@@ -170,18 +170,16 @@ class History:
         """The validation with the lowest loss, the first of several; None without any."""
         return min(self.val, key=lambda row: row["loss"], default=None)
 
-    @property
-    def data_wait(self) -> float:
-        """Seconds spent waiting for data per second of training."""
-        rows = [{"iteration": 0.0}, *self.train]
-        seconds = waited = 0.0
+    def per_second(self, name: str) -> float | None:
+        """Return the mean over training time of a figure per second; None if no row has it."""
+        rows: list[Row] = [{"iteration": 0.0}, *self.train]
+        seconds = total = 0.0
         for before, row in zip(rows, self.train, strict=False):
-            took = (row["iteration"] - before["iteration"]) / row[
-                "images_per_second"
-            ]  # of images alike in number
-            seconds += took
-            waited += took * row["data_wait_per_second"]
-        return waited / seconds if seconds else 0.0
+            if name in row:  # not in one of a version that did not measure it
+                took = (row["iteration"] - before["iteration"]) / row["images_per_second"]  # images alike
+                seconds += took
+                total += took * row[name]
+        return total / seconds if seconds else None
 
     def write_csv(self, folder: Path) -> list[Path]:
         """Write ``train.csv`` and ``val.csv`` into ``folder``, atomically; returns their paths."""

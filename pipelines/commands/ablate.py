@@ -15,7 +15,7 @@ from components.tracking.store import warm_up
 from pipelines.commands import EXIT_FAILED, exit_status
 from pipelines.comparison import comparison_dir, comparison_text, write_comparison
 from pipelines.dvc_internals import read_plan
-from pipelines.experiments import FamilyRun, ReadyRow, prepare_rows, workspace_dir
+from pipelines.experiments import FamilyRun, ReadyRow, at_equal_time, prepare_rows, workspace_dir
 from pipelines.prefect_server import server_watched
 from pipelines.process import Stop, stop_on_signals
 from pipelines.row import RowRunner
@@ -39,6 +39,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seeds", type=positive, metavar="N", help="runs of each row, with a seed each (family seeds: 3)"
     )
+    parser.add_argument(
+        "--equal-time",
+        action="store_true",
+        help="rows train as long as the first instead of on as many images; for rows that were run already",
+    )
     parser.add_argument("--at-once", type=positive, default=1, metavar="N", help="rows at a time")
     parser.set_defaults(command=run)
 
@@ -51,6 +56,8 @@ def _described(name: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     family = chosen_family(options.family, options.rows, options.seeds)
+    if options.equal_time:
+        family = at_equal_time(Path.cwd(), family)
     asked = (options.preset, options.overrides, options.targets, options.at_once)
     return run_family(FamilyRun(Path.cwd(), family, *asked))
 

@@ -9,11 +9,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from components.core.errors import InputError
+from components.core.files import write_json
 from components.params.families import FamilyRow, chosen_family
 from pipelines import experiments
 from pipelines.experiments import (
     FamilyRun,
     ReadyRow,
+    at_equal_time,
     bring_up_to_date,
     link_imported_backbones,
     prepare_rows,
@@ -21,6 +23,7 @@ from pipelines.experiments import (
     save_experiment,
     share_unpacked_archives,
     shared_stages,
+    workspace_dir,
 )
 from pipelines.graph import Plan, Stage
 
@@ -248,3 +251,27 @@ def test_each_seed_has_a_workspace_with_its_seeds(root):
     assert [tree["pretrain"]["seed"] for tree in trees] == [4, 5]
     assert [tree["download"]["drawn_world"]["seed"] for tree in trees] == [0, 0]
     assert second.plan.pending == ("pretrain",)
+
+
+def test_at_equal_time_a_row_trains_as_long_as_the_first(tmp_path):
+    family = chosen_family("tasks", ["token_classification", "masked_lm"], 2)
+    # 0.4 s of processor time per iteration, 0.1 s beside other work, and 0.8 s on a GPU's clock
+    for row, figures in {
+        "bicaptioning": {"iterations": 1600, "seconds": 640.0, "busy_cores": 1.0},
+        "token_classification": {"iterations": 1600, "seconds": 640.0, "busy_cores": 0.25},
+        "masked_lm": {"iterations": 1000, "seconds": 800.0},
+    }.items():
+        write_json(tmp_path / workspace_dir("tasks", row) / "outputs/pretrain/metrics.json", figures)
+    equal = at_equal_time(tmp_path, family)
+    assert equal.name == "tasks-equal-time"
+    assert {row.name: row.overrides for row in equal.rows} == {
+        "token_classification": ("objective.name=token_classification", "schedule.iterations=6400"),
+        "token_classification-seed1": ("objective.name=token_classification", "schedule.iterations=6400"),
+        "masked_lm": ("objective.name=masked_lm", "schedule.iterations=800"),
+        "masked_lm-seed1": ("objective.name=masked_lm", "schedule.iterations=800"),
+    }
+
+
+def test_equal_time_needs_rows_that_were_run(tmp_path):
+    with pytest.raises(InputError, match=r"bicaptioning/outputs/pretrain/metrics\.json.*virtex ablate tasks"):
+        at_equal_time(tmp_path, chosen_family("tasks"))

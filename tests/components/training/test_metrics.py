@@ -97,5 +97,5 @@ def test_the_waiting_of_a_run_counts_by_time() -> None:
         {"iteration": 2, "images_per_second": 10.0, "data_wait_per_second": 0.5},
         {"iteration": 4, "images_per_second": 5.0, "data_wait_per_second": 0.2},
     ]
-    assert History(rows).data_wait == pytest.approx((0.5 + 2 * 0.2) / 3)
-    assert History().data_wait == 0.0
+    assert History(rows).per_second("data_wait_per_second") == pytest.approx((0.5 + 2 * 0.2) / 3)
+    assert History(rows).per_second("busy_cores") is None  # rows of a version that did not measure it

@@ -25,7 +25,7 @@ def run(trainer, monkeypatch: pytest.MonkeyPatch):
     """A run in which every part of the state matters: a clock that ticks, a loss scale that shows."""
     for module in ("loop", "metrics"):
         tick = itertools.count().__next__
-        clock = SimpleNamespace(perf_counter=tick, monotonic=time.monotonic)
+        clock = SimpleNamespace(perf_counter=tick, process_time=tick, monotonic=time.monotonic)
         monkeypatch.setattr(f"components.training.{module}.time", clock)
     monkeypatch.setattr("components.training.loop.check_precision", lambda *_: None)
     monkeypatch.setattr("components.training.loop.autocast", lambda *_: nullcontext())
