@@ -113,17 +113,15 @@ def _regions(record: ImageRecord) -> list[dict[str, Any]]:
     return regions
 
 
-NUM_NEGATIVES = 5  # categories named as surely absent, an image
+# Categories that are named as surely absent, an image, beside every absent shape: without these, whoever finds all
+# shapes everywhere would hardly be wrong.
+NUM_NEGATIVES = 5
 RARE_UP_TO, COMMON_UP_TO = 10, 100  # training images of a category, as LVIS counts frequency
 
 
 def category_name(look: Look) -> str:
-    """Return the vocabulary's word for a look."""
-    if look.texture == "plain":
-        return look.shape
-    if look.texture == "checked":
-        return f"{look.colour}_{look.texture}_{look.shape}"
-    return f"{look.texture}_{look.shape}"
+    """Return the vocabulary's word for a look: a shape, frequent, or a checked shape of a colour, rare."""
+    return f"{look.colour}_{look.texture}_{look.shape}" if look.texture == "checked" else look.shape
 
 
 def _vocabulary() -> dict[str, str]:
@@ -186,7 +184,9 @@ def write_lvis(splits: Sequence[CocoSplit], lvis_dir: Path, seed: int) -> None:
 def _lvis_image(split: str, image_id: int, record: ImageRecord, rng: np.random.Generator) -> dict[str, Any]:
     present = {category_name(item.look) for item in record.objects}
     crowd = {category_name(record.crowd.look)} if record.crowd is not None else set()
-    absent = [LVIS_IDS[name] for name in VOCABULARY if name not in present | crowd]
+    absent = [name for name in VOCABULARY if name not in present | crowd]
+    frequent = [LVIS_IDS[name] for name in absent if name in CATEGORY_IDS]
+    others = [LVIS_IDS[name] for name in absent if name not in CATEGORY_IDS]
     return {
         "id": image_id,
         "license": 1,
@@ -195,7 +195,7 @@ def _lvis_image(split: str, image_id: int, record: ImageRecord, rng: np.random.G
         "coco_url": f"http://drawn-world.invalid/{split}2017/{file_name(image_id)}",
         "flickr_url": "",
         "date_captured": "2017-01-01 00:00:00",
-        "neg_category_ids": sorted(rng.choice(absent, NUM_NEGATIVES, replace=False).tolist()),
+        "neg_category_ids": sorted(frequent + rng.choice(others, NUM_NEGATIVES, replace=False).tolist()),
         "not_exhaustive_category_ids": sorted(LVIS_IDS[name] for name in crowd),
     }
 

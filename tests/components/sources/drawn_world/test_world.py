@@ -130,7 +130,10 @@ def test_lvis_counts_and_federation(drawn):
         assert not set(image["neg_category_ids"]) & per_image[image["id"]]
         open_shapes = [names[category] for category in image["not_exhaustive_category_ids"]]
         assert bool(open_shapes) == (image["id"] in crowded)
-        assert not {names[i] for i in image["neg_category_ids"]} & set(open_shapes)
+        absent = {names[i] for i in image["neg_category_ids"]}
+        assert not absent & set(open_shapes)
+        present = {names[i] for i in per_image[image["id"]]}
+        assert set(SHAPE_NAMES) == {name for name in absent | present | set(open_shapes) if "_" not in name}
         assert (drawn / "coco" / "/".join(image["coco_url"].split("/")[-2:])).is_file()
 
 
