@@ -113,8 +113,8 @@ def _regions(record: ImageRecord) -> list[dict[str, Any]]:
     return regions
 
 
-# Categories that are named as surely absent, an image, beside every absent shape: without these, whoever finds all
-# shapes everywhere would hardly be wrong.
+# Categories named as surely absent, an image, beside every absent shape: without those, to find every shape
+# everywhere would hardly be wrong.
 NUM_NEGATIVES = 5
 RARE_UP_TO, COMMON_UP_TO = 10, 100  # training images of a category, as LVIS counts frequency
 
