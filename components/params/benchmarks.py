@@ -77,7 +77,7 @@ class Classification(Section):
     epochs: Positive
     learning_rate: Annotated[float, Field(gt=0.0)]
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
-    precision: Literal["fp32", "fp16", "bf16", "auto"]
+    precision: Literal["fp32", "fp16", "bf16"]
     validate_every: Positive
     checkpoint_every: Positive
     log_every: Positive

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from components import params
 from components.benchmarks.classification.imagenet_linear import probe
 from components.benchmarks.classification.inaturalist import finetune
@@ -11,7 +9,7 @@ from components.benchmarks.classification.results import PICTURE, TABLES, write_
 from components.benchmarks.shared.files import record_nothing
 from components.benchmarks.shared.per_image import FILE
 from components.benchmarks.shared.protocols import beside_figures
-from components.core import machine, paths
+from components.core import paths
 from components.core.errors import InputError
 from components.core.files import sha256
 from components.dataset_titles import title_here
@@ -22,7 +20,6 @@ from components.sources.readers.imagenet import read_imagenet
 from components.sources.readers.inaturalist import read_inaturalist
 from components.tracking import StageRun, used_splits
 from components.training.distributed import current
-from components.training.optimizer import chosen_precision
 
 SECTIONS: dict[str, type[params.Section]] = {
     "imagenet_linear": params.ImagenetLinear,
@@ -51,8 +48,6 @@ def main(run: StageRun, settings: params.Classification) -> None:
     train, val = read(root, "train"), read(root, "val")
     if train.classes != val.classes:
         raise InputError(f"{root}: train and val list different categories; are they of the same year?")
-    precision = chosen_precision(torch.device(machine.device_name()), settings.precision)
-    settings = settings.model_copy(update={"precision": precision})  # as figures are said to be measured
     inputs = {"backbone": sha256(path), "images": entry.model_dump_json()}
     outcome = measure(*load_backbone(path), train, val, settings, item=backbone, inputs=inputs, log=run.log)
     if outcome is not None:  # only the first of several processes has one
