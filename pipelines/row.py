@@ -137,10 +137,13 @@ class RowRunner:
         return _judge(end, printed)
 
     def _environment(self, label: str) -> dict[str, str]:
-        cores, stages = num_cpus(), stages_at_a_time()
+        cores, stages = max(1, num_cpus() // self._run.at_once), stages_at_a_time()
+        # Two processes with a thread per core each are far slower in bf16 (docs/performance-reasons.md).
+        threads = {"OMP_NUM_THREADS": str(cores)} if self._run.at_once > 1 else {}
         return {
+            **threads,
             **os.environ,
-            "VIRTEX_NUM_WORKERS": str(max(1, cores // self._run.at_once)),
+            "VIRTEX_NUM_WORKERS": str(cores),
             "VIRTEX_MAX_PARALLEL": str(max(1, stages // self._run.at_once)),
             **self._variables,
             "PYTHONUNBUFFERED": "1",

@@ -62,7 +62,7 @@ def test_sections_are_typed_and_frozen(params_path: Path) -> None:
         ("  shards: []", "  shards: 4", "numbers of all shards, as [0, 1, 2, 3]"),
         ("  shards: []", "  shards: [0, 2]", "numbers of all shards, as [0, 1, 2, 3]"),
         ("  shards: []", "  shards: [0, true]", "numbers of all shards, as [0, 1, 2, 3]"),
-        ("  precision: auto", "  precision: [", "not valid YAML"),
+        ("  precision: fp32", "  precision: [", "not valid YAML"),
         (
             "  dataset: coco                  # which of download's captioned datasets to",
             "  dataset: coca  # to",
