@@ -116,7 +116,7 @@ def _iteration_time(root: Path, family: str, row: str) -> tuple[int, float]:
     try:
         figures = read_json(path)
         iterations = figures["iterations"]
-        return iterations, figures["seconds"] * figures.get("busy_cores", 1.0) / iterations
+        return iterations, figures["seconds"] * figures.get("core_seconds_per_second", 1.0) / iterations
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{path}: no figures of a finished pretraining, which say what an iteration takes; first run "

@@ -75,7 +75,7 @@ def summary(state: TrainingState) -> dict[str, Any]:
         "images_per_second": round(rate(state), 2),
         **{
             name: round(mean, 4)
-            for name in ("data_wait_per_second", "busy_cores")
+            for name in ("data_wait_per_second", "core_seconds_per_second")
             if (mean := state.history.per_second(name)) is not None
         },
     }

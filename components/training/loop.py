@@ -172,7 +172,7 @@ def train(
         row["images_per_second"] = (state.num_images - images_logged) / seconds
         row["data_wait_per_second"] = data_wait.per_second(seconds)
         if device.type == "cpu":
-            row["busy_cores"] = processor_seconds / seconds
+            row["core_seconds_per_second"] = processor_seconds / seconds
         if figures is not None:
             row |= figures(state.iteration - 1)
         images_logged, seconds_logged, processor_seconds = state.num_images, state.seconds, 0.0

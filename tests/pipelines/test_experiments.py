@@ -257,8 +257,8 @@ def test_at_equal_time_a_row_trains_as_long_as_the_first(tmp_path):
     family = chosen_family("tasks", ["token_classification", "masked_lm"], 2)
     # 0.4 s of processor time per iteration, 0.1 s beside other work, and 0.8 s on a GPU's clock
     for row, figures in {
-        "bicaptioning": {"iterations": 1600, "seconds": 640.0, "busy_cores": 1.0},
-        "token_classification": {"iterations": 1600, "seconds": 640.0, "busy_cores": 0.25},
+        "bicaptioning": {"iterations": 1600, "seconds": 640.0, "core_seconds_per_second": 1.0},
+        "token_classification": {"iterations": 1600, "seconds": 640.0, "core_seconds_per_second": 0.25},
         "masked_lm": {"iterations": 1000, "seconds": 800.0},
     }.items():
         write_json(tmp_path / workspace_dir("tasks", row) / "outputs/pretrain/metrics.json", figures)

@@ -98,4 +98,6 @@ def test_the_waiting_of_a_run_counts_by_time() -> None:
         {"iteration": 4, "images_per_second": 5.0, "data_wait_per_second": 0.2},
     ]
     assert History(rows).per_second("data_wait_per_second") == pytest.approx((0.5 + 2 * 0.2) / 3)
-    assert History(rows).per_second("busy_cores") is None  # rows of a version that did not measure it
+    assert (
+        History(rows).per_second("core_seconds_per_second") is None
+    )  # rows of a version that did not measure it
