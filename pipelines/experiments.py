@@ -120,7 +120,7 @@ def _iteration_time(root: Path, family: str, row: str) -> tuple[int, float]:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{path}: no figures of a finished pretraining, which say what an iteration takes; first run "
-            f"`virtex ablate {family}` with the same --preset, --set and --rows, without --equal-time"
+            f"`virtex ablate {family} --rows {row}` with the same --preset and --set, without --equal-time"
         ) from error
 
 

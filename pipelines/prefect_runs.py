@@ -1,7 +1,8 @@
-"""What Prefect is told of a run, and what somebody there asks of it.
+"""Reports of a run to Prefect, and the requests to it that somebody makes there.
 
-Told is how far pretraining is, a failure, a new best backbone, the table of the stages and the report, and
-the end of a run that crashed. Prefect's server may be silent: nothing here makes a stage wait for it.
+Reported are the progress of pretraining, a failure, a new best backbone, the table of the stages and the
+report, and the end of a run that crashed. Prefect's server may be silent: nothing here makes a stage wait for
+it.
 """
 
 import contextlib

@@ -26,7 +26,7 @@ def two_gpus(tmp_path, monkeypatch):
 
 
 def held(meta, keep_waiting):
-    """What a stage gets that is alone in its run."""
+    """Hold the resources of the only stage of a run."""
     return Turns([], 1).turn(Stage("stage", (), (), meta=meta), keep_waiting)
 
 

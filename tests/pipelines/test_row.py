@@ -1,4 +1,4 @@
-"""What the process of a row of a family is told of the machine."""
+"""The environment that the process of a row of a family gets."""
 
 import pytest
 

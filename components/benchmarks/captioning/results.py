@@ -1,4 +1,4 @@
-"""What the captioning benchmark leaves: captions, their scores, figures, and a picture of some of them."""
+"""Results of the captioning benchmark: captions, their scores, figures, and a picture of some of them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ class ScoredCaption(WrittenCaption):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a model reached.
+    """The captions of a model and their scores.
 
     Attributes:
         captions: of each image, in the order of the store.

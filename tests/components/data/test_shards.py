@@ -199,10 +199,15 @@ def test_other_code_that_makes_the_same_records_leaves_the_data_what_they_are(
 
 @pytest.mark.parametrize("library", ["simplejpeg", "opencv-python-headless"])
 @pytest.mark.parametrize(
-    ("changes", "anew"), [({}, False), ({"short_side": 24}, True), ({"decoded": True}, True)]
+    ("changes", "is_rebuilt"), [({}, False), ({"short_side": 24}, True), ({"decoded": True}, True)]
 )
 def test_another_version_of_a_library_makes_again_what_it_encodes(
-    tmp_path: Path, make_images, monkeypatch: pytest.MonkeyPatch, library: str, changes: dict, anew: bool
+    tmp_path: Path,
+    make_images,
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    changes: dict,
+    is_rebuilt: bool,
 ) -> None:
     images, head, version = make_images(12), tmp_path / "train.lmdb", importlib.metadata.version
     build(head, images, 2, **changes)
@@ -211,7 +216,7 @@ def test_another_version_of_a_library_makes_again_what_it_encodes(
         return "99.0" if name == library else version(name)
 
     monkeypatch.setattr(shards, "importlib", SimpleNamespace(metadata=SimpleNamespace(version=newer)))
-    assert build(head, images, 2, **changes) == [anew] * 2
+    assert build(head, images, 2, **changes) == [is_rebuilt] * 2
     assert build(head, images, 2, **changes) == [False] * 2
 
 
